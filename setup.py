@@ -1,0 +1,56 @@
+"""Installs zsar_jax. Lower bounds are versions that were run, not guesses."""
+
+import pathlib
+import re
+
+import setuptools
+
+_HERE = pathlib.Path(__file__).parent
+_VERSION = re.search(
+  r"__version__ = '(.+)'", (_HERE / 'zsar_jax/__init__.py').read_text()
+).group(1)
+
+setuptools.setup(
+  name='zsar_jax',
+  version=_VERSION,
+  description='Zero-shot action recognition in JAX and Flax',
+  long_description=(_HERE / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['zsar_jax', 'zsar_jax.*']),
+  package_data={
+    'zsar_jax.data': ['vocabulary.txt'],
+    'zsar_jax.data.protocols': ['class_lists/*'],
+  },
+  install_requires=[
+    # Model, step, evaluator.
+    'jax>=0.10.0',
+    'flax>=0.12.6',
+    'optax>=0.2.8',
+    'orbax-checkpoint>=0.12.0',
+    'chex>=0.1.90',
+    'numpy>=2.0',
+    'ml_collections>=1.1.0',
+    'clu>=0.0.12',
+    'absl-py>=2.3',
+    'safetensors>=0.5',
+    # Data. TensorFlow and tensorflow-text release in step and must match.
+    'tensorflow>=2.21,<2.22',
+    'tensorflow-text>=2.21,<2.22',
+    'tensorflow-datasets>=4.9.9',
+    'tensorboard>=2.20',  # clu's writers need it; TensorFlow 2.21 does not
+    'grain>=0.2.15',
+    'array-record>=0.8.1',
+    'av>=14',
+    'opencv-python-headless>=4.10',
+    'tokenizers>=0.21',
+    'tqdm>=4.66',
+  ],
+  extras_require={
+    'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9'],
+    # libtpu must move together with jax on a TPU VM or in Colab.
+    'tpu': ['jax[tpu]>=0.10.0'],
+    'cuda': ['jax[cuda12]>=0.10.0'],
+  },
+)

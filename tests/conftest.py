@@ -1,0 +1,29 @@
+import os
+import pathlib
+
+# Read when TensorFlow is first imported.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+from absl import flags  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+# Eight devices, so that shardings are real; set before the first array.
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_compilation_cache_dir', str(_ROOT / '.jax_cache'))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+# Grain refuses to work while absl's flags are unparsed.
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope='session')
+def test_data():
+  """Folder of real videos, which the repository does not hold."""
+  path = os.environ.get('ZSAR_TEST_DATA')
+  if not path:
+    pytest.skip('ZSAR_TEST_DATA does not name a folder of real videos')
+  return pathlib.Path(path)

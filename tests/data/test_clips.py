@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from zsar_jax.data import clips
+
+SECOND = np.arange(30) / 30  # 30 frames at 30 a second.
+
+
+def test_uniform_takes_the_middle_of_each_segment():
+  # Segments of 7.5 frames; their middles fall on frames 3.75, 11.25, ...
+  assert clips.sample_uniform(SECOND, 1.0, 4).tolist() == [3, 11, 18, 26]
+
+
+def test_uniform_every_frame():
+  np.testing.assert_array_equal(
+    clips.sample_uniform(SECOND, 1.0, 30), np.arange(30)
+  )
+
+
+def test_instants_on_a_frame_boundary_do_not_flicker():
+  # 15 middles of a second fall exactly on the beginnings of odd frames.
+  np.testing.assert_array_equal(
+    clips.sample_uniform(SECOND, 1.0, 15), np.arange(1, 30, 2)
+  )
+
+
+def test_uniform_repeats_frames_of_a_short_video():
+  indices = clips.sample_uniform(np.array([0.0, 0.5]), 1.0, 8)
+  assert indices.tolist() == [0] * 4 + [1] * 4
+
+
+def test_uniform_training_stays_in_its_segments():
+  rng = np.random.default_rng(0)
+  seen = set()
+  for _ in range(200):
+    indices = clips.sample_uniform(SECOND, 1.0, 3, rng)
+    assert (indices // 10).tolist() == [0, 1, 2]
+    seen.update(indices.tolist())
+  assert seen == set(range(30))
+
+
+def test_uniform_views_interleave():
+  views = [
+    clips.sample_uniform(SECOND, 1.0, 3, view=v, num_views=2) for v in (0, 1)
+  ]
+  assert views[0].tolist() == [2, 12, 22]
+  assert views[1].tolist() == [7, 17, 27]
+
+
+def test_uniform_goes_by_time_not_by_count():
+  # Ten frames in the first tenth of a second, then ten in the rest.
+  times = np.concatenate([np.arange(10) / 100, 0.1 + np.arange(10) * 0.09])
+  indices = clips.sample_uniform(times, 1.0, 10)
+  assert (indices >= 10).sum() == 9
+
+
+@pytest.mark.parametrize('fps', [10, 25, 30, 60])
+def test_dense_shows_true_speed_at_any_rate(fps):
+  times = np.arange(10 * fps) / fps
+  indices = clips.sample_dense(times, 10.0, 8, 6, 30)
+  np.testing.assert_allclose(np.diff(times[indices]), 0.2, atol=1 / fps)
+  # Centred: 1.6 s out of 10 s, frames in the middle of 0.2 s steps.
+  assert times[indices[0]] == pytest.approx(4.3, abs=1 / fps)
+  assert times[indices[-1]] == pytest.approx(5.7, abs=1 / fps)
+
+
+def test_dense_views_cover_the_video():
+  times = np.arange(300) / 30
+  views = [
+    clips.sample_dense(times, 10.0, 16, 2, 30, view=v, num_views=4)
+    for v in range(4)
+  ]
+  assert views[0][0] == 1 and views[-1][-1] == 299
+  starts = [v[0] for v in views]
+  np.testing.assert_allclose(np.diff(starts), np.diff(starts)[0], atol=1)
+
+
+def test_dense_longer_than_the_video_repeats_its_last_frame():
+  for view, rng in ((0, None), (2, None), (0, np.random.default_rng(0))):
+    indices = clips.sample_dense(SECOND, 1.0, 8, 6, 30, rng, view, 3)
+    assert indices.tolist() == [3, 9, 15, 21, 27, 29, 29, 29]
+
+
+def test_dense_training_starts_anywhere_it_fits():
+  rng = np.random.default_rng(0)
+  starts = [
+    clips.sample_dense(SECOND, 1.0, 10, 1, 30, rng)[0] for _ in range(500)
+  ]
+  assert set(starts) == set(range(21))
+
+
+def test_one_frame():
+  for sampling in ('uniform', 'dense'):
+    indices = clips.sample_indices(
+      np.zeros(1),
+      0.0,
+      sampling=sampling,
+      num_frames=4,
+      frame_stride=2,
+      sample_fps=30,
+    )
+    assert indices.tolist() == [0] * 4
+
+
+def test_dispatch():
+  kwargs = dict(num_frames=4, frame_stride=2, sample_fps=30)
+  np.testing.assert_array_equal(
+    clips.sample_indices(SECOND, 1.0, sampling='uniform', **kwargs),
+    clips.sample_uniform(SECOND, 1.0, 4),
+  )
+  np.testing.assert_array_equal(
+    clips.sample_indices(
+      SECOND, 1.0, sampling='dense', view=1, num_views=3, **kwargs
+    ),
+    clips.sample_dense(SECOND, 1.0, 4, 2, 30, view=1, num_views=3),
+  )
+  with pytest.raises(ValueError, match="'unifrom'"):
+    clips.sample_indices(SECOND, 1.0, sampling='unifrom', **kwargs)
+
+
+def test_same_seed_same_clip():
+  for sampling in ('uniform', 'dense'):
+    first, second = (
+      clips.sample_indices(
+        SECOND,
+        1.0,
+        sampling=sampling,
+        num_frames=4,
+        frame_stride=2,
+        sample_fps=30,
+        rng=np.random.default_rng(5),
+      )
+      for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_refusals():
+  with pytest.raises(ValueError, match='without frames'):
+    clips.sample_uniform(np.zeros(0), 0.0, 4)
+  with pytest.raises(ValueError, match='num_frames'):
+    clips.sample_uniform(SECOND, 1.0, 0)
+  with pytest.raises(ValueError, match='view 2 of 2'):
+    clips.sample_dense(SECOND, 1.0, 4, 2, 30, view=2, num_views=2)
+  with pytest.raises(ValueError, match='positive'):
+    clips.sample_dense(SECOND, 1.0, 4, 0, 30)

@@ -1,0 +1,347 @@
+import concurrent.futures
+import csv
+import os
+import pickle
+
+import av
+import numpy as np
+import pytest
+
+from tests import videos
+from zsar_jax.data import decode, video_transforms
+
+NUM_FRAMES = 40
+NUMBERS = [i % 15 for i in range(NUM_FRAMES)]
+UNEVEN_TIMES = np.cumsum([0] + [0.02, 0.05, 0.2] * 13)
+
+# File name -> how it is written. Between them: closed and open groups, one
+# group only, B-frames, no presentation times, a varying rate, no index.
+FORMATS = {
+  'groups_of_12.mp4': dict(),
+  'one_group.mp4': dict(gop=250),
+  'open_groups.mp4': dict(
+    options={'x264-params': 'scenecut=0:b-adapt=0:open-gop=1'}
+  ),
+  'varying_rate.mp4': dict(times=UNEVEN_TIMES),
+  'matroska.mkv': dict(),
+  'transport.ts': dict(),
+  'raw_stream.h264': dict(),
+  'h264_b_frames.avi': dict(),
+  'mpeg4_b_frames.avi': dict(codec='mpeg4'),
+  'mpeg4.avi': dict(codec='mpeg4', b_frames=0),
+  'vp9.webm': dict(codec='libvpx-vp9'),
+  'animation.gif': dict(codec='gif', fps=10),
+}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('videos')
+
+
+@pytest.fixture(scope='module', params=FORMATS)
+def video(request, folder):
+  options = FORMATS[request.param]
+  codec = options.get('codec', 'libx264')
+  if codec not in av.codecs_available:
+    pytest.skip(f'this FFmpeg has no encoder {codec}')
+  frames = videos.numbered_frames(NUM_FRAMES)
+  return videos.write_video(folder / request.param, frames, **options)
+
+
+@pytest.fixture(scope='module')
+def mp4(folder):
+  frames = videos.numbered_frames(NUM_FRAMES)
+  return videos.write_video(folder / 'plain.mp4', frames)
+
+
+def read(path):
+  with open(path, 'rb') as f:
+    return f.read()
+
+
+def test_every_frame_alone_is_exact(video):
+  alone = [
+    videos.frame_numbers(decode.decode_frames(video, [i], 'v'))[0]
+    for i in range(NUM_FRAMES)
+  ]
+  assert alone == NUMBERS
+
+
+@pytest.mark.parametrize(
+  'indices', [[13, 2, 39, 2], [0, 1, 2], [11, 12], [5, 37], [39, 38, 37]]
+)
+def test_any_order_and_repeats(video, indices):
+  frames = decode.decode_frames(video, indices, 'v')
+  assert videos.frame_numbers(frames) == [NUMBERS[i] for i in indices]
+  assert frames.dtype == np.uint8
+  assert frames.flags.c_contiguous
+
+
+def test_whole_and_part_agree_to_the_bit(video):
+  rng = np.random.default_rng(0)
+  frames, info = decode.decode_all(video, 'v', short_side=20)
+  assert frames.shape == (NUM_FRAMES, 20, 27, 3)
+  assert info.timestamps.shape == (NUM_FRAMES,)
+  info = decode.read_info(video, 'v')
+  for source in (video, read(video)):
+    indices = rng.integers(NUM_FRAMES, size=6)
+    part = decode.decode_frames(source, indices, 'v', short_side=20, info=info)
+    np.testing.assert_array_equal(part, frames[indices])
+
+
+def test_good_videos_pass(video):
+  info = decode.check_video(video, 'v')
+  assert len(info.timestamps) == NUM_FRAMES
+  assert info.timestamps[0] == 0
+  assert (np.diff(info.timestamps) > 0).all()
+
+
+def test_constant_rate_times(mp4):
+  info = decode.read_info(mp4, 'v')
+  np.testing.assert_allclose(info.timestamps, np.arange(NUM_FRAMES) / 30)
+  assert info.duration == pytest.approx(NUM_FRAMES / 30)
+  assert info.keyframes.tolist() == [0, 12, 24, 36]
+
+
+def test_varying_rate_times(folder):
+  path = videos.write_video(
+    folder / 'vfr.mp4', videos.numbered_frames(NUM_FRAMES), times=UNEVEN_TIMES
+  )
+  info = decode.read_info(path, 'v')
+  np.testing.assert_allclose(info.timestamps, UNEVEN_TIMES, atol=1e-3)
+  # The last frame lasts as long as the median one.
+  assert info.duration == pytest.approx(UNEVEN_TIMES[-1] + 0.05, abs=1e-3)
+
+
+def test_seeks_only_over_whole_groups(mp4, monkeypatch):
+  decoded = []
+  original = decode._numbered
+
+  def spy(frames, pts, key):
+    for index, frame in original(frames, pts, key):
+      decoded.append(index)
+      yield index, frame
+
+  monkeypatch.setattr(decode, '_numbered', spy)
+  decode.decode_frames(mp4, [13, 14, 16, 38], 'v')
+  assert decoded == [12, 13, 14, 15, 16, 36, 37, 38]
+  decoded.clear()
+  decode.decode_all(mp4, 'v')
+  assert decoded == list(range(NUM_FRAMES))
+
+
+def test_a_seek_that_fails_is_made_up_for(mp4, monkeypatch):
+  def lost(frames, pts, key):
+    if pts is not None:
+      raise decode._OutOfStep
+    yield from enumerate(frames)
+
+  monkeypatch.setattr(decode, '_numbered', lost)
+  frames = decode.decode_frames(mp4, [30, 3], 'v')
+  assert videos.frame_numbers(frames) == [0, 3]
+
+
+def test_a_dropped_frame_shows_the_one_before(mp4, monkeypatch):
+  original = decode._numbered
+
+  def dropping(frames, pts, key):
+    return (f for f in original(frames, pts, key) if f[0] not in (0, 5, 39))
+
+  monkeypatch.setattr(decode, '_numbered', dropping)
+  frames = decode.decode_frames(mp4, [0, 4, 5, 6, 39], 'v')
+  assert videos.frame_numbers(frames) == [1, 4, 4, 6, 38 % 15]
+
+
+def test_clip_cut_without_encoding_it_anew(mp4, folder):
+  # From the keyframe 12 on, of which frames 12 to 16 are marked as not shown.
+  path = str(folder / 'cut.mp4')
+  options = {'avoid_negative_ts': 'disabled', 'use_editlist': '1'}
+  with av.open(mp4) as source, av.open(path, 'w', options=options) as cut:
+    stream = source.streams.video[0]
+    copy = cut.add_stream_from_template(stream)
+    frame = round(1 / 30 / stream.time_base)
+    for packet in source.demux(stream):
+      if packet.size and packet.pts >= 12 * frame:
+        packet.pts -= 17 * frame
+        packet.dts -= 17 * frame
+        packet.stream = copy
+        cut.mux(packet)
+  info = decode.check_video(path, 'v')
+  assert len(info.timestamps) == NUM_FRAMES - 17
+  frames, _ = decode.decode_all(path, 'v')
+  assert videos.frame_numbers(frames) == NUMBERS[17:]
+  alone = [decode.decode_frames(path, [i], 'v')[0] for i in range(len(frames))]
+  np.testing.assert_array_equal(alone, frames)
+
+
+def test_rotation_tag_is_obeyed(folder):
+  if not hasattr(av.VideoStream, 'set_display_rotation'):
+    pytest.skip('this PyAV cannot write a rotation tag')
+  frames = np.zeros((4, 48, 64, 3), np.uint8)
+  frames[:, :, 32:] = 200  # The right half is bright.
+  for degrees in (90, 180, -90):
+    path = videos.write_video(folder / 'turn.mp4', frames, rotation=degrees)
+    shown = decode.decode_frames(path, [2], 'v')[0]
+    expected = np.rot90(frames[2], degrees // 90)
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 10
+
+
+def test_colours_are_rgb(folder):
+  frames = np.zeros((4, 48, 64, 3), np.uint8)
+  frames[..., 0] = 200
+  path = videos.write_video(folder / 'red.mp4', frames)
+  mean = decode.decode_frames(path, [1], 'v')[0].mean((0, 1))
+  assert mean[0] > 150 and mean[1] < 50 and mean[2] < 50
+
+
+def test_short_side_shrinks_by_area(mp4):
+  whole = decode.decode_frames(mp4, [3], 'v')[0]
+  small = decode.decode_frames(mp4, [3], 'v', short_side=12)[0]
+  assert small.shape == (12, 16, 3)
+  np.testing.assert_array_equal(
+    small, video_transforms.resize_short_side(whole, 12)
+  )
+
+
+def test_threads(mp4):
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    results = pool.map(
+      lambda i: videos.frame_numbers(decode.decode_frames(mp4, [i], 'v')),
+      range(NUM_FRAMES),
+    )
+    assert [r[0] for r in results] == NUMBERS
+
+
+def test_indices_outside_the_video(mp4):
+  for indices in ([-1], [NUM_FRAMES], [0, 1000]):
+    with pytest.raises(IndexError, match='40 frames'):
+      decode.decode_frames(mp4, indices, 'v')
+  with pytest.raises(ValueError, match='no frame indices'):
+    decode.decode_frames(mp4, [], 'v')
+
+
+def bad_files(folder):
+  """Path -> words its error must hold."""
+  frames = videos.numbered_frames(NUM_FRAMES)
+  noise = np.random.default_rng(0).integers(
+    0, 256, (NUM_FRAMES, 48, 64, 3), np.uint8
+  )
+  good = read(videos.write_video(folder / 'noise.mp4', noise))
+  mkv = read(videos.write_video(folder / 'noise.mkv', noise))
+  avi = read(videos.write_video(folder / 'noise.avi', noise, codec='mpeg4'))
+  single = videos.write_video(folder / 'single.mp4', frames[:1])
+  contents = {
+    'empty.mp4': (b'', r'empty \(0 bytes\)'),
+    'text.mp4': (b'hello, this is no video\n' * 50, 'not a video'),
+    'zeros.mp4': (bytes(5000), 'not a video'),
+    'index_cut_off.mp4': (good[: len(good) // 2], 'cut off'),
+    'half.mkv': (mkv[: len(mkv) // 2], 'cut off|damaged'),
+    'half.avi': (avi[: len(avi) // 2], 'cut off|damaged'),
+    # The index lies at the end and stays whole; the frames do not.
+    'middle_lost.mp4': (
+      good[:2000] + bytes(len(good) - 6000) + good[-4000:],
+      'damaged',
+    ),
+  }
+  result = {single: 'has 1 frame; an action needs at least 2'}
+  for name, (content, words) in contents.items():
+    (folder / name).write_bytes(content)
+    result[str(folder / name)] = words
+  result[str(folder / 'nowhere.mp4')] = 'does not exist'
+  result[str(folder)] = 'is not a file'
+  result[write_audio(folder / 'sound.wav')] = 'no video stream'
+  return result
+
+
+def write_audio(path):
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('pcm_s16le', rate=8000)
+    frame = av.AudioFrame.from_ndarray(
+      np.zeros((1, 8000), np.int16), format='s16', layout='mono'
+    )
+    frame.sample_rate = 8000
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+  return str(path)
+
+
+def test_bad_files_say_why(folder, capfd):
+  for path, words in bad_files(folder).items():
+    with pytest.raises(decode.VideoError, match=words) as error:
+      decode.check_video(path, 'sub/clip.mp4')
+    assert str(error.value).startswith('sub/clip.mp4: ')
+  assert capfd.readouterr().err == ''  # FFmpeg keeps quiet.
+
+
+def test_decoding_bad_bytes_raises_nothing_else(mp4):
+  good = read(mp4)
+  rng = np.random.default_rng(0)
+  refused = 0
+  for _ in range(60):
+    bad = bytearray(good[: rng.integers(len(good) // 2, len(good) + 1)])
+    for at in rng.integers(len(bad), size=30):
+      bad[at] = rng.integers(256)
+    try:
+      frames, info = decode.decode_all(bytes(bad), 'v')
+    except decode.VideoError:
+      refused += 1
+    else:
+      assert len(frames) == len(info.timestamps)
+  assert refused > 30
+
+
+def test_error_survives_pickling():
+  error = pickle.loads(pickle.dumps(decode.VideoError('a.mp4', 'is empty')))
+  assert (error.name, error.reason) == ('a.mp4', 'is empty')
+  assert str(error) == 'a.mp4: is empty'
+
+
+def real_clips():
+  folder = os.path.join(os.environ.get('ZSAR_TEST_DATA', ''), 'clips')
+  if not os.path.exists(os.path.join(folder, 'index.csv')):
+    pytest.skip('ZSAR_TEST_DATA names no folder with clips/index.csv')
+  with open(os.path.join(folder, 'index.csv'), newline='') as f:
+    return folder, list(csv.DictReader(f))
+
+
+def test_real_clips():
+  folder, rows = real_clips()
+  rng = np.random.default_rng(0)
+  for row in rows:
+    name = row['file']
+    path = os.path.join(folder, name)
+    if row['decode'] != 'ok' and 'corrupt' in row['note']:
+      with pytest.raises(decode.VideoError, match='damaged'):
+        decode.check_video(path, name)
+      continue
+    info = decode.check_video(path, name)
+    assert len(info.timestamps) == int(row['frames']), name
+    indices = rng.integers(len(info.timestamps), size=3)
+    frames = decode.decode_frames(path, indices, name, short_side=64, info=info)
+    whole, _ = decode.decode_all(path, name, short_side=64)
+    np.testing.assert_array_equal(frames, whole[indices], name)
+    upright = row['rotation'] in ('', '0')
+    wide = int(row['w']) >= int(row['h'])
+    assert (frames.shape[2] >= frames.shape[1]) == (wide == upright), name
+
+
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('empty.mp4', 'empty'),
+    ('k400_abseiling_truncated250k.mp4', 'cut off'),
+    ('kth_single_frame.mp4', '1 frame'),
+    ('k400_abseiling_vfr.mp4', None),
+    ('ucf_basketball_vp9.webm', None),
+  ],
+)
+def test_real_odd_clips(name, words):
+  folder, _ = real_clips()
+  path = os.path.join(folder, 'derived', name)
+  if words is None:
+    decode.check_video(path, name)
+    return
+  with pytest.raises(decode.VideoError, match=words):
+    decode.check_video(path, name)

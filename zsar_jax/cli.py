@@ -1,0 +1,113 @@
+"""What the command line entries share: their flags, and errors in one line.
+
+An entry makes its flags anew in every call:
+
+```python
+def main(argv):
+  values = cli.new_flags()
+  flags.DEFINE_string('source', None, 'Folder.', flag_values=values)
+  config_flags.DEFINE_config_file(
+    'config', None, 'Config.', flag_values=values, sys_argv=argv
+  )
+  cli.parse(values, argv, usage=__doc__)
+  print(values.source, values.config)
+
+
+if __name__ == '__main__':
+  cli.run(main)
+```
+
+Nothing is defined in absl's global `flags.FLAGS`: entries may share a flag's
+name, several can be imported into one process, and a test may call `main`
+twice with other flags. A config flag needs `sys_argv=argv`, because it looks
+for its overrides there, by default in `sys.argv`.
+"""
+
+from collections.abc import Callable, Sequence
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+
+# What a user can put right: shown as one line, without a traceback.
+USER_ERRORS = (
+  ValueError,
+  FileNotFoundError,
+  FileExistsError,
+  NotADirectoryError,
+  IsADirectoryError,
+  PermissionError,
+  flags.Error,
+)
+
+
+def new_flags() -> flags.FlagValues:
+  """Makes a set of flags that holds those which every entry has."""
+  values = flags.FlagValues()
+  flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
+  flags.DEFINE_bool(
+    'traceback',
+    False,
+    'Show where an error came from instead of one line.',
+    flag_values=values,
+  )
+  # The only one of absl's own flags that is of use here.
+  values['verbosity'] = flags.FLAGS['verbosity']
+  return values
+
+
+def parse(
+  values: flags.FlagValues, argv: Sequence[str], usage: str | None = None
+) -> None:
+  """Parses a command line into `values`.
+
+  Args:
+    values: from `new_flags`, with the entry's own flags added.
+    argv: the command line, the program's name first.
+    usage: what `--help` says before the flags: the entry's docstring.
+
+  Raises:
+    flags.Error: an unknown flag, or a flag with a value it does not take.
+    ValueError: an argument that is no flag: no entry takes any.
+    SystemExit: after `--help`.
+  """
+  # Looked for first, because parsing fails where a required flag is missing.
+  if '--help' in argv[1:]:
+    print(usage or '', values.get_help(), sep='\n')
+    raise SystemExit(0)
+  extra = values(argv)[1:]
+  if extra:
+    raise ValueError(f'arguments not understood: {" ".join(extra)}')
+
+
+def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
+  """Calls an entry's `main`; a user's mistake becomes one line on stderr.
+
+  Args:
+    main: takes the command line, the program's name first.
+    argv: the command line. With `--traceback` in it nothing is caught.
+
+  Returns:
+    0, or 1 after one of `USER_ERRORS`.
+  """
+  try:
+    main(argv)
+  except USER_ERRORS as e:
+    if '--traceback' in argv:
+      raise
+    print(f'error: {e}', file=sys.stderr)
+    return 1
+  return 0
+
+
+def run(main: Callable[[list[str]], Any]) -> None:
+  """Runs an entry as a program and exits; see the module docstring."""
+
+  def leave_flags_to_main(argv):
+    # Libraries (grain) refuse to work while absl's own flags are unparsed.
+    flags.FLAGS(argv[:1])
+    # They also talk at INFO, which absl shows by default.
+    logging.set_verbosity(logging.WARNING)
+    return argv
+
+  app.run(lambda argv: exit_code(main, argv), flags_parser=leave_flags_to_main)

@@ -1,0 +1,205 @@
+"""WordPiece token ids of class names.
+
+One vocabulary file, three implementations that agree: `tokenizers` at run
+time (milliseconds to load), tensorflow-text as the reference it is tested
+against, and tensorflow-text's learner to build the vocabulary. TensorFlow is
+imported only inside the functions that need it. The file that ships is made by
+
+  python -m zsar_jax.data.tokenizer --output=vocabulary.txt
+"""
+
+from collections.abc import Sequence
+import hashlib
+import importlib.resources
+import os
+
+from absl import app, flags
+import numpy as np
+
+from zsar_jax.data import class_names
+from zsar_jax.data.datasets import stick_figure_classes
+
+PAD, UNKNOWN, START, END, MASK = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
+_RESERVED = (PAD, UNKNOWN, START, END, MASK)
+
+
+def default_vocabulary_path() -> str:
+  """The vocabulary that ships with the package."""
+  return str(importlib.resources.files('zsar_jax.data') / 'vocabulary.txt')
+
+
+def read_vocabulary(path: str) -> list[str]:
+  """Reads a vocabulary, one word piece a line; the line number is the id.
+
+  Args:
+    path: a BERT-style `vocab.txt`.
+
+  Returns:
+    The word pieces in id order.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: a reserved piece is missing, or a piece occurs twice.
+  """
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'vocabulary file {path} does not exist')
+  with open(path, encoding='utf-8') as f:
+    # Not splitlines, which also splits at rarer characters that a multilingual
+    # vocabulary has as pieces.
+    pieces = [line.rstrip('\n') for line in f]
+  missing = [p for p in _RESERVED[:4] if p not in pieces]
+  if missing:
+    raise ValueError(f'{path}: vocabulary lacks {missing}')
+  if len(set(pieces)) != len(pieces):
+    raise ValueError(f'{path}: vocabulary lists a word piece twice')
+  return pieces
+
+
+def vocabulary_hash(pieces: Sequence[str]) -> str:
+  """Sixteen hex digits that tell two vocabularies apart."""
+  return hashlib.sha256('\n'.join(pieces).encode()).hexdigest()[:16]
+
+
+class Tokenizer:
+  """Class names to fixed-length WordPiece ids, as BERT (uncased) does.
+
+  Attributes:
+    pieces: the vocabulary in id order.
+    token_length: ids per name, [CLS] and [SEP] included.
+  """
+
+  def __init__(self, pieces: Sequence[str], token_length: int):
+    import tokenizers
+
+    if token_length < 3:
+      raise ValueError(f'token_length must be at least 3, got {token_length}')
+    self.pieces = list(pieces)
+    self.token_length = token_length
+    ids = {piece: i for i, piece in enumerate(self.pieces)}
+    # The constructor with a dict registers the special pieces itself.
+    self._tokenizer = tokenizers.BertWordPieceTokenizer(
+      vocab=ids, lowercase=True
+    )
+    self._pad_id = ids[PAD]
+
+  def __call__(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenises names.
+
+    Args:
+      names: class names.
+
+    Returns:
+      ids [c l] int32 and mask [c l] bool, True where a token is real.
+
+    Raises:
+      ValueError: a name needs more than `token_length` tokens; nothing is
+        cut off silently, because the end of a name may be what tells it
+        from another.
+    """
+    ids = np.full((len(names), self.token_length), self._pad_id, np.int32)
+    mask = np.zeros((len(names), self.token_length), bool)
+    for row, name in enumerate(names):
+      tokens = self._tokenizer.encode(name).ids
+      if len(tokens) > self.token_length:
+        raise ValueError(
+          f'class name {name!r} has {len(tokens)} tokens, more than '
+          f'token_length={self.token_length}; set preprocessing.token_length'
+        )
+      ids[row, : len(tokens)] = tokens
+      mask[row, : len(tokens)] = True
+    return ids, mask
+
+
+def reference_token_ids(
+  pieces: Sequence[str], names: Sequence[str]
+) -> list[list[int]]:
+  """The same ids by tensorflow-text, unpadded: what `Tokenizer` must equal.
+
+  Args:
+    pieces: the vocabulary in id order.
+    names: class names.
+
+  Returns:
+    One list of ids per name, [CLS] and [SEP] included.
+  """
+  import tensorflow as tf
+  import tensorflow_text as tf_text
+
+  table = tf.lookup.StaticVocabularyTable(
+    tf.lookup.KeyValueTensorInitializer(
+      list(pieces), tf.range(len(pieces), dtype=tf.int64)
+    ),
+    num_oov_buckets=1,
+  )
+  tokenizer = tf_text.BertTokenizer(
+    table, lower_case=True, token_out_type=tf.int64
+  )
+  ids = tokenizer.tokenize(list(names)).merge_dims(-2, -1).to_list()
+  unknown = list(pieces).index(UNKNOWN)
+  start, end = list(pieces).index(START), list(pieces).index(END)
+  return [
+    [start, *(i if i < len(pieces) else unknown for i in row), end]
+    for row in ids
+  ]
+
+
+def build_vocabulary(names: Sequence[str], size: int = 2000) -> list[str]:
+  """Learns a WordPiece vocabulary from class names with tensorflow-text.
+
+  Args:
+    names: canonical class names; order and repeats do not matter.
+    size: the most pieces to learn, about.
+
+  Returns:
+    The pieces, reserved ones first.
+  """
+  import tensorflow as tf
+  from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+
+  corpus = tf.data.Dataset.from_tensor_slices(sorted(set(names))).batch(256)
+  return bert_vocab_from_dataset.bert_vocab_from_dataset(
+    corpus,
+    vocab_size=size,
+    reserved_tokens=list(_RESERVED),
+    bert_tokenizer_params={'lower_case': True},
+    # The learner's own thresholds suit corpora of millions of words: with
+    # them a list of a thousand names is spelt out letter by letter.
+    learn_params={'lower_thresh': 1, 'upper_thresh': 20, 'num_iterations': 2},
+  )
+
+
+def public_class_names() -> list[str]:
+  """Canonical class names of all that ships: the public lists, stick_figures.
+
+  The word pieces of the vocabulary are learnt from these names.
+  """
+  folder = importlib.resources.files('zsar_jax.data.protocols') / 'class_lists'
+  names = set(class_names.canonical_names(stick_figure_classes.CLASS_NAMES))
+  for path in sorted(folder.iterdir(), key=lambda p: p.name):
+    if path.name.endswith('.txt'):
+      names.update(
+        class_names.canonical_name(line)
+        for line in path.read_text(encoding='utf-8').splitlines()
+        if line.strip()
+      )
+  return sorted(names)
+
+
+def main(argv: list[str]) -> None:
+  """Writes the vocabulary of all public class names.
+
+  Args:
+    argv: the program's name alone; flags are parsed already.
+  """
+  if len(argv) > 1:
+    raise app.UsageError(f'arguments not understood: {" ".join(argv[1:])}')
+  pieces = build_vocabulary(public_class_names(), flags.FLAGS.size)
+  with open(flags.FLAGS.output, 'w', encoding='utf-8') as f:
+    f.writelines(f'{piece}\n' for piece in pieces)
+  print(f'{len(pieces)} word pieces written to {flags.FLAGS.output}')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('output', None, 'File to write.', required=True)
+  flags.DEFINE_integer('size', 2000, 'Most word pieces, about.', lower_bound=6)
+  app.run(main)

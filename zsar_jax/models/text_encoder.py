@@ -1,0 +1,70 @@
+"""BERT-type text encoder (Devlin et al. 2019).
+
+Input: token ids [c l] int32 and mask [c l] bool, True where real. Output: a
+dict with `tokens` [c l d] and `pooled` [c d], not normalised.
+"""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.models import layers
+
+POOLINGS = ('mean', 'cls')
+
+
+class TextEncoder(nn.Module):
+  """Word, position and type embeddings, then post-norm blocks.
+
+  Attributes:
+    vocabulary_size: rows of the word table that have a meaning. The table
+      itself is padded to a multiple of 128 so that it divides over devices.
+    width: dimension of a token.
+    depth: number of blocks.
+    num_heads: attention heads.
+    mlp_dim: width of the hidden layers.
+    max_length: the longest name in tokens.
+    pooling: 'mean' over real tokens, or 'cls'.
+    dropout_rate: on embeddings and every residual branch.
+    dtype: computation dtype.
+  """
+
+  vocabulary_size: int
+  width: int
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  max_length: int
+  pooling: str = 'mean'
+  dropout_rate: float = 0.0
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, ids: jax.Array, mask: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes class names; see the module docstring."""
+    if self.pooling not in POOLINGS:
+      raise ValueError(f'pooling {self.pooling!r} is not one of {POOLINGS}')
+    rows = -(-self.vocabulary_size // 128) * 128
+    table = lambda name, n: layers.embedding_table(self, name, n, self.width)
+    x = table('word', rows)[ids]
+    x = x + table('position', self.max_length)[: ids.shape[1]]
+    # Names are single sentences: the type is always 0, its table is kept
+    # because BERT weights have it.
+    x = x + table('token_type', 2)[0]
+    x = nn.LayerNorm(epsilon=1e-12, dtype=self.dtype, name='embed_norm')(x)
+    x = nn.Dropout(self.dropout_rate)(x, deterministic)
+    for i in range(self.depth):
+      x = layers.PostNormBlock(
+        self.num_heads,
+        self.mlp_dim,
+        self.dropout_rate,
+        dtype=self.dtype,
+        name=f'block_{i}',
+      )(x, mask[:, None, None, :], deterministic)
+    if self.pooling == 'cls':
+      pooled = x[:, 0]
+    else:
+      pooled = layers.masked_mean(x, mask)
+    return {'tokens': x, 'pooled': pooled}

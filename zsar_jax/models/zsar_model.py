@@ -1,0 +1,148 @@
+"""The whole model: two encoders, one shared space, one fusion.
+
+Every intermediate is handed out by name, and each modality can be encoded
+alone:
+
+  model = ZsarModel(...)
+  video = model.apply({'params': params}, clip, method='encode_video')
+  text = model.apply({'params': params}, ids, mask, method='encode_text')
+  cosines = video['embedding'] @ text['embedding'].T
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.models import fusion, layers, text_encoder, video_encoder
+
+# Learnt logit scales start at 1 / 0.1 and are bounded as CLIP's are
+# (Radford et al. 2021); the start is our choice.
+_INITIAL_SCALE = 10.0
+MAX_SCALE = 100.0
+
+
+class ZsarModel(nn.Module):
+  """Video encoder, text encoder, projections, class centres and fusion.
+
+  Attributes:
+    video: keyword arguments of `video_encoder.VideoEncoder`.
+    text: keyword arguments of `text_encoder.TextEncoder`.
+    fusion: keyword arguments of `fusion.CrossModalTransformer`.
+    embedding_dim: dimension d of the shared space.
+    num_classes: number of seen classes, each with a learnt centre.
+    dtype: computation dtype; parameters stay float32.
+  """
+
+  video: Mapping[str, Any]
+  text: Mapping[str, Any]
+  fusion: Mapping[str, Any]
+  embedding_dim: int
+  num_classes: int
+  dtype: layers.Dtype = jnp.float32
+
+  def setup(self):  # noqa: D102 (flax calls it)
+    self.video_encoder = video_encoder.VideoEncoder(
+      dtype=self.dtype, **self.video
+    )
+    self.text_encoder = text_encoder.TextEncoder(dtype=self.dtype, **self.text)
+    self.cross_modal = fusion.CrossModalTransformer(
+      dtype=self.dtype, **self.fusion
+    )
+    project = lambda: nn.Dense(self.embedding_dim, dtype=self.dtype)
+    self.video_projection = project()
+    self.text_projection = project()
+    self.class_centres = self.param(
+      'class_centres',
+      nn.initializers.normal(1.0),
+      (self.num_classes, self.embedding_dim),
+    )
+    log_scale = lambda name: self.param(
+      name, lambda key: jnp.log(jnp.float32(_INITIAL_SCALE))
+    )
+    self.visual_log_scale = log_scale('visual_log_scale')
+    self.text_log_scale = log_scale('text_log_scale')
+
+  def __call__(
+    self, video: jax.Array, ids: jax.Array, mask: jax.Array
+  ) -> dict[str, Any]:
+    """Touches every parameter once; used to initialise.
+
+    Args:
+      video: normalised clip [b t h w c].
+      ids: token ids [c l].
+      mask: [c l] bool.
+
+    Returns:
+      The outputs of all parts by name.
+    """
+    video_out = self.encode_video(video)
+    text_out = self.encode_text(ids, mask)
+    pairs = (video.shape[0], *text_out['tokens'].shape)
+    logits = self.match(
+      video_out['tokens'],
+      jnp.broadcast_to(text_out['tokens'], pairs),
+      jnp.broadcast_to(mask, pairs[:-1]),
+    )
+    return {
+      'video': video_out,
+      'text': text_out,
+      'match': logits,
+      **self.heads(),
+    }
+
+  def encode_video(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes clips.
+
+    Args:
+      video: normalised clip [b t h w c].
+      deterministic: False turns dropout on.
+
+    Returns:
+      `tokens` [b n e], `pooled` [b e] before the shared projection, and
+      `embedding` [b d], unit vectors, float32.
+    """
+    out = self.video_encoder(video, deterministic)
+    embedding = layers.l2_normalise(self.video_projection(out['pooled']))
+    return {**out, 'embedding': embedding}
+
+  def encode_text(
+    self, ids: jax.Array, mask: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes class names.
+
+    Args:
+      ids: token ids [c l].
+      mask: [c l] bool.
+      deterministic: False turns dropout on.
+
+    Returns:
+      `tokens` [c l e], `pooled` [c e], and `embedding` [c d], unit vectors,
+      float32.
+    """
+    out = self.text_encoder(ids, mask, deterministic)
+    embedding = layers.l2_normalise(self.text_projection(out['pooled']))
+    return {**out, 'embedding': embedding}
+
+  def match(
+    self,
+    video_tokens: jax.Array,
+    text_tokens: jax.Array,
+    text_mask: jax.Array,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Match logits [b c]; arguments as `fusion.CrossModalTransformer`."""
+    return self.cross_modal(video_tokens, text_tokens, text_mask, deterministic)
+
+  def heads(self) -> dict[str, jax.Array]:
+    """Class centres [s d], unit vectors, and the two logit scales."""
+    scale = lambda log: jnp.minimum(jnp.exp(log), MAX_SCALE)
+    return {
+      'class_centres': layers.l2_normalise(self.class_centres),
+      'visual_scale': scale(self.visual_log_scale),
+      'text_scale': scale(self.text_log_scale),
+    }

@@ -1,0 +1,87 @@
+"""How pixels and names become model inputs: it belongs to the weights.
+
+Saved with every checkpoint and prototype bank, so that weights are never
+used with another size, normalisation, frame rate or vocabulary.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+SAMPLINGS = ('uniform', 'dense')
+INPUTS = ('rgb', 'rgb+difference', 'grey+difference')
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """Everything between a video file and the model.
+
+  Attributes:
+    size: height and width of a clip in pixels.
+    short_side: short side in pixels that frames are resized to before they
+      are cropped to `size`.
+    mean: per-channel mean of pixels in [0, 1], taken off first.
+    std: per-channel deviation, divided by after.
+    num_frames: frames in a clip.
+    sampling: 'uniform' over the whole video, or 'dense' at `frame_stride`.
+    frame_stride: frames between two sampled ones, counted at `sample_fps`;
+      dense sampling only.
+    sample_fps: nominal frame rate in 1/s that `frame_stride` counts at.
+    inputs: channels that the model sees; see `pixel_ops.to_inputs`.
+    token_length: token ids per class name.
+    vocabulary_hash: which vocabulary the ids belong to.
+  """
+
+  size: int
+  short_side: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  num_frames: int
+  sampling: str
+  frame_stride: int
+  sample_fps: float
+  inputs: str
+  token_length: int
+  vocabulary_hash: str
+
+  def __post_init__(self):
+    for name, value, known in (
+      ('sampling', self.sampling, SAMPLINGS),
+      ('inputs', self.inputs, INPUTS),
+    ):
+      if value not in known:
+        raise ValueError(
+          f'preprocessing.{name}={value!r} is not one of {known}'
+        )
+    for name in ('size', 'num_frames', 'frame_stride', 'sample_fps'):
+      if getattr(self, name) <= 0:
+        raise ValueError(
+          f'preprocessing.{name} must be positive, got {getattr(self, name)}'
+        )
+    if self.short_side < self.size:
+      raise ValueError(
+        f'preprocessing.short_side={self.short_side} is less than '
+        f'preprocessing.size={self.size}'
+      )
+    if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+      raise ValueError(
+        'preprocessing.mean and preprocessing.std need three numbers each '
+        f'and std positive ones, got {self.mean} and {self.std}'
+      )
+
+  def to_json(self) -> str:
+    """JSON text; `from_json` is its inverse."""
+    return json.dumps(dataclasses.asdict(self), indent=2)
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> 'Preprocessing':
+    """From JSON-like values: lists become tuples."""
+    values = {
+      k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+    }
+    return cls(**values)
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Preprocessing':
+    """The inverse of `to_json`."""
+    return cls.from_dict(json.loads(text))

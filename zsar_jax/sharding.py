@@ -1,0 +1,160 @@
+"""The mesh, and one table that says how every array lies on it.
+
+Axes: `data` replicates parameters and splits the batch; `fsdp` splits both;
+`tensor` splits parameters along their other dimension. On one device all
+three have size one and the table changes nothing.
+"""
+
+from collections.abc import Mapping
+import math
+import re
+from typing import Any
+
+from absl import logging
+import jax
+import numpy as np
+
+P = jax.sharding.PartitionSpec
+
+AXES = ('data', 'fsdp', 'tensor')
+# The batch is split over both data axes.
+BATCH_SPEC = P(('data', 'fsdp'))
+
+# Parameter path (joined by '/') -> candidate specs, first match wins. A spec
+# that does not divide the parameter is tried without the offending axes.
+_RULES: tuple[tuple[str, P], ...] = (
+  # Word table: rows over fsdp, so that look-ups stay local in width.
+  (r'/word$', P('fsdp', 'tensor')),
+  # Attention: heads (output columns) over tensor, and back.
+  (r'/(query|key|value)/kernel$', P('fsdp', 'tensor')),
+  (r'/out/kernel$', P('tensor', 'fsdp')),
+  # MLP: hidden units over tensor, and back.
+  (r'/mlp/in/kernel$', P('fsdp', 'tensor')),
+  (r'/mlp/out/kernel$', P('tensor', 'fsdp')),
+  # Every other matrix: input rows over fsdp.
+  (r'/kernel$', P('fsdp', None)),
+  # Vectors, positions, centres, scales: on every device.
+  (r'.*', P()),
+)
+
+
+def make_mesh(
+  axis_sizes: Mapping[str, int], devices: list[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+  """Makes the (data, fsdp, tensor) mesh.
+
+  Args:
+    axis_sizes: size of each axis of AXES; at most one is -1 and takes the
+      devices that are left.
+    devices: default all of them.
+
+  Returns:
+    The mesh, its axes of type Auto.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [axis_sizes[axis] for axis in AXES]
+  known = math.prod(s for s in sizes if s != -1)
+  if sizes.count(-1) == 1 and len(devices) % known == 0:
+    sizes[sizes.index(-1)] = len(devices) // known
+  if -1 in sizes or math.prod(sizes) != len(devices):
+    raise ValueError(
+      f'mesh {dict(axis_sizes)} does not fit {len(devices)} devices: the '
+      'sizes must multiply to that number, and one of them may be -1'
+    )
+  return jax.make_mesh(
+    tuple(sizes),
+    AXES,
+    axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
+    devices=devices,
+  )
+
+
+def _fit(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+  """Drops the axes of a spec that do not divide the shape."""
+  axes = list(spec)[: len(shape)] + [None] * (len(shape) - len(spec))
+  return P(
+    *(
+      axis if axis is None or size % mesh.shape[axis] == 0 else None
+      for axis, size in zip(axes, shape, strict=True)
+    )
+  )
+
+
+def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Shardings of a train state or parameters by the table.
+
+  Optimiser moments end in the same path as their parameter, so one table
+  serves both.
+
+  Args:
+    tree: arrays or abstract arrays.
+    mesh: from `make_mesh`.
+
+  Returns:
+    A tree of `NamedSharding`, like `tree`.
+  """
+  replicated = []
+
+  def leaf_sharding(path, leaf):
+    name = '/' + '/'.join(_key_name(k) for k in path)
+    for pattern, spec in _RULES:
+      if re.search(pattern, name):
+        fitted = _fit(spec, leaf.shape, mesh)
+        if any(
+          a is not None and b is None and mesh.shape[a] > 1
+          for a, b in zip(spec, fitted, strict=False)
+        ):
+          replicated.append(f'{name} {leaf.shape}')
+        return jax.sharding.NamedSharding(mesh, fitted)
+    raise AssertionError('the last rule matches everything')
+
+  shardings = jax.tree_util.tree_map_with_path(leaf_sharding, tree)
+  if replicated:
+    logging.info(
+      'kept whole along an axis that does not divide them: %s',
+      ', '.join(replicated),
+    )
+  return shardings
+
+
+def _key_name(key) -> str:
+  for attribute in ('key', 'name', 'idx'):
+    if hasattr(key, attribute):
+      return str(getattr(key, attribute))
+  return str(key)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """The batch dimension over both data axes, the rest whole."""
+  return jax.sharding.NamedSharding(mesh, BATCH_SPEC)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """The same array on every device."""
+  return jax.sharding.NamedSharding(mesh, P())
+
+
+def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
+  """How many parts a batch is split into."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh):
+  """Puts this process's rows of a batch on the mesh as global arrays.
+
+  Args:
+    batch: numpy arrays [b / processes, ...]; other values are dropped.
+    mesh: from `make_mesh`.
+
+  Returns:
+    Global `jax.Array`s [b ...], split along the batch.
+  """
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, value)
+    for name, value in batch.items()
+    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'
+  }

@@ -1,0 +1,211 @@
+"""One training step as a pure function, and the state it carries.
+
+`make_train_step` returns a jitted, donating function on global arrays; where
+they lie is decided by the shardings of the arguments (sharding.py).
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zsar_jax import losses, pixel_ops, sharding
+from zsar_jax import preprocessing as preprocessing_lib
+
+Batch = Mapping[str, jax.Array]
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=['step', 'params', 'opt_state'],
+  meta_fields=[],
+)
+@dataclasses.dataclass
+class TrainState:
+  """All that changes during training; the step is the loader's state too.
+
+  Attributes:
+    step: int32, updates done.
+    params: model parameters.
+    opt_state: optimiser state.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+  """Weight of each loss; a zero leaves its computation out.
+
+  Attributes:
+    visual: cosine classifier over class centres.
+    contrast: video to class name.
+    match: fused logit of true and wrong pairs.
+    label_smoothing: of the targets of `visual` and `contrast`.
+  """
+
+  visual: float = 1.0
+  contrast: float = 1.0
+  match: float = 1.0
+  label_smoothing: float = 0.0
+
+  def __post_init__(self):
+    if min(dataclasses.astuple(self)) < 0 or self.label_smoothing >= 1:
+      raise ValueError(f'loss weights must not be negative: {self}')
+    if not (self.visual or self.contrast or self.match):
+      raise ValueError('all loss weights are zero: nothing to train')
+
+
+def init_state(
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  example: Mapping[str, jax.ShapeDtypeStruct],
+  key: jax.Array,
+  mesh: jax.sharding.Mesh,
+) -> TrainState:
+  """Creates the state already sharded.
+
+  Args:
+    model: `models.zsar_model.ZsarModel`.
+    optimizer: from `optim.make_optimizer`.
+    example: shapes of the model's arguments `video`, `ids` and `mask`.
+    key: random key.
+    mesh: from `sharding.make_mesh`.
+
+  Returns:
+    The state at step 0.
+  """
+
+  def create(key):
+    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
+    params = model.init(key, **zeros)['params']
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+  shapes = jax.eval_shape(create, key)
+  shardings = sharding.tree_shardings(shapes, mesh)
+  return jax.jit(create, out_shardings=shardings)(key)
+
+
+def compute_loss(
+  params: Any,
+  model: Any,
+  batch: Batch,
+  text: Batch,
+  key: jax.Array,
+  weights: LossWeights,
+  prep: preprocessing_lib.Preprocessing,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Weighted sum of the losses, mean over the global batch.
+
+  Args:
+    params: model parameters.
+    model: `models.zsar_model.ZsarModel`.
+    batch: `video` uint8 [b t h w 3], `label` int [b] among the seen classes,
+      `index` int [b], position in the global stream of examples.
+    text: `ids` int [s l] and `mask` bool [s l] of all seen classes.
+    key: the step's random key.
+    weights: weight of each loss.
+    prep: how pixels are normalised.
+
+  Returns:
+    The loss, and scalar metrics by name.
+  """
+  dropout_key, negative_key = jax.random.split(key)
+  apply = functools.partial(
+    model.apply,
+    {'params': params},
+    deterministic=False,
+    rngs={'dropout': dropout_key},
+  )
+  clip = pixel_ops.to_inputs(batch['video'], prep.mean, prep.std, prep.inputs)
+  video = apply(clip, method='encode_video')
+  names = apply(text['ids'], text['mask'], method='encode_text')
+  heads = model.apply({'params': params}, method='heads')
+  labels = batch['label']
+  num_classes = text['ids'].shape[0]
+  q = losses.targets(labels, num_classes, weights.label_smoothing)
+  z, t = video['embedding'], names['embedding']
+
+  terms = {}
+  if weights.visual:
+    terms['visual'] = losses.visual_loss(
+      z, heads['class_centres'], heads['visual_scale'], q
+    )
+  if weights.contrast:
+    terms['contrast'] = losses.contrast_loss(z, t, heads['text_scale'], q)
+  if weights.match:
+    wrong = losses.hard_negatives(
+      z,
+      t,
+      heads['text_scale'],
+      # Smoothing is no claim that a pair is true.
+      losses.targets(labels, num_classes),
+      losses.global_index_keys(negative_key, batch['index']),
+    )
+    pairs = jnp.stack([labels, wrong], axis=1)  # [b 2]
+    logits = apply(
+      video['tokens'],
+      names['tokens'][pairs],
+      text['mask'][pairs],
+      method='match',
+    )
+    terms['match'] = losses.match_loss(logits[:, 0], logits[:, 1])
+
+  means = {name: term.mean() for name, term in terms.items()}
+  loss = sum(getattr(weights, name) * term for name, term in means.items())
+  correct = (z @ heads['class_centres'].T).argmax(-1) == labels
+  metrics = {
+    'loss': loss,
+    'train_top1': correct.mean(),
+    'visual_scale': heads['visual_scale'],
+    'text_scale': heads['text_scale'],
+    **{f'loss_{name}': value for name, value in means.items()},
+  }
+  return loss, metrics
+
+
+def make_train_step(
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  weights: LossWeights,
+  prep: preprocessing_lib.Preprocessing,
+  seed: int,
+  mesh: jax.sharding.Mesh,
+) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, dict]]:
+  """Builds the jitted training step.
+
+  Args:
+    model: `models.zsar_model.ZsarModel`.
+    optimizer: from `optim.make_optimizer`.
+    schedule: the learning rate, for the metrics.
+    weights: weight of each loss.
+    prep: how pixels are normalised.
+    seed: of the randomness inside the step; with the step number it gives
+      the step's key, so that a resumed run draws the same numbers.
+    mesh: from `sharding.make_mesh`.
+
+  Returns:
+    (state, batch, text) -> (state, metrics). The state is donated.
+  """
+
+  def step(state: TrainState, batch: Batch, text: Batch):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    grads, metrics = jax.grad(compute_loss, has_aux=True)(
+      state.params, model, batch, text, key, weights, prep
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics['gradient_norm'] = optax.global_norm(grads)
+    metrics['learning_rate'] = schedule(state.step)
+    shardings = sharding.tree_shardings(params, mesh)
+    params = jax.lax.with_sharding_constraint(params, shardings)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,49 @@
+"""Your own clips: a folder that `python -m zsar_jax.prepare` has packed.
+
+Two keys say what to train on:
+
+python -m zsar_jax.main --config=configs/video_folder.py --workdir=runs/mine \
+  --config.data.dataset_dir=DIR --config.data.class_split=split.json
+
+DIR is the folder that prepare printed; split.json holds the lists "seen" and
+"unseen". `configs/video_folder.py:smoke` shrinks the model and the schedule.
+"""
+
+import ml_collections
+
+from zsar_jax import config_utils
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  arg = config_utils.parse_arg(arg, 'smoke')
+  c = config_utils.default_config()
+
+  c.data.dataset_dir = 'set --config.data.dataset_dir'
+  c.data.cache_mb = 4096
+  c.data.num_threads = 2
+  c.data.crop_area = (0.6, 1.0)
+
+  c.preprocessing.size = 64
+  c.preprocessing.short_side = 72
+  c.preprocessing.num_frames = 8
+  # Colour and background tell the place, not the action.
+  c.preprocessing.inputs = 'grey+difference'
+  c.preprocessing.token_length = 24
+
+  c.model.video.depth = 4
+  c.model.video.tubelet_size = (2, 8, 8)
+
+  c.train.batch_size = 32
+  c.train.num_steps = 500
+  c.zeroshot.temperature = 0.05
+
+  if arg == 'smoke':
+    c.preprocessing.size = 32
+    c.preprocessing.short_side = 32
+    c.model.video.depth = 1
+    c.train.num_steps = 20
+    c.optim.warmup_steps = 5
+    c.train.log_every = 5
+    c.train.validate_every = 10
+    c.train.checkpoint_every = 10
+  return c

@@ -1,0 +1,240 @@
+"""The config: every key with its default and meaning, and its checks.
+
+A config file starts from `default_config()` and changes what it needs. The
+config is locked, so a misspelt key fails where it is written.
+"""
+
+import difflib
+import json
+from typing import Any
+
+import ml_collections
+
+_CHECK_MESSAGE = 'config keys are listed in zsar_jax/config_utils.py'
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """All keys, with defaults that suit a small model."""
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+
+  c.data = ml_collections.ConfigDict()
+  # Folder of a prepared dataset, as `zsar_jax.prepare` prints it; '' renders
+  # stick_figures with the arguments below, under data_dir.
+  c.data.dataset_dir = ''
+  # '' is TFDS's own default.
+  c.data.data_dir = ''
+  c.data.stick_figures = ml_collections.ConfigDict(
+    dict(
+      nuisance=1.0,
+      num_seen=24,
+      clips_per_class=24,
+      test_clips_per_class=20,
+      split_seed=0,
+    )
+  )
+  # JSON file with `seen` and `unseen` (or a list `splits` of such), and which
+  # of its splits. A dataset that has its own split needs none.
+  c.data.class_split = ''
+  c.data.class_split_index = 0
+  # Share of each seen class's videos (whole groups) held out of training.
+  c.data.validation_fraction = 0.2
+  # Random mirroring; never of a class whose name has a side.
+  c.data.mirror = True
+  # Random crops cover this share of the centre square (low, high).
+  c.data.crop_area = (0.6, 1.0)
+  c.data.num_threads = 4
+  # Decoded videos kept in memory, MiB; 0 decodes every time.
+  c.data.cache_mb = 0
+
+  # Goes with the weights: see zsar_jax/preprocessing.py.
+  c.preprocessing = ml_collections.ConfigDict(
+    dict(
+      size=48,
+      short_side=56,
+      mean=(0.5, 0.5, 0.5),
+      std=(0.25, 0.25, 0.25),
+      num_frames=8,
+      sampling='uniform',
+      frame_stride=2,
+      sample_fps=12.0,
+      inputs='rgb',
+      token_length=32,
+    )
+  )
+  # Path of a vocab.txt; '' is the one that ships.
+  c.vocabulary = ''
+
+  c.model = ml_collections.ConfigDict()
+  c.model.video = ml_collections.ConfigDict(
+    dict(
+      width=128,
+      depth=3,
+      num_heads=4,
+      mlp_dim=512,
+      tubelet_size=(2, 8, 8),
+      pooling='mean',
+      dropout_rate=0.0,
+    )
+  )
+  c.model.text = ml_collections.ConfigDict(
+    dict(
+      width=128,
+      depth=1,
+      num_heads=4,
+      mlp_dim=256,
+      pooling='mean',
+      dropout_rate=0.0,
+    )
+  )
+  c.model.fusion = ml_collections.ConfigDict(
+    dict(width=128, depth=1, num_heads=4, mlp_dim=256, dropout_rate=0.0)
+  )
+  c.model.embedding_dim = 128
+  # Computation dtype: 'float32' or 'bfloat16'; parameters stay float32.
+  c.model.dtype = 'float32'
+
+  # Weights of the losses, see zsar_jax/losses.py.
+  c.loss = ml_collections.ConfigDict(
+    dict(visual=1.0, contrast=1.0, match=1.0, label_smoothing=0.0)
+  )
+  c.optim = ml_collections.ConfigDict(
+    dict(
+      learning_rate=1e-3,
+      warmup_steps=100,
+      weight_decay=0.05,
+      clip_norm=1.0,
+      b2=0.999,
+    )
+  )
+
+  c.train = ml_collections.ConfigDict()
+  c.train.batch_size = 32
+  c.train.num_steps = 1000
+  c.train.log_every = 20
+  c.train.validate_every = 250
+  c.train.checkpoint_every = 250
+  c.train.keep_checkpoints = 2
+  # TensorBoard files beside metrics.jsonl (needs TensorFlow).
+  c.train.tensorboard = True
+
+  # Sizes of the mesh axes; one may be -1 and takes the devices left.
+  c.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+
+  # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
+  c.zeroshot = ml_collections.ConfigDict(
+    dict(temperature=0.1, top_k=0, centre_text=True, num_views=1)
+  )
+  c.zeroshot.batch_size = 32
+  return c.lock()
+
+
+def parse_arg(arg: str | None, *known: str) -> str:
+  """The argument string of a config file, `configs/x.py:arg`.
+
+  Args:
+    arg: what stands after the colon, or None.
+    *known: arguments that the config understands.
+
+  Returns:
+    The argument, or '' for None.
+
+  Raises:
+    ValueError: an unknown argument.
+  """
+  if arg and arg not in known:
+    raise ValueError(
+      f'config argument {arg!r} is not known; known: {sorted(known)}'
+    )
+  return arg or ''
+
+
+def _flat(config: Any, prefix: str = '') -> dict[str, Any]:
+  items = {}
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict | dict):
+      items.update(_flat(value, f'{prefix}{key}.'))
+    else:
+      items[prefix + key] = value
+  return items
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Refuses unknown, missing and ill-typed keys before anything starts.
+
+  Args:
+    config: from a config file.
+
+  Raises:
+    ValueError: names the key, and the nearest known one.
+  """
+  known, given = _flat(default_config()), _flat(config)
+  for key in given:
+    if key not in known:
+      near = difflib.get_close_matches(key, known, n=1)
+      hint = f'did you mean {near[0]!r}? ' if near else ''
+      raise ValueError(f'unknown config key {key!r}; {hint}{_CHECK_MESSAGE}')
+  for key, default in known.items():
+    if key not in given:
+      raise ValueError(f'config key {key!r} is missing; {_CHECK_MESSAGE}')
+    value = given[key]
+    number = isinstance(default, float) and type(value) is int
+    sequence = isinstance(default, tuple) and isinstance(value, list | tuple)
+    if not (number or sequence or type(value) is type(default)):
+      raise ValueError(
+        f'config key {key!r} must be {type(default).__name__}, got {value!r}'
+      )
+  for key in (
+    'batch_size',
+    'num_steps',
+    'log_every',
+    'validate_every',
+    'checkpoint_every',
+  ):
+    if config.train[key] <= 0:
+      raise ValueError(f'train.{key} must be positive, got {config.train[key]}')
+  if config.model.dtype not in ('float32', 'bfloat16'):
+    raise ValueError(
+      f"model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'"
+    )
+
+
+# Keys that change how fast or how chatty a run is, never what it computes.
+_HARMLESS = (
+  'data.data_dir',
+  'data.num_threads',
+  'data.cache_mb',
+  'train.log_every',
+  'train.keep_checkpoints',
+  'train.tensorboard',
+)
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as plain JSON values (tuples become lists)."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The inverse of `to_dict`."""
+  config = ml_collections.ConfigDict(values)
+  config = config.copy_and_resolve_references()
+  return config.lock()
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+  """Keys on which two plain configs differ in what they compute.
+
+  Args:
+    a: from `to_dict`.
+    b: likewise.
+
+  Returns:
+    One 'key: value in a -> value in b' each.
+  """
+  flat_a, flat_b = _flat(a), _flat(b)
+  return [
+    f'{key}: {flat_a.get(key)!r} -> {flat_b.get(key)!r}'
+    for key in sorted(set(flat_a) | set(flat_b))
+    if flat_a.get(key) != flat_b.get(key) and key not in _HARMLESS
+  ]

@@ -1,0 +1,56 @@
+"""Trains and evaluates; started again on the same workdir, it goes on.
+
+python -m zsar_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Any key of the config can be set: --config.train.num_steps=1000. A config
+file may take an argument after a colon: --config=configs/demo.py:smoke.
+"""
+
+import re
+
+from absl import flags
+from ml_collections import config_flags
+
+from zsar_jax import cli, train
+
+
+def main(argv: list[str]) -> None:
+  """Parses the command line and trains.
+
+  Args:
+    argv: the command line, the program's name first.
+  """
+  values = cli.new_flags()
+  flags.DEFINE_string(
+    'workdir',
+    None,
+    'Where checkpoints, metrics and results go.',
+    flag_values=values,
+    required=True,
+  )
+  config_flags.DEFINE_config_file(
+    'config', None, 'The config file.', flag_values=values, sys_argv=argv
+  )
+  flags.mark_flag_as_required('config', flag_values=values)
+  train.train(_parse(values, argv), values.workdir)
+
+
+def _parse(values: flags.FlagValues, argv: list[str]):
+  """The config; whatever is wrong with it becomes one clear line."""
+  try:
+    cli.parse(values, argv, usage=__doc__)
+    return values.config.copy_and_resolve_references()
+  except (AttributeError, KeyError) as e:
+    # A locked config refuses keys that it does not have.
+    words = re.findall(r'[\w.]+', str(e.args[0]).replace(r'\n', ' '))
+    raise ValueError(f'the config has no such key: {" ".join(words)}') from e
+  except OSError as e:
+    # The file could not be read; the error is raised at first use.
+    raise FileNotFoundError(f'config: {e.__cause__ or e}') from e
+  except flags.IllegalFlagValueError as e:
+    # An error inside a config file comes wrapped in its own traceback.
+    raise ValueError(str(e).strip().splitlines()[-1]) from e
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,525 @@
+"""The Python API: from weights to answers.
+
+The only place that joins tokenizer, decoder and model:
+
+  recognizer = Recognizer.from_workdir('runs/demo')
+  bank = prototype_bank.load_bank('runs/demo/bank.safetensors')
+  ranking = recognizer.predict('clip.mp4', ['juggling', 'rowing'], bank)
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from zsar_jax import (
+  checkpointing,
+  config_utils,
+  pixel_ops,
+  prototype_bank,
+  sharding,
+)
+from zsar_jax import preprocessing as preprocessing_lib
+from zsar_jax.data import (
+  class_names,
+  clips,
+  decode,
+  input_pipeline,
+  video_transforms,
+)
+from zsar_jax.data import tokenizer as tokenizer_lib
+from zsar_jax.data.datasets import records
+from zsar_jax.data.protocols import class_split
+from zsar_jax.evaluators import protocol_evaluation, zeroshot
+from zsar_jax.models import zsar_model
+from zsar_jax.zeroshot import scoring
+
+# Names are matched with videos this many at a time: the fused tokens of all
+# (video, name) pairs would not fit in memory for hundreds of names.
+_MATCH_CHUNK = 64
+BANK_FILE = 'bank.safetensors'
+
+
+def make_preprocessing(
+  config: ml_collections.ConfigDict, pieces: Sequence[str]
+) -> preprocessing_lib.Preprocessing:
+  """The config's preprocessing, tied to a vocabulary."""
+  return preprocessing_lib.Preprocessing.from_dict(
+    {
+      **config_utils.to_dict(config.preprocessing),
+      'vocabulary_hash': tokenizer_lib.vocabulary_hash(pieces),
+    }
+  )
+
+
+def build_model(
+  config: ml_collections.ConfigDict,
+  prep: preprocessing_lib.Preprocessing,
+  vocabulary_size: int,
+  num_classes: int,
+) -> zsar_model.ZsarModel:
+  """Builds the config's model.
+
+  Args:
+    config: the whole config.
+    prep: the preprocessing that goes with the model.
+    vocabulary_size: number of word pieces.
+    num_classes: number of seen classes.
+
+  Returns:
+    The model, without parameters.
+  """
+  video = config.model.video.to_dict()
+  return zsar_model.ZsarModel(
+    video={**video, 'tubelet_size': tuple(video['tubelet_size'])},
+    text={
+      **config.model.text.to_dict(),
+      'vocabulary_size': vocabulary_size,
+      'max_length': prep.token_length,
+    },
+    fusion=config.model.fusion.to_dict(),
+    embedding_dim=config.model.embedding_dim,
+    num_classes=num_classes,
+    dtype=jnp.dtype(config.model.dtype),
+  )
+
+
+def input_shapes(
+  prep: preprocessing_lib.Preprocessing,
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of the model's arguments, for a batch and a name list of one."""
+  channels = pixel_ops.num_channels(prep.inputs)
+  clip = (1, prep.num_frames, prep.size, prep.size, channels)
+  names = (1, prep.token_length)
+  return {
+    'video': jax.ShapeDtypeStruct(clip, jnp.float32),
+    'ids': jax.ShapeDtypeStruct(names, jnp.int32),
+    'mask': jax.ShapeDtypeStruct(names, jnp.bool_),
+  }
+
+
+def parameter_shapes(
+  model: zsar_model.ZsarModel, prep: preprocessing_lib.Preprocessing
+) -> Any:
+  """Shapes of a model's parameters, without computing anything.
+
+  Raises:
+    ValueError: the model's sizes do not fit each other or the clips.
+  """
+
+  def init(key):
+    shapes = input_shapes(prep)
+    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()}
+    return model.init(key, **zeros)
+
+  return jax.eval_shape(init, jax.random.key(0))['params']
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+  """One candidate's place in a ranking.
+
+  Attributes:
+    name: canonical class name.
+    score: transfer score, in [-1, 1].
+    nearest_name: similarity of the video to the name itself, in [-1, 1].
+    match_logit: of the fusion; above 0 means a match is the likelier.
+    composited_from: (seen class, transfer weight), largest first.
+  """
+
+  name: str
+  score: float
+  nearest_name: float
+  match_logit: float
+  composited_from: tuple[tuple[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """A ranking of class names for a video.
+
+  Attributes:
+    ranking: best first.
+    warnings: what the user should know before believing it.
+  """
+
+  ranking: tuple[Ranked, ...]
+  warnings: tuple[str, ...]
+
+
+class Recognizer:
+  """Encoders with weights.
+
+  Attributes:
+    config: the run's config.
+    prep: preprocessing that belongs to the weights.
+    seen_classes: names in the order of the class centres.
+    step: of the weights.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    model: zsar_model.ZsarModel,
+    params: Any,
+    pieces: Sequence[str],
+    seen_classes: Sequence[str],
+    mesh: jax.sharding.Mesh,
+    step: int = 0,
+  ):
+    self.config = config
+    self.prep = make_preprocessing(config, pieces)
+    self.seen_classes = tuple(seen_classes)
+    self.step = step
+    self._model = model
+    self._params = params
+    self._mesh = mesh
+    self._tokenizer = tokenizer_lib.Tokenizer(pieces, self.prep.token_length)
+    self._encode_text = jax.jit(
+      functools.partial(model.apply, method='encode_text')
+    )
+    self._encode_clips = jax.jit(self._embed)
+    self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+
+  @classmethod
+  def from_workdir(cls, workdir: str) -> 'Recognizer':
+    """Loads the newest checkpoint of a run onto all devices present.
+
+    Args:
+      workdir: of the run.
+
+    Returns:
+      The recognizer.
+
+    Raises:
+      FileNotFoundError: no checkpoint there.
+    """
+    with checkpointing.open_existing(workdir) as checkpoints:
+      meta = checkpoints.restore_meta()
+      config = config_utils.from_dict(meta['config'])
+      prep = make_preprocessing(config, meta['vocabulary'])
+      model = build_model(
+        config, prep, len(meta['vocabulary']), len(meta['seen_classes'])
+      )
+      # Inference splits the batch alone, whatever mesh it was trained on.
+      mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
+      shapes = parameter_shapes(model, prep)
+      return cls(
+        config,
+        model,
+        checkpoints.restore_params(shapes, mesh),
+        meta['vocabulary'],
+        meta['seen_classes'],
+        mesh,
+        checkpoints.latest_step(),
+      )
+
+  def with_params(self, params: Any, step: int) -> 'Recognizer':
+    """The same encoders with other weights; nothing is compiled again."""
+    other = object.__new__(Recognizer)
+    other.__dict__.update(self.__dict__)
+    other._params, other.step = params, step
+    other._text_cache = {}
+    return other
+
+  def _embed(self, params, video, text_tokens, text_mask):
+    """Clips uint8 [b v t h w 3] -> embeddings [b v d], match [b c]."""
+    prep = self.prep
+    b, v = video.shape[:2]
+    x = pixel_ops.to_inputs(video, prep.mean, prep.std, prep.inputs)
+    apply = functools.partial(self._model.apply, {'params': params})
+    out = apply(x.reshape(b * v, *x.shape[2:]), method='encode_video')
+
+    def match(chunk):
+      tokens, mask = chunk
+      spread = lambda y: jnp.broadcast_to(y[None], (b * v, *y.shape))
+      return apply(out['tokens'], spread(tokens), spread(mask), method='match')
+
+    embeddings = out['embedding'].reshape(b, v, -1)
+    if not text_tokens.shape[0]:
+      return embeddings, jnp.zeros((b, 0))
+    logits = jax.lax.map(match, (text_tokens, text_mask))  # [k b*v chunk]
+    logits = logits.transpose(1, 0, 2).reshape(b, v, -1)
+    return embeddings, logits.mean(axis=1)
+
+  def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Encodes class names.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      `embedding` [c d] unit vectors, `tokens` [c l e] and `mask` [c l].
+    """
+    key = tuple(names)
+    if key not in self._text_cache:
+      ids, mask = self._tokenizer(names)
+      out = self._encode_text({'params': self._params}, ids, mask)
+      self._text_cache[key] = {
+        'embedding': np.asarray(out['embedding']),
+        'tokens': np.asarray(out['tokens']),
+        'mask': mask,
+      }
+    return self._text_cache[key]
+
+  def token_ids(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Token `ids` [c l] and `mask` [c l] of names, for the training step."""
+    ids, mask = self._tokenizer(names)
+    return {'ids': ids, 'mask': mask}
+
+  def encode_videos(
+    self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Embeds clips and matches them with names.
+
+    Args:
+      clips_of_videos: uint8 [b v t h w 3], v views of each video.
+      names: canonical class names; may be none.
+
+    Returns:
+      Embeddings [b v d], unit vectors, and match logits [b c], mean over
+      views.
+    """
+    shards = sharding.num_batch_shards(self._mesh)
+    b = len(clips_of_videos)
+    padding = -b % shards
+    if padding:
+      clips_of_videos = np.pad(
+        clips_of_videos, [(0, padding)] + [(0, 0)] * 5, mode='edge'
+      )
+    tokens, mask = self._chunked_tokens(names)
+    video = sharding.put_batch({'video': clips_of_videos}, self._mesh)['video']
+    embeddings, match = self._encode_clips(self._params, video, tokens, mask)
+    return np.asarray(embeddings)[:b], np.asarray(match)[:b, : len(names)]
+
+  def _chunked_tokens(self, names: Sequence[str]):
+    """Text tokens [k chunk l e] and mask; padding repeats the first name."""
+    if not names:
+      return np.zeros((0, 0, 0, 0), np.float32), np.zeros((0, 0, 0), bool)
+    text = self.encode_class_names(names)
+    chunk = min(_MATCH_CHUNK, len(names))
+    padding = -len(names) % chunk
+
+    def pad(x):
+      x = np.concatenate([x, np.repeat(x[:1], padding, axis=0)])
+      return x.reshape(-1, chunk, *x.shape[1:])
+
+    return pad(text['tokens']), pad(text['mask'])
+
+  def class_centres(self) -> np.ndarray:
+    """Learnt centres of the seen classes [s d], unit vectors."""
+    heads = self._model.apply({'params': self._params}, method='heads')
+    return np.asarray(heads['class_centres'])
+
+  def clip_reader(
+    self,
+    videos: class_split.VideoSet,
+    dataset_dir: str,
+    cache: input_pipeline.VideoCache | None = None,
+  ) -> input_pipeline.ClipReader:
+    """A reader that cuts clips as these weights want them."""
+    prep = self.prep
+    return input_pipeline.ClipReader(
+      videos,
+      dataset_dir,
+      size=prep.size,
+      short_side=prep.short_side,
+      num_frames=prep.num_frames,
+      sampling=prep.sampling,
+      frame_stride=prep.frame_stride,
+      sample_fps=prep.sample_fps,
+      cache=cache,
+    )
+
+  def eval_batches(
+    self,
+    videos: class_split.VideoSet,
+    dataset_dir: str,
+    first_frame: bool = False,
+    cache: input_pipeline.VideoCache | None = None,
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of every video once; see `input_pipeline.eval_batches`."""
+    return input_pipeline.eval_batches(
+      self.clip_reader(videos, dataset_dir, cache),
+      batch_size=self.config.zeroshot.batch_size,
+      num_views=self.config.zeroshot.num_views,
+      first_frame=first_frame,
+      num_threads=self.config.data.num_threads,
+    )
+
+  @property
+  def encoders(self) -> protocol_evaluation.Encoders:
+    """What evaluators need of these weights."""
+    return protocol_evaluation.Encoders(
+      class_embeddings=lambda names: self.encode_class_names(names)[
+        'embedding'
+      ],
+      videos=self.encode_videos,
+    )
+
+  @property
+  def transfer_settings(self) -> zeroshot.TransferSettings:
+    """The config's settings of the semantic transfer."""
+    c = self.config.zeroshot
+    return zeroshot.TransferSettings(c.temperature, c.top_k, c.centre_text)
+
+  def evaluate(
+    self, protocol: class_split.Protocol, say=lambda text: None, cache=None
+  ) -> tuple[protocol_evaluation.Evaluation, prototype_bank.PrototypeBank]:
+    """Runs a protocol with these weights.
+
+    Args:
+      protocol: classes and videos. Its seen classes may be fewer than, or
+        others than, those trained on; its unseen ones may not be any of
+        those.
+      say: is told what is being done.
+      cache: decoded videos.
+
+    Returns:
+      The evaluation, and the prototype bank of the protocol's seen classes.
+
+    Raises:
+      ValueError: an unseen class was trained on.
+    """
+    leaked = sorted(set(protocol.unseen_classes) & set(self.seen_classes))
+    if leaked:
+      raise ValueError(
+        f'protocol {protocol.name}: the model was trained on {leaked}; a '
+        'model trained on a class is not zero-shot on it'
+      )
+    evaluation = protocol_evaluation.evaluate_protocol(
+      protocol,
+      self.encoders,
+      lambda videos, first_frame: self.eval_batches(
+        videos, protocol.dataset_dir, first_frame, cache
+      ),
+      self.transfer_settings,
+      say,
+    )
+    bank = prototype_bank.PrototypeBank(
+      seen_classes=protocol.seen_classes,
+      seen_prototypes=evaluation.seen_prototypes,
+      class_embeddings=evaluation.seen_text,
+      counts=evaluation.counts,
+      domain=protocol.domain,
+      protocol=protocol.name,
+      preprocessing=self.prep.to_json(),
+      step=self.step,
+    )
+    return evaluation, bank
+
+  def read_clips(self, path: str) -> tuple[np.ndarray, list[str]]:
+    """Reads the views of a video file.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      uint8 [1 v t size size 3], and warnings.
+
+    Raises:
+      VideoError: the file cannot be used.
+    """
+    prep, views = self.prep, self.config.zeroshot.num_views
+    info = decode.check_video(path, path)
+    warnings = []
+    frames_there = len(info.timestamps)
+    if frames_there < prep.num_frames:
+      warnings.append(
+        f'{path} has {frames_there} frames, fewer than the '
+        f'{prep.num_frames} of a clip: some are repeated'
+      )
+    indices = np.concatenate(
+      [
+        clips.sample_indices(
+          info.timestamps,
+          info.duration,
+          sampling=prep.sampling,
+          num_frames=prep.num_frames,
+          frame_stride=prep.frame_stride,
+          sample_fps=prep.sample_fps,
+          view=view,
+          num_views=views,
+        )
+        for view in range(views)
+      ]
+    )
+    frames = decode.decode_frames(
+      path, indices, path, short_side=prep.short_side, info=info
+    )
+    frames = video_transforms.eval_transform(frames, prep.size)
+    return frames.reshape(1, views, -1, *frames.shape[1:]), warnings
+
+  def predict(
+    self,
+    path: str,
+    names: Sequence[str],
+    bank: prototype_bank.PrototypeBank,
+    top_seen: int = 3,
+  ) -> Prediction:
+    """Ranks class names for a video, by semantic transfer.
+
+    Args:
+      path: a video file in any format PyAV reads.
+      names: candidate class names, in any spelling; seen in training or not.
+      bank: of these weights.
+      top_seen: how many seen classes to name per candidate.
+
+    Returns:
+      The ranking.
+
+    Raises:
+      VideoError: the video cannot be used.
+      ValueError: no names, an empty or a duplicate one, or a bank of other
+        weights.
+    """
+    if bank.preprocessing != self.prep.to_json() or bank.step != self.step:
+      raise ValueError(
+        f'the bank belongs to other weights (step {bank.step}, here '
+        f'{self.step}): evaluate the run again'
+      )
+    names = class_names.canonical_names(names, 'classes')
+    frames, warnings = self.read_clips(path)
+    if (
+      bank.domain == records.RENDERED_DOMAIN
+      and decode.read_comment(path, path) != records.RENDERED_TAG
+    ):
+      warnings.append(
+        f'these weights were trained on {bank.domain} alone and {path} is '
+        'something else: the ranking means little'
+      )
+    embeddings, match = self.encode_videos(frames, names)
+    text = self.encode_class_names(names)['embedding']
+    seen = zeroshot.Classes(bank.seen_classes, bank.class_embeddings)
+    composites, weights = zeroshot.unseen_prototypes(
+      seen, bank.seen_prototypes, text, self.transfer_settings
+    )
+    scores = np.asarray(scoring.similarity_scores(embeddings, composites))[0]
+    near = np.asarray(scoring.similarity_scores(embeddings, text))[0]
+    trained = [name for name in names if name in bank.seen_classes]
+    if trained:
+      warnings.append(f'seen in training, so not zero-shot: {trained}')
+    ranking = []
+    for i in np.argsort(-scores, kind='stable'):
+      largest = np.argsort(-weights[i], kind='stable')[:top_seen]
+      ranking.append(
+        Ranked(
+          names[i],
+          float(scores[i]),
+          float(near[i]),
+          float(match[0, i]),
+          tuple((bank.seen_classes[s], float(weights[i, s])) for s in largest),
+        )
+      )
+    return Prediction(tuple(ranking), tuple(warnings))
+
+
+def load_bank(workdir: str) -> prototype_bank.PrototypeBank:
+  """The prototype bank that finished training left in a workdir."""
+  return prototype_bank.load_bank(os.path.join(workdir, BANK_FILE))

@@ -1,16 +1,37 @@
 """Training metrics: always metrics.jsonl, and TensorBoard where wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import os
 
 
-def import_tensorflow():
-  """Imports TensorFlow with the GPUs hidden: it would take all their memory."""
-  import tensorflow as tf
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+  """Sends what native code writes to stderr nowhere; exceptions still pass."""
+  saved = os.dup(2)
+  with open(os.devnull, 'w') as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+    try:
+      yield
+    finally:
+      os.dup2(saved, 2)
+      os.close(saved)
 
-  tf.config.set_visible_devices([], 'GPU')
-  return tf
+
+def _import_clu_writers():
+  """Imports clu's writers, and with them TensorFlow, quietly and harmlessly.
+
+  TensorFlow greets with a page of warnings about GPUs that no level of its
+  own can switch off, and takes all GPU memory at first use: the GPUs are
+  hidden from it.
+  """
+  with _silent_stderr():
+    from clu import metric_writers
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], 'GPU')
+  return metric_writers
 
 
 class MetricWriter:
@@ -20,9 +41,7 @@ class MetricWriter:
     self._file = open(os.path.join(workdir, 'metrics.jsonl'), 'a')  # noqa: SIM115
     self._clu = None
     if tensorboard:
-      import_tensorflow()
-      from clu import metric_writers
-
+      metric_writers = _import_clu_writers()
       self._clu = metric_writers.AsyncWriter(
         metric_writers.SummaryWriter(workdir)
       )

@@ -1,6 +1,6 @@
 """From prepared records to uint8 batches, in an order hosts do not change.
 
-Training: `MapDataset.source(...).seed().shuffle().repeat().random_map()
+Training: `MapDataset.range(n).seed().shuffle().repeat().random_map()
 .batch()[start * H + h :: H]`. The batches are cut before they are dealt to
 hosts, and every random choice is keyed by the global index, so that the same
 seed gives the same global batches for any number of hosts, and the step

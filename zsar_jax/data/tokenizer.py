@@ -115,9 +115,14 @@ def reference_token_ids(
 ) -> list[list[int]]:
   """The same ids by tensorflow-text, unpadded: what `Tokenizer` must equal.
 
+  They are equal for canonical names. Others differ in compatibility
+  characters, which tensorflow-text alone folds, and in reserved pieces such
+  as `[SEP]`, which `Tokenizer` alone obeys. The one known exception among
+  canonical names is the letter eszett, which tensorflow-text turns into ss.
+
   Args:
     pieces: the vocabulary in id order.
-    names: class names.
+    names: canonical class names.
 
   Returns:
     One list of ids per name, [CLS] and [SEP] included.

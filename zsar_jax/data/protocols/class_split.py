@@ -190,22 +190,31 @@ def hold_out(
     raise ValueError(f'data.validation_fraction={fraction} is not in (0, 1)')
   groups = np.array(videos.groups)
   held = np.zeros(len(videos), bool)
-  rng = np.random.default_rng(seed)
-  quota = {
+  room = {
     c: max(1, round(fraction * n))
     for c, n in zip(*np.unique(videos.labels, return_counts=True), strict=True)
   }
-  for group in rng.permutation(np.unique(groups)):
-    members = groups == group
-    classes, counts = np.unique(videos.labels[members], return_counts=True)
-    wanted = any(quota[c] > 0 for c in classes)
-    training_left = all(
-      (~held & ~members & (videos.labels == c)).any() for c in classes
-    )
-    if wanted and training_left:
-      held |= members
-      for c, n in zip(classes, counts, strict=True):
-        quota[c] -= n
+  lacking = set(room)
+  names, sizes = np.unique(groups, return_counts=True)
+  order = np.random.default_rng(seed).permutation(len(names))
+  # First what fits every class's share; then, for a class that still has
+  # none held out, the smallest session that leaves something to train on.
+  for must_fit in (True, False):
+    if not must_fit:
+      order = order[np.argsort(sizes[order], kind='stable')]
+    for group in names[order]:
+      members = groups == group
+      classes, counts = np.unique(videos.labels[members], return_counts=True)
+      fits = all(n <= room[c] for c, n in zip(classes, counts, strict=True))
+      wanted = fits if must_fit else not lacking.isdisjoint(classes)
+      training_left = all(
+        (~held & ~members & (videos.labels == c)).any() for c in classes
+      )
+      if wanted and training_left and not held[members].any():
+        held |= members
+        lacking -= set(classes)
+        for c, n in zip(classes, counts, strict=True):
+          room[c] -= n
   if not held.any():
     raise ValueError(
       'no recording session can be held out for validation: every class '

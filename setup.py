@@ -49,6 +49,8 @@ setuptools.setup(
   ],
   extras_require={
     'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9'],
+    # The peers that loaded weights are compared with, on the CPU.
+    'parity': ['torch>=2.9', 'transformers>=4.50'],
     # libtpu must move together with jax on a TPU VM or in Colab.
     'tpu': ['jax[tpu]>=0.10.0'],
     'cuda': ['jax[cuda12]>=0.10.0'],

@@ -10,7 +10,7 @@ from zsar_jax import config_utils
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = config_utils.parse_arg(arg, 'smoke')
+  args = config_utils.parse_arg(arg, 'smoke')
   c = config_utils.default_config()
 
   c.data.cache_mb = 2048
@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.zeroshot.temperature = 0.2
   c.zeroshot.batch_size = 48
 
-  if arg == 'smoke':
+  if 'smoke' in args:
     c.data.stick_figures.clips_per_class = 4
     c.data.stick_figures.test_clips_per_class = 2
     c.model.video.depth = 1

@@ -15,7 +15,7 @@ from zsar_jax import config_utils
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  arg = config_utils.parse_arg(arg, 'smoke')
+  args = config_utils.parse_arg(arg, 'smoke')
   c = config_utils.default_config()
 
   c.data.dataset_dir = 'set --config.data.dataset_dir'
@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.train.num_steps = 500
   c.zeroshot.temperature = 0.05
 
-  if arg == 'smoke':
+  if 'smoke' in args:
     c.preprocessing.size = 32
     c.preprocessing.short_side = 32
     c.model.video.depth = 1

@@ -162,7 +162,9 @@ def test_an_unfinished_workdir_is_named(tmp_path, capsys):
     (['--config.optim.learning_rat=1'], 'Did you mean learning_rate '),
     (['--config.nope.depth=1'], 'no such key: nope'),
     (['--config.train.num_steps=many'], 'num_steps=many'),
-    (['--config.model.video.tubelet_size=(3,8,8)'], 'frames 4 % 3 != 0'),
+    (['--config.preprocessing.num_frames=3'], 'frames 3 % 2 != 0'),
+    # A sequence that is given twice grows.
+    (['--config.model.video.tubelet_size=(2,8,8)'], 'must be (frames, height'),
     (['--config.model.video.num_heads=5'], '5 heads do not divide'),
     (['--config.preprocessing.inputs=flow'], "inputs='flow' is not one of"),
     (['--config.mesh.fsdp=5'], 'does not fit 8 devices'),

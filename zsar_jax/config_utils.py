@@ -66,15 +66,38 @@ def default_config() -> ml_collections.ConfigDict:
   c.vocabulary = ''
 
   c.model = ml_collections.ConfigDict()
+  # Keyword arguments of models/video_encoder.py; see there for their values.
   c.model.video = ml_collections.ConfigDict(
     dict(
+      # Sizes by name, such as 'B/16x2'; they take the place of width, depth,
+      # num_heads, mlp_dim and tubelet_size.
+      variant='',
+      # '' is tubelets, 'clip' CLIP's vision Transformer on every frame;
+      # 'rest18', 'rest50' and 'rest101' put a ResNet on every frame, whose
+      # norm is 'group' (from random weights) or 'frozen'.
+      backbone='',
+      resnet_norm='group',
       width=128,
       depth=3,
       num_heads=4,
       mlp_dim=512,
       tubelet_size=(2, 8, 8),
+      attention='joint',
+      depth_time=0,
       pooling='mean',
+      positions='separable',
+      sincos_grid=(),
+      activation='gelu_tanh',
+      norm_epsilon=1e-6,
+      qkv_bias='qkv',
+      final_norm='tokens',
       dropout_rate=0.0,
+      stochastic_depth_rate=0.0,
+      # Memory and speed: what the backward pass computes again, one compiled
+      # block instead of many, and who computes attention.
+      remat='none',
+      scan_blocks=False,
+      attention_implementation='auto',
     )
   )
   c.model.text = ml_collections.ConfigDict(
@@ -84,15 +107,38 @@ def default_config() -> ml_collections.ConfigDict:
       num_heads=4,
       mlp_dim=256,
       pooling='mean',
+      # 'bert', or 'clip' with the id of its end token.
+      architecture='bert',
+      end_id=-1,
+      activation='gelu',
+      norm_epsilon=1e-12,
       dropout_rate=0.0,
     )
   )
   c.model.fusion = ml_collections.ConfigDict(
-    dict(width=128, depth=1, num_heads=4, mlp_dim=256, dropout_rate=0.0)
+    dict(
+      width=128,
+      depth=1,
+      num_heads=4,
+      mlp_dim=256,
+      # 'text', 'video' or 'both': see zsar_jax/models/fusion.py.
+      query_side='text',
+      shared_projection=False,
+      dropout_rate=0.0,
+    )
   )
   c.model.embedding_dim = 128
   # Computation dtype: 'float32' or 'bfloat16'; parameters stay float32.
   c.model.dtype = 'float32'
+
+  # Public weights to start from: directories with config.json and
+  # model.safetensors; '' is random. What they bring (sizes, vocabulary,
+  # normalisation) takes the place of the keys above. `clip` is for both sides.
+  c.init = ml_collections.ConfigDict(dict(text='', video='', clip=''))
+  # How 2-D patch kernels become tubelets: 'centre' or 'average'.
+  c.init.inflation = 'centre'
+  # Which weights were read; training fills it in.
+  c.init.loaded = ''
 
   # Weights of the losses, see zsar_jax/losses.py.
   c.loss = ml_collections.ConfigDict(
@@ -105,6 +151,9 @@ def default_config() -> ml_collections.ConfigDict:
       weight_decay=0.05,
       clip_norm=1.0,
       b2=0.999,
+      # Patterns of parameters that keep their values, such as
+      # 'video_encoder/resnet'.
+      frozen=(),
     )
   )
 
@@ -129,24 +178,26 @@ def default_config() -> ml_collections.ConfigDict:
   return c.lock()
 
 
-def parse_arg(arg: str | None, *known: str) -> str:
-  """The argument string of a config file, `configs/x.py:arg`.
+def parse_arg(arg: str | None, *known: str) -> frozenset[str]:
+  """The argument string of a config file, `configs/x.py:one,other`.
 
   Args:
     arg: what stands after the colon, or None.
     *known: arguments that the config understands.
 
   Returns:
-    The argument, or '' for None.
+    The arguments given; none for None.
 
   Raises:
     ValueError: an unknown argument.
   """
-  if arg and arg not in known:
-    raise ValueError(
-      f'config argument {arg!r} is not known; known: {sorted(known)}'
-    )
-  return arg or ''
+  given = arg.split(',') if arg else []
+  for part in given:
+    if part not in known:
+      raise ValueError(
+        f'config argument {part!r} is not known; known: {sorted(known)}'
+      )
+  return frozenset(given)
 
 
 def _flat(config: Any, prefix: str = '') -> dict[str, Any]:
@@ -204,6 +255,8 @@ _HARMLESS = (
   'data.data_dir',
   'data.num_threads',
   'data.cache_mb',
+  'model.video.attention_implementation',
+  'model.video.remat',
   'train.log_every',
   'train.keep_checkpoints',
   'train.tensorboard',

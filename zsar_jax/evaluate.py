@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from zsar_jax import cli, results, train
+from zsar_jax import cli, results, run_protocol
 from zsar_jax import recognizer as recognizer_lib
 
 
@@ -62,10 +62,10 @@ def main(argv: list[str]) -> None:
       config.data.class_split_index = values.class_split_index
   elif values.class_split:
     raise ValueError('--class_split needs --dataset')
-  content, _ = train.evaluate(
+  content, _ = run_protocol.evaluate(
     recognizer,
-    train.make_protocol(config),
-    train.video_cache(config),
+    run_protocol.make_protocol(config),
+    run_protocol.video_cache(config),
     lambda text: print(text, flush=True),
   )
   print(results.format_table(content))

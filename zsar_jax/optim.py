@@ -1,5 +1,7 @@
 """Optimiser and schedule."""
 
+from collections.abc import Sequence
+import re
 from typing import Any
 
 import jax
@@ -10,6 +12,8 @@ def make_schedule(
   *, learning_rate: float, warmup_steps: int, num_steps: int
 ) -> optax.Schedule:
   """Linear warm-up from zero, then cosine down to zero at `num_steps`.
+
+  Where the warm-up is all there is, the schedule ends at the peak.
 
   Args:
     learning_rate: the peak.
@@ -49,12 +53,45 @@ def decayed(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(is_decayed, params)
 
 
+def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
+  """Which parameters are trained and which keep their values.
+
+  Args:
+    params: tree of parameters.
+    patterns: a parameter whose path, joined by '/', has a match of one of
+      them (`re.search`) is frozen.
+
+  Returns:
+    A tree like `params` of 'trained' and 'frozen'.
+
+  Raises:
+    ValueError: a pattern that matches no parameter.
+  """
+  unused = set(patterns)
+
+  def label(path, leaf) -> str:
+    del leaf
+    name = '/'.join(key.key for key in path)
+    matching = [p for p in patterns if re.search(p, name)]
+    unused.difference_update(matching)
+    return 'frozen' if matching else 'trained'
+
+  labels = jax.tree_util.tree_map_with_path(label, params)
+  if unused:
+    raise ValueError(
+      f'optim.frozen: no parameter matches {sorted(unused)}; the paths start '
+      f'with {sorted(params)}'
+    )
+  return labels
+
+
 def make_optimizer(
   schedule: optax.Schedule,
   *,
   weight_decay: float,
   clip_norm: float,
   b2: float = 0.999,
+  frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter 2019) behind a clip of the global norm.
 
@@ -63,11 +100,19 @@ def make_optimizer(
     weight_decay: of the parameters that `decayed` names.
     clip_norm: largest global norm of a gradient.
     b2: decay of the second moment.
+    frozen: patterns of parameters that keep their values, see
+      `frozen_labels`; they have no moments and do not count in the norm.
 
   Returns:
     The optimiser.
   """
-  return optax.chain(
+  trained = optax.chain(
     optax.clip_by_global_norm(clip_norm),
     optax.adamw(schedule, b2=b2, weight_decay=weight_decay, mask=decayed),
+  )
+  if not frozen:
+    return trained
+  return optax.multi_transform(
+    {'trained': trained, 'frozen': optax.set_to_zero()},
+    lambda params: frozen_labels(params, frozen),
   )

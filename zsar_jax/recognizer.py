@@ -21,19 +21,19 @@ import numpy as np
 from zsar_jax import (
   checkpointing,
   config_utils,
+  model_builder,
   pixel_ops,
   prototype_bank,
   sharding,
 )
-from zsar_jax import preprocessing as preprocessing_lib
 from zsar_jax.data import (
+  byte_pairs,
   class_names,
   clips,
   decode,
   input_pipeline,
   video_transforms,
 )
-from zsar_jax.data import tokenizer as tokenizer_lib
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluators import protocol_evaluation, zeroshot
@@ -44,81 +44,6 @@ from zsar_jax.zeroshot import scoring
 # (video, name) pairs would not fit in memory for hundreds of names.
 _MATCH_CHUNK = 64
 BANK_FILE = 'bank.safetensors'
-
-
-def make_preprocessing(
-  config: ml_collections.ConfigDict, pieces: Sequence[str]
-) -> preprocessing_lib.Preprocessing:
-  """The config's preprocessing, tied to a vocabulary."""
-  return preprocessing_lib.Preprocessing.from_dict(
-    {
-      **config_utils.to_dict(config.preprocessing),
-      'vocabulary_hash': tokenizer_lib.vocabulary_hash(pieces),
-    }
-  )
-
-
-def build_model(
-  config: ml_collections.ConfigDict,
-  prep: preprocessing_lib.Preprocessing,
-  vocabulary_size: int,
-  num_classes: int,
-) -> zsar_model.ZsarModel:
-  """Builds the config's model.
-
-  Args:
-    config: the whole config.
-    prep: the preprocessing that goes with the model.
-    vocabulary_size: number of word pieces.
-    num_classes: number of seen classes.
-
-  Returns:
-    The model, without parameters.
-  """
-  video = config.model.video.to_dict()
-  return zsar_model.ZsarModel(
-    video={**video, 'tubelet_size': tuple(video['tubelet_size'])},
-    text={
-      **config.model.text.to_dict(),
-      'vocabulary_size': vocabulary_size,
-      'max_length': prep.token_length,
-    },
-    fusion=config.model.fusion.to_dict(),
-    embedding_dim=config.model.embedding_dim,
-    num_classes=num_classes,
-    dtype=jnp.dtype(config.model.dtype),
-  )
-
-
-def input_shapes(
-  prep: preprocessing_lib.Preprocessing,
-) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of the model's arguments, for a batch and a name list of one."""
-  channels = pixel_ops.num_channels(prep.inputs)
-  clip = (1, prep.num_frames, prep.size, prep.size, channels)
-  names = (1, prep.token_length)
-  return {
-    'video': jax.ShapeDtypeStruct(clip, jnp.float32),
-    'ids': jax.ShapeDtypeStruct(names, jnp.int32),
-    'mask': jax.ShapeDtypeStruct(names, jnp.bool_),
-  }
-
-
-def parameter_shapes(
-  model: zsar_model.ZsarModel, prep: preprocessing_lib.Preprocessing
-) -> Any:
-  """Shapes of a model's parameters, without computing anything.
-
-  Raises:
-    ValueError: the model's sizes do not fit each other or the clips.
-  """
-
-  def init(key):
-    shapes = input_shapes(prep)
-    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()}
-    return model.init(key, **zeros)
-
-  return jax.eval_shape(init, jax.random.key(0))['params']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,17 +99,17 @@ class Recognizer:
     step: int = 0,
   ):
     self.config = config
-    self.prep = make_preprocessing(config, pieces)
+    self.prep = model_builder.make_preprocessing(config, pieces)
     self.seen_classes = tuple(seen_classes)
     self.step = step
     self._model = model
     self._params = params
     self._mesh = mesh
-    self._tokenizer = tokenizer_lib.Tokenizer(pieces, self.prep.token_length)
+    self._tokenizer = byte_pairs.open_tokenizer(pieces, self.prep.token_length)
     self._encode_text = jax.jit(
       functools.partial(model.apply, method='encode_text')
     )
-    self._encode_clips = jax.jit(self._embed)
+    self._encode_clips = sharding.on_mesh(jax.jit(self._embed), mesh)
     self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
   @classmethod
@@ -203,13 +128,16 @@ class Recognizer:
     with checkpointing.open_existing(workdir) as checkpoints:
       meta = checkpoints.restore_meta()
       config = config_utils.from_dict(meta['config'])
-      prep = make_preprocessing(config, meta['vocabulary'])
-      model = build_model(
-        config, prep, len(meta['vocabulary']), len(meta['seen_classes'])
+      prep = model_builder.make_preprocessing(config, meta['vocabulary'])
+      model = model_builder.build_model(
+        config,
+        prep,
+        model_builder.vocabulary_size(meta['vocabulary']),
+        len(meta['seen_classes']),
       )
       # Inference splits the batch alone, whatever mesh it was trained on.
       mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
-      shapes = parameter_shapes(model, prep)
+      shapes = model_builder.parameter_shapes(model, prep)
       return cls(
         config,
         model,

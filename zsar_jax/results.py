@@ -40,18 +40,26 @@ class Row:
 
 
 def _commit() -> str | None:
-  """The commit of the source tree, or None where there is none."""
-  try:
+  """The commit of the source tree; None where there is none.
+
+  A package that was installed into another project's repository must not
+  take that project's commit for its own.
+  """
+  package = os.path.dirname(os.path.abspath(__file__))
+
+  def git(*args):
     out = subprocess.run(
-      ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
-      cwd=os.path.dirname(__file__),
-      capture_output=True,
-      text=True,
-      timeout=10,
+      ['git', *args], cwd=package, capture_output=True, text=True, timeout=10
     )
+    return out.stdout.strip()
+
+  try:
+    root = git('rev-parse', '--show-toplevel')
+    if not root or os.path.realpath(root) != os.path.dirname(package):
+      return None
+    return git('describe', '--always', '--dirty', '--abbrev=40') or None
   except (OSError, subprocess.TimeoutExpired):
     return None
-  return out.stdout.strip() or None
 
 
 def make_results(

@@ -5,7 +5,8 @@ Axes: `data` replicates parameters and splits the batch; `fsdp` splits both;
 three have size one and the table changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import functools
 import math
 import re
 from typing import Any
@@ -20,8 +21,9 @@ AXES = ('data', 'fsdp', 'tensor')
 # The batch is split over both data axes.
 BATCH_SPEC = P(('data', 'fsdp'))
 
-# Parameter path (joined by '/') -> candidate specs, first match wins. A spec
-# that does not divide the parameter is tried without the offending axes.
+# Parameter path (joined by '/') -> spec, first match wins. A spec is of the
+# last dimensions: the leading `layers` axis of a scanned stack stays whole.
+# An axis that does not divide its dimension is left out.
 _RULES: tuple[tuple[str, P], ...] = (
   # Word table: rows over fsdp, so that look-ups stay local in width.
   (r'/word$', P('fsdp', 'tensor')),
@@ -72,9 +74,14 @@ def make_mesh(
   )
 
 
+def _align(spec: P, ndim: int) -> list[str | None]:
+  """A spec of the last dimensions as one entry for each dimension."""
+  return [None] * (ndim - len(spec)) + list(spec)[max(0, len(spec) - ndim) :]
+
+
 def _fit(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
-  """Drops the axes of a spec that do not divide the shape."""
-  axes = list(spec)[: len(shape)] + [None] * (len(shape) - len(spec))
+  """Aligns a spec with the last axes, and drops what does not divide."""
+  axes = _align(spec, len(shape))
   return P(
     *(
       axis if axis is None or size % mesh.shape[axis] == 0 else None
@@ -105,7 +112,7 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
         fitted = _fit(spec, leaf.shape, mesh)
         if any(
           a is not None and b is None and mesh.shape[a] > 1
-          for a, b in zip(spec, fitted, strict=False)
+          for a, b in zip(_align(spec, leaf.ndim), fitted, strict=True)
         ):
           replicated.append(f'{name} {leaf.shape}')
         return jax.sharding.NamedSharding(mesh, fitted)
@@ -158,3 +165,26 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh):
     for name, value in batch.items()
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'
   }
+
+
+def on_mesh(
+  function: Callable[..., Any], mesh: jax.sharding.Mesh
+) -> Callable[..., Any]:
+  """Calls a jitted function with the mesh set.
+
+  Kernels inside `jax.shard_map` (flash attention on TPU) look for it there.
+
+  Args:
+    function: jitted.
+    mesh: from `make_mesh`.
+
+  Returns:
+    The function, to be called with the same arguments.
+  """
+
+  @functools.wraps(function)
+  def call(*args):
+    with jax.set_mesh(mesh):
+      return function(*args)
+
+  return call

@@ -1,6 +1,6 @@
 """The training loop: from a config and a workdir to results.json."""
 
-from collections.abc import Callable
+import dataclasses
 import os
 import time
 from typing import Any
@@ -12,111 +12,22 @@ import numpy as np
 from zsar_jax import (
   checkpointing,
   config_utils,
+  initialisation,
   metric_writers,
+  model_builder,
   optim,
   prototype_bank,
   results,
+  run_protocol,
   sharding,
   train_step,
 )
 from zsar_jax import recognizer as recognizer_lib
-from zsar_jax.data import class_names, input_pipeline, tokenizer
+from zsar_jax.data import class_names, input_pipeline
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluators import classification, protocol_evaluation
 
 RESULTS_FILE = 'results.json'
-
-
-def dataset_dir(data: ml_collections.ConfigDict) -> str:
-  """The prepared dataset that a config names; renders stick_figures.
-
-  Args:
-    data: the config's `data` section.
-
-  Returns:
-    Folder of the prepared dataset.
-
-  Raises:
-    FileNotFoundError: `data.dataset_dir` holds none.
-  """
-  if data.dataset_dir:
-    return os.path.expanduser(data.dataset_dir)
-  from zsar_jax.data import datasets
-
-  builder = datasets.make_builder(
-    'stick_figures', data.data_dir, **data.stick_figures.to_dict()
-  )
-  datasets.prepare(
-    builder,
-    lambda: print(f'rendering stick_figures into {builder.data_dir}'),
-  )
-  return str(builder.data_dir)
-
-
-def make_protocol(config: ml_collections.ConfigDict) -> class_split.Protocol:
-  """The protocol that a config trains and tests by."""
-  data = config.data
-  return class_split.make_protocol(
-    dataset_dir(data),
-    class_split=data.class_split,
-    class_split_index=data.class_split_index,
-    validation_fraction=data.validation_fraction,
-    seed=config.seed,
-  )
-
-
-def video_cache(
-  config: ml_collections.ConfigDict,
-) -> input_pipeline.VideoCache | None:
-  """The cache of decoded videos that a config asks for."""
-  if config.data.cache_mb <= 0:
-    return None
-  return input_pipeline.VideoCache(config.data.cache_mb * 2**20)
-
-
-def validate(
-  recognizer: recognizer_lib.Recognizer,
-  protocol: class_split.Protocol,
-  cache: input_pipeline.VideoCache | None,
-) -> results.Row:
-  """Top-1 on held-out videos of the seen classes."""
-  videos = protocol.validation
-  embeddings, _ = protocol_evaluation.embed_videos(
-    recognizer.encoders,
-    recognizer.eval_batches(videos, protocol.dataset_dir, cache=cache),
-  )
-  return classification.seen_validation_row(
-    embeddings, videos.labels, list(videos.groups), recognizer.class_centres()
-  )
-
-
-def evaluate(
-  recognizer: recognizer_lib.Recognizer,
-  protocol: class_split.Protocol,
-  cache: input_pipeline.VideoCache | None,
-  say: Callable[[str], Any],
-) -> tuple[dict[str, Any], prototype_bank.PrototypeBank]:
-  """The whole table of a run, as the content of results.json, and its bank.
-
-  The seen-class row is there only where the protocol's seen classes are the
-  ones the classifier was trained for.
-  """
-  evaluation, bank = recognizer.evaluate(protocol, say, cache)
-  rows = evaluation.rows
-  if protocol.seen_classes == recognizer.seen_classes:
-    rows = [*rows, validate(recognizer, protocol, cache)]
-  content = results.make_results(
-    protocol.name,
-    rows,
-    config_utils.to_dict(recognizer.config),
-    {
-      'step': recognizer.step,
-      'initialisation': 'random',
-      'unreadable': [dict(video) for video in protocol.unreadable],
-    },
-  )
-  return content, bank
 
 
 class _Progress:
@@ -169,10 +80,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       f'{shards} batch shards of the mesh'
     )
   weights = train_step.LossWeights(**config.loss)
-  pieces = tokenizer.read_vocabulary(
-    config.vocabulary or tokenizer.default_vocabulary_path()
-  )
-  prep = recognizer_lib.make_preprocessing(config, pieces)
   plain = config_utils.to_dict(config)
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
   results_path = os.path.join(workdir, RESULTS_FILE)
@@ -182,15 +89,29 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     say(results.format_table(content))
     return content
 
+  start = initialisation.start(config)
+  config, pieces = start.config, start.pieces
+  prep = model_builder.make_preprocessing(config, pieces)
+  num_tokens = model_builder.vocabulary_size(pieces)
   # What is wrong with the model should not wait for the dataset.
-  recognizer_lib.parameter_shapes(
-    recognizer_lib.build_model(config, prep, len(pieces), 1), prep
+  model_builder.parameter_shapes(
+    model_builder.build_model(config, prep, num_tokens, 1), prep
   )
-  protocol = make_protocol(config)
+  protocol = run_protocol.make_protocol(config)
   _describe(protocol, config, say)
-  checkpointing.claim_workdir(workdir, plain)
   seen = protocol.seen_classes
-  model = recognizer_lib.build_model(config, prep, len(pieces), len(seen))
+  if len(seen) < 2:
+    raise ValueError(
+      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
+      'apart needs at least two'
+    )
+  if config.init.clip:
+    # What would fail in its row at the end should fail now.
+    run_protocol.frozen_clip_of(config).class_embeddings(
+      protocol.unseen_classes
+    )
+  checkpointing.claim_workdir(workdir, plain)
+  model = model_builder.build_model(config, prep, num_tokens, len(seen))
   schedule = optim.make_schedule(
     learning_rate=config.optim.learning_rate,
     warmup_steps=config.optim.warmup_steps,
@@ -201,16 +122,20 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     weight_decay=config.optim.weight_decay,
     clip_norm=config.optim.clip_norm,
     b2=config.optim.b2,
+    frozen=tuple(config.optim.frozen),
   )
   state = train_step.init_state(
     model,
     optimizer,
-    recognizer_lib.input_shapes(prep),
+    model_builder.input_shapes(prep),
     jax.random.key(config.seed),
     mesh,
   )
+  state = dataclasses.replace(
+    state, params=initialisation.put(state.params, start.loaded)
+  )
   meta = {
-    'config': plain,
+    'config': config_utils.to_dict(config),
     'vocabulary': pieces,
     'seen_classes': list(seen),
     'preprocessing': prep.to_json(),
@@ -220,7 +145,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(mesh.shape)} of '
     f'{jax.devices()[0].device_kind}'
   )
-  cache = video_cache(config)
+  cache = run_protocol.video_cache(config)
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints
   ) as checkpoints:
@@ -245,7 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       say,
     )
   recognizer = recognizer.with_params(state.params, int(state.step))
-  content, bank = evaluate(recognizer, protocol, cache, say)
+  content, bank = run_protocol.evaluate(recognizer, protocol, cache, say)
   prototype_bank.save_bank(
     bank, os.path.join(workdir, recognizer_lib.BANK_FILE)
   )
@@ -314,7 +239,7 @@ def _train_steps(
       jax.block_until_ready(state)  # steps still under way are not a pause
       began = time.monotonic()
       if step % config.train.validate_every == 0 and not last:
-        row = validate(
+        row = run_protocol.validate(
           recognizer.with_params(state.params, step), protocol, cache
         )
         writer.write(step, {row.metric: row.value})

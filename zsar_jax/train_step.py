@@ -89,7 +89,8 @@ def init_state(
 
   shapes = jax.eval_shape(create, key)
   shardings = sharding.tree_shardings(shapes, mesh)
-  return jax.jit(create, out_shardings=shardings)(key)
+  with jax.set_mesh(mesh):
+    return jax.jit(create, out_shardings=shardings)(key)
 
 
 def compute_loss(
@@ -208,4 +209,4 @@ def make_train_step(
     params = jax.lax.with_sharding_constraint(params, shardings)
     return TrainState(state.step + 1, params, opt_state), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return sharding.on_mesh(jax.jit(step, donate_argnums=0), mesh)

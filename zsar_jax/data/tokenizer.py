@@ -66,6 +66,7 @@ class Tokenizer:
   Attributes:
     pieces: the vocabulary in id order.
     token_length: ids per name, [CLS] and [SEP] included.
+    num_tokens: size of the vocabulary.
   """
 
   def __init__(self, pieces: Sequence[str], token_length: int):
@@ -81,6 +82,7 @@ class Tokenizer:
       vocab=ids, lowercase=True
     )
     self._pad_id = ids[PAD]
+    self.num_tokens = len(self.pieces)
 
   def __call__(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Tokenises names.
@@ -96,18 +98,41 @@ class Tokenizer:
         cut off silently, because the end of a name may be what tells it
         from another.
     """
-    ids = np.full((len(names), self.token_length), self._pad_id, np.int32)
-    mask = np.zeros((len(names), self.token_length), bool)
-    for row, name in enumerate(names):
-      tokens = self._tokenizer.encode(name).ids
-      if len(tokens) > self.token_length:
-        raise ValueError(
-          f'class name {name!r} has {len(tokens)} tokens, more than '
-          f'token_length={self.token_length}; set preprocessing.token_length'
-        )
-      ids[row, : len(tokens)] = tokens
-      mask[row, : len(tokens)] = True
-    return ids, mask
+    rows = [self._tokenizer.encode(name).ids for name in names]
+    return padded_ids(names, rows, self.token_length, self._pad_id)
+
+
+def padded_ids(
+  names: Sequence[str],
+  rows: Sequence[Sequence[int]],
+  token_length: int,
+  pad_id: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows of ids as arrays.
+
+  Args:
+    names: what each row is of, for the message.
+    rows: token ids.
+    token_length: l.
+    pad_id: what to put where a row has ended.
+
+  Returns:
+    ids [c l] int32 and mask [c l] bool, True where a token is real.
+
+  Raises:
+    ValueError: a row is longer than `token_length`.
+  """
+  ids = np.full((len(names), token_length), pad_id, np.int32)
+  mask = np.zeros((len(names), token_length), bool)
+  for i, (name, tokens) in enumerate(zip(names, rows, strict=True)):
+    if len(tokens) > token_length:
+      raise ValueError(
+        f'class name {name!r} has {len(tokens)} tokens, more than '
+        f'token_length={token_length}; set preprocessing.token_length'
+      )
+    ids[i, : len(tokens)] = tokens
+    mask[i, : len(tokens)] = True
+  return ids, mask
 
 
 def reference_token_ids(

@@ -71,6 +71,27 @@ def embed_videos(
   return np.concatenate(embeddings), np.concatenate(match)
 
 
+def classes(
+  protocol: class_split.Protocol, names: tuple[str, ...], text: np.ndarray
+) -> zeroshot.Classes:
+  """What the evaluators need to know of some classes of a protocol.
+
+  Args:
+    protocol: knows their sources and attributes.
+    names: of the classes.
+    text: their embeddings [c d].
+
+  Returns:
+    The classes.
+  """
+  return zeroshot.Classes(
+    names=names,
+    text=text,
+    sources=tuple(protocol.sources.get(n, '') for n in names),
+    attributes=tuple(protocol.attributes.get(n, {}) for n in names),
+  )
+
+
 def evaluate_protocol(
   protocol: class_split.Protocol,
   encoders: Encoders,
@@ -101,19 +122,12 @@ def evaluate_protocol(
   test, match = embed_videos(encoders, read(protocol.test, False), unseen)
   still, _ = embed_videos(encoders, read(protocol.test, True))
 
-  def classes(names):
-    return zeroshot.Classes(
-      names=names,
-      text=encoders.class_embeddings(names),
-      sources=tuple(protocol.sources.get(n, '') for n in names),
-      attributes=tuple(protocol.attributes.get(n, {}) for n in names),
-    )
-
-  seen_classes = classes(seen)
+  embed = encoders.class_embeddings
+  seen_classes = classes(protocol, seen, embed(seen))
   say('scoring')
   rows = zeroshot.evaluate(
     seen_classes,
-    classes(unseen),
+    classes(protocol, unseen, embed(unseen)),
     sums.prototypes(),
     zeroshot.TestVideos(
       embeddings=test,

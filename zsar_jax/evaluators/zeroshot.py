@@ -352,6 +352,27 @@ def evaluate(
   return rows
 
 
+def score_rows(
+  method: str, unseen: Classes, videos: TestVideos, scores: np.ndarray
+) -> list[results.Row]:
+  """The rows of any other method that scored the same videos.
+
+  Args:
+    method: its name in the table.
+    unseen: the candidates; their embeddings are not used.
+    videos: whose labels, groups and unreadable ones count; as above.
+    scores: [n u], higher is better.
+
+  Returns:
+    Its accuracies.
+  """
+  figures = _Figures(unseen, videos)
+  return [
+    *figures.accuracy_rows(method, scores),
+    *figures.attribute_rows(method, scores),
+  ]
+
+
 def _per_class_row(figures: _Figures, method: str, scores: np.ndarray):
   u = scores.shape[1]
   ranks = metrics.ranks_of_truth(scores, figures.videos.labels)

@@ -1,10 +1,19 @@
 """Cross-modal Transformer: does this video show this class name?
 
-The class name's tokens ask, the video's tokens answer: every block lets the
-text tokens attend to each other and then to the video. The match logit is
-read off the text side. The paper does not publish its fusion; the side that
-queries and the read-out are our choice.
+The tokens of one side ask and those of the other answer. By default the
+class name asks: every block lets its tokens attend to each other and then to
+the video. Where the video asks, its tokens attend to the name alone: they
+have met each other in the encoder, and doing so again for every name would
+cost n^2 a pair. The match logit is read off the side that asked, or off both
+side by side. The paper does not publish its fusion; sides, projections and
+read-out are our choice.
+
+Scoring many names needs memory for all (video, name) pairs of a call,
+b*c*l*d tokens where the text asks and b*c*n*d where the video does: callers
+with hundreds of names pass them in chunks, which changes no logit.
 """
+
+import functools
 
 from flax import linen as nn
 import jax
@@ -12,15 +21,72 @@ import jax.numpy as jnp
 
 from zsar_jax.models import layers
 
+QUERY_SIDES = ('text', 'video', 'both')
+
+
+class CrossBlock(nn.Module):
+  """Pre-norm block of cross-attention and MLP.
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_dim: width of the hidden layer.
+    dropout_rate: on every residual branch.
+    dtype: computation dtype.
+  """
+
+  num_heads: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    context: jax.Array,
+    context_mask: jax.Array | None = None,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Maps tokens [b n d] to tokens [b n d].
+
+    Args:
+      x: tokens that ask.
+      context: tokens [b m e] that answer.
+      context_mask: bool [b m], True where real; None where all are.
+      deterministic: False turns dropout on.
+
+    Returns:
+      Tokens of the same shape.
+    """
+    norm = functools.partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
+    drop = nn.Dropout(self.dropout_rate)
+    mask = None if context_mask is None else context_mask[:, None, None]
+    y = layers.Attention(self.num_heads, self.dtype, name='cross_attention')(
+      norm(name='cross_attention_norm')(x), context, mask=mask
+    )
+    x = x + drop(y, deterministic)
+    mlp = layers.Mlp(
+      self.mlp_dim,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+      name='mlp',
+    )
+    y = mlp(norm(name='mlp_norm')(x), deterministic)
+    return x + drop(y, deterministic)
+
 
 class CrossModalTransformer(nn.Module):
   """Scores (video, class name) pairs.
 
   Attributes:
     width: dimension of the fused tokens.
-    depth: number of blocks.
+    depth: number of blocks of each side that asks.
     num_heads: attention heads.
     mlp_dim: width of the hidden layers.
+    query_side: which side asks, one of QUERY_SIDES. 'both' runs two stacks,
+      each on the other side's projected tokens, and joins their read-outs.
+    shared_projection: one projection into the fused width for both sides,
+      whose tokens must be equally wide; or one for each.
     dropout_rate: on every residual branch.
     dtype: computation dtype.
   """
@@ -29,6 +95,8 @@ class CrossModalTransformer(nn.Module):
   depth: int
   num_heads: int
   mlp_dim: int
+  query_side: str = 'text'
+  shared_projection: bool = False
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
 
@@ -50,35 +118,72 @@ class CrossModalTransformer(nn.Module):
 
     Returns:
       Match logits [b c], float32.
+
+    Raises:
+      ValueError: an unknown query side, or a projection shared between
+        tokens of different widths.
     """
-    b, c, length, _ = text_tokens.shape
-    norm = lambda name: nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)
+    if self.query_side not in QUERY_SIDES:
+      raise ValueError(
+        f'query_side {self.query_side!r} is not one of {QUERY_SIDES}'
+      )
+    b, c = text_mask.shape[:2]
+    video, text = self._project(video_tokens, text_tokens)
+    read = []
+    if self.query_side != 'video':
+      read.append(self._text_asks(video, text, text_mask, deterministic))
+    if self.query_side != 'text':
+      read.append(self._video_asks(video, text, text_mask, deterministic))
+    read = jnp.concatenate(read, axis=-1).astype(jnp.float32)
+    logit = nn.Dense(1, dtype=jnp.float32, name='match')(read)
+    return logit.reshape(b, c)
+
+  def _project(self, video: jax.Array, text: jax.Array):
+    """Both sides in the fused width: [b n width] and [b c l width]."""
     dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)
-    video = norm('video_norm')(dense('video_projection')(video_tokens))
-    x = dense('text_projection')(text_tokens).reshape(b * c, length, self.width)
-    mask = text_mask.reshape(b * c, 1, 1, length)
-    kwargs = dict(
-      num_heads=self.num_heads,
-      mlp_dim=self.mlp_dim,
-      dropout_rate=self.dropout_rate,
-      dtype=self.dtype,
+    if not self.shared_projection:
+      return dense('video_projection')(video), dense('text_projection')(text)
+    if video.shape[-1] != text.shape[-1]:
+      raise ValueError(
+        f'shared_projection needs tokens of one width, got video '
+        f'{video.shape[-1]} and text {text.shape[-1]}'
+      )
+    shared = dense('projection')
+    return shared(video), shared(text)
+
+  def _norm(self, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)
+
+  def _block(self, name: str) -> CrossBlock:
+    return CrossBlock(
+      self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name=name
     )
+
+  def _text_asks(self, video, text, text_mask, deterministic) -> jax.Array:
+    """Read-out of the names' tokens, [b*c width]."""
+    b, c, length, _ = text.shape
+    video = self._norm('video_norm')(video)
+    x = text.reshape(b * c, length, self.width)
+    mask = text_mask.reshape(b * c, length)
     drop = nn.Dropout(self.dropout_rate)
     for i in range(self.depth):
       y = layers.Attention(
         self.num_heads, self.dtype, name=f'text_attention_{i}'
-      )(norm(f'text_attention_norm_{i}')(x), mask=mask)
+      )(self._norm(f'text_attention_norm_{i}')(x), mask=mask[:, None, None])
       x = x + drop(y, deterministic)
       # Cross-attention treats each query alone, so the names of one video
       # can stand side by side: its keys and values are computed once.
       x = x.reshape(b, c * length, self.width)
-      x = layers.PreNormBlock(
-        self_attention=False, name=f'block_{i}', **kwargs
-      )(x, context=video, deterministic=deterministic)
+      x = self._block(f'block_{i}')(x, video, deterministic=deterministic)
       x = x.reshape(b * c, length, self.width)
-    x = norm('norm')(x)
-    pooled = layers.masked_mean(x, mask[:, 0, 0])
-    logit = nn.Dense(1, dtype=jnp.float32, name='match')(
-      pooled.astype(jnp.float32)
-    )
-    return logit.reshape(b, c)
+    return layers.masked_mean(self._norm('norm')(x), mask)
+
+  def _video_asks(self, video, text, text_mask, deterministic) -> jax.Array:
+    """Read-out of the video's tokens, [b*c width]."""
+    b, c, length, _ = text.shape
+    text = self._norm('text_norm')(text).reshape(b * c, length, self.width)
+    mask = text_mask.reshape(b * c, length)
+    x = jnp.repeat(video, c, axis=0)  # each pair's own copy
+    for i in range(self.depth):
+      x = self._block(f'video_block_{i}')(x, text, mask, deterministic)
+    return self._norm('video_read_norm')(x).mean(axis=1)

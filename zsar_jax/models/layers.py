@@ -7,6 +7,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from zsar_jax.models import attention
+
 Dtype = jax.typing.DTypeLike
 # ViT's initialisation (Dosovitskiy et al. 2021); BERT's is close to it.
 _KERNEL_INIT = nn.initializers.xavier_uniform()
@@ -16,40 +18,13 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu': functools.partial(nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(nn.gelu, approximate=True),
   'relu': nn.relu,
+  # CLIP's cheap stand-in for gelu (Hendrycks and Gimpel 2016).
+  'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),
 }
 
 
-def attend(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
-  mask: jax.Array | None = None,
-) -> jax.Array:
-  """Scaled dot-product attention by einsums.
-
-  The softmax sum divides after the value product: the division then touches
-  [b q h k] numbers instead of [b h q n], which is faster on CPUs.
-
-  Args:
-    query: [b q h k].
-    key: [b n h k].
-    value: [b n h k].
-    mask: bool, broadcastable to [b h q n]; True may be attended. A row with
-      no True attends to nothing sensible: callers never make one.
-
-  Returns:
-    [b q h k] in the dtype of `query`.
-  """
-  scale = query.shape[-1] ** -0.5
-  logits = jnp.einsum('bqhk,bnhk->bhqn', query * scale, key)
-  logits = logits.astype(jnp.float32)
-  if mask is not None:
-    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-  logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
-  unnormalised = jnp.exp(logits)
-  total = unnormalised.sum(axis=-1)  # [b h q]
-  out = jnp.einsum('bhqn,bnhk->bqhk', unnormalised.astype(query.dtype), value)
-  return out / total.transpose(0, 2, 1)[..., None].astype(out.dtype)
+# The one way to attend; see zsar_jax/models/attention.py.
+attend = attention.attend
 
 
 class Attention(nn.Module):
@@ -58,10 +33,14 @@ class Attention(nn.Module):
   Attributes:
     num_heads: must divide the width of the inputs.
     dtype: computation dtype; parameters stay float32.
+    qkv_bias: which of query, key and value have a bias, by their initials.
+    implementation: see `attention.choose`.
   """
 
   num_heads: int
   dtype: Dtype = jnp.float32
+  qkv_bias: str = 'qkv'
+  implementation: str = 'einsum'
 
   @nn.compact
   def __call__(
@@ -88,10 +67,11 @@ class Attention(nn.Module):
       nn.Dense, width, dtype=self.dtype, kernel_init=_KERNEL_INIT
     )
     heads = lambda x: x.reshape(*x.shape[:-1], self.num_heads, -1)
-    query = heads(dense(name='query')(inputs))
-    key = heads(dense(name='key')(context))
-    value = heads(dense(name='value')(context))
-    out = attend(query, key, value, mask)
+    biased = lambda name: dense(use_bias=name[0] in self.qkv_bias, name=name)
+    query = heads(biased('query')(inputs))
+    key = heads(biased('key')(context))
+    value = heads(biased('value')(context))
+    out = attend(query, key, value, mask, self.implementation)
     return dense(name='out')(out.reshape(*out.shape[:-2], width))
 
 
@@ -133,14 +113,22 @@ class PreNormBlock(nn.Module):
     mlp_dim: width of the hidden layer.
     dropout_rate: on every residual branch.
     self_attention: leave out to make a block of cross-attention alone.
+    activation: of the MLP, a key of ACTIVATIONS.
+    norm_epsilon: added to the variance in every norm.
     dtype: computation dtype.
+    qkv_bias: see `Attention`.
+    implementation: of the self-attention, see `attention.choose`.
   """
 
   num_heads: int
   mlp_dim: int
   dropout_rate: float = 0.0
   self_attention: bool = True
+  activation: str = 'gelu_tanh'
+  norm_epsilon: float = 1e-6
   dtype: Dtype = jnp.float32
+  qkv_bias: str = 'qkv'
+  implementation: str = 'einsum'
 
   @nn.compact
   def __call__(
@@ -149,6 +137,7 @@ class PreNormBlock(nn.Module):
     mask: jax.Array | None = None,
     context: jax.Array | None = None,
     deterministic: bool = True,
+    drop_path: jax.typing.ArrayLike | None = None,
   ) -> jax.Array:
     """Maps tokens [b n d] to tokens [b n d].
 
@@ -156,31 +145,42 @@ class PreNormBlock(nn.Module):
       x: tokens.
       mask: bool, broadcastable to [b h n n], for the self-attention.
       context: tokens [b m e] to attend to as well.
-      deterministic: False turns dropout on.
+      deterministic: False turns dropout and stochastic depth on.
+      drop_path: probability of skipping each branch, see `stochastic_depth`.
 
     Returns:
       Tokens of the same shape.
     """
-    norm = functools.partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
-    drop = nn.Dropout(self.dropout_rate)
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
+    )
+    dropout = nn.Dropout(self.dropout_rate)
+    drop = lambda y: stochastic_depth(
+      self, dropout(y, deterministic), drop_path, deterministic
+    )
     if self.self_attention:
-      y = Attention(self.num_heads, self.dtype, name='attention')(
-        norm(name='attention_norm')(x), mask=mask
-      )
-      x = x + drop(y, deterministic)
+      y = Attention(
+        self.num_heads,
+        self.dtype,
+        self.qkv_bias,
+        self.implementation,
+        name='attention',
+      )(norm(name='attention_norm')(x), mask=mask)
+      x = x + drop(y)
     if context is not None:
       y = Attention(self.num_heads, self.dtype, name='cross_attention')(
         norm(name='cross_attention_norm')(x), context
       )
-      x = x + drop(y, deterministic)
+      x = x + drop(y)
     mlp = Mlp(
       self.mlp_dim,
+      self.activation,
       dropout_rate=self.dropout_rate,
       dtype=self.dtype,
       name='mlp',
     )
     y = mlp(norm(name='mlp_norm')(x), deterministic)
-    return x + drop(y, deterministic)
+    return x + drop(y)
 
 
 class PostNormBlock(nn.Module):
@@ -190,12 +190,16 @@ class PostNormBlock(nn.Module):
     num_heads: attention heads.
     mlp_dim: width of the hidden layer.
     dropout_rate: on every residual branch.
+    activation: of the MLP, a key of ACTIVATIONS.
+    norm_epsilon: added to the variance in every norm.
     dtype: computation dtype.
   """
 
   num_heads: int
   mlp_dim: int
   dropout_rate: float = 0.0
+  activation: str = 'gelu'
+  norm_epsilon: float = 1e-12
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -206,13 +210,71 @@ class PostNormBlock(nn.Module):
     deterministic: bool = True,
   ) -> jax.Array:
     """Maps tokens [b n d] to tokens [b n d]; mask as in `attend`."""
-    norm = functools.partial(nn.LayerNorm, epsilon=1e-12, dtype=self.dtype)
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
+    )
     drop = nn.Dropout(self.dropout_rate)
     y = Attention(self.num_heads, self.dtype, name='attention')(x, mask=mask)
     x = norm(name='attention_norm')(x + drop(y, deterministic))
-    mlp = Mlp(self.mlp_dim, activation='gelu', dtype=self.dtype, name='mlp')
+    mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
     y = mlp(x, deterministic)
     return norm(name='mlp_norm')(x + drop(y, deterministic))
+
+
+class AttentionPool(nn.Module):
+  """Pools tokens by the attention of one learnt query.
+
+  The head of Zhai et al. 2022 (Scaling Vision Transformers): the query
+  attends, then a residual MLP.
+
+  Attributes:
+    num_heads: attention heads.
+    mlp_dim: width of the hidden layer.
+    dtype: computation dtype.
+  """
+
+  num_heads: int
+  mlp_dim: int
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps tokens [b n d] to their pooled vectors [b d]."""
+    b, _, d = tokens.shape
+    query = embedding_table(self, 'query', 1, d).astype(tokens.dtype)
+    x = Attention(self.num_heads, self.dtype, name='attention')(
+      jnp.broadcast_to(query, (b, 1, d)), tokens
+    )
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='mlp_norm')(x)
+    return (x + Mlp(self.mlp_dim, dtype=self.dtype, name='mlp')(y))[:, 0]
+
+
+def stochastic_depth(
+  module: nn.Module,
+  branch: jax.Array,
+  rate: jax.typing.ArrayLike | None,
+  deterministic: bool,
+) -> jax.Array:
+  """Skips a residual branch for some examples (Huang et al. 2016).
+
+  The kept ones are divided by the probability of being kept, so that the
+  expectation is the branch itself.
+
+  Args:
+    module: whose `dropout` random numbers are drawn.
+    branch: [b ...].
+    rate: probability of skipping, below 1; None never skips. It may be
+      traced: a scanned stack has one per layer.
+    deterministic: True never skips.
+
+  Returns:
+    The branch, whole examples of it zero.
+  """
+  if deterministic or rate is None:
+    return branch
+  shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+  kept = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape)
+  return jnp.where(kept, branch / jnp.asarray(1 - rate, branch.dtype), 0)
 
 
 def masked_mean(tokens: jax.Array, mask: jax.Array) -> jax.Array:

@@ -45,11 +45,13 @@ class TubeletEmbed(nn.Module):
     tubelet_size: (t, h, w) of a tubelet.
     width: dimension of a token.
     dtype: computation dtype.
+    use_bias: whether a learnt vector is added to every token.
   """
 
   tubelet_size: tuple[int, int, int]
   width: int
   dtype: layers.Dtype = jnp.float32
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, video: jax.Array) -> jax.Array:
@@ -62,6 +64,7 @@ class TubeletEmbed(nn.Module):
     x = x.reshape(b, gt, gh, gw, pt * ph * pw * c)
     return nn.Dense(
       self.width,
+      use_bias=self.use_bias,
       dtype=self.dtype,
       kernel_init=nn.initializers.lecun_normal(),
       name='projection',

@@ -10,26 +10,109 @@ alone:
 """
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import fusion, layers, text_encoder, video_encoder
+from zsar_jax.models import (
+  clip,
+  fusion,
+  layers,
+  resnet,
+  text_encoder,
+  video_encoder,
+)
 
 # Learnt logit scales start at 1 / 0.1 and are bounded as CLIP's are
 # (Radford et al. 2021); the start is our choice.
 _INITIAL_SCALE = 10.0
 MAX_SCALE = 100.0
+# Value of the video key `backbone` -> ResNet depth.
+REST_BACKBONES = {f'rest{depth}': depth for depth in resnet.LAYOUTS}
+
+
+# Value of the video key `backbone` and the text key `architecture`.
+BERT, CLIP = 'bert', 'clip'
+
+
+def _own(module: type[nn.Module], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+  """Those of the keyword arguments that a module has."""
+  names = {field.name for field in dataclasses.fields(module)}
+  return {k: v for k, v in kwargs.items() if k in names}
+
+
+def make_text_encoder(
+  text: Mapping[str, Any], dtype: layers.Dtype
+) -> nn.Module:
+  """The text encoder that keyword arguments ask for.
+
+  Args:
+    text: keyword arguments of `text_encoder.TextEncoder` or, where
+      `architecture` is 'clip', of `clip.ClipTextEncoder`; each takes its own.
+    dtype: computation dtype.
+
+  Returns:
+    The encoder.
+
+  Raises:
+    ValueError: an unknown architecture.
+  """
+  kwargs = {'architecture': BERT, **text, 'dtype': dtype}
+  encoders = {BERT: text_encoder.TextEncoder, CLIP: clip.ClipTextEncoder}
+  if kwargs['architecture'] not in encoders:
+    raise ValueError(
+      f'model.text.architecture={kwargs["architecture"]!r} is not one of '
+      f'{list(encoders)}'
+    )
+  module = encoders[kwargs['architecture']]
+  return module(**_own(module, kwargs))
+
+
+def make_video_encoder(
+  video: Mapping[str, Any], dtype: layers.Dtype
+) -> nn.Module:
+  """The video encoder that keyword arguments ask for.
+
+  Args:
+    video: keyword arguments of `video_encoder.VideoEncoder`, and `backbone`:
+      '', for a `resnet.ResTEncoder` a key of REST_BACKBONES, or 'clip' for a
+      `clip.ClipVideoEncoder` (then `image_size` too). Of all the others each
+      encoder takes its own.
+    dtype: computation dtype.
+
+  Returns:
+    The encoder.
+
+  Raises:
+    ValueError: an unknown backbone.
+  """
+  kwargs = {'backbone': '', **video, 'dtype': dtype}
+  backbone = kwargs.pop('backbone')
+  if not backbone:
+    kwargs.pop('resnet_norm', None)
+    kwargs.pop('image_size', None)
+    return video_encoder.VideoEncoder(**kwargs)
+  if backbone == CLIP:
+    kwargs['patch_size'] = kwargs['tubelet_size'][1]
+    return clip.ClipVideoEncoder(**_own(clip.ClipVideoEncoder, kwargs))
+  if backbone not in REST_BACKBONES:
+    known = ['', *REST_BACKBONES, CLIP]
+    raise ValueError(f'model.video.backbone={backbone!r} is not one of {known}')
+  kwargs.pop('tubelet_size', None)
+  kwargs.pop('image_size', None)
+  depth = REST_BACKBONES[backbone]
+  return resnet.ResTEncoder(resnet_depth=depth, **kwargs)
 
 
 class ZsarModel(nn.Module):
   """Video encoder, text encoder, projections, class centres and fusion.
 
   Attributes:
-    video: keyword arguments of `video_encoder.VideoEncoder`.
-    text: keyword arguments of `text_encoder.TextEncoder`.
+    video: as `make_video_encoder`.
+    text: as `make_text_encoder`.
     fusion: keyword arguments of `fusion.CrossModalTransformer`.
     embedding_dim: dimension d of the shared space.
     num_classes: number of seen classes, each with a learnt centre.
@@ -44,10 +127,8 @@ class ZsarModel(nn.Module):
   dtype: layers.Dtype = jnp.float32
 
   def setup(self):  # noqa: D102 (flax calls it)
-    self.video_encoder = video_encoder.VideoEncoder(
-      dtype=self.dtype, **self.video
-    )
-    self.text_encoder = text_encoder.TextEncoder(dtype=self.dtype, **self.text)
+    self.video_encoder = make_video_encoder(self.video, self.dtype)
+    self.text_encoder = make_text_encoder(self.text, self.dtype)
     self.cross_modal = fusion.CrossModalTransformer(
       dtype=self.dtype, **self.fusion
     )

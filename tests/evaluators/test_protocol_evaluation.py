@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+
+from zsar_jax.data.protocols import class_split
+from zsar_jax.evaluators import protocol_evaluation, zeroshot
+
+SEEN, UNSEEN = ('s0', 's1', 's2'), ('u0', 'u1')
+# A name's embedding, and what a video of the class looks like to the encoder.
+NAMES = {
+  's0': [1.0, 0.0, 0.0, 0.0],
+  's1': [0.0, 1.0, 0.0, 0.0],
+  's2': [0.0, 0.0, 1.0, 0.0],
+  'u0': [0.8, 0.6, 0.0, 0.0],
+  'u1': [0.0, 0.0, 0.6, 0.8],
+}
+LOOKS = np.eye(4, dtype=np.float32)
+BATCH = 4
+
+
+def video_set(split, labels):
+  n = len(labels)
+  return class_split.VideoSet(
+    split,
+    np.arange(n),
+    np.array(labels, np.int32),
+    tuple(f'{split}{i}' for i in range(n)),
+    tuple(f'{split} group {i}' for i in range(n)),
+  )
+
+
+PROTOCOL = class_split.Protocol(
+  name='fake',
+  dataset_dir='/nowhere',
+  domain='filmed video',
+  seen_classes=SEEN,
+  unseen_classes=UNSEEN,
+  train=video_set('train', [0, 1, 2, 0, 1, 2, 2]),
+  validation=video_set('validation', [0, 1, 2]),
+  test=video_set('test', [0, 1, 0, 1, 1]),
+  unreadable=(
+    {'id': 'lost', 'label': 'u1', 'reason': 'empty'},
+    {'id': 'lost too', 'label': 's1', 'reason': 'empty'},
+  ),
+  sources={},
+  attributes={},
+)
+
+
+def pixel(split, label, first_frame):
+  """The number that stands for what a video shows."""
+  if split == 'train':
+    return label
+  # Unseen class 0 looks like s0, class 1 like s2, and still ones like s1.
+  return 1 if first_frame else {0: 0, 1: 2}[label]
+
+
+def read(videos, first_frame):
+  """Batches as the input pipeline makes them, the tail padded."""
+  for start in range(0, len(videos), BATCH):
+    real = np.arange(start, start + BATCH) < len(videos)
+    clips = np.full((BATCH, 1, 2, 4, 4, 3), 3, np.uint8)  # 3: padding
+    for row in np.flatnonzero(real):
+      label = int(videos.labels[start + row])
+      clips[row] = pixel(videos.split, label, first_frame)
+    yield {'video': clips, 'example_mask': real}
+
+
+def make_encoders(asked=None):
+  def videos(clips, names):
+    if asked is not None:
+      asked.append(tuple(names))
+    looks = clips[:, :, 0, 0, 0, 0]
+    return LOOKS[looks], np.zeros((len(clips), len(names)), np.float32)
+
+  return protocol_evaluation.Encoders(
+    class_embeddings=lambda names: np.array(
+      [NAMES[name] for name in names], np.float32
+    ),
+    videos=videos,
+  )
+
+
+@pytest.fixture(scope='module')
+def evaluation():
+  return protocol_evaluation.evaluate_protocol(
+    PROTOCOL, make_encoders(), read, zeroshot.TransferSettings(0.01)
+  )
+
+
+def test_padding_is_masked_out():
+  embeddings, match = protocol_evaluation.embed_videos(
+    make_encoders(), read(PROTOCOL.train, False), UNSEEN
+  )
+  assert embeddings.shape == (7, 1, 4) and match.shape == (7, 2)
+  np.testing.assert_array_equal(
+    embeddings[:, 0].argmax(1), PROTOCOL.train.labels
+  )
+
+
+def test_no_names_give_no_logits():
+  _, match = protocol_evaluation.embed_videos(
+    make_encoders(), read(PROTOCOL.train, False)
+  )
+  assert match.shape == (7, 0)
+
+
+def test_prototypes_are_those_of_the_training_videos(evaluation):
+  np.testing.assert_allclose(evaluation.seen_prototypes, LOOKS[:3], atol=1e-6)
+  assert evaluation.counts.tolist() == [2, 2, 3]
+  np.testing.assert_allclose(
+    evaluation.seen_text, [NAMES[name] for name in SEEN]
+  )
+
+
+def test_rows_count_every_test_video_once(evaluation):
+  rows = {(row.method, row.metric): row for row in evaluation.rows}
+  top1 = rows['transfer', 'top1']
+  # u0 is made of s0, u1 of s2: all five right, one unreadable.
+  assert top1.n_videos == 6 and top1.n_unreadable == 1
+  assert top1.value == pytest.approx(5 / 6)
+  assert rows['transfer', 'per_class'].value == pytest.approx((1 + 3 / 4) / 2)
+
+
+def test_first_frames_are_read_for_their_control(evaluation):
+  rows = {(row.method, row.metric): row for row in evaluation.rows}
+  # Still videos all look like s1, hence more like u0 than like u1 or tied:
+  # never all right.
+  assert rows['control_first_frame', 'per_class'].value == 0.5
+
+
+def test_only_test_videos_are_matched_with_the_unseen_names():
+  asked = []
+  protocol_evaluation.evaluate_protocol(
+    PROTOCOL, make_encoders(asked), read, zeroshot.TransferSettings()
+  )
+  # Two batches each of training, test and still test videos.
+  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 2
+
+
+def test_progress_is_told():
+  said = []
+  protocol_evaluation.evaluate_protocol(
+    PROTOCOL, make_encoders(), read, zeroshot.TransferSettings(), said.append
+  )
+  assert said == [
+    'embedding 7 videos of 3 seen classes',
+    'embedding 5 videos of 2 unseen classes',
+    'scoring',
+  ]

@@ -1,0 +1,195 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.pretrained import tiny_weights
+from zsar_jax.models import clip as clip_model
+from zsar_jax.pretrained import clip, directory
+
+END = tiny_weights.clip_vocabulary()['<|endoftext|>']
+START = END - 1
+
+
+def inputs():
+  """Two clips of three frames, three texts of 3, 12 and 7 tokens."""
+  rng = np.random.default_rng(1)
+  video = rng.normal(size=(2, 3, 32, 32, 3)).astype(np.float32)
+  ids = np.full((3, 12), END, np.int32)
+  mask = np.zeros((3, 12), bool)
+  for row, length in enumerate((3, 12, 7)):
+    ids[row, :length] = [START, *rng.integers(0, START, length - 2), END]
+    mask[row, :length] = True
+  return video, ids, mask
+
+
+def load(path, **kwargs):
+  return clip.load_clip(directory.read_weights(path), **kwargs)
+
+
+@pytest.mark.parametrize(
+  'activation, end_id',
+  [('quick_gelu', clip_model.LEGACY_END_ID), ('gelu', END)],
+)
+def test_outputs_equal_those_of_transformers(tmp_path, activation, end_id):
+  reason = 'parity with PyTorch needs the extra `parity`'
+  torch = pytest.importorskip('torch', reason=reason)
+  transformers = pytest.importorskip('transformers', reason=reason)
+  config = tiny_weights.clip_config(activation, end_id)
+  path = tiny_weights.write_clip(tmp_path / 'clip', config)
+  peer, info = transformers.CLIPModel.from_pretrained(
+    path, output_loading_info=True
+  )
+  assert not info['missing_keys'] and not info['unexpected_keys']
+  video, ids, mask = inputs()
+  frames = video.reshape(-1, *video.shape[2:]).transpose(0, 3, 1, 2)
+  with torch.no_grad():
+    expected = peer.eval()(
+      input_ids=torch.tensor(ids).long(),
+      attention_mask=torch.tensor(mask).long(),
+      pixel_values=torch.tensor(frames),
+    )
+  kwargs, params = load(path)
+  apply = jax.jit(clip_model.Clip(**kwargs).apply)
+  out = apply({'params': params}, video, ids, mask)
+
+  def assert_equal(ours, theirs):
+    ours = np.asarray(ours).reshape(theirs.shape)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)
+
+  images, texts = expected.vision_model_output, expected.text_model_output
+  assert_equal(out['video']['tokens'], images.last_hidden_state)
+  assert_equal(out['video']['frame_embeddings'], expected.image_embeds)
+  assert_equal(out['text']['tokens'], texts.last_hidden_state)
+  assert_equal(out['text']['embedding'], expected.text_embeds)
+  assert_equal(out['scale'], peer.logit_scale.exp().detach())
+
+
+def test_token_length_cuts_the_positions_and_changes_nothing(tmp_path):
+  path = tiny_weights.write_clip(tmp_path / 'clip')
+  _, ids, mask = inputs()
+  embeddings = []
+  for token_length in (None, 12):
+    kwargs, params = load(path, token_length=token_length)
+    model = clip_model.Clip(**kwargs)
+    out = model.apply({'params': params}, ids, mask, method='encode_text')
+    embeddings.append(out['embedding'])
+  assert params['text_encoder']['position'].shape == (12, 16)
+  np.testing.assert_array_equal(*embeddings)
+  with pytest.raises(ValueError, match='fewer than token_length=41'):
+    load(path, token_length=41)
+
+
+def test_settings_that_a_saved_config_leaves_out_are_vit_b_32s():
+  weights = directory.Weights('here', {'model_type': 'clip'}, {}, {}, {})
+  kwargs = clip.clip_kwargs(weights)
+  assert kwargs['embedding_dim'] == 512
+  assert (kwargs['video']['patch_size'], kwargs['video']['width']) == (32, 768)
+  assert kwargs['text']['max_length'] == 77
+  # Old files say it twice.
+  config = {
+    'model_type': 'clip',
+    'text_config': {'num_hidden_layers': 1},
+    'text_config_dict': {'num_hidden_layers': 3},
+    'vision_config_dict': None,
+  }
+  weights = directory.Weights('here', config, {}, {}, {})
+  assert clip.clip_kwargs(weights)['text']['depth'] == 3
+
+
+def change(path, changes):
+  config = tiny_weights.clip_config()
+  for key, value in changes.items():
+    part, _, name = key.partition('.')
+    if name:
+      config[part][name] = value
+    else:
+      config[part] = value
+  tiny_weights.write_json(path / 'config.json', config)
+
+
+@pytest.mark.parametrize(
+  'changes, reason',
+  [
+    ({'model_type': 'bert'}, r"config.json: model_type is 'bert', expected"),
+    ({'text_config.hidden_act': 'mish'}, "hidden_act 'mish' is not one of"),
+    ({'text_config.vocab_size': 500}, 'expected 500 rows, as config.json'),
+    ({'text_config.num_hidden_layers': 3}, 'layers.2.* is missing'),
+    ({'vision_config.num_hidden_layers': 1}, '16 tensors have no place'),
+    ({'vision_config.image_size': 64}, 'position_embedding.weight.* shape'),
+    ({'projection_dim': 13}, 'projection.weight.* does not fit'),
+  ],
+)
+def test_what_does_not_fit_is_named(tmp_path, changes, reason):
+  path = tiny_weights.write_clip(tmp_path / 'clip')
+  change(tmp_path / 'clip', changes)
+  with pytest.raises(ValueError, match=reason) as error:
+    load(path)
+  assert path in str(error.value)
+
+
+def test_old_position_numbers_are_ignored_and_nothing_else(tmp_path):
+  path, config = tmp_path / 'clip', tiny_weights.clip_config()
+  tensors = tiny_weights.clip_tensors(config)
+  numbers = np.arange(40)[None]
+  old = {'text_model.embeddings.position_ids': numbers}
+  load(tiny_weights.write(path, config, {**tensors, **old}))
+  extra = {'text_model.adapter.weight': np.ones(3, np.float32)}
+  tiny_weights.write(path, config, {**tensors, **extra})
+  with pytest.raises(ValueError, match='text_model.adapter.weight'):
+    load(str(path))
+
+
+def test_tokenizer_of_another_size_is_refused(tmp_path):
+  path = tiny_weights.write_clip(tmp_path / 'clip')
+  weights = directory.read_weights(path)
+  assert clip.load_tokenizer(weights, 20).num_tokens == END + 1
+  change(tmp_path / 'clip', {'text_config.vocab_size': 500})
+  with pytest.raises(ValueError, match=f'{END + 1} tokens, .*vocab_size=500'):
+    clip.load_tokenizer(directory.read_weights(path), 20)
+
+
+def settings_with(path, changes):
+  content = {**tiny_weights.PREPROCESSOR, **changes}
+  content = {k: v for k, v in content.items() if v is not None}
+  file = path / 'preprocessor_config.json'
+  tiny_weights.write_json(file, content)
+  return clip.pixel_settings(directory.read_weights(str(path)))
+
+
+@pytest.mark.parametrize('size', [40, {'shortest_edge': 40}])
+@pytest.mark.parametrize('crop', [32, {'height': 32, 'width': 32}])
+def test_all_forms_of_sizes_are_understood(tmp_path, size, crop):
+  tiny_weights.write_clip(tmp_path)
+  settings = settings_with(tmp_path, {'size': size, 'crop_size': crop})
+  assert settings == {
+    'size': 32,
+    'short_side': 40,
+    'mean': (0.48, 0.46, 0.41),
+    'std': (0.27, 0.26, 0.28),
+  }
+
+
+@pytest.mark.parametrize(
+  'changes, reason',
+  [
+    ({'image_mean': None, 'size': None}, r"lacks \['image_mean', 'size'\]"),
+    ({'size': {'longest_edge': 32}}, "size={'longest_edge': 32} is not und"),
+    ({'crop_size': {'height': 32, 'width': 8}}, 'crop_size=.* is not und'),
+    ({'crop_size': 24}, 'crop_size 24 is not the image_size 32'),
+    ({'do_normalize': False}, 'do_normalize is false'),
+  ],
+)
+def test_pixel_settings_that_do_not_fit_are_named(tmp_path, changes, reason):
+  tiny_weights.write_clip(tmp_path)
+  with pytest.raises(ValueError, match=reason) as error:
+    settings_with(tmp_path, changes)
+  assert 'preprocessor_config.json' in str(error.value)
+
+
+def test_pixel_settings_are_never_guessed(tmp_path):
+  path = tiny_weights.write_clip(tmp_path)
+  (tmp_path / 'preprocessor_config.json').unlink()
+  with pytest.raises(
+    FileNotFoundError, match='preprocessor_config.json is miss'
+  ):
+    clip.pixel_settings(directory.read_weights(path))

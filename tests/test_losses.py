@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zsar_jax import losses
+
+
+def unit_rows(seed, n, d):
+  x = np.random.default_rng(seed).normal(size=(n, d))
+  return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def cross_entropy(logits, q):
+  """By the definition, in float64."""
+  logits = np.asarray(logits, np.float64)
+  exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+  softmax = exp / exp.sum(axis=1, keepdims=True)
+  return -(q * np.log(softmax)).sum(axis=1)
+
+
+def test_targets_are_one_hot_without_smoothing():
+  q = losses.targets(jnp.array([2, 0]), 3)
+  np.testing.assert_array_equal(q, [[0, 0, 1], [1, 0, 0]])
+  assert q.dtype == jnp.float32
+
+
+def test_smoothing_spreads_its_mass_over_all_classes():
+  # 0.3 over three classes, and 0.7 more on the true one.
+  q = losses.targets(jnp.array([1]), 3, label_smoothing=0.3)
+  np.testing.assert_allclose(q, [[0.1, 0.8, 0.1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('loss', [losses.visual_loss, losses.contrast_loss])
+def test_cosine_losses_by_hand(loss):
+  # Cosines 1 and 0 at scale ln 3: probabilities 3/4 and 1/4.
+  video = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+  classes = jnp.eye(2)
+  scale = jnp.log(3.0)
+  q = jnp.array([[1.0, 0.0], [0.5, 0.5]])
+  np.testing.assert_allclose(
+    loss(video, classes, scale, q),
+    [np.log(4 / 3), 0.5 * np.log(4 / 3) + 0.5 * np.log(4)],
+    rtol=1e-6,
+  )
+
+
+@pytest.mark.parametrize('loss', [losses.visual_loss, losses.contrast_loss])
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_cosine_losses_against_numpy(loss, smoothing):
+  video, classes = unit_rows(0, 6, 8), unit_rows(1, 5, 8)
+  labels = np.arange(6) % 5
+  q = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+  found = loss(
+    video, classes, 20.0, losses.targets(jnp.array(labels), 5, smoothing)
+  )
+  assert found.shape == (6,)
+  np.testing.assert_allclose(
+    found, cross_entropy(20.0 * video.astype(float) @ classes.T, q), rtol=2e-5
+  )
+
+
+@pytest.mark.parametrize('loss', [losses.visual_loss, losses.contrast_loss])
+def test_loss_of_a_clip_does_not_depend_on_its_batch(loss):
+  video, classes = unit_rows(0, 6, 8), unit_rows(1, 5, 8)
+  q = losses.targets(jnp.arange(6) % 5, 5)
+  whole = loss(video, classes, 10.0, q)
+  part = loss(video[2:4], classes, 10.0, q[2:4])
+  np.testing.assert_allclose(part, whole[2:4], rtol=1e-6)
+
+
+def negatives(video, text, scale, labels, key, index, smoothing=0.0):
+  q = losses.targets(jnp.asarray(labels), len(text), smoothing)
+  keys = losses.global_index_keys(key, jnp.asarray(index))
+  return np.asarray(losses.hard_negatives(video, text, scale, q, keys))
+
+
+def test_hard_negatives_are_never_the_true_class():
+  # The true class is by far the likeliest, were it not excluded.
+  text = unit_rows(1, 4, 8)
+  labels = np.arange(400) % 4
+  drawn = negatives(
+    text[labels], text, 50.0, labels, jax.random.key(0), np.arange(400)
+  )
+  assert (drawn != labels).all()
+
+
+def test_hard_negatives_come_in_proportion_to_their_likeness():
+  # Of the wrong classes, weights exp(scale cos) are 6, 3 and 1.
+  cosines = jnp.log(jnp.array([100.0, 6.0, 3.0, 1.0]))
+  text = jnp.stack([cosines, jnp.zeros(4)], axis=1)
+  n = 20_000
+  video = jnp.tile(jnp.array([[1.0, 0.0]]), (n, 1))
+  drawn = negatives(
+    video, text, 1.0, np.zeros(n, int), jax.random.key(1), np.arange(n)
+  )
+  shares = np.bincount(drawn, minlength=4) / n
+  # Three standard errors are 0.01.
+  np.testing.assert_allclose(shares, [0, 0.6, 0.3, 0.1], atol=0.012)
+
+
+def test_hard_negatives_depend_on_key_and_global_index_alone():
+  video, text = unit_rows(0, 64, 8), unit_rows(1, 12, 8)
+  labels, index = np.arange(64) % 12, np.arange(1000, 1064)
+  key = jax.random.key(3)
+  whole = negatives(video, text, 5.0, labels, key, index)
+  # Another host holds other rows, at other places in its batch.
+  mine = np.arange(63, -1, -3)
+  part = negatives(video[mine], text, 5.0, labels[mine], key, index[mine])
+  np.testing.assert_array_equal(part, whole[mine])
+  other_key = negatives(video, text, 5.0, labels, jax.random.key(4), index)
+  assert (other_key != whole).any()
+  other_index = negatives(video, text, 5.0, labels, key, index + 64)
+  assert (other_index != whole).any()
+
+
+def test_hard_negatives_carry_no_gradient():
+  video, text = unit_rows(0, 4, 8), unit_rows(1, 5, 8)
+  keys = losses.global_index_keys(jax.random.key(0), jnp.arange(4))
+  q = losses.targets(jnp.arange(4), 5)
+
+  def through_draw(video):
+    drawn = losses.hard_negatives(video, text, 5.0, q, keys)
+    return jnp.asarray(text)[drawn].sum()
+
+  np.testing.assert_array_equal(jax.grad(through_draw)(jnp.asarray(video)), 0)
+
+
+def test_match_loss_by_hand():
+  # sigma(ln 3) = 3/4: the true pair is believed at 3/4, the wrong at 1/4.
+  log3 = np.log(3.0)
+  np.testing.assert_allclose(
+    losses.match_loss(jnp.array([log3, 0.0]), jnp.array([-log3, log3])),
+    [np.log(4 / 3), 0.5 * (np.log(2) + np.log(4))],
+    rtol=1e-6,
+  )
+
+
+def test_match_loss_stays_finite_at_large_logits():
+  np.testing.assert_allclose(
+    losses.match_loss(jnp.array([-1000.0]), jnp.array([1000.0])), [1000.0]
+  )

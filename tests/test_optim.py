@@ -1,0 +1,148 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from zsar_jax import optim
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+  schedule = optim.make_schedule(
+    learning_rate=2.0, warmup_steps=10, num_steps=110
+  )
+  assert schedule(0) == 0
+  np.testing.assert_allclose(schedule(5), 1.0, rtol=1e-6)
+  np.testing.assert_allclose(schedule(10), 2.0, rtol=1e-6)
+  np.testing.assert_allclose(schedule(60), 1.0, rtol=1e-5)  # half the cosine
+  np.testing.assert_allclose(schedule(110), 0.0, atol=1e-6)
+
+
+def test_schedule_never_rises_after_the_warm_up():
+  schedule = optim.make_schedule(
+    learning_rate=1.0, warmup_steps=3, num_steps=30
+  )
+  rates = np.array([schedule(step) for step in range(31)])
+  assert (np.diff(rates[:4]) > 0).all()
+  assert (np.diff(rates[3:]) < 0).all()
+
+
+@pytest.mark.parametrize('warmup_steps, num_steps', [(0, 5), (5, 5), (0, 1)])
+def test_shortest_schedules_are_finite(warmup_steps, num_steps):
+  schedule = optim.make_schedule(
+    learning_rate=1.0, warmup_steps=warmup_steps, num_steps=num_steps
+  )
+  rates = [float(schedule(step)) for step in range(num_steps + 1)]
+  assert np.isfinite(rates).all() and max(rates) == 1.0
+
+
+@pytest.mark.parametrize('warmup_steps', [-1, 11])
+def test_warm_up_outside_the_training_raises(warmup_steps):
+  with pytest.raises(ValueError, match=f'optim.warmup_steps={warmup_steps}'):
+    optim.make_schedule(
+      learning_rate=1.0, warmup_steps=warmup_steps, num_steps=10
+    )
+
+
+PARAMS = {
+  'video_encoder': {
+    'tubelet_embed': {'projection': {'kernel': 1.0, 'bias': 1.0}},
+    'norm': {'scale': 1.0, 'bias': 1.0},
+    'space_position': 1.0,
+  },
+  'text_encoder': {'word': 1.0},
+  'class_centres': 1.0,
+  'visual_log_scale': 1.0,
+}
+
+
+def test_kernels_alone_are_decayed():
+  decayed = jax.tree_util.tree_leaves_with_path(optim.decayed(PARAMS))
+  assert [
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, is_decayed in decayed
+    if is_decayed
+  ] == ['video_encoder/tubelet_embed/projection/kernel']
+
+
+def update(optimizer, params, gradients):
+  updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+  return optax.apply_updates(params, updates)
+
+
+def test_weight_decay_shrinks_decayed_parameters_alone():
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1), weight_decay=0.5, clip_norm=1.0
+  )
+  params = jax.tree.map(jnp.float32, PARAMS)
+  after = update(optimizer, params, jax.tree.map(jnp.zeros_like, params))
+  tubelets = after['video_encoder']['tubelet_embed']['projection']
+  np.testing.assert_allclose(tubelets['kernel'], 1 - 0.1 * 0.5, rtol=1e-6)
+  assert tubelets['bias'] == 1 and after['class_centres'] == 1
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+  # Adam's first update is blind to a common scale: the second moment tells.
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1), weight_decay=0.0, clip_norm=1.0
+  )
+  params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
+  gradients = {'a': jnp.array([30.0]), 'b': jnp.array([40.0])}
+  _, state = optimizer.update(gradients, optimizer.init(params), params)
+  (moments,) = [
+    s
+    for s in jax.tree.leaves(
+      state, is_leaf=lambda s: isinstance(s, optax.ScaleByAdamState)
+    )
+    if isinstance(s, optax.ScaleByAdamState)
+  ]
+  np.testing.assert_allclose(moments.mu['a'], 0.1 * 0.6, rtol=1e-5)
+  np.testing.assert_allclose(moments.mu['b'], 0.1 * 0.8, rtol=1e-5)
+
+
+def test_frozen_parameters_keep_their_values_and_have_no_moments():
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1),
+    weight_decay=0.5,
+    clip_norm=1.0,
+    frozen=('^video_encoder/(norm|tubelet)', 'centres'),
+  )
+  params = jax.tree.map(jnp.float32, PARAMS)
+  state = optimizer.init(params)
+  assert len(jax.tree.leaves(optax.tree.get(state, 'mu'))) == 3
+  after = jax.jit(lambda p: update(optimizer, p, p))(params)
+  still = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, leaf in jax.tree_util.tree_leaves_with_path(after)
+    if leaf == 1
+  }
+  assert still == {
+    'video_encoder/tubelet_embed/projection/kernel',
+    'video_encoder/tubelet_embed/projection/bias',
+    'video_encoder/norm/scale',
+    'video_encoder/norm/bias',
+    'class_centres',
+  }
+
+
+def test_frozen_gradients_do_not_count_in_the_norm():
+  params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
+  gradients = {'a': jnp.array([1e6]), 'b': jnp.array([0.5])}
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1), weight_decay=0, clip_norm=1.0, frozen=('a',)
+  )
+  _, state = optimizer.update(gradients, optimizer.init(params), params)
+  (moment,) = jax.tree.leaves(optax.tree.get(state, 'mu'))
+  np.testing.assert_allclose(moment, 0.1 * 0.5, rtol=1e-5)
+
+
+def test_pattern_that_freezes_nothing_raises():
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1),
+    weight_decay=0.5,
+    clip_norm=1.0,
+    frozen=('norm', 'resnet'),
+  )
+  message = r"no parameter matches \['resnet'\]; the paths start with .'class"
+  with pytest.raises(ValueError, match=message):
+    optimizer.init(jax.tree.map(jnp.float32, PARAMS))

@@ -1,0 +1,32 @@
+import jax.numpy as jnp
+import numpy as np
+
+from zsar_jax.zeroshot import scoring
+
+
+def test_score_is_the_mean_over_views_of_the_cosines():
+  embeddings = jnp.array([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [0.0, 1.0]]])
+  prototypes = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+  np.testing.assert_allclose(
+    scoring.similarity_scores(embeddings, prototypes),
+    [[0.8, 0.4, -0.4], [0, 1, -1]],
+    atol=1e-6,
+  )
+
+
+def test_scores_do_not_depend_on_the_batch():
+  rng = np.random.default_rng(0)
+  embeddings = rng.normal(size=(7, 2, 16)).astype(np.float32)
+  prototypes = rng.normal(size=(3, 16)).astype(np.float32)
+  whole = scoring.similarity_scores(embeddings, prototypes)
+  for i in range(7):
+    alone = scoring.similarity_scores(embeddings[i : i + 1], prototypes)
+    np.testing.assert_allclose(alone[0], whole[i], atol=1e-6)
+
+
+def test_restriction_leaves_candidates_alone_and_no_one_else():
+  scores = jnp.array([[0.1, 0.9, 0.2], [0.3, 0.2, 0.1]])
+  allowed = jnp.array([[True, False, True], [True, True, True]])
+  restricted = np.asarray(scoring.restrict_candidates(scores, allowed))
+  assert restricted[0].tolist() == [scores[0, 0], -np.inf, scores[0, 2]]
+  np.testing.assert_array_equal(restricted[1], scores[1])

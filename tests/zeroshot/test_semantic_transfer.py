@@ -1,0 +1,115 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zsar_jax.zeroshot import semantic_transfer
+
+
+def test_relatedness_without_centring_is_the_cosine():
+  related = semantic_transfer.relatedness(
+    jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), centre=False
+  )
+  np.testing.assert_allclose(related, [[0.6, 0.8]], atol=1e-6)
+
+
+def test_centring_takes_off_the_mean_of_the_seen_alone():
+  # All names share 10 on the first axis. The seen mean is (10, 0, 0), so
+  # centred seen are +y and -y and the unseen name points 3 to 4 off.
+  seen = jnp.array([[10.0, 1.0, 0.0], [10.0, -1.0, 0.0]])
+  unseen = jnp.array([[10.0, 3.0, 4.0], [10.0, -5.0, 0.0]])
+  related = semantic_transfer.relatedness(unseen, seen)
+  np.testing.assert_allclose(related, [[0.6, -0.6], [-1, 1]], atol=1e-6)
+  # The unseen names have no say in the mean.
+  alone = semantic_transfer.relatedness(unseen[:1], seen)
+  np.testing.assert_allclose(alone, related[:1], atol=1e-6)
+  # Without centring the shared part makes everything look related.
+  raw = semantic_transfer.relatedness(unseen, seen, centre=False)
+  assert (raw > 0.7).all()
+
+
+def test_softmax_weights_by_hand():
+  # exp(r / tau) = 4, 1 and 3.
+  related = 0.5 * np.log([[4.0, 1.0, 3.0]])
+  weights = semantic_transfer.softmax_weights(related, temperature=0.5)
+  np.testing.assert_allclose(weights, [[0.5, 0.125, 0.375]], rtol=1e-6)
+
+
+def test_top_k_keeps_the_largest_and_renormalises():
+  related = np.log([[4.0, 1.0, 3.0], [1.0, 6.0, 2.0]])
+  weights = semantic_transfer.softmax_weights(related, 1.0, top_k=2)
+  np.testing.assert_allclose(
+    weights, [[4 / 7, 0, 3 / 7], [0, 0.75, 0.25]], rtol=1e-6
+  )
+
+
+def test_top_k_gives_ties_to_the_lower_class():
+  related = np.array([[0.0, 1.0, 1.0, 1.0]])
+  weights = semantic_transfer.softmax_weights(related, 1.0, top_k=2)
+  np.testing.assert_allclose(weights, [[0, 0.5, 0.5, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('top_k', [3, 99])
+def test_top_k_of_all_or_more_is_no_restriction(top_k):
+  related = np.array([[0.3, 0.1, -0.2]])
+  np.testing.assert_array_equal(
+    semantic_transfer.softmax_weights(related, 0.1, top_k=top_k),
+    semantic_transfer.softmax_weights(related, 0.1),
+  )
+
+
+def test_low_temperature_takes_the_most_related_class_alone():
+  weights = semantic_transfer.softmax_weights(
+    np.array([[0.9, 0.8, -1.0]]), temperature=1e-3
+  )
+  np.testing.assert_allclose(weights, [[1, 0, 0]], atol=1e-6)
+
+
+def test_composite_by_hand():
+  # Half of x and half of y, renormalised; and x alone.
+  weights = jnp.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+  prototypes = jnp.eye(3)
+  root = 0.5**0.5
+  np.testing.assert_allclose(
+    semantic_transfer.composite(weights, prototypes),
+    [[root, root, 0], [1, 0, 0]],
+    rtol=1e-6,
+  )
+
+
+def test_names_to_prototypes_by_hand():
+  seen_text = jnp.array([[0.0, 1.0], [0.0, -1.0]])
+  unseen_text = jnp.array([[1.0, 0.0], [0.0, 3.0]])
+  # r = [[0, 0], [1, -1]]; tau = 2 / ln 3 makes the second row's weights
+  # 3 to 1.
+  related = semantic_transfer.relatedness(unseen_text, seen_text)
+  np.testing.assert_allclose(related, [[0, 0], [1, -1]], atol=1e-6)
+  weights = semantic_transfer.softmax_weights(related, 2 / np.log(3))
+  np.testing.assert_allclose(weights, [[0.5, 0.5], [0.75, 0.25]], rtol=1e-6)
+  prototypes = semantic_transfer.composite(
+    weights, jnp.array([[1.0, 0.0], [0.0, 1.0]])
+  )
+  np.testing.assert_allclose(
+    prototypes,
+    [[0.5**0.5, 0.5**0.5], [3 / 10**0.5, 1 / 10**0.5]],
+    rtol=1e-6,
+  )
+
+
+def test_composites_can_win_against_seen_prototypes():
+  # What the renormalisation is for: a video between two seen prototypes is
+  # nearer to their composite than to either.
+  seen = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+  unseen = semantic_transfer.composite(jnp.array([[0.5, 0.5]]), seen)
+  video = jnp.array([0.6, 0.8])
+  assert (video @ unseen[0]) > (seen @ video).max()
+
+
+@pytest.mark.parametrize('temperature', [0.0, -1.0])
+def test_temperature_that_is_not_positive_raises(temperature):
+  with pytest.raises(ValueError, match='temperature must be positive'):
+    semantic_transfer.softmax_weights(np.zeros((1, 2)), temperature)
+
+
+def test_negative_top_k_raises():
+  with pytest.raises(ValueError, match='top_k must not be negative'):
+    semantic_transfer.softmax_weights(np.zeros((1, 2)), 1.0, top_k=-1)

@@ -1,0 +1,193 @@
+"""Starting from public weights: what they decide, and where they go.
+
+The strict setting of the paper trains the video side from random values; a
+text encoder that read before is another setting, and so is a video encoder
+that saw images or videos before. `describe` names the setting, and it is part
+of every result.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+import ml_collections
+
+from zsar_jax.data import tokenizer
+from zsar_jax.models import resnet, zsar_model
+from zsar_jax.pretrained import assemble, bert, directory
+from zsar_jax.pretrained import clip as clip_weights
+from zsar_jax.pretrained import resnet as resnet_weights
+from zsar_jax.pretrained import video as video_weights
+
+# What all of torchvision's ResNets were trained with; a lone file of theirs
+# cannot say so itself.
+_IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """What training starts from.
+
+  Attributes:
+    config: the config with all that the weights decide filled in, so that it
+      builds the model without them.
+    pieces: the vocabulary.
+    loaded: path in the model's parameters -> the subtree that goes there.
+  """
+
+  config: ml_collections.ConfigDict
+  pieces: list[str]
+  loaded: Mapping[str, Any]
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+  """Names the initialisation: 'random', or which side read which weights.
+
+  Args:
+    config: of a `Start`; the name holds a hash of the weights, because many
+      folders are called alike.
+  """
+  return config.init.loaded or 'random'
+
+
+def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
+  """Sets those of the values that are keys of the section."""
+  for key, value in values.items():
+    if key in section:
+      section[key] = tuple(value) if isinstance(value, list) else value
+
+
+def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
+  """Reads a side's weights, and notes in the config which they are."""
+  weights = directory.read_weights(config.init[side])
+  name = os.path.basename(os.path.normpath(weights.path))
+  note = f'{side}={name}:{directory.fingerprint(weights)}'
+  config.init.loaded = ', '.join(filter(None, [config.init.loaded, note]))
+  return weights
+
+
+def _expect_rgb(config: ml_collections.ConfigDict, path: str) -> None:
+  inputs = config.preprocessing.inputs
+  if inputs != 'rgb':
+    raise ValueError(f'preprocessing.inputs={inputs!r}: {path} reads rgb alone')
+
+
+def _start_text(config: ml_collections.ConfigDict):
+  weights = _read(config, 'text')
+  kwargs, params, pieces = bert.load_text_encoder(
+    weights, config.preprocessing.token_length
+  )
+  _take(config.model.text, kwargs)
+  return pieces, {'text_encoder': params}
+
+
+def _start_video(config: ml_collections.ConfigDict):
+  weights = _read(config, 'video')
+  video, prep = config.model.video, config.preprocessing
+  _expect_rgb(config, weights.path)
+  if video.backbone:
+    layout = resnet.LAYOUTS[zsar_model.REST_BACKBONES[video.backbone]]
+    # Loaded statistics stay as they are: see resnet.FrozenBatchNorm.
+    _take(video, {'resnet_norm': 'frozen'})
+    params = resnet_weights.load_resnet(weights, layout)
+    pixels = _IMAGENET
+    if weights.preprocessor:
+      pixels = video_weights.preprocessing(weights)
+    _take(prep, {k: pixels[k] for k in ('mean', 'std')})
+    return {'video_encoder/resnet': params}
+  pixels = video_weights.preprocessing(weights)
+  _take(prep, {k: v for k, v in pixels.items() if v is not None})
+  kind = weights.config['model_type']
+  inflated = video.tubelet_size[0] if kind in ('vit', 'timesformer') else None
+  kwargs, params = video_weights.load_video_encoder(
+    weights,
+    config.init.inflation,
+    tubelet_frames=inflated,
+    num_frames=prep.num_frames,
+    size=prep.size,
+    scan_blocks=video.scan_blocks,
+  )
+  _take(video, {**kwargs, 'variant': ''})
+  return {'video_encoder': params}
+
+
+def _start_clip(config: ml_collections.ConfigDict):
+  weights = _read(config, 'clip')
+  length = config.preprocessing.token_length
+  kwargs, params = clip_weights.load_clip(weights, length)
+  tokenize = clip_weights.load_tokenizer(weights, length)
+  patch = kwargs['video']['patch_size']
+  _take(config.preprocessing, clip_weights.pixel_settings(weights))
+  _take(
+    config.model.video,
+    {
+      **kwargs['video'],
+      'backbone': zsar_model.CLIP,
+      'variant': '',
+      'tubelet_size': (1, patch, patch),
+    },
+  )
+  _take(config.model.text, {**kwargs['text'], 'architecture': zsar_model.CLIP})
+  config.model.embedding_dim = kwargs['embedding_dim']
+  loaded = {side: params[side] for side in ('video_encoder', 'text_encoder')}
+  # Our projections have a bias, which starts at zero: CLIP has none.
+  for side in ('video_projection', 'text_projection'):
+    loaded[f'{side}/kernel'] = params[side]['kernel']
+  loaded['text_log_scale'] = params['log_scale']
+  return [tokenize.definition], loaded
+
+
+def start(config: ml_collections.ConfigDict) -> Start:
+  """Reads the weights that a config starts from.
+
+  Args:
+    config: whole and checked; it is not changed.
+
+  Returns:
+    What to start from; without `init.text` the vocabulary is the config's.
+
+  Raises:
+    FileNotFoundError: weights or a vocabulary are missing.
+    ValueError: weights that do not fit; the message names file and tensor.
+  """
+  config = config.copy_and_resolve_references()
+  pieces, loaded = [], {}
+  if config.init.clip:
+    if config.init.text or config.init.video or config.vocabulary:
+      raise ValueError(
+        'init.clip is for both sides and brings its vocabulary: leave out '
+        'init.text, init.video and vocabulary'
+      )
+    _expect_rgb(config, config.init.clip)
+    pieces, loaded = _start_clip(config)
+    return Start(config, pieces, loaded)
+  if config.init.text:
+    if config.vocabulary:
+      raise ValueError(
+        f'vocabulary={config.vocabulary} and init.text={config.init.text}: '
+        'the weights bring their own vocabulary; set only one'
+      )
+    pieces, loaded = _start_text(config)
+  else:
+    pieces = tokenizer.read_vocabulary(
+      config.vocabulary or tokenizer.default_vocabulary_path()
+    )
+  if config.init.video:
+    loaded.update(_start_video(config))
+  return Start(config, pieces, loaded)
+
+
+def put(params: Any, loaded: Mapping[str, Any]) -> Any:
+  """Puts loaded subtrees over freshly initialised parameters.
+
+  Args:
+    params: the whole model's.
+    loaded: of a `Start`.
+
+  Returns:
+    The parameters, on the shardings they had.
+  """
+  for path, subtree in loaded.items():
+    params = assemble.replace_subtree(params, path, subtree)
+  return params

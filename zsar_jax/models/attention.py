@@ -1,0 +1,233 @@
+"""Scaled dot-product attention, and which implementation computes it.
+
+Three implementations of one function:
+
+- 'einsum': two einsums and a softmax; runs everywhere, takes masks, keeps
+  the whole [b h q n] matrix.
+- 'cudnn': cuDNN's fused kernel; GPUs, 16-bit floats.
+- 'flash': the Pallas flash kernel that ships with JAX; TPUs. Lengths are
+  padded to whole tiles, and where a mesh is set (`jax.set_mesh`) each device
+  runs the kernel on its own clips and heads, since the compiler cannot split
+  a Pallas kernel.
+
+`choose` picks one from where and in which type the step runs, and says so in
+the log once for each such choice.
+"""
+
+import functools
+import math
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+
+P = jax.sharding.PartitionSpec
+
+IMPLEMENTATIONS = ('auto', 'einsum', 'cudnn', 'flash')
+# Tile of the flash kernel along both sequences, in tokens.
+_TILE = 128
+# Below this many keys the einsums are chosen: filling up the last tile would
+# cost more than the kernel saves (a temporal attention of 8 frames would be
+# padded sixteenfold). A round number, not a measured one.
+_FLASH_MIN_LENGTH = 2 * _TILE
+# Mesh axes that split the batch, and those that split the heads; the names of
+# zsar_jax/sharding.py.
+_BATCH_AXES = ('data', 'fsdp')
+_HEAD_AXES = ('tensor',)
+
+
+def choose(
+  implementation: str,
+  *,
+  platform: str,
+  dtype: jax.typing.DTypeLike,
+  length: int,
+  head_dim: int,
+  masked: bool = False,
+) -> str:
+  """Names the implementation to run.
+
+  Args:
+    implementation: one of IMPLEMENTATIONS; all but 'auto' insist.
+    platform: 'cpu', 'gpu' or 'tpu'.
+    dtype: of query, key and value.
+    length: number of keys.
+    head_dim: width of a head.
+    masked: whether a mask is given; only the einsums take one.
+
+  Returns:
+    'einsum', 'cudnn' or 'flash'.
+
+  Raises:
+    ValueError: an unknown name, or one that cannot do what is asked.
+  """
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+      f'attention implementation {implementation!r} is not one of '
+      f'{IMPLEMENTATIONS}'
+    )
+  dtype = jnp.dtype(dtype)
+  half = dtype in (jnp.bfloat16, jnp.float16)
+  if implementation == 'auto':
+    # cuDNN wants heads of a multiple of 8, up to 128 on every generation.
+    fits_cudnn = half and head_dim % 8 == 0 and head_dim <= 128
+    if masked:
+      chosen = 'einsum'
+    elif platform == 'gpu' and fits_cudnn:
+      chosen = 'cudnn'
+    elif platform == 'tpu' and length >= _FLASH_MIN_LENGTH:
+      chosen = 'flash'
+    else:
+      chosen = 'einsum'
+  else:
+    chosen = implementation
+    if masked and chosen != 'einsum':
+      raise ValueError(f'{chosen!r} attention takes no mask; use einsum')
+    if chosen == 'cudnn' and not half:
+      raise ValueError(
+        f"'cudnn' attention runs in bfloat16 or float16, not {dtype}"
+      )
+  _log_choice(chosen, platform, str(dtype), length, masked)
+  return chosen
+
+
+@functools.cache
+def _log_choice(
+  chosen: str, platform: str, dtype: str, length: int, masked: bool
+) -> None:
+  """Logs a choice; the cache makes it once."""
+  logging.info(
+    'attention on %s in %s over %d tokens%s: %s',
+    platform,
+    dtype,
+    length,
+    ' with a mask' if masked else '',
+    chosen,
+  )
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array | None = None,
+  implementation: str = 'einsum',
+) -> jax.Array:
+  """Scaled dot-product attention.
+
+  Args:
+    query: [b q h k].
+    key: [b n h k].
+    value: [b n h k].
+    mask: bool, broadcastable to [b h q n]; True may be attended. A row with
+      no True attends to nothing sensible: callers never make one.
+    implementation: one of IMPLEMENTATIONS.
+
+  Returns:
+    [b q h k] in the dtype of `query`.
+
+  Raises:
+    ValueError: see `choose`.
+  """
+  chosen = choose(
+    implementation,
+    platform=_platform(),
+    dtype=query.dtype,
+    length=key.shape[1],
+    head_dim=query.shape[-1],
+    masked=mask is not None,
+  )
+  if chosen == 'cudnn':
+    return jax.nn.dot_product_attention(
+      query, key, value, implementation='cudnn'
+    )
+  if chosen == 'flash':
+    return _flash(query, key, value)
+  return _einsum(query, key, value, mask)
+
+
+def _platform() -> str:
+  """Where the traced step will run: the mesh's devices, or the default."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.abstract_device is None:
+    return jax.default_backend()
+  return mesh.abstract_device.platform
+
+
+def _einsum(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array | None,
+) -> jax.Array:
+  """Attention by einsums, its softmax in float32.
+
+  The softmax sum divides after the value product: the division then touches
+  [b q h k] numbers instead of [b h q n], which is faster on CPUs.
+  """
+  scale = query.shape[-1] ** -0.5
+  logits = jnp.einsum(
+    'bqhk,bnhk->bhqn', query * scale, key, preferred_element_type=jnp.float32
+  )
+  if mask is not None:
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+  logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+  unnormalised = jnp.exp(logits)
+  total = unnormalised.sum(axis=-1)  # [b h q]
+  out = jnp.einsum('bhqn,bnhk->bqhk', unnormalised.astype(query.dtype), value)
+  return out / total.transpose(0, 2, 1)[..., None].astype(out.dtype)
+
+
+def _flash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+  """The flash kernel, on each device's share where a mesh is set."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return _flash_local(query, key, value)
+  batch, _, heads, _ = query.shape
+
+  def split(size, axes):
+    # What does not divide is computed whole on every device: a batch of one,
+    # to initialise, or fewer heads than devices.
+    axes = tuple(axis for axis in axes if axis in mesh.shape)
+    shards = math.prod(mesh.shape[axis] for axis in axes)
+    return axes if axes and size % shards == 0 else None
+
+  spec = P(split(batch, _BATCH_AXES), None, split(heads, _HEAD_AXES))
+  return jax.shard_map(
+    _flash_local,
+    mesh=mesh,
+    in_specs=(spec, spec, spec),
+    out_specs=spec,
+    # The kernel does not say along which mesh axes its outputs vary.
+    check_vma=False,
+  )(query, key, value)
+
+
+def _flash_local(
+  query: jax.Array, key: jax.Array, value: jax.Array
+) -> jax.Array:
+  """The flash kernel on one device: pads to tiles, and cuts again."""
+  from jax.experimental.pallas.ops.tpu import flash_attention
+
+  batch, length = query.shape[:2]
+  tiles = lambda x: _pad_length(x, _TILE).transpose(0, 2, 1, 3)
+  # Padding is a segment of its own, which real tokens do not see.
+  segment = lambda x: jnp.broadcast_to(
+    _pad_length(jnp.ones((1, x.shape[1]), jnp.int32), _TILE),
+    (batch, -(-x.shape[1] // _TILE) * _TILE),
+  )
+  out = flash_attention.flash_attention(
+    tiles(query),
+    tiles(key),
+    tiles(value),
+    segment_ids=flash_attention.SegmentIds(segment(query), segment(key)),
+    sm_scale=query.shape[-1] ** -0.5,
+  )
+  return out.transpose(0, 2, 1, 3)[:, :length]
+
+
+def _pad_length(x: jax.Array, multiple: int) -> jax.Array:
+  """Fills axis 1 up to a multiple with zeros."""
+  pad = [(0, 0)] * x.ndim
+  pad[1] = (0, -x.shape[1] % multiple)
+  return jnp.pad(x, pad)

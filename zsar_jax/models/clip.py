@@ -1,0 +1,279 @@
+"""CLIP: an image and a text Transformer with one shared space.
+
+The architecture of Radford et al. 2021 as transformers' CLIPModel runs it,
+with the image tower applied to every frame of a clip on its own. The two
+encoders take and return what `VideoEncoder` and `TextEncoder` do and can
+stand in for them; `Clip` adds the projections into the shared space:
+
+  model = Clip(video=dict(...), text=dict(...), embedding_dim=512)
+  video = model.apply({'params': params}, clip, method='encode_video')
+  text = model.apply({'params': params}, ids, mask, method='encode_text')
+  cosines = video['embedding'] @ text['embedding'].T
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.models import layers, text_encoder, tubelets
+
+# What config.json of the first public CLIP weights calls the end token,
+# wrongly: they were trained with 49407, the largest id there is.
+LEGACY_END_ID = 2
+# log(1 / 0.07), where CLIP's training starts.
+_INITIAL_LOG_SCALE = 2.6592
+
+
+def end_positions(
+  ids: jax.Array, mask: jax.Array, end_id: int | None = None
+) -> jax.Array:
+  """Where each text ends: the token that CLIP pools.
+
+  Args:
+    ids: token ids [c l].
+    mask: [c l] bool; what stands in padding does not count.
+    end_id: id of the end token, whose first place is taken; LEGACY_END_ID
+      or None takes the first place of the largest id instead.
+
+  Returns:
+    Positions [c] int32; 0 for a text without an end token.
+  """
+  if end_id in (None, LEGACY_END_ID):
+    return jnp.where(mask, ids, -1).argmax(axis=-1)
+  return (mask & (ids == end_id)).argmax(axis=-1)
+
+
+class ClipTextEncoder(nn.Module):
+  """Causal pre-norm Transformer over byte-pair tokens, pooled at the end.
+
+  Attributes:
+    vocabulary_size: rows of the word table that have a meaning; the table
+      has `text_encoder.word_rows` of them.
+    width: dimension of a token.
+    depth: number of blocks.
+    num_heads: attention heads.
+    mlp_dim: width of the hidden layers.
+    max_length: the longest text in tokens.
+    end_id: see `end_positions`.
+    activation: of the MLPs, a key of `layers.ACTIVATIONS`.
+    norm_epsilon: added to the variance in every norm.
+    dropout_rate: on embeddings and every residual branch.
+    dtype: computation dtype.
+  """
+
+  vocabulary_size: int
+  width: int
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  max_length: int
+  end_id: int | None = None
+  activation: str = 'quick_gelu'
+  norm_epsilon: float = 1e-5
+  dropout_rate: float = 0.0
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, ids: jax.Array, mask: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes texts.
+
+    Args:
+      ids: token ids [c l], l at most `max_length`.
+      mask: [c l] bool, True where a token is real.
+      deterministic: False turns dropout on.
+
+    Returns:
+      `tokens` [c l d] after the last norm, and `pooled` [c d], the end
+      token's.
+    """
+    length = ids.shape[1]
+    table = lambda name, n: layers.embedding_table(self, name, n, self.width)
+    x = table('word', text_encoder.word_rows(self.vocabulary_size))[ids]
+    x = x + table('position', self.max_length)[:length]
+    x = nn.Dropout(self.dropout_rate)(x.astype(self.dtype), deterministic)
+    # A token sees itself and the real ones before it.
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    attended = causal[None, None] & mask[:, None, None, :]
+    for i in range(self.depth):
+      x = layers.PreNormBlock(
+        self.num_heads,
+        self.mlp_dim,
+        self.dropout_rate,
+        activation=self.activation,
+        norm_epsilon=self.norm_epsilon,
+        dtype=self.dtype,
+        name=f'block_{i}',
+      )(x, attended, deterministic=deterministic)
+    x = nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name='norm')(
+      x
+    )
+    ends = end_positions(ids, mask, self.end_id)
+    pooled = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
+    return {'tokens': x, 'pooled': pooled}
+
+
+class ClipVideoEncoder(nn.Module):
+  """CLIP's vision Transformer, on every frame of a clip alone.
+
+  Attributes:
+    width: dimension of a token.
+    depth: number of blocks.
+    num_heads: attention heads.
+    mlp_dim: width of the hidden layers.
+    image_size: height and width of a frame in pixels.
+    patch_size: height and width of a patch in pixels.
+    activation: of the MLPs, a key of `layers.ACTIVATIONS`.
+    norm_epsilon: added to the variance in every norm.
+    dropout_rate: on embeddings and every residual branch.
+    dtype: computation dtype.
+  """
+
+  width: int
+  depth: int
+  num_heads: int
+  mlp_dim: int
+  image_size: int
+  patch_size: int
+  activation: str = 'quick_gelu'
+  norm_epsilon: float = 1e-5
+  dropout_rate: float = 0.0
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes clips.
+
+    Args:
+      video: normalised clip [b t h w 3], h = w = `image_size`.
+      deterministic: False turns dropout on.
+
+    Returns:
+      `tokens` [b t*n d], the last block's (each frame's class token in front
+      of its patches), `frames` [b t d], the normed class tokens, and `pooled`
+      [b d], their mean.
+
+    Raises:
+      ValueError: frames of another size, or the patch size does not divide
+        it.
+    """
+    b, t, *size, _ = video.shape
+    if size != [self.image_size] * 2:
+      raise ValueError(
+        f'frames of {size[0]}x{size[1]} pixels for an encoder of '
+        f'{self.image_size}x{self.image_size}'
+      )
+    norm = lambda name: nn.LayerNorm(
+      epsilon=self.norm_epsilon, dtype=self.dtype, name=name
+    )
+    x = tubelets.TubeletEmbed(
+      (1, self.patch_size, self.patch_size),
+      self.width,
+      use_bias=False,
+      dtype=self.dtype,
+      name='patch_embed',
+    )(video)
+    x = x.reshape(b * t, -1, self.width)
+    cls = layers.embedding_table(self, 'cls', self.width).astype(x.dtype)
+    cls = jnp.broadcast_to(cls, (b * t, 1, self.width))
+    x = jnp.concatenate([cls, x], axis=1)
+    position = layers.embedding_table(self, 'position', *x.shape[1:])
+    x = norm('embed_norm')(x + position.astype(x.dtype))
+    x = nn.Dropout(self.dropout_rate)(x, deterministic)
+    for i in range(self.depth):
+      x = layers.PreNormBlock(
+        self.num_heads,
+        self.mlp_dim,
+        self.dropout_rate,
+        activation=self.activation,
+        norm_epsilon=self.norm_epsilon,
+        dtype=self.dtype,
+        name=f'block_{i}',
+      )(x, deterministic=deterministic)
+    # CLIP's last norm is for the class token alone.
+    frames = norm('norm')(x[:, 0]).reshape(b, t, self.width)
+    return {
+      'tokens': x.reshape(b, -1, self.width),
+      'frames': frames,
+      'pooled': frames.mean(axis=1),
+    }
+
+
+class Clip(nn.Module):
+  """Both encoders, their projections and the learnt logit scale.
+
+  Attributes:
+    video: keyword arguments of `ClipVideoEncoder`.
+    text: keyword arguments of `ClipTextEncoder`.
+    embedding_dim: dimension d of the shared space.
+    dtype: computation dtype; parameters stay float32.
+  """
+
+  video: Mapping[str, Any]
+  text: Mapping[str, Any]
+  embedding_dim: int
+  dtype: layers.Dtype = jnp.float32
+
+  def setup(self):  # noqa: D102 (flax calls it)
+    self.video_encoder = ClipVideoEncoder(dtype=self.dtype, **self.video)
+    self.text_encoder = ClipTextEncoder(dtype=self.dtype, **self.text)
+    project = lambda: nn.Dense(
+      self.embedding_dim, use_bias=False, dtype=self.dtype
+    )
+    self.video_projection = project()
+    self.text_projection = project()
+    self.log_scale = self.param(
+      'log_scale', nn.initializers.constant(_INITIAL_LOG_SCALE), ()
+    )
+
+  def __call__(
+    self, video: jax.Array, ids: jax.Array, mask: jax.Array
+  ) -> dict[str, Any]:
+    """Touches every parameter once; arguments as of the methods."""
+    return {
+      'video': self.encode_video(video),
+      'text': self.encode_text(ids, mask),
+      'scale': self.scale(),
+    }
+
+  def encode_video(self, video: jax.Array) -> dict[str, jax.Array]:
+    """Encodes clips frame by frame.
+
+    Args:
+      video: normalised clip [b t h w 3].
+
+    Returns:
+      The encoder's outputs, `frame_embeddings` [b t d], CLIP's image
+      embeddings, and `embedding` [b d], the direction of their mean; unit
+      vectors, float32.
+    """
+    out = self.video_encoder(video)
+    frames = layers.l2_normalise(self.video_projection(out['frames']))
+    embedding = layers.l2_normalise(frames.mean(axis=1))
+    return {**out, 'frame_embeddings': frames, 'embedding': embedding}
+
+  def encode_text(
+    self, ids: jax.Array, mask: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Encodes texts.
+
+    Args:
+      ids: token ids [c l].
+      mask: [c l] bool.
+
+    Returns:
+      The encoder's outputs and `embedding` [c d], unit vectors, float32.
+    """
+    out = self.text_encoder(ids, mask)
+    embedding = layers.l2_normalise(self.text_projection(out['pooled']))
+    return {**out, 'embedding': embedding}
+
+  def scale(self) -> jax.Array:
+    """The logit scale: what cosines are multiplied by before a softmax."""
+    return jnp.exp(self.log_scale)

@@ -1,0 +1,59 @@
+"""Position tables: fixed ones, and other lengths or resolutions of any."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sincos(length: int, width: int) -> np.ndarray:
+  """The fixed sine and cosine table of Vaswani et al. 2017.
+
+  Sines and cosines alternate along the width, and tubelets are counted as
+  one sequence: VideoMAE's positions (Tong et al. 2022).
+
+  Args:
+    length: number of positions.
+    width: dimension of a token, even.
+
+  Returns:
+    float32 [length width].
+
+  Raises:
+    ValueError: an odd width.
+  """
+  if width % 2:
+    raise ValueError(f'sin-cos positions need an even width, got {width}')
+  frequency = 10000.0 ** (-np.arange(0, width, 2) / width)
+  angle = np.arange(length)[:, None] * frequency
+  table = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+  return table.reshape(length, width).astype(np.float32)
+
+
+def resample(
+  table: jax.typing.ArrayLike, shape: Sequence[int]
+) -> jax.typing.ArrayLike:
+  """Resamples a grid of positions to another length or resolution.
+
+  Linear along each axis, and smoothed where an axis shrinks
+  (`jax.image.resize`). A table that has the shape already stays as it is.
+
+  Args:
+    table: [... d], such as [h w d] or [t d].
+    shape: the wanted axes before d.
+
+  Returns:
+    [*shape d].
+
+  Raises:
+    ValueError: another number of axes.
+  """
+  wanted = (*shape, table.shape[-1])
+  if len(wanted) != table.ndim:
+    raise ValueError(
+      f'positions of shape {table.shape} cannot be resampled to {tuple(shape)}'
+    )
+  if table.shape == wanted:
+    return table
+  return jax.image.resize(jnp.asarray(table), wanted, method='linear')

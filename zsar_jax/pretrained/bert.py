@@ -1,0 +1,187 @@
+"""Public BERT weights for `TextEncoder`.
+
+  weights = directory.read_weights('all-MiniLM-L6-v2')
+  kwargs, params, pieces = load_text_encoder(weights, token_length=32)
+  encoder = TextEncoder(**kwargs, pooling='mean')
+  encoder.apply({'params': params}, *Tokenizer(pieces, 32)(names))
+
+A directory holds config.json (model_type 'bert'), model.safetensors and
+vocab.txt of an uncased model, of any size. Tensor names may begin with
+'bert.', as they do where pre-training heads were saved as well, and norms may
+be called gamma and beta, as in the oldest files.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from zsar_jax.data import tokenizer
+from zsar_jax.models import text_encoder
+from zsar_jax.pretrained import assemble, directory
+
+VOCABULARY_FILE = 'vocab.txt'
+# Rightly unused: the pre-training heads, the sentence embedding that only the
+# next-sentence head was trained on, and the numbers 0 to n that old files hold.
+_IGNORE = (r'^cls\.', r'^(bert\.)?pooler\.', r'embeddings\.position_ids$')
+
+
+def text_encoder_kwargs(
+  weights: directory.Weights, token_length: int
+) -> dict[str, Any]:
+  """What config.json says of the architecture.
+
+  Args:
+    weights: from `directory.read_weights`.
+    token_length: token ids per class name.
+
+  Returns:
+    Keyword arguments of `TextEncoder`; pooling is left to the caller, since
+    BERT's config does not know it.
+
+  Raises:
+    ValueError: another architecture, a setting that is missing or not known,
+      or fewer positions than `token_length`.
+  """
+  directory.expect_model_type(weights, 'bert')
+  setting = lambda key: directory.setting(weights, key)
+  positions = setting('max_position_embeddings')
+  if token_length > positions:
+    raise ValueError(
+      f'{weights.path}/config.json: max_position_embeddings={positions}, '
+      f'fewer than token_length={token_length}'
+    )
+  kind = directory.setting(weights, 'position_embedding_type', 'absolute')
+  if kind != 'absolute':
+    raise ValueError(
+      f'{weights.path}/config.json: position_embedding_type {kind!r} is not '
+      "'absolute'"
+    )
+  return {
+    'vocabulary_size': setting('vocab_size'),
+    'width': setting('hidden_size'),
+    'depth': setting('num_hidden_layers'),
+    'num_heads': setting('num_attention_heads'),
+    'mlp_dim': setting('intermediate_size'),
+    'max_length': token_length,
+    'activation': directory.activation(weights, setting('hidden_act')),
+    'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
+  }
+
+
+def _stored_names(weights: directory.Weights) -> dict[str, str]:
+  """The name of today -> the name in the file."""
+  names = {}
+  for stored in weights.tensors:
+    name = stored.removeprefix('bert.')
+    name = name.replace('LayerNorm.gamma', 'LayerNorm.weight')
+    names[name.replace('LayerNorm.beta', 'LayerNorm.bias')] = stored
+  return names
+
+
+def plan(
+  weights: directory.Weights, kwargs: Mapping[str, Any]
+) -> dict[str, assemble.Source]:
+  """Which tensor every parameter of a `TextEncoder` comes from.
+
+  Args:
+    weights: from `directory.read_weights`.
+    kwargs: from `text_encoder_kwargs`.
+
+  Returns:
+    A plan for `assemble.assemble`.
+  """
+  rows = kwargs['vocabulary_size']
+  words = assemble.padded_rows(rows, text_encoder.word_rows(rows))
+  length = kwargs['max_length']
+  result = {
+    'word': assemble.Source('embeddings.word_embeddings.weight', words),
+    'position': assemble.Source(
+      'embeddings.position_embeddings.weight', lambda x: x[:length]
+    ),
+    'token_type': assemble.Source('embeddings.token_type_embeddings.weight'),
+    **assemble.norm('embed_norm', 'embeddings.LayerNorm'),
+  }
+  for i in range(kwargs['depth']):
+    block, layer = f'block_{i}', f'encoder.layer.{i}'
+    attention, output = f'{block}/attention', f'{layer}.attention.output'
+    for part in ('query', 'key', 'value'):
+      result |= assemble.dense(
+        f'{attention}/{part}', f'{layer}.attention.self.{part}'
+      )
+    result |= assemble.dense(f'{attention}/out', f'{output}.dense')
+    result |= assemble.norm(f'{attention}_norm', f'{output}.LayerNorm')
+    result |= assemble.dense(f'{block}/mlp/in', f'{layer}.intermediate.dense')
+    result |= assemble.dense(f'{block}/mlp/out', f'{layer}.output.dense')
+    result |= assemble.norm(f'{block}/mlp_norm', f'{layer}.output.LayerNorm')
+  stored = _stored_names(weights)
+  return {
+    target: dataclasses.replace(
+      source, name=stored.get(source.name, source.name)
+    )
+    for target, source in result.items()
+  }
+
+
+def read_pieces(weights: directory.Weights) -> list[str]:
+  """Reads the vocabulary that belongs to the weights.
+
+  Args:
+    weights: from `directory.read_weights`.
+
+  Returns:
+    The word pieces in id order.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: its size is not config.json's, or it is a cased one, which
+      class names in lower case do not fit.
+  """
+  path = weights.file(VOCABULARY_FILE)
+  pieces = tokenizer.read_vocabulary(path)
+  size = directory.setting(weights, 'vocab_size')
+  if len(pieces) != size:
+    raise ValueError(
+      f'{path} has {len(pieces)} word pieces, {weights.path}/config.json has '
+      f'vocab_size={size}'
+    )
+  settings = os.path.join(weights.path, 'tokenizer_config.json')
+  if os.path.exists(settings):
+    if not directory.read_json(settings).get('do_lower_case', True):
+      raise ValueError(
+        f'{settings}: do_lower_case is false; only uncased vocabularies fit'
+      )
+  return pieces
+
+
+def load_text_encoder(
+  weights: directory.Weights, token_length: int
+) -> tuple[dict[str, Any], Any, list[str]]:
+  """Loads a BERT completely, or says what does not fit.
+
+  Args:
+    weights: from `directory.read_weights`.
+    token_length: token ids per class name; the rows of the position table
+      beyond it are left out.
+
+  Returns:
+    Keyword arguments of `TextEncoder`, its parameters (float32 numpy), and
+    the word pieces in id order.
+
+  Raises:
+    FileNotFoundError: the vocabulary is missing.
+    ValueError: anything that is missing, left over or does not agree; the
+      message names file and tensor.
+  """
+  kwargs = text_encoder_kwargs(weights, token_length)
+  pieces = read_pieces(weights)
+  ids = jax.ShapeDtypeStruct((1, token_length), np.int32)
+  mask = jax.ShapeDtypeStruct((1, token_length), bool)
+  shapes = jax.eval_shape(
+    text_encoder.TextEncoder(**kwargs).init, jax.random.key(0), ids, mask
+  )['params']
+  params = assemble.assemble(weights, plan(weights, kwargs), shapes, _IGNORE)
+  return kwargs, params, pieces

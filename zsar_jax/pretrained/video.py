@@ -1,0 +1,233 @@
+"""Video encoders from outside: ViT, VideoMAE, ViViT and TimeSformer.
+
+Takes directories as Hugging Face's transformers saves them, of the bare model
+or with a head, and says what `VideoEncoder` to build and what its parameters
+are:
+
+  weights = directory.read_weights('weights/vivit-b-16x2-kinetics400')
+  kwargs, params = load_video_encoder(weights)
+  out = VideoEncoder(**kwargs).apply({'params': params}, clip)
+
+Clips are normalised as `preprocessing` says. The position of the class token
+is part of the class token here, and layers that only a head uses are left
+behind; every other tensor must find its place.
+"""
+
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zsar_jax.models import tubelets, video_encoder
+from zsar_jax.pretrained import assemble, directory, video_plan
+
+MODEL_TYPES = ('vit', 'videomae', 'vivit', 'timesformer')
+_TIMESFORMER_ATTENTIONS = {
+  'divided_space_time': 'divided',
+  'joint_space_time': 'joint',
+}
+# Tensors that only a head or the pre-training uses.
+_IGNORED = (
+  r'^([a-z]+\.)?pooler\.',
+  r'^classifier\.',
+  r'^decoder\.',
+  r'^encoder_to_decoder\.',
+  r'^([a-z]+\.embeddings\.)?mask_token$',
+)
+
+
+def _pair(value: int | list[int]) -> tuple[int, int]:
+  """(height, width) of a setting that may be one number for both."""
+  return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _timesformer_attention(weights: directory.Weights) -> str:
+  found = directory.setting(weights, 'attention_type')
+  if found not in _TIMESFORMER_ATTENTIONS:
+    raise ValueError(
+      f'{weights.path}/config.json: attention_type is {found!r}, expected one '
+      f'of {sorted(_TIMESFORMER_ATTENTIONS)}'
+    )
+  return _TIMESFORMER_ATTENTIONS[found]
+
+
+def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
+  """Frames, height and width of the clips that weights were trained on.
+
+  Args:
+    weights: from `directory.read_weights`.
+
+  Returns:
+    (t, h, w) in frames and pixels; ViT's is an image, one frame.
+
+  Raises:
+    ValueError: config.json lacks a size.
+  """
+  size = _pair(directory.setting(weights, 'image_size'))
+  if weights.config['model_type'] == 'vit':
+    return (1, *size)
+  return (directory.setting(weights, 'num_frames'), *size)
+
+
+def video_encoder_kwargs(
+  weights: directory.Weights, tubelet_frames: int | None = None
+) -> dict[str, Any]:
+  """What `VideoEncoder` to build for weights.
+
+  Args:
+    weights: from `directory.read_weights`.
+    tubelet_frames: frames of a tubelet, for weights whose patches are 2-D
+      (ViT and TimeSformer); None for one.
+
+  Returns:
+    Keyword arguments of `video_encoder.VideoEncoder`.
+
+  Raises:
+    ValueError: an architecture, or a kind of it, that the encoder is not.
+  """
+  kind = directory.expect_model_type(weights, *MODEL_TYPES)
+  setting = functools.partial(directory.setting, weights)
+  if kind == 'vivit':
+    tubelet_size = tuple(setting('tubelet_size'))
+  elif kind == 'videomae':
+    tubelet_size = (setting('tubelet_size'), *_pair(setting('patch_size')))
+  else:
+    tubelet_size = (tubelet_frames or 1, *_pair(setting('patch_size')))
+  if tubelet_frames not in (None, tubelet_size[0]):
+    raise ValueError(
+      f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
+      f'{tubelet_frames}; only 2-D patches can be inflated'
+    )
+  kwargs = dict(
+    width=setting('hidden_size'),
+    depth=setting('num_hidden_layers'),
+    num_heads=setting('num_attention_heads'),
+    mlp_dim=setting('intermediate_size'),
+    tubelet_size=tubelet_size,
+    pooling='cls',
+    attention='joint',
+    positions='separable',
+    activation=directory.activation(weights, setting('hidden_act')),
+    norm_epsilon=setting('layer_norm_eps'),
+    qkv_bias='qkv' if setting('qkv_bias', True) else '',
+    final_norm='tokens',
+  )
+  if kind == 'vivit':
+    kwargs['positions'] = 'full'
+  elif kind == 'timesformer':
+    kwargs['attention'] = _timesformer_attention(weights)
+  elif kind == 'videomae':
+    kwargs.update(
+      pooling='mean',
+      positions='sincos',
+      sincos_grid=tubelets.token_grid(native_clip(weights), tubelet_size),
+      qkv_bias='qv' if setting('qv_bias', True) else '',
+    )
+    if setting('use_mean_pooling', True):
+      # The norm stands after the pooling, and only classifiers have it.
+      pooled = 'fc_norm.weight' in weights.tensors
+      kwargs['final_norm'] = 'pooled' if pooled else 'none'
+  return kwargs
+
+
+def load_video_encoder(
+  weights: directory.Weights,
+  inflation: str = 'centre',
+  *,
+  tubelet_frames: int | None = None,
+  num_frames: int | None = None,
+  size: int | None = None,
+  scan_blocks: bool = False,
+) -> tuple[dict[str, Any], Any]:
+  """Builds the encoder's arguments and parameters, strictly.
+
+  Positions are resampled where the clips differ from those that the weights
+  were trained on.
+
+  Args:
+    weights: from `directory.read_weights`.
+    inflation: see `video_plan.tubelet_kernel`.
+    tubelet_frames: see `video_encoder_kwargs`.
+    num_frames: of the clips; None for the weights' own, one tubelet for ViT.
+    size: height and width of the clips in pixels; None for the weights' own.
+    scan_blocks: makes the parameters of a scanned stack.
+
+  Returns:
+    Keyword arguments of `video_encoder.VideoEncoder`, and its parameters as
+    float32 numpy arrays.
+
+  Raises:
+    ValueError: another architecture, a tensor that is missing, left over or
+      of a wrong shape; the message names file and tensor.
+  """
+  kwargs = video_encoder_kwargs(weights, tubelet_frames)
+  kwargs['scan_blocks'] = scan_blocks
+  native = native_clip(weights)
+  frames = num_frames or max(native[0], kwargs['tubelet_size'][0])
+  clip = (frames, *(_pair(size) if size else native[1:]))
+  encoder = video_encoder.VideoEncoder(**kwargs)
+  channels = directory.setting(weights, 'num_channels', 3)
+  shapes = jax.eval_shape(
+    encoder.init, jax.random.key(0), jnp.zeros((1, *clip, channels))
+  )
+  return kwargs, assemble.assemble(
+    video_plan.fold_cls(weights),
+    video_plan.plan(weights, kwargs, clip, native, inflation),
+    shapes['params'],
+    ignore=_IGNORED,
+  )
+
+
+def _short_side(size: int | Mapping[str, int]) -> int:
+  """The shorter side after resizing, whichever way a file says it."""
+  if isinstance(size, int):
+    return size
+  return size.get('shortest_edge') or min(size['height'], size['width'])
+
+
+def preprocessing(weights: directory.Weights) -> dict[str, Any]:
+  """The preprocessing that belongs to weights.
+
+  Args:
+    weights: from `directory.read_weights`.
+
+  Returns:
+    `mean` and `std` [3] for pixels in [0, 1], `size` of the square frames and
+    the `short_side` they are cut from in pixels, and `num_frames` of a clip,
+    None for weights of images.
+
+  Raises:
+    ValueError: preprocessor_config.json is missing or lacks a setting, or the
+      frames are not square.
+  """
+  kind = directory.expect_model_type(weights, *MODEL_TYPES)
+  found = weights.preprocessor
+  height, width = native_clip(weights)[1:]
+  if height != width:
+    raise ValueError(
+      f'{weights.path}/config.json: frames of {height} x {width} are not square'
+    )
+  mean, std = np.zeros(3), np.ones(3)
+  if found.get('do_normalize', True):
+    for key in ('image_mean', 'image_std'):
+      if key not in found:
+        raise ValueError(
+          f'{weights.path}/preprocessor_config.json is missing or lacks '
+          f'{key!r}: pixels cannot be normalised as the weights want them'
+        )
+    mean, std = np.array(found['image_mean']), np.array(found['image_std'])
+  # Pixels in [0, 1] become (x * scale - offset - mean) / std there.
+  scale = 255 * found.get('rescale_factor', 1 / 255)
+  if not found.get('do_rescale', True):
+    scale = 255.0
+  offset = 1.0 if found.get('offset', False) else 0.0
+  return dict(
+    mean=tuple(((mean + offset) / scale).tolist()),
+    std=tuple((std / scale).tolist()),
+    size=height,
+    short_side=_short_side(found.get('size', height)),
+    num_frames=None if kind == 'vit' else native_clip(weights)[0],
+  )

@@ -1,0 +1,234 @@
+"""Which tensor each parameter of a video encoder comes from.
+
+The names are those of Hugging Face's transformers for ViT, VideoMAE, ViViT
+and TimeSformer; see zsar_jax/pretrained/video.py.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.models import positions, tubelets
+from zsar_jax.pretrained import assemble, directory
+
+INFLATIONS = ('centre', 'average')
+# Model types whose patches are of one frame.
+FLAT = ('vit', 'timesformer')
+
+
+def _prefix(weights: directory.Weights) -> str:
+  """What stands before the encoder's tensors: nothing in a bare model."""
+  prefix = f'{weights.config["model_type"]}.'
+  return prefix if any(n.startswith(prefix) for n in weights.tensors) else ''
+
+
+def tubelet_kernel(
+  kernel: np.ndarray, frames: int, inflation: str
+) -> np.ndarray:
+  """PyTorch's patch kernel as the matrix of `TubeletEmbed`.
+
+  Args:
+    kernel: [out in t h w], or [out in h w] to be inflated.
+    frames: of a tubelet, for a kernel to be inflated.
+    inflation: 'centre' puts a 2-D kernel on the central frame and zeros on
+      the others, so that the encoder starts by looking at one image (Arnab et
+      al. 2021); 'average' gives each frame an equal part, so that a still
+      video gives the tokens of its image (Carreira and Zisserman 2017).
+
+  Returns:
+    [t * h * w * in, out].
+
+  Raises:
+    ValueError: an unknown inflation.
+  """
+  if inflation not in INFLATIONS:
+    raise ValueError(f'inflation {inflation!r} is not one of {INFLATIONS}')
+  if kernel.ndim == 4:
+    share = np.full(frames, 1 / frames, kernel.dtype)
+    if inflation == 'centre':
+      share = np.zeros(frames, kernel.dtype)
+      share[frames // 2] = 1
+    kernel = kernel[:, :, None] * share[:, None, None]
+  return kernel.transpose(2, 3, 4, 1, 0).reshape(-1, kernel.shape[0])
+
+
+def fold_cls(weights: directory.Weights) -> directory.Weights:
+  """Adds the class token's position to the class token.
+
+  Args:
+    weights: from `directory.read_weights`.
+
+  Returns:
+    The weights; as they were where a tensor is missing or of another shape,
+    for `assemble` to find out.
+  """
+  prefix = _prefix(weights)
+  name = f'{prefix}embeddings.cls_token'
+  position = weights.tensors.get(f'{prefix}embeddings.position_embeddings')
+  cls = weights.tensors.get(name)
+  if cls is None or position is None:
+    return weights
+  if position.ndim != 3 or position[:, :1].shape != cls.shape:
+    return weights
+  folded = {**weights.tensors, name: cls + position[:, :1]}
+  return dataclasses.replace(weights, tensors=folded)
+
+
+def _position_plan(
+  kind: str,
+  prefix: str,
+  native_grid: tuple[int, int, int],
+  grid: tuple[int, int, int],
+) -> assemble.Plan:
+  """Plan of the class token and the positions, resampled to a clip's grid."""
+
+  def table(x, native, wanted):
+    # Without the class token's row, which `fold_cls` has put elsewhere.
+    return np.asarray(
+      positions.resample(x[0].reshape(*native, x.shape[-1]), wanted)
+    )
+
+  if kind == 'videomae':
+    return {}
+  places = lambda native, wanted: assemble.Source(
+    f'{prefix}embeddings.position_embeddings',
+    lambda x: table(x[:, 1:], native, wanted),
+  )
+  plan = {
+    'cls': assemble.Source(f'{prefix}embeddings.cls_token', lambda x: x[0])
+  }
+  if kind == 'vivit':
+    return {**plan, 'position': places(native_grid, grid)}
+  plan['space_position'] = places(native_grid[1:], grid[1:])
+  if kind == 'timesformer':
+    plan['time_position'] = assemble.Source(
+      f'{prefix}embeddings.time_embeddings',
+      lambda x: table(x, native_grid[:1], grid[:1]),
+    )
+  else:
+    # An image has no time: all frames start alike, and learn to differ.
+    plan['time_position'] = assemble.Source(
+      f'{prefix}embeddings.position_embeddings',
+      lambda x: np.zeros((grid[0], x.shape[-1]), x.dtype),
+    )
+  return plan
+
+
+def _linear(target: str, name: str, bias: bool) -> dict[str, assemble.Source]:
+  """The plan of a dense layer that may have no bias."""
+  found = assemble.dense(target, name)
+  return found if bias else {f'{target}/kernel': found[f'{target}/kernel']}
+
+
+def _attention_plan(
+  kind: str, target: str, name: str, qkv_bias: str
+) -> dict[str, assemble.Source]:
+  """Plan of an attention, in the ways of each kind to store its inputs."""
+  found = assemble.dense(f'{target}/out', f'{name}.output.dense')
+  for i, part in enumerate(('query', 'key', 'value')):
+    ours, theirs = f'{target}/{part}', f'{name}.attention.{part}'
+    bias = part[0] in qkv_bias
+    if kind == 'timesformer':
+      # One matrix holds the three, below each other.
+      third = lambda x, i=i: np.split(x, 3)[i].T
+      fused = _linear(ours, f'{name}.attention.qkv', bias)
+      found |= {
+        path: dataclasses.replace(source, transform=third)
+        for path, source in fused.items()
+      }
+    elif kind == 'videomae':
+      found |= _linear(ours, theirs, bias=False)
+      if bias:
+        source = assemble.Source(f'{name}.attention.{part[0]}_bias')
+        found[f'{ours}/bias'] = source
+    else:
+      found |= _linear(ours, theirs, bias)
+  return found
+
+
+def _block_plan(
+  kind: str, kwargs: Mapping[str, Any]
+) -> dict[str, assemble.Source]:
+  """Plan of one block, all names relative to it."""
+  attention = lambda name: _attention_plan(kind, name, name, kwargs['qkv_bias'])
+  found = {
+    **attention('attention'),
+    **assemble.norm('attention_norm', 'layernorm_before'),
+    **assemble.norm('mlp_norm', 'layernorm_after'),
+    **assemble.dense('mlp/in', 'intermediate.dense'),
+    **assemble.dense('mlp/out', 'output.dense'),
+  }
+  if kwargs['attention'] == 'divided':
+    found |= attention('temporal_attention')
+    found |= assemble.norm('temporal_attention_norm', 'temporal_layernorm')
+    found |= assemble.dense('temporal_projection', 'temporal_dense')
+  return found
+
+
+def plan(
+  weights: directory.Weights,
+  kwargs: Mapping[str, Any],
+  clip: tuple[int, int, int],
+  native_clip: tuple[int, int, int],
+  inflation: str,
+) -> assemble.Plan:
+  """Where every parameter of the encoder comes from.
+
+  Args:
+    weights: from `directory.read_weights`.
+    kwargs: from `video.video_encoder_kwargs`; `scan_blocks` may be added.
+    clip: frames, height and width that the encoder will be given.
+    native_clip: those that the weights were trained on.
+    inflation: see `tubelet_kernel`.
+
+  Returns:
+    The plan, for weights that went through `fold_cls`.
+
+  Raises:
+    ValueError: the tubelets do not divide the clip.
+  """
+  kind, prefix = weights.config['model_type'], _prefix(weights)
+  tubelet_size = kwargs['tubelet_size']
+  flat = kind in FLAT
+  native_grid = tubelets.token_grid(
+    native_clip, (1, *tubelet_size[1:]) if flat else tubelet_size
+  )
+  grid = tubelets.token_grid(clip, tubelet_size)
+  patches = f'{prefix}embeddings.patch_embeddings.projection'
+
+  def patch_kernel(x):
+    if x.ndim != (4 if flat else 5):
+      raise ValueError(f'expected a {2 if flat else 3}-D convolution')
+    return tubelet_kernel(x, tubelet_size[0], inflation)
+
+  whole = {
+    'tubelet_embed/projection/kernel': assemble.Source(
+      f'{patches}.weight',
+      patch_kernel,
+    ),
+    'tubelet_embed/projection/bias': assemble.Source(f'{patches}.bias'),
+    **_position_plan(kind, prefix, native_grid, grid),
+  }
+  final = {
+    'tokens': f'{prefix}layernorm',
+    'pooled': 'fc_norm',
+    'none': None,
+  }[kwargs['final_norm']]
+  if final:
+    whole['norm/scale'] = assemble.Source(f'{final}.weight')
+    whole['norm/bias'] = assemble.Source(f'{final}.bias')
+  for target, source in _block_plan(kind, kwargs).items():
+    layers = [
+      dataclasses.replace(
+        source, name=f'{prefix}encoder.layer.{i}.{source.name}'
+      )
+      for i in range(kwargs['depth'])
+    ]
+    if kwargs.get('scan_blocks'):
+      whole[f'blocks/{target}'] = layers
+    else:
+      for i, layer in enumerate(layers):
+        whole[f'block_{i}/{target}'] = layer
+  return whole

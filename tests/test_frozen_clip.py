@@ -7,6 +7,7 @@ import pytest
 from tests import videos
 from tests.pretrained import tiny_weights
 from zsar_jax import cli, frozen_clip, predict
+from zsar_jax.data import input_pipeline
 
 NAMES = ['juggling', 'arm wrestling', 'jump rope']
 
@@ -34,7 +35,9 @@ def test_prediction_is_nearest_by_cosine(clip, video):
   prediction = clip.predict(video, ['Juggling', 'Arm_Wrestling', 'jump rope'])
   assert sorted(r.name for r in prediction.ranking) == sorted(NAMES)
   assert prediction.warnings == ()
-  embedding = clip.encode_videos(clip.read_clip(video)[0])[0][0, 0]
+  embedding = clip.encode_videos(
+    input_pipeline.read_views(video, clip.prep)[0][None]
+  )[0][0, 0]
   by_name = dict(zip(NAMES, clip.class_embeddings(NAMES), strict=True))
   scores = np.array([r.score for r in prediction.ranking])
   assert (np.diff(scores) <= 0).all() and scores[0] > scores[-1]
@@ -101,7 +104,8 @@ def test_frames_are_normalised_as_the_weights_want(clip, directory):
 
 
 def test_clip_is_resized_and_cropped_in_the_middle(clip, video):
-  frames, warnings = clip.read_clip(video)
+  views, warnings = input_pipeline.read_views(video, clip.prep)
+  frames = views[None]
   assert frames.shape == (1, 1, 4, 32, 32, 3) and frames.dtype == np.uint8
   assert warnings == []
 

@@ -22,16 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from zsar_jax import pixel_ops, results
+from zsar_jax import pixel_ops, recognizer, results
 from zsar_jax import preprocessing as preprocessing_lib
 from zsar_jax.data import (
   byte_pairs,
   class_names,
-  clips,
-  decode,
   input_pipeline,
   tokenizer,
-  video_transforms,
 )
 from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluators import protocol_evaluation, zeroshot
@@ -66,19 +63,6 @@ class Ranked:
   name: str
   score: float
   probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """A ranking of class names for a video.
-
-  Attributes:
-    ranking: best first.
-    warnings: what the user should know before believing it.
-  """
-
-  ranking: tuple[Ranked, ...]
-  warnings: tuple[str, ...]
 
 
 class FrozenClip:
@@ -246,35 +230,7 @@ class FrozenClip:
       match,
     )
 
-  def read_clip(self, path: str) -> tuple[np.ndarray, list[str]]:
-    """Reads a video file as CLIP wants it.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      uint8 [1 1 t size size 3], one view of one video, and warnings.
-
-    Raises:
-      VideoError: the file cannot be used.
-    """
-    prep = self.prep
-    info = decode.check_video(path, path)
-    warnings = []
-    if len(info.timestamps) < prep.num_frames:
-      warnings.append(
-        f'{path} has {len(info.timestamps)} frames, fewer than the '
-        f'{prep.num_frames} of a clip: some are repeated'
-      )
-    indices = clips.sample_uniform(
-      info.timestamps, info.duration, prep.num_frames
-    )
-    frames = decode.decode_frames(
-      path, indices, path, short_side=prep.short_side, info=info
-    )
-    return video_transforms.centre_crop(frames, prep.size)[None, None], warnings
-
-  def predict(self, path: str, names: Sequence[str]) -> Prediction:
+  def predict(self, path: str, names: Sequence[str]) -> recognizer.Prediction:
     """Ranks class names for a video.
 
     Args:
@@ -289,12 +245,12 @@ class FrozenClip:
       ValueError: no names, or an empty, duplicate or too long one.
     """
     names = class_names.canonical_names(names, 'classes')
-    video, warnings = self.read_clip(path)
-    logits = self.encode_videos(video, names)[1][0]
+    views, warnings = input_pipeline.read_views(path, self.prep)
+    logits = self.encode_videos(views[None], names)[1][0]
     cosines = logits / self.scale
     probabilities = np.asarray(jax.nn.softmax(logits))
     ranking = tuple(
       Ranked(names[i], float(cosines[i]), float(probabilities[i]))
       for i in np.argsort(-cosines, kind='stable')
     )
-    return Prediction(ranking, tuple(warnings))
+    return recognizer.Prediction(ranking, tuple(warnings))

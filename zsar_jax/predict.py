@@ -32,9 +32,7 @@ def _format_clip(ranked: frozen_clip.Ranked) -> str:
   return f'cosine {ranked.score:+.3f}  {100 * ranked.probability:5.1f}%'
 
 
-def _format(
-  prediction: recognizer_lib.Prediction | frozen_clip.Prediction,
-) -> str:
+def _format(prediction: recognizer_lib.Prediction) -> str:
   lines = [f'warning: {text}' for text in prediction.warnings]
   width = max(len(ranked.name) for ranked in prediction.ranking)
   for place, ranked in enumerate(prediction.ranking, 1):

@@ -29,10 +29,8 @@ from zsar_jax import (
 from zsar_jax.data import (
   byte_pairs,
   class_names,
-  clips,
   decode,
   input_pipeline,
-  video_transforms,
 )
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
@@ -70,11 +68,11 @@ class Prediction:
   """A ranking of class names for a video.
 
   Attributes:
-    ranking: best first.
+    ranking: best first; each has a `name` and a `score`.
     warnings: what the user should know before believing it.
   """
 
-  ranking: tuple[Ranked, ...]
+  ranking: tuple[Any, ...]
   warnings: tuple[str, ...]
 
 
@@ -342,48 +340,6 @@ class Recognizer:
     )
     return evaluation, bank
 
-  def read_clips(self, path: str) -> tuple[np.ndarray, list[str]]:
-    """Reads the views of a video file.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      uint8 [1 v t size size 3], and warnings.
-
-    Raises:
-      VideoError: the file cannot be used.
-    """
-    prep, views = self.prep, self.config.zeroshot.num_views
-    info = decode.check_video(path, path)
-    warnings = []
-    frames_there = len(info.timestamps)
-    if frames_there < prep.num_frames:
-      warnings.append(
-        f'{path} has {frames_there} frames, fewer than the '
-        f'{prep.num_frames} of a clip: some are repeated'
-      )
-    indices = np.concatenate(
-      [
-        clips.sample_indices(
-          info.timestamps,
-          info.duration,
-          sampling=prep.sampling,
-          num_frames=prep.num_frames,
-          frame_stride=prep.frame_stride,
-          sample_fps=prep.sample_fps,
-          view=view,
-          num_views=views,
-        )
-        for view in range(views)
-      ]
-    )
-    frames = decode.decode_frames(
-      path, indices, path, short_side=prep.short_side, info=info
-    )
-    frames = video_transforms.eval_transform(frames, prep.size)
-    return frames.reshape(1, views, -1, *frames.shape[1:]), warnings
-
   def predict(
     self,
     path: str,
@@ -413,7 +369,9 @@ class Recognizer:
         f'{self.step}): evaluate the run again'
       )
     names = class_names.canonical_names(names, 'classes')
-    frames, warnings = self.read_clips(path)
+    views, warnings = input_pipeline.read_views(
+      path, self.prep, self.config.zeroshot.num_views
+    )
     if (
       bank.domain == records.RENDERED_DOMAIN
       and decode.read_comment(path, path) != records.RENDERED_TAG
@@ -422,7 +380,7 @@ class Recognizer:
         f'these weights were trained on {bank.domain} alone and {path} is '
         'something else: the ranking means little'
       )
-    embeddings, match = self.encode_videos(frames, names)
+    embeddings, match = self.encode_videos(views[None], names)
     text = self.encode_class_names(names)['embedding']
     seen = zeroshot.Classes(bank.seen_classes, bank.class_embeddings)
     composites, weights = zeroshot.unseen_prototypes(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax import preprocessing
 from zsar_jax.data import class_names, clips, decode, video_transforms
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
@@ -45,6 +46,63 @@ class VideoCache:
         return
       self._videos[key] = frames, info
       self._bytes += frames.nbytes
+
+
+def _view_indices(
+  info: decode.VideoInfo, num_views: int, **sampling
+) -> np.ndarray:
+  """Frame indices [v t] of the fixed views of a video."""
+  return np.stack(
+    [
+      clips.sample_indices(
+        info.timestamps,
+        info.duration,
+        view=view,
+        num_views=num_views,
+        **sampling,
+      )
+      for view in range(num_views)
+    ]
+  )
+
+
+def read_views(
+  path: str, prep: preprocessing.Preprocessing, num_views: int = 1
+) -> tuple[np.ndarray, list[str]]:
+  """The fixed views of a video file that was not prepared.
+
+  Args:
+    path: of the file.
+    prep: what the weights want.
+    num_views: temporal views.
+
+  Returns:
+    uint8 [v t size size 3], and warnings.
+
+  Raises:
+    VideoError: the file cannot be used.
+  """
+  info = decode.check_video(path, path)
+  warnings = []
+  frames_there = len(info.timestamps)
+  if frames_there < prep.num_frames:
+    warnings.append(
+      f'{path} has {frames_there} frames, fewer than the {prep.num_frames} of '
+      'a clip: some are repeated'
+    )
+  indices = _view_indices(
+    info,
+    num_views,
+    sampling=prep.sampling,
+    num_frames=prep.num_frames,
+    frame_stride=prep.frame_stride,
+    sample_fps=prep.sample_fps,
+  )
+  frames = decode.decode_frames(
+    path, indices.reshape(-1), path, short_side=prep.short_side, info=info
+  )
+  frames = video_transforms.eval_transform(frames, prep.size)
+  return frames.reshape(num_views, -1, *frames.shape[1:]), warnings
 
 
 class ClipReader:
@@ -154,18 +212,7 @@ class ClipReader:
     """
 
     def choose(info):
-      indices = np.stack(
-        [
-          clips.sample_indices(
-            info.timestamps,
-            info.duration,
-            view=view,
-            num_views=num_views,
-            **self._sampling,
-          )
-          for view in range(num_views)
-        ]
-      )
+      indices = _view_indices(info, num_views, **self._sampling)
       if first_frame:
         indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
       return indices.reshape(-1)

@@ -196,17 +196,8 @@ class FrozenClip:
     Returns:
       Rows of the method `frozen_clip`: nearest name, one view a video.
     """
-    prep, videos = self.prep, protocol.test
-    reader = input_pipeline.ClipReader(
-      videos,
-      protocol.dataset_dir,
-      size=prep.size,
-      short_side=prep.short_side,
-      num_frames=prep.num_frames,
-      sampling=prep.sampling,
-      frame_stride=prep.frame_stride,
-      sample_fps=prep.sample_fps,
-    )
+    videos = protocol.test
+    reader = input_pipeline.ClipReader(videos, protocol.dataset_dir, self.prep)
     names = protocol.unseen_classes
     embeddings, match = protocol_evaluation.embed_videos(
       self.encoders,

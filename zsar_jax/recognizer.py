@@ -250,18 +250,7 @@ class Recognizer:
     cache: input_pipeline.VideoCache | None = None,
   ) -> input_pipeline.ClipReader:
     """A reader that cuts clips as these weights want them."""
-    prep = self.prep
-    return input_pipeline.ClipReader(
-      videos,
-      dataset_dir,
-      size=prep.size,
-      short_side=prep.short_side,
-      num_frames=prep.num_frames,
-      sampling=prep.sampling,
-      frame_stride=prep.frame_stride,
-      sample_fps=prep.sample_fps,
-      cache=cache,
-    )
+    return input_pipeline.ClipReader(videos, dataset_dir, self.prep, cache)
 
   def eval_batches(
     self,

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from zsar_jax import preprocessing
 from zsar_jax.data import input_pipeline
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import class_split
@@ -27,16 +28,23 @@ def make_reader(protocol, videos=None, cache=None, **changes):
   return input_pipeline.ClipReader(
     protocol.train if videos is None else videos,
     protocol.dataset_dir,
-    cache=cache,
-    **{
-      'size': SIZE,
-      'short_side': 28,
-      'num_frames': FRAMES,
-      'sampling': 'uniform',
-      'frame_stride': 2,
-      'sample_fps': 12.0,
-      **changes,
-    },
+    preprocessing.Preprocessing(
+      **{
+        'size': SIZE,
+        'short_side': 28,
+        'mean': (0.5, 0.5, 0.5),
+        'std': (0.25, 0.25, 0.25),
+        'num_frames': FRAMES,
+        'sampling': 'uniform',
+        'frame_stride': 2,
+        'sample_fps': 12.0,
+        'inputs': 'rgb',
+        'token_length': 16,
+        'vocabulary_hash': '',
+        **changes,
+      }
+    ),
+    cache,
   )
 
 

@@ -48,19 +48,28 @@ class VideoCache:
       self._bytes += frames.nbytes
 
 
+def _sample(
+  info: decode.VideoInfo, prep: preprocessing.Preprocessing, **how
+) -> np.ndarray:
+  """Frame indices [t] of a clip; `how` as of `clips.sample_indices`."""
+  return clips.sample_indices(
+    info.timestamps,
+    info.duration,
+    sampling=prep.sampling,
+    num_frames=prep.num_frames,
+    frame_stride=prep.frame_stride,
+    sample_fps=prep.sample_fps,
+    **how,
+  )
+
+
 def _view_indices(
-  info: decode.VideoInfo, num_views: int, **sampling
+  info: decode.VideoInfo, prep: preprocessing.Preprocessing, num_views: int
 ) -> np.ndarray:
   """Frame indices [v t] of the fixed views of a video."""
   return np.stack(
     [
-      clips.sample_indices(
-        info.timestamps,
-        info.duration,
-        view=view,
-        num_views=num_views,
-        **sampling,
-      )
+      _sample(info, prep, view=view, num_views=num_views)
       for view in range(num_views)
     ]
   )
@@ -90,14 +99,7 @@ def read_views(
       f'{path} has {frames_there} frames, fewer than the {prep.num_frames} of '
       'a clip: some are repeated'
     )
-  indices = _view_indices(
-    info,
-    num_views,
-    sampling=prep.sampling,
-    num_frames=prep.num_frames,
-    frame_stride=prep.frame_stride,
-    sample_fps=prep.sample_fps,
-  )
+  indices = _view_indices(info, prep, num_views)
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, short_side=prep.short_side, info=info
   )
@@ -119,25 +121,12 @@ class ClipReader:
     self,
     videos: class_split.VideoSet,
     dataset_dir: str,
-    *,
-    size: int,
-    short_side: int,
-    num_frames: int,
-    sampling: str,
-    frame_stride: int,
-    sample_fps: float,
+    prep: preprocessing.Preprocessing,
     cache: VideoCache | None = None,
   ):
     self.videos = videos
     self._source = records.open_split(dataset_dir, videos.split)
-    self._size = size
-    self._short_side = short_side
-    self._sampling = dict(
-      sampling=sampling,
-      num_frames=num_frames,
-      frame_stride=frame_stride,
-      sample_fps=sample_fps,
-    )
+    self._prep = prep
     self._cache = cache
 
   def __len__(self) -> int:
@@ -155,10 +144,14 @@ class ClipReader:
     if self._cache is None:
       info = decode.read_info(video, video_id)
       return decode.decode_frames(
-        video, choose(info), video_id, short_side=self._short_side, info=info
+        video,
+        choose(info),
+        video_id,
+        short_side=self._prep.short_side,
+        info=info,
       )
     frames, info = decode.decode_all(
-      video, video_id, short_side=self._short_side
+      video, video_id, short_side=self._prep.short_side
     )
     self._cache.put(key, frames, info)
     return frames[choose(info)]
@@ -184,14 +177,12 @@ class ClipReader:
     """
     frames = self._frames(
       i,
-      lambda info: clips.sample_indices(
-        info.timestamps, info.duration, rng=rng, **self._sampling
-      ),
+      lambda info: _sample(info, self._prep, rng=rng),
     )
     return video_transforms.train_transform(
       frames,
       rng,
-      size=self._size,
+      size=self._prep.size,
       area=crop_area,
       mirror_allowed=mirror_allowed,
     )
@@ -212,13 +203,13 @@ class ClipReader:
     """
 
     def choose(info):
-      indices = _view_indices(info, num_views, **self._sampling)
+      indices = _view_indices(info, self._prep, num_views)
       if first_frame:
         indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
       return indices.reshape(-1)
 
     frames = video_transforms.eval_transform(
-      self._frames(i, choose), self._size
+      self._frames(i, choose), self._prep.size
     )
     return frames.reshape(num_views, -1, *frames.shape[1:])
 

@@ -44,6 +44,7 @@ setuptools.setup(
     'array-record>=0.8.1',
     'av>=14',
     'opencv-python-headless>=4.10',
+    'simplejpeg>=1.7',
     'tokenizers>=0.21',
     'tqdm>=4.66',
   ],
@@ -53,6 +54,8 @@ setuptools.setup(
     'parity': ['torch>=2.9', 'transformers>=4.50'],
     # libtpu must move together with jax on a TPU VM or in Colab.
     'tpu': ['jax[tpu]>=0.10.0'],
+    # In an environment of its own: it wants older protobuf and pillow.
+    'beam': ['apache-beam>=2.60'],
     'cuda': ['jax[cuda12]>=0.10.0'],
   },
 )

@@ -7,7 +7,7 @@ import pytest
 from tests import videos
 from tests.pretrained import tiny_weights
 from zsar_jax import cli, frozen_clip, predict
-from zsar_jax.data import input_pipeline
+from zsar_jax.data import user_videos
 
 NAMES = ['juggling', 'arm wrestling', 'jump rope']
 
@@ -36,7 +36,7 @@ def test_prediction_is_nearest_by_cosine(clip, video):
   assert sorted(r.name for r in prediction.ranking) == sorted(NAMES)
   assert prediction.warnings == ()
   embedding = clip.encode_videos(
-    input_pipeline.read_views(video, clip.prep)[0][None]
+    user_videos.read_views(video, clip.prep).clips[None]
   )[0][0, 0]
   by_name = dict(zip(NAMES, clip.class_embeddings(NAMES), strict=True))
   scores = np.array([r.score for r in prediction.ranking])
@@ -104,10 +104,9 @@ def test_frames_are_normalised_as_the_weights_want(clip, directory):
 
 
 def test_clip_is_resized_and_cropped_in_the_middle(clip, video):
-  views, warnings = input_pipeline.read_views(video, clip.prep)
-  frames = views[None]
-  assert frames.shape == (1, 1, 4, 32, 32, 3) and frames.dtype == np.uint8
-  assert warnings == []
+  views = user_videos.read_views(video, clip.prep)
+  assert views.clips.shape == (1, 4, 32, 32, 3)
+  assert views.clips.dtype == np.uint8 and views.warnings == ()
 
 
 def test_short_video_is_warned_of(clip, tmp_path):

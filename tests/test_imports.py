@@ -49,12 +49,13 @@ _LAYERS = {
   'optim': (2, 'jax optax'),
   'models*': (1, 'absl jax flax'),
   # Never jax.
-  'data.datasets.video_folder': (1, 'absl av cv2 tqdm tensorflow_datasets'),
+  'data.datasets.staging': (1, 'safetensors tqdm'),
+  'data.datasets.beam_staging': (1, 'apache_beam'),
   'data.datasets*': (1, 'absl av cv2 tensorflow_datasets'),
   'data*': (
     1,
-    'absl av cv2 grain tokenizers tensorflow tensorflow_text '
-    'tensorflow_datasets',
+    'absl av cv2 grain safetensors simplejpeg tokenizers tensorflow '
+    'tensorflow_text tensorflow_datasets',
   ),
   'zeroshot*': (0, 'jax'),
   'losses': (0, 'jax optax'),
@@ -66,7 +67,7 @@ _LAYERS = {
 # Side by side in one layer, and blind to each other all the same.
 _APART = (('models', 'data'), ('data', 'models'))
 # TFDS builders are classes of its, so their modules import it outright.
-_BUILDERS = {'data.datasets.stick_figures', 'data.datasets.video_folder'}
+_BUILDERS = {'data.datasets.stick_figures', 'data.datasets.packed_videos'}
 
 
 def _modules():

@@ -7,6 +7,7 @@ from ml_collections import config_dict, config_flags
 import pytest
 
 from tests import videos
+from tests.data.datasets import test_ucf101
 from zsar_jax import cli, prepare
 from zsar_jax.data.datasets import records
 
@@ -35,8 +36,9 @@ class TestMain:
     out = capsys.readouterr().out.splitlines()
     assert out[0] == 'left out: run/empty.mp4 is empty (0 bytes)'
     assert out[1] == '3 videos, 2 classes, 2 sources; 1 files left out'
-    assert out[2].startswith('prepared in ') and 'KiB)' in out[2]
-    dataset_dir = out[2].split(': ')[1].rsplit(' (', 1)[0]
+    assert out[2].startswith('storage video, ') and 'KiB' in out[2]
+    assert out[3].startswith('prepared in ')
+    dataset_dir = out[3].split(': ')[1]
     assert len(records.open_split(dataset_dir, 'videos')) == 3
 
   def test_twice_in_one_process_with_other_flags(self, folder, capsys):
@@ -54,17 +56,51 @@ class TestMain:
     prepare.main([*arguments(folder), '--progress'])
     assert 'checking videos: 100%' in capsys.readouterr().err
 
+  def test_frames_are_stored_when_asked(self, folder, capsys):
+    argv = arguments(folder, storage='frames', fps=5, quality=70, workers=1)
+    prepare.main(argv)
+    dataset_dir = capsys.readouterr().out.splitlines()[-1].split(': ')[1]
+    storage = records.read_metadata(dataset_dir)['storage']
+    assert storage['kind'] == 'frames'
+    assert storage['fps'] == 5.0 and storage['quality'] == 70
+    assert len(records.open_split(dataset_dir, 'videos').open(0).timestamps)
+
+  def test_stages_may_be_run_apart(self, folder, capsys):
+    argv = [*arguments(folder), '--reencode']
+    prepare.main([*argv, '--stage_only'])
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+      'cannot be used: run/empty.mp4 is empty (0 bytes)',
+      'staged 4 videos, 0 of them before; 1 cannot be used',
+    ]
+    prepare.main([*argv, '--stage_only'])
+    assert ' 4 of them before' in capsys.readouterr().out
+    prepare.main(argv)
+    assert 'prepared in' in capsys.readouterr().out
+
+  def test_missing_videos_of_a_fixed_archive(self, tmp_path, capsys):
+    root = test_ucf101.make_source(tmp_path)
+    argv = ['prepare', '--dataset=ucf101', f'--source={root}']
+    argv.append(f'--data_dir={tmp_path}/data')
+    assert cli.exit_code(prepare.main, argv) == 1
+    assert 'to go on without them: --allow_missing' in capsys.readouterr().err
+    assert cli.exit_code(prepare.main, [*argv, '--allow_missing']) == 0
+    out = capsys.readouterr().out
+    assert ' are missing:' in out and 'prepared in' in out
+
   @pytest.mark.parametrize(
     'argv, words',
     [
-      (['--dataset=ucf'], 'video_folder'),
+      (['--dataset=ucf'], 'did you mean ucf101'),
+      (['--storage=mp4'], 'storage'),
+      (['--source=.', '--quality=0'], 'quality=0'),
       ([], '--source is missing'),
       (['--source=/nowhere'], '/nowhere: no such folder'),
       (['--source=/nowhere.csv'], 'no such CSV file'),
       (['--sorce=x'], 'sorce'),
       (['video_folder'], 'arguments not understood: video_folder'),
       (['--source=x', '--option=a'], 'not name=value'),
-      (['--source=.', '--option=colour=1'], 'colour'),
+      (['--source=.', '--option=colour=1'], 'no option colour'),
     ],
   )
   def test_mistakes_end_in_one_line(self, argv, words, capsys):

@@ -29,16 +29,9 @@ from typing import Any
 
 from absl import app, flags, logging
 
-# What a user can put right: shown as one line, without a traceback.
-USER_ERRORS = (
-  ValueError,
-  FileNotFoundError,
-  FileExistsError,
-  NotADirectoryError,
-  IsADirectoryError,
-  PermissionError,
-  flags.Error,
-)
+# What a user can put right: shown as one line, without a traceback. OSError
+# is a file that is missing or not theirs, or a disk that is full.
+USER_ERRORS = (ValueError, OSError, flags.Error)
 
 
 def new_flags() -> flags.FlagValues:

@@ -29,6 +29,7 @@ from zsar_jax.data import (
   class_names,
   input_pipeline,
   tokenizer,
+  user_videos,
 )
 from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluators import protocol_evaluation, zeroshot
@@ -236,12 +237,12 @@ class FrozenClip:
       ValueError: no names, or an empty, duplicate or too long one.
     """
     names = class_names.canonical_names(names, 'classes')
-    views, warnings = input_pipeline.read_views(path, self.prep)
-    logits = self.encode_videos(views[None], names)[1][0]
+    views = user_videos.read_views(path, self.prep)
+    logits = self.encode_videos(views.clips[None], names)[1][0]
     cosines = logits / self.scale
     probabilities = np.asarray(jax.nn.softmax(logits))
     ranking = tuple(
       Ranked(names[i], float(cosines[i]), float(probabilities[i]))
       for i in np.argsort(-cosines, kind='stable')
     )
-    return recognizer.Prediction(ranking, tuple(warnings))
+    return recognizer.Prediction(ranking, views.warnings)

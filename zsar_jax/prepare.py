@@ -2,9 +2,10 @@
 
 python -m zsar_jax.prepare --dataset=video_folder --source=DIR --data_dir=DIR
 
-`--source` is a folder laid out as <source>/<class name>/<clip>, or a CSV file
-with the columns path,label[,group][,source]. Files that cannot be used are
-listed with the reason and left out. What is prepared already is not redone.
+docs/datasets.md says what each dataset expects under `--source`, and which
+`--storage` is for whom. Files that cannot be used are listed with the reason
+and left out. What was interrupted goes on where it was; what is prepared
+already is not redone.
 """
 
 import ast
@@ -13,7 +14,7 @@ import time
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import datasets
+from zsar_jax.data import datasets, transcode
 from zsar_jax.data.datasets import records
 
 
@@ -27,51 +28,29 @@ def main(argv: list[str]) -> None:
     FileNotFoundError: the source does not exist.
     ValueError: an unknown dataset or option, or no usable video.
   """
-  values = cli.new_flags()
-  flags.DEFINE_enum(
-    'dataset',
-    'video_folder',
-    datasets.builder_names(),
-    'Which dataset.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'source',
-    None,
-    'Folder or CSV file of the videos, for video_folder.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'data_dir',
-    None,
-    'Where datasets live; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.',
-    flag_values=values,
-  )
-  flags.DEFINE_multi_string(
-    'option',
-    [],
-    "name=value, a further option of the dataset's make_builder.",
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    'progress',
-    None,
-    'Draw a progress bar; by default on a terminal.',
-    flag_values=values,
-  )
+  values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
   options = dict(_parse_option(text) for text in values.option)
-  if values.dataset == 'video_folder' and not values.source:
-    raise ValueError('--source is missing: a folder or CSV file of videos')
-  if values.source:
-    options['source'] = values.source
-  if values.progress is not None:
-    options['show_progress'] = values.progress
-
+  for name in _OPTIONS:
+    if values[name].present:
+      options[_OPTIONS[name]] = values[name].value
   started = time.monotonic()
   builder = datasets.make_builder(
-    values.dataset, values.data_dir or None, **options
+    values.dataset, values.data_dir or None, values.source or '', **options
   )
+  for line in datasets.check_missing(builder):
+    print(line)
+  if values.stage_only:
+    staged = builder.stage()
+    reused = sum(s.is_reused for s in staged)
+    failed = [s for s in staged if s.reason]
+    for s in failed:
+      print(f'cannot be used: {s.entry.id} {s.reason}')
+    print(
+      f'staged {len(staged)} videos, {reused} of them before; '
+      f'{len(failed)} cannot be used'
+    )
+    return
   written = datasets.prepare(builder)
   seconds = time.monotonic() - started
 
@@ -87,7 +66,120 @@ def main(argv: list[str]) -> None:
     f'{len(metadata["unreadable"])} files left out'
   )
   done = f'prepared in {seconds:.0f} s' if written else 'already prepared'
-  print(f'{done}: {builder.data_dir} ({builder.info.dataset_size})')
+  size = builder.info.dataset_size
+  print(f'storage {metadata["storage"]["kind"]}, {size}')
+  print(f'{done}: {builder.data_dir}')
+
+
+# Flag -> option of `datasets.make_builder`; one not given is the default's.
+_OPTIONS = {
+  'storage': 'kind',
+  'reencode': 'reencode',
+  'short_side': 'short_side',
+  'keyframe_interval': 'keyframe_interval',
+  'crf': 'crf',
+  'fps': 'fps',
+  'quality': 'quality',
+  'workers': 'workers',
+  'deadline': 'deadline',
+  'allow_missing': 'allow_missing',
+  'keep_staging': 'keep_staging',
+  'progress': 'show_progress',
+  'beam_flag': 'beam_flags',
+}
+
+
+def _define_flags() -> flags.FlagValues:
+  values = cli.new_flags()
+
+  def define(kind, name, default, text, **kwargs):
+    kind(name, default, help=text, flag_values=values, **kwargs)
+
+  define(
+    flags.DEFINE_string,
+    'dataset',
+    'video_folder',
+    f'Which dataset: {", ".join(datasets.builder_names())}.',
+  )
+  define(flags.DEFINE_string, 'source', None, 'Where the videos are.')
+  define(
+    flags.DEFINE_string,
+    'data_dir',
+    None,
+    'Where datasets live; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.',
+  )
+  define(
+    flags.DEFINE_enum,
+    'storage',
+    'video',
+    'video: encoded files; frames: JPEG pictures at a fixed rate.',
+    enum_values=transcode.KINDS,
+  )
+  define(
+    flags.DEFINE_bool,
+    'reencode',
+    False,
+    'video: encode anew, small and with many keyframes, instead of keeping '
+    'the bytes.',
+  )
+  define(
+    flags.DEFINE_integer,
+    'short_side',
+    256,
+    'Pixels that a longer short side is reduced to.',
+  )
+  define(
+    flags.DEFINE_integer,
+    'keyframe_interval',
+    12,
+    'Re-encoded: most frames between keyframes.',
+  )
+  define(flags.DEFINE_integer, 'crf', 20, 'Re-encoded: x264 rate factor.')
+  define(flags.DEFINE_float, 'fps', 10.0, 'frames: pictures a second.')
+  define(flags.DEFINE_integer, 'quality', 85, 'frames: of the JPEGs.')
+  define(flags.DEFINE_integer, 'workers', 0, 'Processes; 0 is one a core.')
+  define(
+    flags.DEFINE_float, 'deadline', 600.0, 'Seconds that one video may take.'
+  )
+  define(
+    flags.DEFINE_bool,
+    'allow_missing',
+    False,
+    'Go on although videos that must be there, or whole classes, are not.',
+  )
+  define(
+    flags.DEFINE_bool,
+    'stage_only',
+    False,
+    'Check and transcode, and pack another time.',
+  )
+  define(
+    flags.DEFINE_bool,
+    'keep_staging',
+    False,
+    'Keep the transcoded videos once they are packed.',
+  )
+  define(
+    flags.DEFINE_multi_string,
+    'option',
+    [],
+    'name=value, a further option of the dataset: annotations or lists, '
+    'where its official files lie elsewhere; or of stick_figures.',
+  )
+  define(
+    flags.DEFINE_multi_string,
+    'beam_flag',
+    [],
+    'A flag of Apache Beam, such as --runner=DirectRunner; with any, Beam '
+    'checks and transcodes.',
+  )
+  define(
+    flags.DEFINE_bool,
+    'progress',
+    None,
+    'Draw a progress bar; by default on a terminal.',
+  )
+  return values
 
 
 def _parse_option(text: str) -> tuple[str, object]:

@@ -29,8 +29,8 @@ from zsar_jax import (
 from zsar_jax.data import (
   byte_pairs,
   class_names,
-  decode,
   input_pipeline,
+  user_videos,
 )
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
@@ -358,18 +358,19 @@ class Recognizer:
         f'{self.step}): evaluate the run again'
       )
     names = class_names.canonical_names(names, 'classes')
-    views, warnings = input_pipeline.read_views(
+    views = user_videos.read_views(
       path, self.prep, self.config.zeroshot.num_views
     )
+    warnings = list(views.warnings)
     if (
       bank.domain == records.RENDERED_DOMAIN
-      and decode.read_comment(path, path) != records.RENDERED_TAG
+      and views.comment != records.RENDERED_TAG
     ):
       warnings.append(
         f'these weights were trained on {bank.domain} alone and {path} is '
         'something else: the ranking means little'
       )
-    embeddings, match = self.encode_videos(views[None], names)
+    embeddings, match = self.encode_videos(views.clips[None], names)
     text = self.encode_class_names(names)['embedding']
     seen = zeroshot.Classes(bank.seen_classes, bank.class_embeddings)
     composites, weights = zeroshot.unseen_prototypes(

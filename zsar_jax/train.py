@@ -274,7 +274,7 @@ def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
     first = protocol.test.rows[protocol.test.labels == label][0]
     path = os.path.join(folder, f'{name.replace(" ", "_")}.mp4')
     with open(path, 'wb') as f:
-      f.write(source[first]['video'])
+      f.write(source.read_file(first))
   return path
 
 

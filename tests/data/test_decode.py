@@ -1,5 +1,6 @@
 import concurrent.futures
 import csv
+import functools
 import os
 import pickle
 
@@ -55,6 +56,12 @@ def mp4(folder):
   return videos.write_video(folder / 'plain.mp4', frames)
 
 
+def _short(pixels):
+  return functools.partial(
+    video_transforms.resize_short_side, short_side=pixels
+  )
+
+
 def read(path):
   with open(path, 'rb') as f:
     return f.read()
@@ -80,13 +87,15 @@ def test_any_order_and_repeats(video, indices):
 
 def test_whole_and_part_agree_to_the_bit(video):
   rng = np.random.default_rng(0)
-  frames, info = decode.decode_all(video, 'v', short_side=20)
+  frames, info = decode.decode_all(video, 'v', transform=_short(20))
   assert frames.shape == (NUM_FRAMES, 20, 27, 3)
   assert info.timestamps.shape == (NUM_FRAMES,)
   info = decode.read_info(video, 'v')
   for source in (video, read(video)):
     indices = rng.integers(NUM_FRAMES, size=6)
-    part = decode.decode_frames(source, indices, 'v', short_side=20, info=info)
+    part = decode.decode_frames(
+      source, indices, 'v', transform=_short(20), info=info
+    )
     np.testing.assert_array_equal(part, frames[indices])
 
 
@@ -198,7 +207,7 @@ def test_colours_are_rgb(folder):
 
 def test_short_side_shrinks_by_area(mp4):
   whole = decode.decode_frames(mp4, [3], 'v')[0]
-  small = decode.decode_frames(mp4, [3], 'v', short_side=12)[0]
+  small = decode.decode_frames(mp4, [3], 'v', transform=_short(12))[0]
   assert small.shape == (12, 16, 3)
   np.testing.assert_array_equal(
     small, video_transforms.resize_short_side(whole, 12)
@@ -319,8 +328,10 @@ def test_real_clips():
     info = decode.check_video(path, name)
     assert len(info.timestamps) == int(row['frames']), name
     indices = rng.integers(len(info.timestamps), size=3)
-    frames = decode.decode_frames(path, indices, name, short_side=64, info=info)
-    whole, _ = decode.decode_all(path, name, short_side=64)
+    frames = decode.decode_frames(
+      path, indices, name, transform=_short(64), info=info
+    )
+    whole, _ = decode.decode_all(path, name, transform=_short(64))
     np.testing.assert_array_equal(frames, whole[indices], name)
     upright = row['rotation'] in ('', '0')
     wide = int(row['w']) >= int(row['h'])

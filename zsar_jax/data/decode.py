@@ -24,7 +24,7 @@ frame = decode_frames(video, [middle], 'walk.mp4', info=info)[0]
 ```
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import io
@@ -32,8 +32,6 @@ import os
 
 import av
 import numpy as np
-
-from zsar_jax.data import video_transforms
 
 # A video may lack this much of what it promises and still be used.
 _MISSING_SHARE = 0.1
@@ -46,13 +44,16 @@ class VideoError(ValueError):
   Attributes:
     name: the video.
     reason: why it cannot be used, to be read after the name.
+    transient: another try might end otherwise: it ran into a deadline, or
+      the process that decoded it died.
   """
 
-  def __init__(self, name: str, reason: str):
-    # Both go to the base class, so that the error survives pickling.
-    super().__init__(name, reason)
+  def __init__(self, name: str, reason: str, transient: bool = False):
+    # All go to the base class, so that the error survives pickling.
+    super().__init__(name, reason, transient)
     self.name = name
     self.reason = reason
+    self.transient = transient
 
   def __str__(self):
     return f'{self.name}: {self.reason}'
@@ -118,7 +119,7 @@ def decode_frames(
   indices: Sequence[int] | np.ndarray,
   name: str,
   *,
-  short_side: int | None = None,
+  transform: Callable[[np.ndarray], np.ndarray] | None = None,
   info: VideoInfo | None = None,
 ) -> np.ndarray:
   """Decodes the frames at some display-order indices.
@@ -127,8 +128,8 @@ def decode_frames(
     video: the file's content, or its path.
     indices: [k] frame indices in [0, n), in any order, repeats allowed.
     name: what to call the video in an error.
-    short_side: if given, each frame is resized as it is decoded (see
-      `video_transforms.resize_short_side`), so that memory stays small.
+    transform: if given, applied to each frame, uint8 [h w 3], as it is
+      decoded (such as a resize), so that memory stays small.
     info: the result of `read_info` for this video, if already at hand.
 
   Returns:
@@ -158,24 +159,27 @@ def decode_frames(
       _open(video, name) as (container, stream),
       contextlib.suppress(_OutOfStep, av.FFmpegError),
     ):
-      return _gather(container, stream, indices, info, name, short_side)
+      return _gather(container, stream, indices, info, name, transform)
   counted = dataclasses.replace(info, pts=None, keyframes=np.zeros(1, int))
   with _open(video, name) as (container, stream):
-    return _gather(container, stream, indices, counted, name, short_side)
+    return _gather(container, stream, indices, counted, name, transform)
 
 
 def decode_all(
-  video: bytes | str, name: str, *, short_side: int | None = None
+  video: bytes | str,
+  name: str,
+  *,
+  transform: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, VideoInfo]:
   """Decodes a whole short video, to be kept in memory.
 
-  `decode_all(v, n, short_side=s)[0][i]` and
-  `decode_frames(v, i, n, short_side=s)` are the same to the bit.
+  `decode_all(v, n, transform=f)[0][i]` and
+  `decode_frames(v, i, n, transform=f)` are the same to the bit.
 
   Args:
     video: the file's content, or its path.
     name: what to call the video in an error.
-    short_side: see `decode_frames`.
+    transform: see `decode_frames`.
 
   Returns:
     Frames, uint8 RGB [n, h, w, 3], and what `read_info` says of the video.
@@ -185,7 +189,7 @@ def decode_all(
   """
   info = read_info(video, name)
   indices = np.arange(len(info.timestamps))
-  frames = decode_frames(video, indices, name, short_side=short_side, info=info)
+  frames = decode_frames(video, indices, name, transform=transform, info=info)
   return frames, info
 
 
@@ -361,7 +365,7 @@ def _gather(
   indices: np.ndarray,
   info: VideoInfo,
   name: str,
-  short_side: int | None,
+  transform: Callable[[np.ndarray], np.ndarray] | None,
 ) -> np.ndarray:
   """Decodes and stacks the frames at `indices`; see `decode_frames`."""
   wanted, inverse = np.unique(indices, return_inverse=True)
@@ -370,8 +374,8 @@ def _gather(
   out = None
   for i, frame in enumerate(_shown(container, stream, wanted, info, name)):
     rgb = _upright_rgb(frame, converter)
-    if short_side is not None:
-      rgb = video_transforms.resize_short_side(rgb, short_side)
+    if transform is not None:
+      rgb = transform(rgb)
     if out is None:
       out = np.empty((len(wanted), *rgb.shape), np.uint8)
     if rgb.shape != out.shape[1:]:

@@ -11,6 +11,7 @@ leave nothing behind when a trainer is killed.
 """
 
 from collections.abc import Iterator
+import functools
 import threading
 from typing import Any
 
@@ -63,6 +64,13 @@ def _sample(
   )
 
 
+def _shrink(prep: preprocessing.Preprocessing):
+  """Resizes a frame to the short side that the weights want."""
+  return functools.partial(
+    video_transforms.resize_short_side, short_side=prep.short_side
+  )
+
+
 def _view_indices(
   info: decode.VideoInfo, prep: preprocessing.Preprocessing, num_views: int
 ) -> np.ndarray:
@@ -101,7 +109,7 @@ def read_views(
     )
   indices = _view_indices(info, prep, num_views)
   frames = decode.decode_frames(
-    path, indices.reshape(-1), path, short_side=prep.short_side, info=info
+    path, indices.reshape(-1), path, transform=_shrink(prep), info=info
   )
   frames = video_transforms.eval_transform(frames, prep.size)
   return frames.reshape(num_views, -1, *frames.shape[1:]), warnings
@@ -135,26 +143,16 @@ class ClipReader:
   def _frames(self, i: int, choose) -> np.ndarray:
     """Frames [t h w 3] at the indices that choose(info) names."""
     key = self.videos.split, int(self.videos.rows[i])
-    video_id = self.videos.ids[i]
     cached = self._cache.get(key) if self._cache is not None else None
     if cached is not None:
       frames, info = cached
       return frames[choose(info)]
-    video = self._source[key[1]]['video']
+    video = self._source.open(key[1])
     if self._cache is None:
-      info = decode.read_info(video, video_id)
-      return decode.decode_frames(
-        video,
-        choose(info),
-        video_id,
-        short_side=self._prep.short_side,
-        info=info,
-      )
-    frames, info = decode.decode_all(
-      video, video_id, short_side=self._prep.short_side
-    )
-    self._cache.put(key, frames, info)
-    return frames[choose(info)]
+      return video.decode(choose(video), _shrink(self._prep))
+    frames = video.decode(range(len(video.timestamps)), _shrink(self._prep))
+    self._cache.put(key, frames, video.info)
+    return frames[choose(video)]
 
   def train_clip(
     self,

@@ -39,19 +39,30 @@ def test_records_are_those_of_the_index(built):
     source = records.open_split(built, split)
     assert len(source) == len(source.index) == n
     for i in range(n):
-      assert source[i]['id'] == source.index.ids[i]
-      assert isinstance(source[i]['video'], bytes)
+      video = source.open(i)
+      assert video.name == source.index.ids[i]
+      assert video.duration == pytest.approx(source.index.seconds[i])
+      assert len(video.timestamps) == source.index.num_frames[i]
+      assert source.read_file(i) == video.data
 
 
 def test_index_columns_round_trip():
-  index = records.VideoIndex(('a', 'b'), ('row', 'box'), ('g', 'h'), ('', ''))
+  index = records.VideoIndex(
+    ('a', 'b'),
+    ('row', 'box'),
+    ('g', 'h'),
+    ('', ''),
+    (10, 20),
+    (0.5, 2.0),
+    ('0a', '0b'),
+  )
   assert records.VideoIndex.from_columns(index.to_columns()) == index
   assert len(index) == 2
 
 
 def test_columns_of_unequal_length_raise():
   with pytest.raises(ValueError, match='unequal length'):
-    records.VideoIndex(('a',), ('row', 'box'), ('g', 'h'), ('', ''))
+    records.VideoIndex(('a',), ('b', 'c'), ('d',), ('',), (1,), (1.0,), ('0a',))
 
 
 def test_folder_without_a_dataset_raises(tmp_path):
@@ -97,4 +108,12 @@ def test_record_that_is_not_the_metadata_s_raises(copy):
   change(lambda metadata: metadata['videos']['train']['id'].reverse())
   source = records.open_split(str(folder), 'train')
   with pytest.raises(ValueError, match='record 0 is .* is damaged'):
-    source[0]
+    source.open(0)
+
+
+@pytest.mark.parametrize('version', [None, 1, 3])
+def test_records_of_another_format_version_raise(copy, version):
+  folder, change = copy
+  change(lambda metadata: metadata.update(format_version=version))
+  with pytest.raises(ValueError, match='prepare the dataset again'):
+    records.read_metadata(str(folder))

@@ -1,14 +1,11 @@
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from tests import videos
-from zsar_jax.data import datasets
-from zsar_jax.data.datasets import records, video_folder
+from zsar_jax.data.datasets import video_folder
 
 
 @pytest.fixture(scope='session')
@@ -39,13 +36,6 @@ def write_csv(folder, text, name='list.csv'):
   path = pathlib.Path(folder, name)
   path.write_text(text)
   return str(path)
-
-
-def prepare(data_dir, source):
-  builder = datasets.make_builder(
-    'video_folder', str(data_dir), source=source, show_progress=False
-  )
-  return builder, datasets.prepare(builder)
 
 
 class TestScanFolder:
@@ -190,161 +180,13 @@ class TestReadCsv:
       video_folder.read_csv(path)
 
 
-class TestConfigName:
-  def test_a_copy_has_the_same_name(self, tree, tmp_path):
-    root = tree('walk/1.mp4', 'run/2.mp4')
-    os.mkdir(tmp_path / 'elsewhere')
-    copy = shutil.copytree(root, tmp_path / 'elsewhere' / 'videos')
-    for file in copy.rglob('*.mp4'):
-      os.utime(file, (0, 0))
-    name = video_folder.make_config(root).name
-    assert name == video_folder.make_config(str(copy)).name
-    assert name.startswith('videos_') and len(name) == len('videos_') + 12
-
-  def test_any_change_has_another_name(self, tree):
-    root = tree('walk/1.mp4', 'run/2.mp4')
-    names = {video_folder.make_config(root).name}
-    tree('walk/3.mp4')
-    names.add(video_folder.make_config(root).name)
-    os.rename(f'{root}/run', f'{root}/jog')
-    names.add(video_folder.make_config(root).name)
-    with open(f'{root}/jog/2.mp4', 'r+b') as f:
-      f.write(b'x')
-    names.add(video_folder.make_config(root).name)
-    assert len(names) == 4
-
-  def test_odd_folder_names(self, tree):
-    root = tree('walk/1.mp4', root='My Videos (2)!')
-    assert video_folder.make_config(root).name.startswith('my_videos_2_')
-    root = tree('walk/1.mp4', root='日本')
-    assert video_folder.make_config(root).name.startswith('videos_')
-
-
-class TestBuilder:
-  def test_records(self, tree, tmp_path):
-    root = tree('gym/walk/1.mp4', 'run/2.mp4')
-    builder, written = prepare(tmp_path / 'data', root)
-    assert written
-    source = records.open_split(builder.data_dir, 'videos')
-    assert source.index == records.VideoIndex(
-      ids=('gym/walk/1.mp4', 'run/2.mp4'),
-      labels=('walk', 'run'),
-      groups=('gym/walk/1.mp4', 'run/2.mp4'),
-      sources=('gym', ''),
-    )
-    for i, video_id in enumerate(source.index.ids):
-      assert source[i]['video'] == pathlib.Path(root, video_id).read_bytes()
-    assert builder.info.features['label'].names == ['run', 'walk']
-    metadata = records.read_metadata(builder.data_dir)
-    assert metadata['domain'] == records.FILMED_DOMAIN
-    assert metadata['unreadable'] == []
-    assert metadata['class_attributes'] == {}
-    assert metadata['seen_classes'] == metadata['unseen_classes'] == []
-
-  def test_csv_groups(self, tree, tmp_path):
-    path = write_csv(
-      tree('1.mp4', '2.mp4'),
-      'path,label,group\n1.mp4,walk,day 1\n2.mp4,walk,day 1\n',
-    )
-    builder, _ = prepare(tmp_path / 'data', path)
-    index = records.open_split(builder.data_dir, 'videos').index
-    assert index.groups == ('day 1', 'day 1')
-
-  def test_bad_files_are_listed_and_stop_nothing(self, tree, tmp_path):
-    root = tree('walk/1.mp4', 'walk/3.mp4')
-    pathlib.Path(root, 'walk/2.mp4').write_bytes(b'')
-    pathlib.Path(root, 'walk/4').write_text('no video')
-    os.symlink('/nowhere', f'{root}/walk/5.mp4')
-    builder, _ = prepare(tmp_path / 'data', root)
-    source = records.open_split(builder.data_dir, 'videos')
-    assert source.index.ids == ('walk/1.mp4', 'walk/3.mp4')
-    assert source[1]['id'] == 'walk/3.mp4'
-    unreadable = records.read_metadata(builder.data_dir)['unreadable']
-    assert [(u['id'], u['label']) for u in unreadable] == [
-      ('walk/2.mp4', 'walk'),
-      ('walk/4', 'walk'),
-      ('walk/5.mp4', 'walk'),
-    ]
-    reasons = [u['reason'] for u in unreadable]
-    assert reasons[0] == 'is empty (0 bytes)'
-    assert 'is not a video' in reasons[1]
-    assert reasons[2] == 'does not exist'
-
-  def test_class_without_a_usable_clip(self, tree, tmp_path):
-    root = tree('walk/1.mp4')
-    os.mkdir(f'{root}/run')
-    pathlib.Path(root, 'run/2.mp4').write_bytes(b'')
-    with pytest.raises(ValueError, match="'run' .* run/2.mp4 is empty"):
-      prepare(tmp_path / 'data', root)
-    assert not list((tmp_path / 'data').rglob('*.array_record*'))
-    assert not list((tmp_path / 'data').rglob('incomplete*'))
-
-  def test_nothing_is_redone(self, tree, tmp_path, monkeypatch):
-    root = tree('walk/1.mp4')
-    first, written = prepare(tmp_path / 'data', root)
-    assert written
-    monkeypatch.setattr(video_folder, 'check_files', None)
-    second, written = prepare(tmp_path / 'data', root)
-    assert not written
-    assert second.data_dir == first.data_dir
-
-  def test_two_folders_of_one_name_do_not_mix(self, tree, tmp_path):
-    first, _ = prepare(tmp_path / 'data', tree('walk/1.mp4', root='a/videos'))
-    second, _ = prepare(tmp_path / 'data', tree('run/1.mp4', root='b/videos'))
-    labels = [
-      records.open_split(b.data_dir, 'videos').index.labels
-      for b in (first, second)
-    ]
-    assert labels == [('walk',), ('run',)]
-
-  def test_quiet(self, tree, tmp_path, capfd):
-    prepare(tmp_path / 'data', tree('walk/1.mp4'))
-    assert capfd.readouterr() == ('', '')
-
-  def test_tensorflow_is_not_imported(self, tree, tmp_path):
-    root = tree('walk/1.mp4')
-    code = f"""
-import sys
-from zsar_jax.data import datasets
-from zsar_jax.data.datasets import records
-builder = datasets.make_builder('video_folder', {str(tmp_path)!r},
-                                source={root!r})
-datasets.prepare(builder)
-assert len(records.open_split(builder.data_dir, 'videos')[0]['video'])
-assert 'tensorflow' not in sys.modules
-assert 'jax' not in sys.modules
-"""
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
-
-
-class TestRegistry:
-  def test_unknown_dataset(self):
-    with pytest.raises(ValueError, match='known are stick_figures, video_fol'):
-      datasets.make_builder('ucf', '/tmp')
-
-  def test_unknown_option(self, tree):
-    with pytest.raises(ValueError, match='video_folder.*colour'):
-      datasets.make_builder('video_folder', '/tmp', source='x', colour=1)
-
-  def test_default_data_dir(self, tree, tmp_path, monkeypatch):
-    monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
-    builder = datasets.make_builder('video_folder', source=tree('walk/1.mp4'))
-    assert builder.data_dir.startswith(str(tmp_path / 'default'))
-
-
-def test_real_clips(tmp_path):
-  folder = os.path.join(os.environ.get('ZSAR_TEST_DATA', ''), 'minizsar')
-  if not os.path.isdir(folder):
-    pytest.skip('ZSAR_TEST_DATA names no folder with minizsar')
-  classes = ('utinteraction/hugging', 'egogestar/swiping_left')
-  for name in classes:
-    shutil.copytree(f'{folder}/{name}', tmp_path / 'some' / name)
-  builder, _ = prepare(tmp_path / 'data', str(tmp_path / 'some'))
-  index = records.open_split(builder.data_dir, 'videos').index
-  files = [f for c in classes for f in os.listdir(f'{folder}/{c}')]
-  assert len(index) == len(files)
-  assert set(zip(index.sources, index.labels, strict=True)) == {
-    ('utinteraction', 'hugging'),
-    ('egogestar', 'swiping left'),
-  }
-  assert records.read_metadata(builder.data_dir)['unreadable'] == []
+def test_manifest_is_named_after_the_folder_or_file(tree):
+  root = tree('gym/Walk/1.mp4', 'run/2.mp4')
+  manifest = video_folder.read_manifest(f'{root}/')
+  assert (manifest.dataset, manifest.title) == ('video_folder', 'videos')
+  assert manifest.class_names == ('run', 'walk')
+  assert [e.split for e in manifest.entries] == ['videos', 'videos']
+  path = write_csv(root, 'path,label\nrun/2.mp4,run\n', 'some list.csv')
+  manifest = video_folder.read_manifest(path)
+  assert manifest.title == 'some list'
+  assert [e.id for e in manifest.entries] == ['run/2.mp4']

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
 
@@ -144,6 +145,9 @@ def columns(labels, groups=None, sources=None):
     'label': list(labels),
     'group': groups or [f'g{i}' for i in range(n)],
     'source': sources or [''] * n,
+    'num_frames': [10] * n,
+    'seconds': [1.0] * n,
+    'digest': [f'{i:032x}' for i in range(n)],
   }
 
 
@@ -152,7 +156,12 @@ def dataset(tmp_path, **changes):
   folder = tmp_path / 'folder' / 'config' / '1.0.0'
   folder.mkdir(parents=True)
   metadata = {
+    'format_version': records.FORMAT_VERSION,
+    'storage': {'kind': 'video'},
     'domain': 'filmed video',
+    'dataset': 'video_folder',
+    'lists': {},
+    'missing': [],
     'videos': {'videos': columns(['row', 'box', 'run'] * 5)},
     'unreadable': [],
     'class_attributes': {},

@@ -6,7 +6,10 @@ programs only read what is prepared already (see `records.open_split`).
 
 from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
+import difflib
 import importlib
+import inspect
 import io
 import logging
 import os
@@ -14,25 +17,61 @@ from typing import Any
 
 from absl import logging as absl_logging
 
-_BUILDER_MODULES = {
-  'stick_figures': 'zsar_jax.data.datasets.stick_figures',
-  'video_folder': 'zsar_jax.data.datasets.video_folder',
+from zsar_jax.data import transcode
+
+# Name -> the module whose `read_manifest` lists its videos, and what it is
+# told beside the source. stick_figures is rendered and has a builder.
+_MANIFESTS = {
+  **{
+    name: ('kinetics', {'dataset': name})
+    for name in (
+      'kinetics400',
+      'kinetics600',
+      'kinetics700',
+      'kinetics700_664',
+      'kinetics700_587',
+    )
+  },
+  'ucf101': ('ucf101', {}),
+  'hmdb51': ('hmdb51', {}),
+  'activitynet': ('activitynet', {}),
+  'video_folder': ('video_folder', {}),
 }
+_RENDERED = 'stick_figures'
+# Options that are the same for all datasets made of video files: those of
+# how, next to the datasets' own of what.
+_STORAGE_OPTIONS = tuple(
+  field.name for field in dataclasses.fields(transcode.Storage)
+)
+_PACKING_OPTIONS = (
+  'workers',
+  'deadline',
+  'allow_missing',
+  'keep_staging',
+  'show_progress',
+  'beam_flags',
+)
 
 
 def builder_names() -> list[str]:
   """The names that `make_builder` knows, sorted."""
-  return sorted(_BUILDER_MODULES)
+  return sorted([*_MANIFESTS, _RENDERED])
 
 
-def make_builder(name: str, data_dir: str | None = None, **options):
+def make_builder(
+  name: str, data_dir: str | None = None, source: str = '', **options
+):
   """Makes the TFDS builder of a dataset; nothing is written yet.
 
   Args:
     name: one of `builder_names()`.
     data_dir: where datasets live; None for TFDS's default (the environment
       variable TFDS_DATA_DIR, else ~/tensorflow_datasets).
-    **options: what the dataset's own `make_builder` takes.
+    source: where the videos are, for all but stick_figures.
+    **options: fields of `transcode.Storage` and of
+      `packed_videos.PackedVideosConfig`, and what the dataset's own
+      `read_manifest` takes; for stick_figures, fields of
+      `StickFiguresConfig`.
 
   Returns:
     A `tfds.core.DatasetBuilder`, for `prepare`.
@@ -41,21 +80,70 @@ def make_builder(name: str, data_dir: str | None = None, **options):
     ValueError: an unknown dataset or option; or see the dataset.
     FileNotFoundError: see the dataset.
   """
-  if name not in _BUILDER_MODULES:
+  if name not in builder_names():
+    near = difflib.get_close_matches(name, builder_names(), n=3)
+    hint = f'did you mean {" or ".join(near)}? ' if near else ''
     raise ValueError(
-      f'unknown dataset {name!r}; known are {", ".join(builder_names())}'
+      f'unknown dataset {name!r}; {hint}known are {", ".join(builder_names())}'
     )
-  module = importlib.import_module(_BUILDER_MODULES[name])
   # TFDS's own rule, in public nowhere.
-  data_dir = data_dir or os.environ.get(
-    'TFDS_DATA_DIR', os.path.join('~', 'tensorflow_datasets')
+  data_dir = os.path.expanduser(
+    data_dir
+    or os.environ.get('TFDS_DATA_DIR', os.path.join('~', 'tensorflow_datasets'))
   )
-  try:
-    with _quiet_tfds():
-      return module.make_builder(os.path.expanduser(data_dir), **options)
-  except TypeError as e:
-    # Options come from a command line: a wrong one is a user's mistake.
-    raise ValueError(f'dataset {name}, options {options}: {e}') from e
+  if name == _RENDERED:
+    return _stick_figures(data_dir, source, options)
+  if not source:
+    raise ValueError(
+      f'dataset {name}: --source is missing: where its videos are'
+    )
+  take = lambda keys: {k: options.pop(k) for k in keys if k in options}
+  storage = transcode.Storage(**take(_STORAGE_OPTIONS))
+  packing = take(_PACKING_OPTIONS)
+  module, extra = _MANIFESTS[name]
+  module = importlib.import_module(f'zsar_jax.data.datasets.{module}')
+  _check_options(name, module.read_manifest, {**options, **extra})
+  manifest = module.read_manifest(source, **options, **extra)
+  with _quiet_tfds():
+    from zsar_jax.data.datasets import packed_videos
+
+    return packed_videos.make_builder(data_dir, manifest, storage, **packing)
+
+
+def _stick_figures(data_dir: str, source: str, options: dict[str, Any]):
+  if source:
+    raise ValueError('dataset stick_figures is rendered: it takes no source')
+  with _quiet_tfds():
+    from zsar_jax.data.datasets import stick_figures
+
+    _check_options(_RENDERED, stick_figures.StickFiguresConfig, options)
+    return stick_figures.make_builder(data_dir, **options)
+
+
+def _check_options(name: str, function, options: dict[str, Any]) -> None:
+  """Options come from a command line: a wrong one is a user's mistake."""
+  known = set(inspect.signature(function).parameters) - {'source'}
+  unknown = sorted(set(options) - known)
+  if unknown:
+    raise ValueError(
+      f'dataset {name} has no option {", ".join(unknown)}; it has '
+      f'{", ".join(sorted(known)) or "none"}'
+    )
+
+
+def check_missing(builder) -> list[str]:
+  """Says which videos that a dataset's own lists name are not there.
+
+  Args:
+    builder: from `make_builder`.
+
+  Returns:
+    Lines to print.
+
+  Raises:
+    ValueError: too much is missing; see `packed_videos`.
+  """
+  return builder.check_missing() if hasattr(builder, 'check_missing') else []
 
 
 def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
@@ -71,6 +159,7 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
 
   Raises:
     ValueError: see the dataset; then nothing was written.
+    OSError: nothing can be written, such as on a full disk.
   """
   import tensorflow_datasets as tfds
 
@@ -79,8 +168,13 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
     if builder.is_prepared():
       return False
   announce()
+  packed = hasattr(builder, 'remove_staging')
+  if packed:
+    builder.remove_leftovers()
   with _quiet_tfds():
     builder.download_and_prepare(file_format='array_record')
+  if packed:
+    builder.remove_staging()
   return True
 
 

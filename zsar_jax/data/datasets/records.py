@@ -1,38 +1,54 @@
 """What a prepared dataset holds, and how it is opened for random access.
 
-Every builder of this package writes the same record and the same metadata,
-so that the input path knows no dataset by name. A record is:
+Every builder of this package writes the same records and the same metadata,
+so that the input path knows no dataset by name. There are two storages:
 
 | feature | type | meaning |
 |---|---|---|
-| video | bytes | the encoded video file as it is |
+| video | bytes | storage 'video': an encoded video file |
+| jpegs | bytes | storage 'frames': pictures, one after the other |
+| spans | int64 [n 2] | storage 'frames': where each begins and ends |
 | label | int64 | index into the sorted canonical class names |
 | id | text | unique name of the video in this dataset |
 | group | text | recording session; videos of one group never get split |
 | source | text | where the class lives ('' for a single-source dataset) |
 
-The builder's metadata (metadata.json in the dataset's folder) is:
+Under 'video' a video is one record, under 'frames' as many as its pictures
+need, one after the other. The builder's metadata (metadata.json in the
+dataset's folder) is:
 
 | key | value |
 |---|---|
+| format_version | FORMAT_VERSION |
+| storage | {kind: 'video'} or {kind: 'frames', fps, frames_per_record}, and |
+|         | what else the videos were made with |
 | domain | what the pictures are: RENDERED_DOMAIN or FILMED_DOMAIN |
-| videos | split -> {id, label (a name), group, source} as columns |
-| unreadable | list of {id, label, reason}: files that gave no video |
+| dataset | name of the dataset, such as 'ucf101' |
+| videos | split -> the columns of a `VideoIndex` |
+| lists | official video lists, such as 'test1' -> ids; {} where none |
+| unreadable | list of {id, label, split, reason}: files that gave no video |
+| missing | list of {id, label, split}: named by official lists, not there |
 | class_attributes | class -> {attribute: value}; {} where unknown |
 | seen_classes, unseen_classes | names; [] where a split file decides |
 
-`videos` repeats each record's small features, in record order, so that a
+`videos` repeats each video's small features, in record order, so that a
 class split can be made without reading any video.
 
 Opening never imports TensorFlow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
 import os
 from typing import Any, SupportsIndex
 
+import numpy as np
+
+from zsar_jax.data import stored_videos
+
+FORMAT_VERSION = 2
 RENDERED_DOMAIN = 'rendered stick figures'
 FILMED_DOMAIN = 'filmed video'
 # Written into the mp4 container by the renderer, read by `predict`.
@@ -41,19 +57,27 @@ RENDERED_TAG = 'zsar_jax stick_figures'
 
 @dataclasses.dataclass(frozen=True)
 class VideoIndex:
-  """The small features of a split, in record order.
+  """The small features of a split's videos, in record order.
 
   Attributes:
     ids: unique video names.
     labels: canonical class names.
     groups: recording sessions.
     sources: where each class lives ('' for a single source).
+    num_frames: frames of the video that was prepared.
+    seconds: its duration.
+    digests: first 32 hex digits of the SHA-256 of the file that it came
+      from, and the stretch of it where only a part was taken: equal digests
+      are the same video.
   """
 
   ids: tuple[str, ...]
   labels: tuple[str, ...]
   groups: tuple[str, ...]
   sources: tuple[str, ...]
+  num_frames: tuple[int, ...]
+  seconds: tuple[float, ...]
+  digests: tuple[str, ...]
 
   def __post_init__(self):
     lengths = {len(column) for column in dataclasses.astuple(self)}
@@ -63,26 +87,35 @@ class VideoIndex:
   def __len__(self) -> int:
     return len(self.ids)
 
-  def to_columns(self) -> dict[str, list[str]]:
+  def to_columns(self) -> dict[str, list[Any]]:
     """The index as the JSON-able columns stored in the metadata."""
     return {
-      'id': list(self.ids),
-      'label': list(self.labels),
-      'group': list(self.groups),
-      'source': list(self.sources),
+      column: list(getattr(self, field)) for field, column in _COLUMNS.items()
     }
 
   @classmethod
-  def from_columns(cls, columns: dict[str, Sequence[str]]) -> 'VideoIndex':
+  def from_columns(cls, columns: dict[str, Sequence[Any]]) -> 'VideoIndex':
     """The inverse of `to_columns`."""
-    return cls(*(tuple(columns[k]) for k in ('id', 'label', 'group', 'source')))
+    return cls(**{f: tuple(columns[c]) for f, c in _COLUMNS.items()})
 
 
-def features(class_names: Sequence[str]):
+_COLUMNS = {
+  'ids': 'id',
+  'labels': 'label',
+  'groups': 'group',
+  'sources': 'source',
+  'num_frames': 'num_frames',
+  'seconds': 'seconds',
+  'digests': 'digest',
+}
+
+
+def features(class_names: Sequence[str], storage_kind: str = 'video'):
   """The TFDS features of a record; see the module docstring.
 
   Args:
     class_names: canonical class names; they are the label's names.
+    storage_kind: 'video' or 'frames'.
 
   Returns:
     A `tfds.features.FeaturesDict`.
@@ -90,9 +123,15 @@ def features(class_names: Sequence[str]):
   import numpy as np
   import tensorflow_datasets as tfds
 
+  blob = tfds.features.Tensor(shape=(), dtype=np.object_)
+  if storage_kind == 'video':
+    content = {'video': blob}
+  else:
+    spans = tfds.features.Tensor(shape=(None, 2), dtype=np.int64)
+    content = {'jpegs': blob, 'spans': spans}
   return tfds.features.FeaturesDict(
     {
-      'video': tfds.features.Tensor(shape=(), dtype=np.object_),
+      **content,
       'label': tfds.features.ClassLabel(names=list(class_names)),
       'id': tfds.features.Text(),
       'group': tfds.features.Text(),
@@ -102,35 +141,83 @@ def features(class_names: Sequence[str]):
 
 
 class VideoSource:
-  """Random access to one split of a prepared dataset.
+  """Random access to the videos of one split of a prepared dataset.
 
-  `source[i]` is `{'video': bytes, 'id': str}` of record i; labels come from
+  `source.open(i)` is video i, ready to give frames; labels come from
   `index`, by name, because a label's number means nothing outside its
   dataset.
   """
 
-  def __init__(self, data_source, index: VideoIndex, path: str):
-    if len(data_source) != len(index):
-      raise ValueError(
-        f'{path}: {len(data_source)} records but metadata lists {len(index)};'
-        ' the dataset is damaged: prepare it again'
-      )
+  def __init__(
+    self,
+    data_source,
+    index: VideoIndex,
+    path: str,
+    storage: Mapping[str, Any],
+  ):
     self._data_source = data_source
+    self._storage = storage
     self.index = index
     self.path = path
+    # First record of each video, and the end of the last.
+    self._first = np.cumsum([0, *map(self._num_records, index.seconds)])
+    if len(data_source) != self._first[-1]:
+      raise ValueError(
+        f'{path}: {len(data_source)} records but metadata lists '
+        f'{self._first[-1]}; the dataset is damaged: prepare it again'
+      )
 
   def __len__(self) -> int:
     return len(self.index)
 
-  def __getitem__(self, i: SupportsIndex) -> dict[str, Any]:
-    record = self._data_source[int(i)]
+  def _num_records(self, seconds: float) -> int:
+    if self._storage['kind'] == 'video':
+      return 1
+    return stored_videos.num_records(
+      seconds, self._storage['fps'], self._storage['frames_per_record']
+    )
+
+  def _record(self, i: int, part: int) -> dict[str, Any]:
+    """Record `part` of video `i`."""
+    record = self._data_source[int(self._first[i]) + part]
     video_id = record['id'].decode()
-    if video_id != self.index.ids[int(i)]:
+    if video_id != self.index.ids[i]:
       raise ValueError(
-        f'{self.path}: record {i} is {video_id!r}, metadata says '
-        f'{self.index.ids[int(i)]!r}; the dataset is damaged: prepare it again'
+        f'{self.path}: record {self._first[i] + part} is {video_id!r}, '
+        f'metadata says {self.index.ids[i]!r}; the dataset is damaged: '
+        'prepare it again'
       )
-    return {'video': record['video'], 'id': video_id}
+    return record
+
+  def open(
+    self, i: SupportsIndex
+  ) -> stored_videos.EncodedVideo | stored_videos.JpegFrames:
+    """Video i.
+
+    Args:
+      i: position in the split.
+
+    Returns:
+      The video.
+
+    Raises:
+      VideoError: it cannot be read.
+      ValueError: records and metadata disagree.
+    """
+    i = int(i)
+    if self._storage['kind'] == 'video':
+      return stored_videos.EncodedVideo(self.read_file(i), self.index.ids[i])
+    return stored_videos.JpegFrames(
+      functools.partial(self._record, i),
+      self.index.ids[i],
+      duration=self.index.seconds[i],
+      fps=self._storage['fps'],
+      frames_per_record=self._storage['frames_per_record'],
+    )
+
+  def read_file(self, i: SupportsIndex) -> bytes:
+    """The encoded file of video i; storage 'video' alone has one."""
+    return self._record(int(i), 0)['video']
 
 
 def read_metadata(dataset_dir: str) -> dict[str, Any]:
@@ -144,6 +231,7 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: the folder is not a dataset prepared by this package.
+    ValueError: it was prepared by a version with other records.
   """
   path = os.path.join(dataset_dir, 'metadata.json')
   if not os.path.exists(path):
@@ -156,6 +244,12 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
   if 'videos' not in metadata:
     raise FileNotFoundError(
       f'{path} lists no videos: not prepared by zsar_jax.prepare'
+    )
+  version = metadata.get('format_version', 1)
+  if version != FORMAT_VERSION:
+    raise ValueError(
+      f'{dataset_dir}: its records have format version {version}, this '
+      f'program reads {FORMAT_VERSION}: prepare the dataset again'
     )
   return metadata
 
@@ -186,4 +280,5 @@ def open_split(dataset_dir: str, split: str) -> VideoSource:
     builder.as_data_source(split=split),
     VideoIndex.from_columns(metadata['videos'][split]),
     dataset_dir,
+    metadata['storage'],
   )

@@ -24,6 +24,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 import dataclasses
+import hashlib
 import os
 from typing import Any, TypeVar
 
@@ -142,13 +143,24 @@ def clips(config: StickFiguresConfig) -> dict[str, list[Clip]]:
   }
 
 
-def _index(split_clips: Sequence[Clip]) -> records.VideoIndex:
+def _index(split_clips: Sequence[Clip], size: int) -> records.VideoIndex:
   return records.VideoIndex(
     ids=tuple(clip.id for clip in split_clips),
     labels=tuple(clip.name for clip in split_clips),
     groups=tuple(clip.group for clip in split_clips),
     sources=('',) * len(split_clips),
+    num_frames=tuple(clip.nuisance.num_frames for clip in split_clips),
+    seconds=tuple(
+      clip.nuisance.num_frames / clip.nuisance.fps for clip in split_clips
+    ),
+    digests=tuple(_digest(clip, size) for clip in split_clips),
   )
+
+
+def _digest(clip: Clip, size: int) -> str:
+  """Names the video by all that it is drawn from."""
+  recipe = f'{clip.name} {size} {dataclasses.astuple(clip.nuisance)}'
+  return hashlib.sha256(recipe.encode()).hexdigest()[:32]
 
 
 def _nuisance_columns(split_clips: Sequence[Clip]) -> dict[str, list[Any]]:
@@ -176,8 +188,8 @@ def _map_ahead(
 class StickFigures(tfds.core.GeneratorBasedBuilder):
   """TFDS builder of the clips; needs a config, so use `make_builder`."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First release.'}
+  VERSION = tfds.core.Version('2.0.0')
+  RELEASE_NOTES = {'2.0.0': 'Durations and digests of the videos.'}
   builder_config: StickFiguresConfig
   # TFDS would look beside this file for checksums of downloads, of which
   # there are none, and needs `importlib_resources` to find its own way.
@@ -202,9 +214,16 @@ class StickFigures(tfds.core.GeneratorBasedBuilder):
     seen, unseen = classes.class_split(config.split_seed, config.num_seen)
     by_split = clips(config)
     self.info.metadata.update(
+      format_version=records.FORMAT_VERSION,
+      storage={'kind': 'video'},
       domain=records.RENDERED_DOMAIN,
-      videos={s: _index(c).to_columns() for s, c in by_split.items()},
+      dataset='stick_figures',
+      videos={
+        s: _index(c, config.size).to_columns() for s, c in by_split.items()
+      },
+      lists={},
       unreadable=[],
+      missing=[],
       class_attributes={
         name: classes.class_attributes(name) for name in classes.CLASS_NAMES
       },

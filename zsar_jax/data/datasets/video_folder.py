@@ -12,37 +12,18 @@ my_videos/gym/running/002.avi         class 'running',     source 'gym'
 A CSV file has a header and the columns `path,label[,group][,source]`; paths
 are relative to the CSV's folder. `group` names the recording session, so
 that clips of one session are never split; without it each video is its own.
-
-Every file is decoded once before anything is written. Those that cannot be
-used are left out and listed, with the reason, in the metadata. Files are
-packed as they are, in the order of their ids; the one split is 'videos'.
-
-```python
-builder = make_builder('/data', source='my_videos')
-datasets.prepare(builder)
-videos = records.open_split(builder.data_dir, 'videos')
-```
 """
 
 import collections
-from collections.abc import Iterator, Sequence
-import concurrent.futures
+from collections.abc import Sequence
 import csv
-import dataclasses
-import hashlib
-import json
 import os
-import re
-from typing import Any
 
 from absl import logging
-import tensorflow_datasets as tfds
-import tqdm
 
-from zsar_jax.data import class_names, decode
-from zsar_jax.data.datasets import records
+from zsar_jax.data import class_names
+from zsar_jax.data.datasets.manifest import Manifest, ManifestEntry
 
-SPLIT = 'videos'
 _LAYOUT = '<folder>/[<source>/]<class name>/<clip>'
 _REQUIRED_COLUMNS = ('path', 'label')
 _OPTIONAL_COLUMNS = ('group', 'source')
@@ -54,26 +35,6 @@ _NOT_VIDEO = frozenset(
   '.py .sh .ipynb .zip .tar .gz .tgz .rar .7z .srt .vtt .wav .mp3 .ini .db'
   ''.split()
 )
-_HEAD_BYTES = 64 * 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class ManifestEntry:
-  """One video file that is to be packed.
-
-  Attributes:
-    path: where the file lies.
-    id: its name in the dataset: the path relative to the root, with '/'.
-    label: canonical class name.
-    group: recording session.
-    source: where the class lives, '' if there is only one place.
-  """
-
-  path: str
-  id: str
-  label: str
-  group: str
-  source: str
 
 
 def scan_folder(root: str) -> list[ManifestEntry]:
@@ -191,223 +152,29 @@ def read_csv(path: str) -> list[ManifestEntry]:
   return manifest
 
 
-def read_manifest(source: str) -> list[ManifestEntry]:
-  """Lists the videos of a folder (`scan_folder`) or a CSV (`read_csv`)."""
+def read_manifest(source: str) -> Manifest:
+  """Lists the videos of a folder (`scan_folder`) or a CSV (`read_csv`).
+
+  Args:
+    source: a folder, or a file that ends in .csv.
+
+  Returns:
+    What to prepare, named after the folder or file.
+
+  Raises:
+    FileNotFoundError: see `scan_folder` and `read_csv`.
+    ValueError: see there.
+    PermissionError: see there.
+  """
   if source.lower().endswith('.csv') and not os.path.isdir(source):
-    return read_csv(source)
-  return scan_folder(source)
-
-
-def fingerprint(manifest: Sequence[ManifestEntry]) -> str:
-  """Names what a manifest lists, wherever it lies.
-
-  Args:
-    manifest: entries in order.
-
-  Returns:
-    12 hex digits over ids, labels, groups, sources, file sizes and the first
-    64 KiB of each file. Times and paths do not count, so that a copy of a
-    folder has the fingerprint of the original.
-  """
-  digest = hashlib.sha256()
-  for entry in manifest:
-    try:
-      with open(entry.path, 'rb') as f:
-        size = os.fstat(f.fileno()).st_size
-        head = hashlib.sha256(f.read(_HEAD_BYTES)).hexdigest()
-    except OSError:
-      size, head = -1, ''  # Listed as unreadable later.
-    fields = (entry.id, entry.label, entry.group, entry.source, size, head)
-    digest.update(json.dumps(fields).encode())
-  return digest.hexdigest()[:12]
-
-
-def check_files(
-  manifest: Sequence[ManifestEntry], show_progress: bool | None = None
-) -> tuple[list[ManifestEntry], list[dict[str, str]]]:
-  """Decodes every file to learn which can be used.
-
-  Args:
-    manifest: the files.
-    show_progress: whether to draw a progress bar on stderr; None draws it on
-      a terminal only.
-
-  Returns:
-    The entries that can be used, in order, and the others as
-    {'id', 'label', 'reason'}.
-
-  Raises:
-    ValueError: a class has no file that can be used.
-  """
-
-  def reason(entry):
-    try:
-      decode.check_video(entry.path, entry.id)
-    except decode.VideoError as e:
-      return e.reason
-    return None
-
-  # Threads suffice: decoding releases the interpreter lock.
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    reasons = list(
-      tqdm.tqdm(
-        pool.map(reason, manifest),
-        'checking videos',
-        len(manifest),
-        unit='video',
-        disable=None if show_progress is None else not show_progress,
-      )
-    )
-  checked = list(zip(manifest, reasons, strict=True))
-  usable = [entry for entry, reason in checked if reason is None]
-  unreadable = [
-    {'id': entry.id, 'label': entry.label, 'reason': reason}
-    for entry, reason in checked
-    if reason is not None
-  ]
-  usable_classes = {entry.label for entry in usable}
-  lost = [u for u in unreadable if u['label'] not in usable_classes]
-  if lost:
-    names = sorted({u['label'] for u in lost})
-    raise ValueError(
-      f'no video of {", ".join(map(repr, names))} can be used: '
-      + '; '.join(f'{u["id"]} {u["reason"]}' for u in lost[:10])
-      + (f'; and {len(lost) - 10} more' if len(lost) > 10 else '')
-    )
-  return usable, unreadable
-
-
-@dataclasses.dataclass
-class VideoFolderConfig(tfds.core.BuilderConfig):
-  """Which videos to pack; `make_config` fills it.
-
-  Attributes:
-    source: the folder or CSV file.
-    manifest: what it lists.
-    show_progress: see `check_files`.
-  """
-
-  source: str = ''
-  manifest: Sequence[ManifestEntry] = dataclasses.field(default=(), repr=False)
-  show_progress: bool | None = None
-
-
-def make_config(
-  source: str, show_progress: bool | None = None
-) -> VideoFolderConfig:
-  """Lists the videos of `source` and names the dataset after them.
-
-  The name ends in the fingerprint of the manifest, so that two folders of
-  one name, or one folder before and after a change, never answer for each
-  other.
-
-  Args:
-    source: a folder or a CSV file.
-    show_progress: see `check_files`.
-
-  Returns:
-    The config of a `VideoFolder`.
-
-  Raises:
-    FileNotFoundError: see `scan_folder` and `read_csv`.
-    ValueError: see there.
-    PermissionError: see there.
-  """
-  manifest = read_manifest(source)
-  stem = os.path.splitext(os.path.basename(os.path.abspath(source)))[0]
-  stem = re.sub(r'[^a-z0-9]+', '_', class_names.canonical_name(stem))
-  return VideoFolderConfig(
-    name=f'{stem.strip("_") or "videos"}_{fingerprint(manifest)}',
-    description=f'The videos of {os.path.basename(source) or source}.',
-    source=source,
-    manifest=manifest,
-    show_progress=show_progress,
-  )
-
-
-class VideoFolder(tfds.core.GeneratorBasedBuilder):
-  """Packs the files that a `VideoFolderConfig` lists; see `make_builder`."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  # Where TFDS would look for checksums of downloads: there are none, and
-  # looking needs `importlib_resources`, which nothing installs.
-  code_path = None
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    labels = {entry.label for entry in self.builder_config.manifest}
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Video files as they are, in the order of their ids.',
-      features=records.features(sorted(labels)),
-      metadata=tfds.core.MetadataDict(),
-      # The index in the metadata is in record order.
-      disable_shuffling=True,
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-    del dl_manager
-    config = self.builder_config
-    usable, unreadable = check_files(config.manifest, config.show_progress)
-    index = records.VideoIndex(
-      ids=tuple(entry.id for entry in usable),
-      labels=tuple(entry.label for entry in usable),
-      groups=tuple(entry.group for entry in usable),
-      sources=tuple(entry.source for entry in usable),
-    )
-    self.info.metadata.update(
-      domain=records.FILMED_DOMAIN,
-      videos={SPLIT: index.to_columns()},
-      unreadable=unreadable,
-      class_attributes={},
-      seen_classes=[],
-      unseen_classes=[],
-    )
-    return {SPLIT: self._generate_examples(usable)}
-
-  def _generate_examples(
-    self, entries: Sequence[ManifestEntry]
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    for key, entry in enumerate(entries):
-      with open(entry.path, 'rb') as f:
-        video = f.read()
-      yield (
-        key,
-        {
-          'video': video,
-          'label': entry.label,
-          'id': entry.id,
-          'group': entry.group,
-          'source': entry.source,
-        },
-      )
-
-
-def make_builder(
-  data_dir: str | None, source: str, show_progress: bool | None = None
-) -> VideoFolder:
-  """Makes the builder of a folder's or a CSV file's videos.
-
-  Nothing is written yet: `datasets.prepare(builder)` does, once.
-
-  Args:
-    data_dir: where datasets live; None for TFDS's default.
-    source: a folder or a CSV file; see the module docstring.
-    show_progress: see `check_files`.
-
-  Returns:
-    The builder; its `data_dir` is the prepared dataset's own folder.
-
-  Raises:
-    FileNotFoundError: see `scan_folder` and `read_csv`.
-    ValueError: see there.
-    PermissionError: see there.
-  """
-  return VideoFolder(
-    data_dir=data_dir,
-    config=make_config(source, show_progress),
-    file_format='array_record',
+    entries = read_csv(source)
+  else:
+    entries = scan_folder(source)
+  return Manifest(
+    dataset='video_folder',
+    title=os.path.splitext(os.path.basename(os.path.abspath(source)))[0],
+    entries=tuple(entries),
+    class_names=tuple(sorted({entry.label for entry in entries})),
   )
 
 

@@ -1,0 +1,109 @@
+"""What each storage of a prepared dataset costs on disk and to read.
+
+python -m benchmarks.storages [--source=FOLDER] [--rounds=5]
+
+Predicted before it was run: frames take several times the disk of the
+re-encoded video and are read several times as fast; re-encoding costs the
+most to prepare, keeping bytes the least.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+
+from absl import app, flags
+import av
+import numpy as np
+
+from zsar_jax.data import clips, datasets, video_transforms
+from zsar_jax.data.datasets import records
+
+_SOURCE = flags.DEFINE_string(
+  'source', '', 'Folder of videos; by default 20 clips of 10 s are made.'
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Interleaved readings.')
+_STORAGES = {
+  'video, bytes as they are': {},
+  'video, re-encoded': {'reencode': True},
+  'frames': {'kind': 'frames'},
+}
+_SIZE, _NUM_FRAMES = 224, 16
+
+
+def write_clip(path: str, seed: int, gop: int = 250) -> None:
+  """Ten seconds of a moving texture, 340x256, 25 frames a second, H.264."""
+  rng = np.random.default_rng(seed)
+  # Coarse and fine detail, about as hard to compress as a filmed scene.
+  texture = np.kron(
+    rng.integers(0, 200, (40, 50, 3)), np.ones((16, 16, 1))
+  ) + rng.integers(0, 24, (640, 800, 3))
+  texture = np.clip(texture, 0, 255).astype(np.uint8)
+  with av.open(path, 'w') as container:
+    stream = container.add_stream('libx264', rate=25)
+    stream.width, stream.height, stream.pix_fmt = 340, 256, 'yuv420p'
+    stream.codec_context.gop_size = gop
+    stream.codec_context.options = {'preset': 'veryfast', 'crf': '23'}
+    for i in range(250):
+      top = int(150 + 140 * np.sin(i / 30 + seed))
+      left = int(200 + 190 * np.cos(i / 40))
+      frame = texture[top : top + 256, left : left + 340]
+      frame = av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(frame), format='rgb24'
+      )
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def read_clips(source: records.VideoSource) -> float:
+  """Seconds to read a clip of every video: one thread, from the middle."""
+  began = time.perf_counter()
+  for i in range(len(source)):
+    video = source.open(i)
+    indices = clips.sample_dense(
+      video.timestamps, video.duration, _NUM_FRAMES, 4, 25
+    )
+    video.decode(
+      indices,
+      lambda rgb: video_transforms.eval_transform(rgb[None], _SIZE)[0],
+    )
+  return time.perf_counter() - began
+
+
+def main(argv: list[str]) -> None:
+  """Prepares a folder in every storage and prints the table."""
+  del argv
+  with tempfile.TemporaryDirectory() as work:
+    folder = _SOURCE.value
+    if not folder:
+      folder = f'{work}/videos'
+      os.makedirs(f'{folder}/moving')
+      for i in range(20):
+        write_clip(f'{folder}/moving/{i}.mp4', i)
+    sources, sizes, rates = {}, {}, {}
+    for name, options in _STORAGES.items():
+      builder = datasets.make_builder(
+        'video_folder', f'{work}/data', folder, **options
+      )
+      began = time.perf_counter()
+      datasets.prepare(builder)
+      seconds = time.perf_counter() - began
+      (split,) = records.read_metadata(builder.data_dir)['videos']
+      sources[name] = records.open_split(builder.data_dir, split)
+      rates[name] = len(sources[name]) / seconds
+      sizes[name] = builder.info.dataset_size / len(sources[name]) / 2**20
+    times = {name: [] for name in sources}
+    for _ in range(_ROUNDS.value):
+      for name, source in sources.items():
+        times[name].append(read_clips(source))
+    print(
+      '| storage | MiB a video | videos/s prepared | clips/s read, a core |'
+    )
+    print('|---|---|---|---|')
+    for name, source in sources.items():
+      read = len(source) / statistics.median(times[name])
+      print(f'| {name} | {sizes[name]:.2f} | {rates[name]:.1f} | {read:.1f} |')
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,50 @@
+"""What `isolated` is tried with: functions that behave as bad videos do."""
+
+import ctypes
+import os
+import sys
+import time
+
+import numpy as np
+
+from zsar_jax.data import decode
+
+
+def echo(**kwargs):
+  print('this must not get into the answer')
+  array = np.arange(6, dtype=np.int64).reshape(2, 3)
+  return {'got': kwargs, 'pid': os.getpid()}, [b'abc', array, b'']
+
+
+def modules():
+  return {'modules': sorted(sys.modules)}, []
+
+
+def sleep(seconds):
+  time.sleep(seconds)
+  return {}, []
+
+
+def abort():
+  os.abort()
+
+
+def crash():
+  ctypes.string_at(0)
+
+
+def leave():
+  os._exit(3)
+
+
+def take(num_bytes):
+  block = np.ones(num_bytes, np.uint8)
+  return {'sum': int(block[-1])}, []
+
+
+def refuse(name):
+  raise decode.VideoError(name, 'is a test')
+
+
+def stumble():
+  raise KeyError('a bug')

@@ -1,0 +1,167 @@
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from zsar_jax.data import decode, isolated
+
+PREFIX = 'zsar_jax.data.isolated_tasks:'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def tasks_in_the_package(tmp_path_factory):
+  """Lets children find the tasks, which must lie in zsar_jax.data."""
+  folder = tmp_path_factory.mktemp('path')
+  (folder / 'sitecustomize.py').write_text(
+    'import sys\n'
+    f'sys.path.insert(0, {os.getcwd()!r})\n'
+    'class Finder:\n'
+    '  @staticmethod\n'
+    '  def find_spec(name, path=None, target=None):\n'
+    "    if name == 'zsar_jax.data.isolated_tasks':\n"
+    '      import importlib.util\n'
+    '      return importlib.util.spec_from_file_location(\n'
+    f'        name, {os.path.dirname(__file__)!r} + "/isolated_tasks.py")\n'
+    'sys.meta_path.append(Finder)\n'
+  )
+  before = os.environ.get('PYTHONPATH')
+  os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, [str(folder), before])
+  )
+  yield
+  if before is None:
+    del os.environ['PYTHONPATH']
+  else:
+    os.environ['PYTHONPATH'] = before
+
+
+@pytest.fixture
+def pool():
+  with isolated.Pool(1, memory_bytes=256 << 20) as pool:
+    yield pool
+
+
+def run(pool, task, deadline=20.0, **kwargs):
+  return pool.run(PREFIX + task, kwargs, name='v.mp4', deadline=deadline)
+
+
+def test_arguments_and_buffers_travel(pool):
+  facts, buffers = run(pool, 'echo', a=1, b=[None, 'x'])
+  assert facts['got'] == {'a': 1, 'b': [None, 'x']}
+  assert bytes(buffers[0]) == b'abc' and bytes(buffers[2]) == b''
+  assert np.frombuffer(buffers[1], np.int64).tolist() == [0, 1, 2, 3, 4, 5]
+  # One child serves many tasks.
+  assert run(pool, 'echo')[0]['pid'] == facts['pid'] != os.getpid()
+
+
+def test_child_imports_nothing_heavy(pool):
+  loaded = set(run(pool, 'modules')[0]['modules'])
+  assert 'av' in loaded
+  assert not loaded & {'jax', 'tensorflow', 'grain', 'tensorflow_datasets'}
+
+
+@pytest.mark.parametrize(
+  'task, kwargs, words',
+  [
+    ('abort', {}, r'v.mp4: crashed the decoder \(SIGABRT\)'),
+    ('crash', {}, r'crashed the decoder \(SIGSEGV\)'),
+    ('leave', {}, r'crashed the decoder \(exit 3\)'),
+    ('take', {'num_bytes': 1 << 30}, 'more than 256 MiB'),
+  ],
+)
+def test_what_becomes_of_the_child_becomes_an_error(pool, task, kwargs, words):
+  with pytest.raises(decode.VideoError, match=words) as error:
+    run(pool, task, **kwargs)
+  assert error.value.transient and error.value.name == 'v.mp4'
+  # The next task finds a child that lives.
+  assert run(pool, 'echo')[1]
+
+
+def test_deadline_kills(pool):
+  child = run(pool, 'echo')[0]['pid']
+  began = time.monotonic()
+  with pytest.raises(
+    decode.VideoError, match='took longer than 0.3 s'
+  ) as error:
+    run(pool, 'sleep', seconds=60, deadline=0.3)
+  assert time.monotonic() - began < 5
+  assert error.value.transient
+  with pytest.raises(ProcessLookupError):
+    os.kill(child, 0)
+  assert run(pool, 'echo')[0]['pid'] != child
+
+
+def test_errors_of_the_task(pool):
+  with pytest.raises(decode.VideoError, match='a.mp4: is a test') as error:
+    run(pool, 'refuse', name='a.mp4')
+  assert not error.value.transient
+  with pytest.raises(RuntimeError, match='KeyError: .a bug'):
+    run(pool, 'stumble')
+  with pytest.raises(RuntimeError, match='is not in zsar_jax.data'):
+    pool.run('os:getcwd', {}, name='v', deadline=5.0)
+  assert run(pool, 'echo')[1]
+
+
+def test_threads_share_a_pool():
+  with (
+    isolated.Pool(2) as pool,
+    concurrent.futures.ThreadPoolExecutor(6) as threads,
+  ):
+    pids = {
+      f[0]['pid'] for f in threads.map(lambda _: run(pool, 'echo'), [0] * 12)
+    }
+  assert 1 <= len(pids) <= 2
+  for pid in pids:
+    with pytest.raises(ProcessLookupError):
+      os.kill(pid, 0)
+
+
+def test_closing_ends_tasks_at_work():
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    with isolated.Pool(1) as pool:
+      run(pool, 'echo')
+      future = thread.submit(run, pool, 'sleep', seconds=60)
+      time.sleep(0.2)
+    with pytest.raises(decode.VideoError):
+      future.result(10)
+  with pytest.raises(RuntimeError, match='closed'):
+    run(pool, 'echo')
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='Linux only')
+def test_no_child_survives_a_killed_parent():
+  code = f"""
+import threading, time
+from zsar_jax.data import isolated
+pool = isolated.Pool(1)
+print(pool.run('{PREFIX}echo', {{}}, name='v', deadline=20.0)[0]['pid'],
+      flush=True)
+pool.run('{PREFIX}sleep', {{'seconds': 60}}, name='v', deadline=60.0)
+"""
+  parent = subprocess.Popen(
+    [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+  )
+  child = int(parent.stdout.readline())
+  os.kill(child, 0)
+  parent.send_signal(signal.SIGKILL)
+  parent.wait()
+  parent.stdout.close()
+  for _ in range(100):
+    try:
+      with open(f'/proc/{child}/stat') as f:
+        if f.read().rsplit(')', 1)[1].split()[0] == 'Z':
+          return  # Dead, and waiting for init to notice.
+    except FileNotFoundError:
+      return
+    time.sleep(0.05)
+  raise AssertionError('the child lives on')
+
+
+def test_a_pool_needs_a_worker():
+  with pytest.raises(ValueError, match='num_workers=0'):
+    isolated.Pool(0)

@@ -1,0 +1,53 @@
+"""The class lists that come with the package; see class_lists/SOURCE.md."""
+
+import functools
+import os
+
+from zsar_jax.data import class_names
+
+_FOLDER = os.path.join(os.path.dirname(__file__), 'class_lists')
+
+
+def list_names() -> list[str]:
+  """The names that `read` knows, sorted."""
+  return sorted(
+    file.removesuffix('.txt')
+    for file in os.listdir(_FOLDER)
+    if file.endswith('.txt')
+  )
+
+
+@functools.cache
+def read(name: str) -> tuple[str, ...]:
+  """A class list in its dataset's own spelling and order.
+
+  Args:
+    name: one of `list_names()`, such as 'kinetics400'.
+
+  Returns:
+    The class names.
+
+  Raises:
+    ValueError: no such list.
+  """
+  if name not in list_names():
+    raise ValueError(
+      f'no class list {name!r}; there are {", ".join(list_names())}'
+    )
+  with open(os.path.join(_FOLDER, f'{name}.txt'), encoding='utf-8') as f:
+    return tuple(f.read().splitlines())
+
+
+@functools.cache
+def canonical(name: str) -> tuple[str, ...]:
+  """A class list in canonical names, sorted; see `read`."""
+  return tuple(sorted(class_names.canonical_names(read(name), name)))
+
+
+@functools.cache
+def ucf101_video_counts() -> dict[str, int]:
+  """Videos of each UCF101 class by canonical name; 13,320 in all."""
+  path = os.path.join(_FOLDER, 'ucf101_videos.tsv')
+  with open(path, encoding='utf-8') as f:
+    rows = [line.rstrip('\n').split('\t') for line in f]
+  return {class_names.canonical_name(name): int(n) for name, n in rows}

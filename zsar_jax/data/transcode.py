@@ -1,0 +1,218 @@
+"""From a video file to what a prepared dataset stores of it.
+
+| storage | is | takes |
+|---|---|---|
+| video | the file as it is | the least time to prepare |
+| video, re-encoded | H.264, small, with many keyframes | the least disk |
+| frames | JPEG pictures at a fixed rate | the least time to read |
+
+`store_video` does the work. It is handed untrusted files, so it runs in a
+child process (see `isolated`): its arguments and facts are JSON.
+"""
+
+import dataclasses
+import fractions
+import functools
+import hashlib
+import io
+import json
+from typing import Any
+
+import av
+import numpy as np
+import simplejpeg
+
+from zsar_jax.data import decode, stored_videos, video_transforms
+
+KINDS = ('video', 'frames')
+# Ticks a second of a re-encoded video: fine enough for any frame rate.
+_CLOCK = 90_000
+# As in `clips`: a time that means "when frame 3 begins" may be a rounding
+# error too early.
+_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+  """How videos are stored. Settings that a kind does not use count for none.
+
+  Attributes:
+    kind: 'video' or 'frames'.
+    reencode: kind 'video': encode anew; False keeps the bytes as they are,
+      except of a stretch of a file, which has to be cut out.
+    short_side: pixels that a longer short side is reduced to.
+    keyframe_interval: re-encoded: most frames from one keyframe to the next.
+    crf: re-encoded: constant rate factor of x264, 0 (best) to 51.
+    fps: kind 'frames': pictures a second.
+    quality: kind 'frames': of the JPEGs, 1 to 100.
+    frames_per_record: kind 'frames': longer videos take several records.
+  """
+
+  kind: str = 'video'
+  reencode: bool = False
+  short_side: int = 256
+  keyframe_interval: int = 12
+  crf: int = 20
+  fps: float = 10.0
+  quality: int = 85
+  frames_per_record: int = 100
+
+  def __post_init__(self):
+    if self.kind not in KINDS:
+      raise ValueError(f'storage {self.kind!r} is not one of {KINDS}')
+    bounds = {
+      'short_side': (16, 4096),
+      'keyframe_interval': (1, 1000),
+      'crf': (0, 51),
+      'fps': (0.1, 240),
+      'quality': (1, 100),
+      'frames_per_record': (1, 100_000),
+    }
+    for field, (low, high) in bounds.items():
+      value = getattr(self, field)
+      if not low <= value <= high:
+        raise ValueError(f'storage {field}={value} is not in [{low}, {high}]')
+
+  def to_dict(self) -> dict[str, Any]:
+    """The settings that this kind uses, as JSON values."""
+    if self.kind == 'frames':
+      used = ('fps', 'quality', 'short_side', 'frames_per_record')
+    else:
+      used = ('reencode', 'crf', 'short_side', 'keyframe_interval')
+    return {'kind': self.kind, **{k: getattr(self, k) for k in used}}
+
+  @property
+  def hash(self) -> str:
+    """8 hex digits of the settings that this kind uses."""
+    text = json.dumps(self.to_dict(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+  def keeps_bytes(self, is_whole_file: bool) -> bool:
+    """Whether a video is stored as the bytes that it came in."""
+    return self.kind == 'video' and not self.reencode and is_whole_file
+
+
+def store_video(
+  path: str,
+  name: str,
+  start: float,
+  end: float | None,
+  storage: dict[str, Any],
+) -> tuple[dict[str, Any], list[Any]]:
+  """Checks a video and makes what is stored of it.
+
+  Args:
+    path: of the file.
+    name: what to call the video in an error.
+    start: seconds at which the stretch begins.
+    end: seconds at which it ends; None for the end of the file.
+    storage: `Storage.to_dict()`.
+
+  Returns:
+    Facts: `num_frames` of the stretch and its `seconds`; and the content:
+    nothing where the bytes are kept, [mp4] for a re-encoded video, [jpegs,
+    spans int64 [n 2]] for frames.
+
+  Raises:
+    VideoError: the file cannot be used, or the stretch holds no two frames.
+  """
+  storage = Storage(**storage)
+  info = decode.check_video(path, name)
+  stop = info.duration if end is None else min(end, info.duration)
+  first, last = np.searchsorted(
+    info.timestamps, np.array([start, stop]) - _ROUNDING
+  )
+  facts = {'num_frames': int(last - first), 'seconds': float(stop - start)}
+  if facts['num_frames'] < 2:
+    raise decode.VideoError(
+      name,
+      f'has {facts["num_frames"]} frames from {start:g} to {stop:g} s; an '
+      'action needs at least 2 to show motion',
+    )
+  if storage.keeps_bytes(start == 0 and end is None):
+    return facts, []
+  if storage.kind == 'video':
+    return facts, [_encode_mp4(path, name, info, first, last, storage)]
+  count = stored_videos.num_stored_frames(facts['seconds'], storage.fps)
+  instants = start + np.arange(count) / storage.fps
+  shown = np.searchsorted(info.timestamps, instants + _ROUNDING, 'right') - 1
+  # The frame before the stretch may still be on display when it begins.
+  return facts, _encode_jpegs(path, name, info, np.maximum(shown, 0), storage)
+
+
+def _reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:
+  """Resizes a frame that is larger; a smaller one is kept."""
+  if min(rgb.shape[:2]) <= short_side:
+    return rgb
+  return video_transforms.resize_short_side(rgb, short_side)
+
+
+def _visit(path, name, info, indices, visit) -> None:
+  """Calls `visit` with each frame as it is decoded; keeps none of them."""
+  nothing = np.zeros((1, 1, 3), np.uint8)
+
+  def transform(rgb):
+    visit(rgb)
+    return nothing
+
+  decode.decode_frames(path, indices, name, transform=transform, info=info)
+
+
+def _encode_jpegs(path, name, info, shown, storage) -> list[Any]:
+  """Pictures of the frames `shown` [n], each frame encoded once."""
+  pictures = []
+
+  def encode(rgb):
+    small = np.ascontiguousarray(_reduce(rgb, storage.short_side))
+    pictures.append(simplejpeg.encode_jpeg(small, storage.quality))
+
+  unique, inverse = np.unique(shown, return_inverse=True)
+  _visit(path, name, info, unique, encode)
+  ends = np.cumsum([len(p) for p in pictures])
+  starts = ends - [len(p) for p in pictures]
+  spans = np.stack([starts, ends], axis=1)[inverse].astype(np.int64)
+  return [b''.join(pictures), spans]
+
+
+def _encode_mp4(path, name, info, first, last, storage) -> bytes:
+  """H.264 of the frames [first, last), at their own times, without audio."""
+  out = io.BytesIO()
+  times = info.timestamps[first:last] - info.timestamps[first]
+  ticks = iter(np.round(times * _CLOCK).astype(int).tolist())
+  clock = fractions.Fraction(1, _CLOCK)
+  with av.open(out, 'w', format='mp4') as mp4:
+    open_stream = functools.partial(_add_stream, mp4, len(times), info, storage)
+    stream = None
+
+    def encode(rgb):
+      nonlocal stream
+      rgb = _reduce(rgb, storage.short_side)
+      # 4:2:0 wants even sides.
+      rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+      if stream is None:
+        stream = open_stream(rgb.shape, clock)
+      frame = av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(rgb), format='rgb24'
+      )
+      frame.pts, frame.time_base = next(ticks), clock
+      mp4.mux(stream.encode(frame))
+
+    _visit(path, name, info, np.arange(first, last), encode)
+    mp4.mux(stream.encode())
+  return out.getvalue()
+
+
+def _add_stream(mp4, num_frames, info, storage, shape, clock):
+  rate = round(num_frames / max(info.duration, 1e-3) * 1000)
+  stream = mp4.add_stream(
+    'libx264', rate=fractions.Fraction(max(rate, 1), 1000)
+  )
+  stream.height, stream.width = shape[:2]
+  stream.pix_fmt = 'yuv420p'
+  context = stream.codec_context
+  context.time_base = clock
+  context.gop_size = storage.keyframe_interval
+  # One thread: as many videos as there are cores are under way already.
+  context.thread_count = 1
+  context.options = {'crf': str(storage.crf), 'preset': 'veryfast'}
+  return stream

@@ -13,9 +13,8 @@ import tempfile
 import time
 
 from absl import app, flags
-import av
-import numpy as np
 
+from benchmarks import moving_texture
 from zsar_jax.data import clips, datasets, video_transforms
 from zsar_jax.data.datasets import records
 
@@ -31,30 +30,6 @@ _STORAGES = {
 _SIZE, _NUM_FRAMES = 224, 16
 
 
-def write_clip(path: str, seed: int, gop: int = 250) -> None:
-  """Ten seconds of a moving texture, 340x256, 25 frames a second, H.264."""
-  rng = np.random.default_rng(seed)
-  # Coarse and fine detail, about as hard to compress as a filmed scene.
-  texture = np.kron(
-    rng.integers(0, 200, (40, 50, 3)), np.ones((16, 16, 1))
-  ) + rng.integers(0, 24, (640, 800, 3))
-  texture = np.clip(texture, 0, 255).astype(np.uint8)
-  with av.open(path, 'w') as container:
-    stream = container.add_stream('libx264', rate=25)
-    stream.width, stream.height, stream.pix_fmt = 340, 256, 'yuv420p'
-    stream.codec_context.gop_size = gop
-    stream.codec_context.options = {'preset': 'veryfast', 'crf': '23'}
-    for i in range(250):
-      top = int(150 + 140 * np.sin(i / 30 + seed))
-      left = int(200 + 190 * np.cos(i / 40))
-      frame = texture[top : top + 256, left : left + 340]
-      frame = av.VideoFrame.from_ndarray(
-        np.ascontiguousarray(frame), format='rgb24'
-      )
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-
-
 def read_clips(source: records.VideoSource) -> float:
   """Seconds to read a clip of every video: one thread, from the middle."""
   began = time.perf_counter()
@@ -65,7 +40,7 @@ def read_clips(source: records.VideoSource) -> float:
     )
     video.decode(
       indices,
-      lambda rgb: video_transforms.eval_transform(rgb[None], _SIZE)[0],
+      lambda rgb: video_transforms.eval_view(rgb, _SIZE),
     )
   return time.perf_counter() - began
 
@@ -79,7 +54,7 @@ def main(argv: list[str]) -> None:
       folder = f'{work}/videos'
       os.makedirs(f'{folder}/moving')
       for i in range(20):
-        write_clip(f'{folder}/moving/{i}.mp4', i)
+        moving_texture.write_clip(f'{folder}/moving/{i}.mp4', i)
     sources, sizes, rates = {}, {}, {}
     for name, options in _STORAGES.items():
       builder = datasets.make_builder(

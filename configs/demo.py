@@ -15,9 +15,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   c.data.cache_mb = 2048
   c.data.num_threads = 2
-  c.data.crop_area = (0.8, 1.0)
+  c.augmentation.crop_area = (0.8, 1.0)
   # Left and right are in two thirds of the names: nothing is mirrored.
-  c.data.mirror = False
+  c.augmentation.mirror = False
 
   c.preprocessing.size = 48
   c.preprocessing.short_side = 48
@@ -38,10 +38,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if 'smoke' in args:
     c.data.stick_figures.clips_per_class = 4
     c.data.stick_figures.test_clips_per_class = 2
-    c.model.video.depth = 1
-    c.train.num_steps = 20
-    c.optim.warmup_steps = 5
-    c.train.log_every = 5
-    c.train.validate_every = 10
-    c.train.checkpoint_every = 10
+    config_utils.shorten(c, 20)
   return c

@@ -21,7 +21,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.data.dataset_dir = 'set --config.data.dataset_dir'
   c.data.cache_mb = 4096
   c.data.num_threads = 2
-  c.data.crop_area = (0.6, 1.0)
 
   c.preprocessing.size = 64
   c.preprocessing.short_side = 72
@@ -40,10 +39,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if 'smoke' in args:
     c.preprocessing.size = 32
     c.preprocessing.short_side = 32
-    c.model.video.depth = 1
-    c.train.num_steps = 20
-    c.optim.warmup_steps = 5
-    c.train.log_every = 5
-    c.train.validate_every = 10
-    c.train.checkpoint_every = 10
+    config_utils.shorten(c, 20)
   return c

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from zsar_jax import config_utils, model_builder
+from zsar_jax import config_utils, model_builder, train
+from zsar_jax.data import input_pipeline
+from zsar_jax.data.protocols import registry
 
 _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _FILES = sorted(path.name for path in _FOLDER.glob('*.py'))
@@ -151,7 +153,27 @@ def test_missing_key_raises():
     ('model__video__tubelet_size', 2, 'tubelet_size. must be tuple'),
     ('train__num_steps', 0, 'train.num_steps must be positive, got 0'),
     ('train__checkpoint_every', 0, 'train.checkpoint_every must be positive'),
-    ('model__dtype', 'float16', "model.dtype='float16' is not"),
+    ('model__dtype', 'float16', "model.dtype is not .*, got 'float16'"),
+    ('data__balance', 'label', "data.balance is not '', 'class',"),
+    ('data__max_failed_share', 1.5, r'must be in \[0, 1\], got 1.5'),
+    ('data__class_split_index', -1, 'class_split_index must not be negative'),
+    ('augmentation__crop_area', (0.5, 1.5), 'crop_area must be .*, got'),
+    ('augmentation__crop_area', (0.9, 0.5), 'crop_area must be'),
+    ('augmentation__crop_area', (0.5,), 'crop_area must be'),
+    ('augmentation__crop_area', ('0.5', 1.0), 'crop_area must be'),
+    ('augmentation__crop_aspect', (0.0, 1.0), 'crop_aspect must be'),
+    ('augmentation__colour_jitter__contrast', -0.1, 'contrast must not be neg'),
+    ('augmentation__colour_jitter__hue', 0.6, r'hue must be in \[0, 0.5\]'),
+    ('augmentation__randaugment_layers', -1, 'layers must not be negative'),
+    ('augmentation__randaugment_magnitude', 11.0, r'must be in \[0, 10\]'),
+    ('augmentation__mixup_alpha', -1.0, 'mixup_alpha must not be negative'),
+    ('augmentation__cutmix_alpha', -1.0, 'cutmix_alpha must not be negative'),
+    ('names__prompts', (), "must hold texts with one '{}' each"),
+    ('names__prompts', ('a video',), "must hold texts with one '{}' each"),
+    ('names__prompts', (1,), "must hold texts with one '{}' each"),
+    ('zeroshot__num_crops', 0, 'num_crops must be positive, got 0'),
+    ('data__protocol', 'ucf101/truze', 'needs data.dataset_dir'),
+    ('data__test_dataset_dir', 'x', 'needs data.dataset_dir'),
   ],
 )
 def test_value_that_cannot_work_raises_and_names_the_key(key, value, message):
@@ -164,6 +186,67 @@ def test_value_that_cannot_work_raises_and_names_the_key(key, value, message):
   section[leaf] = value
   with pytest.raises(ValueError, match=message):
     config_utils.check_config(ml_collections.ConfigDict(values))
+
+
+def test_class_split_and_protocol_exclude_each_other():
+  config = unlocked(
+    data__dataset_dir='x',
+    data__protocol='ucf101/truze',
+    data__class_split='split.json',
+  )
+  with pytest.raises(ValueError, match='both say which classes are unseen'):
+    config_utils.check_config(config)
+
+
+@pytest.mark.parametrize('key', ['protocol', 'class_split'])
+def test_training_alone_tests_nothing(key):
+  config = unlocked(data__dataset_dir='x', data__train_only=True)
+  config_utils.check_config(config)
+  config.data[key] = 'ucf101/truze'
+  with pytest.raises(ValueError, match=f"data.{key}='ucf101/truze' says"):
+    config_utils.check_config(config)
+
+
+@pytest.mark.parametrize('name, arg', CASES)
+def test_protocols_of_configs_are_registered_and_smoke_has_none(name, arg):
+  config = load(name)(arg)
+  if 'smoke' in (arg or ''):
+    assert not config.data.protocol and not config.data.test_dataset_dir
+  elif config.data.protocol:
+    spec = registry.get(config.data.protocol)
+    assert 0 <= config.data.class_split_index < len(spec.splits)
+
+
+@pytest.mark.parametrize('name', ['ucf101', 'hmdb51', 'activitynet'])
+def test_config_of_a_dataset_tests_within_it(name):
+  data = load(f'{name}.py')().data
+  assert registry.get(data.protocol).dataset == name
+  assert not data.test_dataset_dir
+
+
+def test_smoke_of_a_full_size_config_runs_on_stick_figures_of_32_pixels():
+  for name in ('k400.py', 'k700_664.py', 'ucf101.py', 'activitynet.py'):
+    full, smoke = load(name)(), load(name)('smoke')
+    assert full.data.dataset_dir and not smoke.data.dataset_dir
+    assert (full.preprocessing.size, smoke.preprocessing.size) == (224, 32)
+    assert smoke.optim.warmup_steps < smoke.train.num_steps
+    # What is shown to run is what will be run.
+    assert smoke.augmentation == full.augmentation
+
+
+def test_default_does_nothing_to_pixels_inside_the_step():
+  section = config_utils.default_config().augmentation
+  augmentation = train.make_augmentation(section)
+  assert not augmentation.jitter and not augmentation.mixing
+  section.colour_jitter.hue, section.cutmix_alpha = 0.25, 2.0
+  augmentation = train.make_augmentation(section)
+  assert augmentation.jitter.hue == 0.25
+  assert augmentation.mixing.cutmix_alpha == 2.0
+
+
+@pytest.mark.parametrize('balance', input_pipeline.BALANCES)
+def test_every_balance_of_the_loader_passes(balance):
+  config_utils.check_config(unlocked(data__balance=balance))
 
 
 def test_whole_number_passes_for_a_fraction_and_a_list_for_a_tuple():
@@ -199,7 +282,10 @@ def plain(**changes):
     ('train__num_steps', 999),
     ('preprocessing__mean', (0.1, 0.2, 0.3)),
     ('mesh__fsdp', 2),
-    ('data__mirror', False),
+    ('augmentation__mirror', False),
+    ('augmentation__colour_jitter__hue', 0.1),
+    ('names__prompts', ('a video of {}',)),
+    ('data__allow_leaks', True),
   ],
 )
 def test_what_changes_the_numbers_is_a_difference(key, value):
@@ -218,6 +304,7 @@ def _shown(value):
     ('data__data_dir', '/elsewhere'),
     ('data__num_threads', 9),
     ('data__cache_mb', 9),
+    ('data__max_failed_share', 0.5),
     ('train__log_every', 9),
     ('train__keep_checkpoints', 9),
     ('train__tensorboard', False),

@@ -31,8 +31,10 @@ _LAYERS = {
   'evaluate': (5, 'absl ml_collections'),
   'predict': (5, 'absl ml_collections'),
   'prepare': (5, 'absl ml_collections'),
+  'protocols': (5, 'absl'),
   # What joins the parts.
   'train': (4, 'jax ml_collections'),
+  'train_loop': (4, 'jax ml_collections'),
   'recognizer': (4, 'jax ml_collections'),
   'frozen_clip': (4, 'jax'),
   'run_protocol': (4, 'ml_collections'),
@@ -41,6 +43,7 @@ _LAYERS = {
   # Around the step.
   'evaluators*': (3, 'jax'),
   'prototype_bank': (3, 'safetensors'),
+  'progress': (3, ''),
   'results': (3, ''),
   'checkpointing': (3, 'absl jax orbax'),
   'metric_writers': (3, 'tensorflow clu'),
@@ -63,6 +66,7 @@ _LAYERS = {
   'pixel_ops': (0, 'jax'),
   'preprocessing': (0, ''),
   'config_utils': (0, 'ml_collections'),
+  'config_checks': (0, 'ml_collections'),
 }
 # Side by side in one layer, and blind to each other all the same.
 _APART = (('models', 'data'), ('data', 'models'))
@@ -312,15 +316,18 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     encoders = recognizer.Recognizer(
       config, model, state.params, pieces, seen, mesh
     )
-    reader = encoders.clip_reader(protocol.train, protocol.dataset_dir)
+    reader = encoders.clip_reader(protocol.train)
     batches = input_pipeline.train_batches(reader, seen, batch_size=4, seed=0)
     step = train_step.make_train_step(
       model, optimizer, schedule, train_step.LossWeights(), prep, 0, mesh
     )
-    text = encoders.token_ids(seen)
-    state, metrics = step(state, sharding.put_batch(next(batches), mesh), text)
+    (text,) = encoders.token_ids(seen)
+    batch = {k: v for k, v in next(batches).items()
+             if k in train_step.BATCH_KEYS}
+    state, metrics = step(state, sharding.put_batch(batch, mesh), text)
     assert np.isfinite(metrics['loss'])
-    evaluation, bank = encoders.with_params(state.params, 1).evaluate(protocol)
+    trained = encoders.with_params(state.params, 1)
+    evaluation, bank = trained.evaluate([protocol])
     assert bank.seen_prototypes.shape[0] == 4
     assert 'tensorflow' not in sys.modules
     print('rows', len(evaluation.rows), evaluation.rows[0].n_videos)

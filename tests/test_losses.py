@@ -31,6 +31,28 @@ def test_smoothing_spreads_its_mass_over_all_classes():
   np.testing.assert_allclose(q, [[0.1, 0.8, 0.1]], rtol=1e-6)
 
 
+def test_targets_of_a_mixed_clip_by_hand():
+  # The second is mixed with one of its own class.
+  q = losses.targets(
+    jnp.array([[2, 0], [1, 1]]), 3, mass=jnp.array([[0.7, 0.3], [0.6, 0.4]])
+  )
+  np.testing.assert_allclose(q, [[0.3, 0, 0.7], [0, 1, 0]], rtol=1e-6)
+
+
+def test_smoothing_of_a_mix_is_the_mix_of_smoothed_targets():
+  mass = jnp.array([[0.7, 0.3]])
+  q = losses.targets(jnp.array([[2, 0]]), 3, 0.3, mass)
+  np.testing.assert_allclose(q, [[0.31, 0.1, 0.59]], rtol=1e-5)
+
+
+def test_one_label_of_full_mass_is_the_label_bit_for_bit():
+  labels = jnp.array([2, 0, 1])
+  np.testing.assert_array_equal(
+    losses.targets(labels[:, None], 3, 0.1, jnp.ones((3, 1))),
+    losses.targets(labels, 3, 0.1),
+  )
+
+
 @pytest.mark.parametrize('loss', [losses.visual_loss, losses.contrast_loss])
 def test_cosine_losses_by_hand(loss):
   # Cosines 1 and 0 at scale ln 3: probabilities 3/4 and 1/4.
@@ -83,6 +105,25 @@ def test_hard_negatives_are_never_the_true_class():
     text[labels], text, 50.0, labels, jax.random.key(0), np.arange(400)
   )
   assert (drawn != labels).all()
+
+
+def test_hard_negatives_are_neither_class_of_a_mixed_clip():
+  text = unit_rows(1, 4, 8)
+  n = 400
+  labels = jnp.stack([jnp.arange(n) % 4, (jnp.arange(n) + 1) % 4], axis=1)
+  mass = jnp.tile(jnp.array([[0.999, 0.001]]), (n, 1))
+  q = losses.targets(labels, 4, mass=mass)
+  keys = losses.global_index_keys(jax.random.key(0), jnp.arange(n))
+  drawn = np.asarray(
+    losses.hard_negatives(text[labels[:, 1]], text, 50.0, q, keys)
+  )
+  assert (drawn[:, None] != labels).all()
+  # A partner without any mass is a wrong class like the others.
+  q = losses.targets(labels, 4, mass=jnp.tile(jnp.array([[1.0, 0.0]]), (n, 1)))
+  drawn = np.asarray(
+    losses.hard_negatives(text[labels[:, 1]], text, 50.0, q, keys)
+  )
+  assert (drawn == labels[:, 1]).any() and (drawn != labels[:, 0]).all()
 
 
 def test_hard_negatives_come_in_proportion_to_their_likeness():
@@ -139,4 +180,27 @@ def test_match_loss_by_hand():
 def test_match_loss_stays_finite_at_large_logits():
   np.testing.assert_allclose(
     losses.match_loss(jnp.array([-1000.0]), jnp.array([1000.0])), [1000.0]
+  )
+
+
+def test_match_loss_of_a_mixed_clip_is_the_mean_of_its_pairs_losses():
+  rng = np.random.default_rng(0)
+  positive, negative = rng.normal(size=(5, 2)), rng.normal(size=5)
+  share = rng.random(5)
+  found = losses.match_loss(
+    positive, negative, np.stack([share, 1 - share], axis=1)
+  )
+  np.testing.assert_allclose(
+    found,
+    share * losses.match_loss(positive[:, 0], negative)
+    + (1 - share) * losses.match_loss(positive[:, 1], negative),
+    rtol=1e-5,
+  )
+
+
+def test_match_loss_of_one_pair_of_full_mass_is_the_plain_one():
+  positive, negative = jnp.array([0.3, -2.0]), jnp.array([1.0, 0.5])
+  np.testing.assert_array_equal(
+    losses.match_loss(positive[:, None], negative, jnp.ones((2, 1))),
+    losses.match_loss(positive, negative),
   )

@@ -98,6 +98,7 @@ class TestMain:
       (['--source=/nowhere'], '/nowhere: no such folder'),
       (['--source=/nowhere.csv'], 'no such CSV file'),
       (['--sorce=x'], 'sorce'),
+      (['--dataset=stick_figures', '--stage_only'], 'not made of files'),
       (['video_folder'], 'arguments not understood: video_folder'),
       (['--source=x', '--option=a'], 'not name=value'),
       (['--source=.', '--option=colour=1'], 'no option colour'),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -10,8 +11,15 @@ ROWS = [
 ]
 
 
-def make(**extra):
-  return results.make_results('set/1', ROWS, {'seed': 3}, extra)
+def make(protocol='set/1', rows=ROWS, protocol_hash='abc', leaks=(), **extra):
+  return results.make_results(
+    protocol,
+    rows,
+    {'seed': 3},
+    extra,
+    protocol_hash=protocol_hash,
+    leaks=leaks,
+  )
 
 
 def test_content_says_what_how_and_with_which_versions():
@@ -31,7 +39,10 @@ def test_content_says_what_how_and_with_which_versions():
     'n_videos': 80,
     'n_classes': 8,
     'n_unreadable': 2,
+    'std': None,
+    'n_splits': 1,
   }
+  assert content['protocol_hash'] == 'abc' and content['leaks'] == []
 
 
 def test_written_results_are_read_back(tmp_path):
@@ -53,7 +64,7 @@ def test_failed_write_leaves_the_old_results_whole(tmp_path):
 def test_results_of_another_schema_are_refused(tmp_path):
   path = tmp_path / 'results.json'
   path.write_text(json.dumps({**make(), 'schema_version': 0}))
-  with pytest.raises(ValueError, match='schema_version 0.*reads 1'):
+  with pytest.raises(ValueError, match='schema_version 0.*reads 2'):
     results.read_results(str(path))
 
 
@@ -66,7 +77,7 @@ def test_table_has_a_line_a_row_with_percentages():
   protocol, header, rule, first, second = results.format_table(
     make()
   ).splitlines()
-  assert protocol == 'protocol: set/1'
+  assert protocol == 'protocol: set/1 abc'
   assert header.split()[:3] == ['method', 'metric', '%']
   assert set(rule) == {'-', ' '}
   assert first.split() == (
@@ -82,3 +93,44 @@ def test_table_has_a_line_a_row_with_percentages():
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
   monkeypatch.setattr(results, '__file__', str(tmp_path / 'results.py'))
   assert make()['commit'] is None
+
+
+def test_splits_are_averaged_with_their_population_deviation():
+  other = [dataclasses.replace(ROWS[0], value=0.7, chance=0.2)]
+  (row,) = results.average_rows([ROWS, other], 100, 3)
+  assert row.value == pytest.approx(0.6) and row.std == pytest.approx(0.1)
+  assert row.chance == pytest.approx(0.1625)
+  assert (row.low, row.high, row.n_splits) == (None, None, 2)
+  assert (row.n_videos, row.n_unreadable) == (100, 3)
+  table = results.format_table(make(rows=[row])).splitlines()
+  assert 'sd 10.0, 2 splits' in table[-1]
+
+
+def test_leaks_stand_above_the_table():
+  leaks = [f'name: seen {i}' for i in range(12)]
+  lines = results.format_table(make(leaks=leaks)).splitlines()
+  assert lines[1].startswith('NOT STRICT: 12 leaks')
+  assert lines[2] == '  name: seen 0' and lines[12] == '  and 2 more'
+
+
+def test_results_are_compared_row_by_row():
+  better = [dataclasses.replace(ROWS[0], value=0.75)]
+  lines = results.compare(make(), make(rows=better)).splitlines()
+  assert lines[-1].split() == 'transfer top1 50.0 75.0 +25.0'.split()
+  assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+  'other, words',
+  [
+    ({'protocol': 'set/2', 'protocol_hash': 'd'}, 'set/1 and set/2'),
+    ({'protocol_hash': 'd'}, 'set/1 was measured on other classes'),
+    ({'leaks': ['x']}, 'only one of them was trained on classes that leak'),
+  ],
+)
+def test_what_was_measured_differently_is_not_compared(other, words):
+  with pytest.raises(ValueError, match=words):
+    results.compare(make(), make(**other))
+  empty = make(protocol_hash='')
+  with pytest.raises(ValueError, match='without a test'):
+    results.compare(empty, empty)

@@ -1,5 +1,6 @@
 """The training loop, whole, on a tiny stick-figure set."""
 
+import dataclasses
 import json
 import os
 
@@ -8,14 +9,20 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from zsar_jax import checkpointing, train
+from zsar_jax import checkpointing, run_protocol, train, train_loop
 from zsar_jax import recognizer as recognizer_lib
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = str(tmp_path_factory.mktemp('run'))
-  config = tiny.config()
+  # Augmented, so that a resumed run must draw the same numbers again.
+  config = tiny.config(
+    augmentation__mixup_alpha=0.8,
+    augmentation__cutmix_alpha=1.0,
+    augmentation__colour_jitter__brightness=0.4,
+    augmentation__randaugment_layers=1,
+  )
   return config, workdir, train.train(config, workdir)
 
 
@@ -32,7 +39,7 @@ def test_results_hold_every_row_and_field(finished):
   config, workdir, _ = finished
   with open(os.path.join(workdir, 'results.json')) as f:
     results = json.load(f)
-  assert results['schema_version'] == 1
+  assert results['schema_version'] == 2
   assert {'protocol', 'rows', 'config', 'versions', 'commit'} <= set(results)
   rows = rows_of(results)
   for method in ('transfer', 'nearest_name', 'fusion'):
@@ -60,6 +67,10 @@ def test_metrics_are_written_as_json_lines(finished):
     assert all(np.isfinite(value) for value in line.values())
   for name in ('loss_visual', 'loss_contrast', 'loss_match', 'learning_rate'):
     assert name in lines[0]
+  for line in lines:
+    if 'loss' in line:
+      assert line['data_wait_ms'] >= 0 and 0 <= line['data_wait_share'] <= 1
+      assert line['steps_per_second'] > 0 and line['failed_records'] == 0
   assert [line['step'] for line in lines if 'seen_val_top1' in line] == [3]
 
 
@@ -104,3 +115,59 @@ def test_resuming_equals_an_uninterrupted_run(finished, tmp_path, monkeypatch):
     np.testing.assert_array_equal, params_of(workdir), params_of(interrupted)
   )
   assert resumed['rows'] == results['rows']
+
+
+def protocol_like(monkeypatch, **changes):
+  """Makes training use the tiny protocol with these fields changed."""
+  make = run_protocol.make_protocol
+  monkeypatch.setattr(
+    run_protocol,
+    'make_protocol',
+    lambda config: dataclasses.replace(make(config), **changes),
+  )
+
+
+def test_without_unseen_classes_only_the_seen_row_is_printed(tmp_path, capsys):
+  config = tiny.config(
+    train__num_steps=2, augmentation__mirror=True, data__train_only=True
+  )
+  content = train.train(config, str(tmp_path))
+  assert [row['metric'] for row in content['rows']] == ['seen_val_top1']
+  assert not (tmp_path / 'examples').exists()
+  out = capsys.readouterr().out
+  assert 'no unseen classes' in out and 'zsar_jax.predict' not in out
+  # Of six classes some have a side.
+  assert 'never mirrored, because their names have a side: [' in out
+
+
+def test_mixing_two_classes_leaves_no_wrong_one(tmp_path, monkeypatch):
+  config = tiny.config(augmentation__cutmix_alpha=1.0)
+  seen = run_protocol.make_protocol(config).seen_classes
+  protocol_like(monkeypatch, seen_classes=seen[:2])
+  with pytest.raises(ValueError, match='at least three, since clips are mix'):
+    train.train(config, str(tmp_path))
+  assert not os.listdir(tmp_path)
+
+
+def test_prompts_take_turns():
+  texts = [{'ids': np.full((2, 3), i)} for i in range(3)]
+  turns = [train_loop.text_of_step(texts, step) for step in range(7)]
+  assert [int(text['ids'][0, 0]) for text in turns] == [0, 1, 2, 0, 1, 2, 0]
+  assert train_loop.text_of_step(texts[1], 5) is texts[1]
+
+
+def test_failed_records_are_counted(tmp_path, monkeypatch):
+  batches = train_loop.input_pipeline.train_batches
+
+  def failing(*args, **kwargs):
+    for number, batch in enumerate(batches(*args, **kwargs)):
+      yield {**batch, 'num_failed': batch['num_failed'] * 0 + (number == 1)}
+
+  monkeypatch.setattr(train_loop.input_pipeline, 'train_batches', failing)
+  config = tiny.config(train__num_steps=3, train__log_every=1)
+  train.train(config, str(tmp_path))
+  with open(tmp_path / 'metrics.jsonl') as f:
+    lines = [json.loads(line) for line in f]
+  counts = [line['failed_records'] for line in lines if 'loss' in line]
+  # The second batch has one in each of its eight examples.
+  assert counts == [0, 8, 8]

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from zsar_jax import (
+  losses,
   model_builder,
   optim,
+  pixel_ops,
   preprocessing,
   sharding,
   train_step,
@@ -20,7 +22,7 @@ PREP = preprocessing.Preprocessing(
   mean=(0.5, 0.5, 0.5),
   std=(0.25, 0.25, 0.25),
   num_frames=4,
-  sampling='uniform',
+  sampling='dense',
   frame_stride=1,
   sample_fps=8.0,
   inputs='grey+difference',
@@ -50,17 +52,28 @@ def batch_and_text():
     'index': np.arange(BATCH, dtype=np.int32),
   }
   text = {
-    'ids': rng.integers(5, 20, (CLASSES, 6)).astype(np.int32),
-    'mask': np.ones((CLASSES, 6), bool),
+    'ids': jnp.asarray(rng.integers(5, 20, (CLASSES, 6)).astype(np.int32)),
+    'mask': jnp.ones((CLASSES, 6), bool),
   }
   return batch, text
 
 
 ALL_LOSSES = train_step.LossWeights()
+NONE = train_step.NO_AUGMENTATION
+EVERYTHING = train_step.Augmentation(
+  pixel_ops.ColourJitter(0.4, 0.4, 0.4, 0.1), pixel_ops.Mixing(0.8, 1.0)
+)
 
 
 @functools.cache
-def run(mesh_sizes, devices, steps, weights=ALL_LOSSES, dropout_rate=0.0):
+def run(
+  mesh_sizes,
+  devices,
+  steps,
+  weights=ALL_LOSSES,
+  dropout_rate=0.0,
+  augmentation=NONE,
+):
   mesh = sharding.make_mesh(
     dict(zip(sharding.AXES, mesh_sizes, strict=True)),
     jax.devices()[:devices],
@@ -78,7 +91,7 @@ def run(mesh_sizes, devices, steps, weights=ALL_LOSSES, dropout_rate=0.0):
     mesh,
   )
   step = train_step.make_train_step(
-    the_model, optimizer, schedule, weights, PREP, 0, mesh
+    the_model, optimizer, schedule, weights, PREP, 0, mesh, augmentation
   )
   batch, text = batch_and_text()
   batch = sharding.put_batch(batch, mesh)
@@ -170,16 +183,193 @@ def test_dropout_depends_on_seed_and_step_alone():
   assert run((1, 1, 1), 1, 2, dropout_rate=0.5)[1] == again[1]
 
 
+def init_params(the_model, text):
+  video = jnp.zeros((1, 4, 16, 16, 2))
+  return the_model.init(jax.random.key(0), video, text['ids'], text['mask'])[
+    'params'
+  ]
+
+
+def plain_loss(params, the_model, batch, text, key, smoothing):
+  """All three losses written out, of clips as they are."""
+  dropout_key, negative_key = jax.random.split(key)
+  apply = functools.partial(
+    the_model.apply,
+    {'params': params},
+    deterministic=False,
+    rngs={'dropout': dropout_key},
+  )
+  clip = pixel_ops.to_inputs(batch['video'], PREP.mean, PREP.std, PREP.inputs)
+  video = apply(clip, method='encode_video')
+  names = apply(text['ids'], text['mask'], method='encode_text')
+  heads = the_model.apply({'params': params}, method='heads')
+  z, t, labels = video['embedding'], names['embedding'], batch['label']
+  q = losses.targets(labels, CLASSES, smoothing)
+  visual = losses.visual_loss(
+    z, heads['class_centres'], heads['visual_scale'], q
+  )
+  contrast = losses.contrast_loss(z, t, heads['text_scale'], q)
+  keys = losses.global_index_keys(negative_key, batch['index'])
+  true = losses.targets(labels, CLASSES)
+  wrong = losses.hard_negatives(z, t, heads['text_scale'], true, keys)
+  pairs = jnp.stack([labels, wrong], axis=1)
+  logits = apply(
+    video['tokens'], names['tokens'][pairs], text['mask'][pairs], method='match'
+  )
+  match = losses.match_loss(logits[:, 0], logits[:, 1])
+  return visual.mean() + contrast.mean() + match.mean()
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_without_augmentation_loss_and_gradient_are_the_plain_ones(smoothing):
+  the_model = model(dropout_rate=0.1)
+  batch, text = batch_and_text()
+  params = init_params(the_model, text)
+  key = jax.random.key(7)
+  weights = train_step.LossWeights(label_smoothing=smoothing)
+  loss, gradient = jax.jit(
+    jax.value_and_grad(
+      lambda p: train_step.compute_loss(
+        p, the_model, batch, text, key, weights, PREP
+      )[0]
+    )
+  )(params)
+  expected, expected_gradient = jax.jit(
+    jax.value_and_grad(
+      lambda p: plain_loss(p, the_model, batch, text, key, smoothing)
+    )
+  )(params)
+  assert loss == expected
+  jax.tree.map(np.testing.assert_array_equal, gradient, expected_gradient)
+
+
+def test_mass_of_both_classes_of_a_mix_reaches_every_loss():
+  the_model = model()
+  batch, text = batch_and_text()
+  # One and the same clip under all labels: mixing changes its targets alone.
+  batch['video'] = np.repeat(batch['video'][:1], BATCH, axis=0)
+  params = init_params(the_model, text)
+  key = jax.random.key(5)
+  mixup = train_step.Augmentation(mixing=pixel_ops.Mixing(mixup_alpha=1.0))
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def metrics_of(batch, augmentation):
+    return train_step.compute_loss(
+      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
+    )[1]
+
+  metrics = metrics_of(batch, mixup)
+
+  mixing_key = jax.random.fold_in(key, 3)
+  _, shift, share = pixel_ops.mix(
+    batch['video'],
+    mixup.mixing,
+    mixing_key,
+    losses.global_index_keys(mixing_key, batch['index']),
+  )
+  share, labels = np.asarray(share), batch['label']
+  others = np.roll(labels, -int(shift))
+  # The loss of this clip as an example of each class.
+  each = [
+    metrics_of({**batch, 'label': np.full(BATCH, c, np.int32)}, NONE)
+    for c in range(CLASSES)
+  ]
+  for name in ('loss_visual', 'loss_contrast'):
+    of_class = np.array([m[name] for m in each])
+    expected = share * of_class[labels] + (1 - share) * of_class[others]
+    assert float(metrics[name]) == pytest.approx(expected.mean(), rel=1e-4)
+  named = int(np.argmax([m['train_top1'] for m in each]))
+  dominant = np.where(share > 0.5, labels, others)
+  assert float(metrics['train_top1']) == pytest.approx(
+    (dominant == named).mean()
+  )
+
+  # Of the match logits too; which wrong class was drawn, the test redraws.
+  apply = functools.partial(the_model.apply, {'params': params})
+  clip = pixel_ops.to_inputs(
+    batch['video'][:1], PREP.mean, PREP.std, PREP.inputs
+  )
+  video = apply(clip, method='encode_video')
+  names = apply(text['ids'], text['mask'], method='encode_text')
+  logit = np.asarray(
+    apply(
+      video['tokens'],
+      names['tokens'][None],
+      text['mask'][None],
+      method='match',
+    )
+  )[0]
+  q = share[:, None] * np.eye(CLASSES)[labels]
+  q = q + (1 - share)[:, None] * np.eye(CLASSES)[others]
+  wrong = losses.hard_negatives(
+    np.repeat(video['embedding'], BATCH, axis=0),
+    names['embedding'],
+    apply(method='heads')['text_scale'],
+    q,
+    losses.global_index_keys(jax.random.split(key)[1], batch['index']),
+  )
+  softplus = lambda x: np.logaddexp(0, x)
+  expected = 0.5 * (
+    (q * softplus(-logit)).sum(axis=1) + softplus(logit[np.asarray(wrong)])
+  )
+  assert float(metrics['loss_match']) == pytest.approx(
+    expected.mean(), rel=1e-3
+  )
+
+
+def test_devices_do_not_change_an_augmented_loss():
+  the_model = model()
+  batch, text = batch_and_text()
+  params = init_params(the_model, text)
+
+  def metrics_of(batch, text, key, augmentation):
+    return train_step.compute_loss(
+      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
+    )[1]
+
+  function = jax.jit(metrics_of, static_argnums=3)
+  mesh = sharding.make_mesh({'data': 4, 'fsdp': 2, 'tensor': 1})
+  split = sharding.put_batch(batch, mesh)
+  on_all = jax.device_put(text, sharding.replicated(mesh))
+  key = jax.random.key(0)
+  expected = function(batch, text, key, EVERYTHING)
+  found = function(split, on_all, key, EVERYTHING)
+  for name in expected:
+    assert float(found[name]) == pytest.approx(
+      float(expected[name]), rel=1e-4
+    ), name
+  plain = train_step.compute_loss(
+    params, the_model, batch, text, key, ALL_LOSSES, PREP
+  )[1]
+  assert abs(float(plain['loss'] - expected['loss'])) > 1e-3
+
+
+def test_an_augmented_batch_can_be_learnt_from():
+  augmentation = train_step.Augmentation(mixing=pixel_ops.Mixing(0.8))
+  _, history = run((1, 1, 1), 1, 30, augmentation=augmentation)
+  assert history[-1]['loss'] < 0.9 * history[0]['loss']
+
+
+def test_mixing_that_leaves_no_wrong_class_is_refused():
+  the_model = model()
+  batch, text = batch_and_text()
+  text = {name: value[:2] for name, value in text.items()}
+  mixing = train_step.Augmentation(mixing=pixel_ops.Mixing(0.0, 1.0))
+  assert train_step.least_classes(ALL_LOSSES, NONE) == 2
+  assert train_step.least_classes(ALL_LOSSES, mixing) == 3
+  no_match = train_step.LossWeights(match=0.0)
+  assert train_step.least_classes(no_match, mixing) == 2
+  with pytest.raises(ValueError, match='2 seen classes; .* at least 3'):
+    train_step.compute_loss(
+      {}, the_model, batch, text, jax.random.key(0), ALL_LOSSES, PREP, mixing
+    )
+
+
 def test_metrics_are_a_mean_over_the_global_batch():
   the_model = model()
   mesh = sharding.make_mesh({'data': 8, 'fsdp': 1, 'tensor': 1})
   batch, text = batch_and_text()
-  params = the_model.init(
-    jax.random.key(0),
-    jnp.zeros((1, 4, 16, 16, 2)),
-    text['ids'],
-    text['mask'],
-  )['params']
+  params = init_params(the_model, text)
   key = jax.random.key(1)
 
   text = jax.device_put(text, sharding.replicated(mesh))

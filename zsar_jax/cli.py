@@ -50,18 +50,25 @@ def new_flags() -> flags.FlagValues:
 
 
 def parse(
-  values: flags.FlagValues, argv: Sequence[str], usage: str | None = None
-) -> None:
+  values: flags.FlagValues,
+  argv: Sequence[str],
+  usage: str | None = None,
+  allow_arguments: bool = False,
+) -> list[str]:
   """Parses a command line into `values`.
 
   Args:
     values: from `new_flags`, with the entry's own flags added.
     argv: the command line, the program's name first.
     usage: what `--help` says before the flags: the entry's docstring.
+    allow_arguments: whether the entry takes arguments that are no flags.
+
+  Returns:
+    Those arguments.
 
   Raises:
     flags.Error: an unknown flag, or a flag with a value it does not take.
-    ValueError: an argument that is no flag: no entry takes any.
+    ValueError: an argument that is no flag where none is allowed.
     SystemExit: after `--help`.
   """
   # Looked for first, because parsing fails where a required flag is missing.
@@ -69,8 +76,9 @@ def parse(
     print(usage or '', values.get_help(), sep='\n')
     raise SystemExit(0)
   extra = values(argv)[1:]
-  if extra:
+  if extra and not allow_arguments:
     raise ValueError(f'arguments not understood: {" ".join(extra)}')
+  return extra
 
 
 def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:

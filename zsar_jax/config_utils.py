@@ -10,6 +10,8 @@ from typing import Any
 
 import ml_collections
 
+from zsar_jax import config_checks
+
 _CHECK_MESSAGE = 'config keys are listed in zsar_jax/config_utils.py'
 
 
@@ -33,19 +35,60 @@ def default_config() -> ml_collections.ConfigDict:
       split_seed=0,
     )
   )
-  # JSON file with `seen` and `unseen` (or a list `splits` of such), and which
-  # of its splits. A dataset that has its own split needs none.
+  # JSON file with `seen` and `unseen` (or a list `splits` of such). A dataset
+  # that has its own split needs none.
   c.data.class_split = ''
+  # Id of a registered protocol, in place of class_split:
+  # `python -m zsar_jax.protocols list`.
+  c.data.protocol = ''
+  # Which split of the file or the protocol.
   c.data.class_split_index = 0
+  # Prepared dataset that the unseen classes are in; '' is dataset_dir.
+  c.data.test_dataset_dir = ''
+  # A seen class or video that leaks into the test is refused; these leave it
+  # out of training, or go on all the same, and then every result says so.
+  c.data.drop_leaking = False
+  c.data.allow_leaks = False
+  # Train on every class and measure nothing zero-shot: `zsar_jax.evaluate`
+  # does so later.
+  c.data.train_only = False
   # Share of each seen class's videos (whole groups) held out of training.
   c.data.validation_fraction = 0.2
-  # Random mirroring; never of a class whose name has a side.
-  c.data.mirror = True
-  # Random crops cover this share of the centre square (low, high).
-  c.data.crop_area = (0.6, 1.0)
+  # What is sampled equally often: '', 'class', 'source' or 'source+class'.
+  c.data.balance = ''
+  # Training stops where more records than this share are unreadable.
+  c.data.max_failed_share = 0.01
   c.data.num_threads = 4
   # Decoded videos kept in memory, MiB; 0 decodes every time.
   c.data.cache_mb = 0
+
+  # Of training clips. What is per frame is done by the loader, what is cheap
+  # per pixel on the device.
+  c.augmentation = ml_collections.ConfigDict(
+    dict(
+      # Random crops cover this share of the frame (low, high), and are this
+      # wide for their height.
+      crop_area=(0.6, 1.0),
+      crop_aspect=(3 / 4, 4 / 3),
+      # Random mirroring; never of a class whose name has a side.
+      mirror=True,
+      # Operations on each clip, and how strong they are, from 0 to 10.
+      randaugment_layers=0,
+      randaugment_magnitude=9.0,
+      # Beta(alpha, alpha) of the share that a clip keeps; 0 is off. With both
+      # on, each step is one of them.
+      mixup_alpha=0.0,
+      cutmix_alpha=0.0,
+    )
+  )
+  # See zsar_jax/pixel_ops.py.
+  c.augmentation.colour_jitter = ml_collections.ConfigDict(
+    dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+  )
+
+  # What the text encoder reads of a class: its name in each prompt, and what
+  # a JSON file {name: [description, ...]} says of it.
+  c.names = ml_collections.ConfigDict(dict(prompts=('{}',), descriptions=''))
 
   # Goes with the weights: see zsar_jax/preprocessing.py.
   c.preprocessing = ml_collections.ConfigDict(
@@ -55,7 +98,7 @@ def default_config() -> ml_collections.ConfigDict:
       mean=(0.5, 0.5, 0.5),
       std=(0.25, 0.25, 0.25),
       num_frames=8,
-      sampling='uniform',
+      sampling='segment',
       frame_stride=2,
       sample_fps=12.0,
       inputs='rgb',
@@ -172,10 +215,80 @@ def default_config() -> ml_collections.ConfigDict:
 
   # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
   c.zeroshot = ml_collections.ConfigDict(
-    dict(temperature=0.1, top_k=0, centre_text=True, num_views=1)
+    dict(temperature=0.1, top_k=0, centre_text=True)
   )
+  # Clips of a test video: temporal views, and crops of each along its longer
+  # side.
+  c.zeroshot.num_views = 1
+  c.zeroshot.num_crops = 1
   c.zeroshot.batch_size = 32
   return c.lock()
+
+
+def full_size(c: ml_collections.ConfigDict) -> None:
+  """Sets what full-size runs on public datasets share.
+
+  Args:
+    c: from `default_config`; changed.
+  """
+  c.data.dataset_dir = 'set --config.data.dataset_dir'
+  c.data.num_threads = 16
+
+  c.preprocessing.size = 224
+  c.preprocessing.short_side = 256
+  c.preprocessing.num_frames = 16
+  c.preprocessing.sampling = 'dense'
+  c.preprocessing.sample_fps = 25.0
+
+  # The shape of MiniLM-L6, whose weights --config.init.text=DIR starts from.
+  c.model.text.update(width=384, depth=6, num_heads=12, mlp_dim=1536)
+  c.model.fusion.update(width=512, depth=2, num_heads=8, mlp_dim=2048)
+  c.model.embedding_dim = 512
+  c.model.dtype = 'bfloat16'
+
+  c.train.log_every = 100
+  c.train.validate_every = 5000
+  c.train.checkpoint_every = 1000
+  c.optim.warmup_steps = 5000
+  c.loss.label_smoothing = 0.1
+  c.zeroshot.num_views = 4
+
+
+def shorten(c: ml_collections.ConfigDict, num_steps: int) -> None:
+  """Sets a schedule that only shows that all parts run.
+
+  Args:
+    c: changed.
+    num_steps: in place of the whole training.
+  """
+  c.train.num_steps = num_steps
+  c.optim.warmup_steps = num_steps // 4
+  c.train.log_every = 5
+  c.train.validate_every = 10
+  c.train.checkpoint_every = 10
+  c.model.video.depth = 1
+
+
+def shrink_to_smoke(c: ml_collections.ConfigDict) -> None:
+  """Shrinks a full-size config to run on a CPU, on stick figures.
+
+  The backbone and the augmentation stay.
+
+  Args:
+    c: changed.
+  """
+  # The registry's protocols are of no rendered dataset.
+  c.data.update(dataset_dir='', test_dataset_dir='', protocol='', num_threads=2)
+  c.data.stick_figures.clips_per_class = 4
+  c.data.stick_figures.test_clips_per_class = 2
+  c.preprocessing.size = 32
+  c.preprocessing.short_side = 32
+  c.preprocessing.num_frames = 4
+  for part in (c.model.video, c.model.text, c.model.fusion):
+    part.update(width=64, depth=1, num_heads=2, mlp_dim=128)
+  c.train.batch_size = 16
+  c.zeroshot.num_views = 1
+  shorten(c, 10)
 
 
 def parse_arg(arg: str | None, *known: str) -> frozenset[str]:
@@ -211,13 +324,14 @@ def _flat(config: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-  """Refuses unknown, missing and ill-typed keys before anything starts.
+  """Refuses keys and values that cannot work, before anything starts.
 
   Args:
     config: from a config file.
 
   Raises:
-    ValueError: names the key, and the nearest known one.
+    ValueError: names an unknown key and the nearest known one, or a missing
+      or ill-typed key, or see `config_checks.check_values`.
   """
   known, given = _flat(default_config()), _flat(config)
   for key in given:
@@ -235,19 +349,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       raise ValueError(
         f'config key {key!r} must be {type(default).__name__}, got {value!r}'
       )
-  for key in (
-    'batch_size',
-    'num_steps',
-    'log_every',
-    'validate_every',
-    'checkpoint_every',
-  ):
-    if config.train[key] <= 0:
-      raise ValueError(f'train.{key} must be positive, got {config.train[key]}')
-  if config.model.dtype not in ('float32', 'bfloat16'):
-    raise ValueError(
-      f"model.dtype={config.model.dtype!r} is not 'float32' or 'bfloat16'"
-    )
+  config_checks.check_values(config)
 
 
 # Keys that change how fast or how chatty a run is, never what it computes.
@@ -255,6 +357,7 @@ _HARMLESS = (
   'data.data_dir',
   'data.num_threads',
   'data.cache_mb',
+  'data.max_failed_share',
   'model.video.attention_implementation',
   'model.video.remat',
   'train.log_every',

@@ -2,8 +2,15 @@
 
 python -m zsar_jax.evaluate --workdir=runs/demo
 
-Another dataset than the run's own is given by the folder that
-`zsar_jax.prepare` printed, and which of its classes are unseen by a file:
+Classes of another prepared dataset (the folder that `zsar_jax.prepare`
+printed) are recognised by what the run's own training videos look like, on
+every split of a registered protocol:
+
+python -m zsar_jax.evaluate --workdir=runs/k664 --dataset=UCF_DIR \
+  --protocol=ucf101/half-class-seed0-9
+
+or a file says which classes of the dataset are seen, so that its own videos
+show what they look like, and which are unseen:
 
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
@@ -39,6 +46,18 @@ def main(argv: list[str]) -> None:
     'JSON file with the seen and unseen classes of --dataset.',
     flag_values=values,
   )
+  flags.DEFINE_string(
+    'protocol',
+    '',
+    'Id of a registered protocol: `python -m zsar_jax.protocols list`.',
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    'allow_leaks',
+    False,
+    'Go on although classes of the test were trained on; the results say so.',
+    flag_values=values,
+  )
   flags.DEFINE_integer(
     'class_split_index',
     0,
@@ -55,16 +74,13 @@ def main(argv: list[str]) -> None:
   cli.parse(values, argv, usage=__doc__)
   recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
   config = recognizer.config
-  if values.dataset:
-    with config.unlocked():
-      config.data.dataset_dir = values.dataset
-      config.data.class_split = values.class_split
-      config.data.class_split_index = values.class_split_index
-  elif values.class_split:
-    raise ValueError('--class_split needs --dataset')
+  _change(config.data, values)
   content, _ = run_protocol.evaluate(
     recognizer,
-    run_protocol.make_protocol(config),
+    # Of the run's own dataset, those that the run has seen.
+    run_protocol.make_protocols(
+      config, () if values.class_split else recognizer.seen_classes
+    ),
     run_protocol.video_cache(config),
     lambda text: print(text, flush=True),
   )
@@ -73,6 +89,27 @@ def main(argv: list[str]) -> None:
     os.makedirs(os.path.dirname(values.output) or '.', exist_ok=True)
     results.write_results(content, values.output)
     print(f'written to {values.output}')
+
+
+def _change(data, values) -> None:
+  """Sets what is tested on another dataset or by another protocol."""
+  with data.unlocked():
+    data.allow_leaks = data.allow_leaks or values.allow_leaks
+    # What leaked was dropped before training; here it is refused.
+    data.drop_leaking = False
+    if values.class_split:
+      if not values.dataset:
+        raise ValueError('--class_split needs --dataset')
+      if values.protocol:
+        raise ValueError('give either --class_split or --protocol')
+      data.dataset_dir, data.test_dataset_dir = values.dataset, ''
+      data.class_split, data.protocol = values.class_split, ''
+      data.class_split_index = values.class_split_index
+      data.train_only = False
+    elif values.protocol or values.dataset:
+      data.test_dataset_dir = values.dataset or data.test_dataset_dir
+      data.class_split, data.protocol = '', values.protocol
+      data.train_only = False
 
 
 if __name__ == '__main__':

@@ -198,26 +198,31 @@ class FrozenClip:
       Rows of the method `frozen_clip`: nearest name, one view a video.
     """
     videos = protocol.test
-    reader = input_pipeline.ClipReader(videos, protocol.dataset_dir, self.prep)
+    reader = input_pipeline.ClipReader(videos, self.prep)
     names = protocol.unseen_classes
-    embeddings, match = protocol_evaluation.embed_videos(
+    embedded = protocol_evaluation.embed_videos(
       self.encoders,
       input_pipeline.eval_batches(
         reader, batch_size=batch_size, num_threads=num_threads
       ),
       names,
     )
+    readable = embedded.readable
+    match = embedded.match[readable]
     return zeroshot.score_rows(
       'frozen_clip',
       protocol_evaluation.classes(
         protocol, names, self.class_embeddings(names)
       ),
       zeroshot.TestVideos(
-        embeddings,
+        embedded.embeddings[readable],
         match,
-        videos.labels,
-        videos.groups,
-        unreadable_labels=protocol.unreadable_test_labels,
+        videos.labels[readable],
+        videos.subset(readable).groups,
+        unreadable_labels=(
+          *protocol.unreadable_test_labels,
+          *videos.labels[~readable].tolist(),
+        ),
       ),
       match,
     )

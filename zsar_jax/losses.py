@@ -3,7 +3,8 @@
 The paper does not publish its losses. These are our choice; each docstring
 has the formula, and the source where there is one. Notation: z a video
 embedding, t a class embedding, w a learnt class centre, all unit vectors;
-q_ic the target mass of class c for clip i; alpha a learnt logit scale.
+q_ic the target mass of class c for clip i; alpha a learnt logit scale. A clip
+that was mixed with another has target mass on both their classes.
 """
 
 import jax
@@ -14,20 +15,27 @@ _exact = jax.default_matmul_precision('highest')
 
 
 def targets(
-  labels: jax.Array, num_classes: int, label_smoothing: float = 0.0
+  labels: jax.Array,
+  num_classes: int,
+  label_smoothing: float = 0.0,
+  mass: jax.Array | None = None,
 ) -> jax.Array:
   """Target mass q.
 
   Args:
-    labels: int [b].
+    labels: int [b]; with `mass`, [b k] of the k clips that a clip is mixed
+      of, whose classes may be the same.
     num_classes: number of seen classes s.
     label_smoothing: mass spread evenly over all classes, in [0, 1).
+    mass: [b k], of each of these labels; rows sum to one.
 
   Returns:
     [b s] float32; rows sum to one.
   """
-  one_hot = jax.nn.one_hot(labels, num_classes)
-  return optax.smooth_labels(one_hot, label_smoothing)
+  q = jax.nn.one_hot(labels, num_classes)
+  if mass is not None:
+    q = (mass[..., None] * q).sum(axis=1)
+  return optax.smooth_labels(q, label_smoothing)
 
 
 @_exact
@@ -111,17 +119,27 @@ def hard_negatives(
 
 
 def match_loss(
-  positive_logits: jax.Array, negative_logits: jax.Array
+  positive_logits: jax.Array,
+  negative_logits: jax.Array,
+  mass: jax.Array | None = None,
 ) -> jax.Array:
   """Binary cross-entropy of fused logits, mean of a true and a wrong pair.
 
+  A mixed clip has several true pairs, and its loss is the mean of theirs by
+  their mass m, all against the same wrong pair n:
+
+    1/2 (sum_k m_ik softplus(-p_ik) + softplus(n_i)).
+
   Args:
-    positive_logits: [b], of each clip with its own class.
+    positive_logits: [b], of each clip with its own class; with `mass`,
+      [b k], with each class that it is mixed of.
     negative_logits: [b], of each clip with a wrong class.
+    mass: [b k], of the true pairs; rows sum to one.
 
   Returns:
     [b], one loss a clip.
   """
-  return 0.5 * (
-    jax.nn.softplus(-positive_logits) + jax.nn.softplus(negative_logits)
-  )
+  positive = jax.nn.softplus(-positive_logits)
+  if mass is not None:
+    positive = (mass * positive).sum(axis=1)
+  return 0.5 * (positive + jax.nn.softplus(negative_logits))

@@ -1,10 +1,71 @@
-"""Pixel work done on the device: clips travel there as uint8."""
+"""Pixel work done on the device: clips travel there as uint8.
+
+Augmentation that is cheap per pixel is done here too, inside the training
+step. All that is random is keyed by the step and by each example's place in
+the global stream, and an example's partner is found in the global batch, so
+that neither hosts nor devices change a result.
+"""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 # ITU-R BT.601 luma.
 _LUMA = (0.299, 0.587, 0.114)
+# RGB to the two colour axes of YIQ (NTSC), and back to RGB at luma zero.
+_TO_CHROMA = ((0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+_FROM_CHROMA = ((0.9563, -0.2721, -1.1070), (0.6210, -0.6474, 1.7046))
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourJitter:
+  """How far colours may be changed; zero leaves a property alone.
+
+  Attributes:
+    brightness: the factor is drawn from [1 - x, 1 + x], never below zero.
+    contrast: likewise.
+    saturation: likewise.
+    hue: the angle is drawn from [-x, x] turns; at most 0.5.
+  """
+
+  brightness: float = 0.0
+  contrast: float = 0.0
+  saturation: float = 0.0
+  hue: float = 0.0
+
+  def __post_init__(self):
+    if min(dataclasses.astuple(self)) < 0 or self.hue > 0.5:
+      raise ValueError(
+        'augmentation.colour_jitter must not be negative, nor its hue above '
+        f'0.5, got {self}'
+      )
+
+  def __bool__(self) -> bool:
+    return any(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+  """Whether clips are mixed with others; with both, each has half the steps.
+
+  Attributes:
+    mixup_alpha: of the Beta distribution of mixup's share; 0 is off.
+    cutmix_alpha: the same of cutmix.
+  """
+
+  mixup_alpha: float = 0.0
+  cutmix_alpha: float = 0.0
+
+  def __post_init__(self):
+    if min(self.mixup_alpha, self.cutmix_alpha) < 0:
+      raise ValueError(
+        'augmentation.mixup_alpha and cutmix_alpha must not be negative, got '
+        f'{self}'
+      )
+
+  def __bool__(self) -> bool:
+    return bool(self.mixup_alpha or self.cutmix_alpha)
 
 
 def num_channels(inputs: str) -> int:
@@ -25,7 +86,7 @@ def to_inputs(
   frames.
 
   Args:
-    clip: uint8 [... t h w 3], values in [0, 255].
+    clip: uint8 or float [... t h w 3], values in [0, 255].
     mean: per channel, of pixels in [0, 1].
     std: per channel.
     inputs: 'rgb' (3 channels), 'rgb+difference' (6) or 'grey+difference'
@@ -39,7 +100,158 @@ def to_inputs(
   if inputs == 'rgb':
     return x
   if inputs == 'grey+difference':
-    # A sum of products, not a matmul: exact on every accelerator.
-    x = (x * jnp.asarray(_LUMA)).sum(-1, keepdims=True)
+    x = _luma(x)
   difference = jnp.diff(x, axis=-4, prepend=x[..., :1, :, :, :])
   return jnp.concatenate([x, difference], axis=-1)
+
+
+def _dot(x: jax.Array, weights: tuple[float, ...]) -> jax.Array:
+  """Sum over channels [... 3] -> [... 1]: no matmul, so exact everywhere."""
+  return (x * jnp.asarray(weights)).sum(-1, keepdims=True)
+
+
+def _luma(x: jax.Array) -> jax.Array:
+  return _dot(x, _LUMA)
+
+
+def _in_range(x: jax.Array) -> jax.Array:
+  return jnp.clip(x, 0.0, 255.0)
+
+
+def _turn_hue(x: jax.Array, turns: jax.Array) -> jax.Array:
+  """Turns the colours of YIQ about the grey axis; luma stays."""
+  i, q = (_dot(x, row) for row in _TO_CHROMA)
+  cos, sin = jnp.cos(2 * jnp.pi * turns), jnp.sin(2 * jnp.pi * turns)
+  # Adding the change alone leaves a turn of zero exact.
+  di, dq = (cos - 1) * i - sin * q, sin * i + (cos - 1) * q
+  return (
+    x + di * jnp.asarray(_FROM_CHROMA[0]) + dq * jnp.asarray(_FROM_CHROMA[1])
+  )
+
+
+def colour_jitter(
+  clip: jax.Array, jitter: ColourJitter, keys: jax.Array
+) -> jax.Array:
+  """Changes the colours of whole clips, every frame alike.
+
+  Brightness scales a pixel, contrast its distance to the clip's mean luma,
+  saturation its distance to its own luma; then the hue is turned, in YIQ.
+  In this order always, and cut off at the range's ends after each.
+
+  Args:
+    clip: uint8 or float [b t h w 3], values in [0, 255].
+    jitter: how far.
+    keys: random keys [b], see `losses.global_index_keys`.
+
+  Returns:
+    float32 [b t h w 3], values in [0, 255].
+  """
+
+  def one(x, key):
+    brightness, contrast, saturation, hue = jax.random.uniform(
+      key, (4,), minval=-1.0
+    )
+    factor = lambda draw, reach: jnp.maximum(1 + draw * reach, 0.0)
+    if jitter.brightness:
+      x = _in_range(factor(brightness, jitter.brightness) * x)
+    if jitter.contrast:
+      middle = _luma(x).mean()
+      change = factor(contrast, jitter.contrast) * (x - middle)
+      x = _in_range(middle + change)
+    if jitter.saturation:
+      grey = _luma(x)
+      x = _in_range(grey + factor(saturation, jitter.saturation) * (x - grey))
+    if jitter.hue:
+      x = _in_range(_turn_hue(x, hue * jitter.hue))
+    return x
+
+  return jax.vmap(one)(clip.astype(jnp.float32), keys)
+
+
+def partner(x: jax.Array, shift: jax.Array) -> jax.Array:
+  """The rows `shift` places further on in the global batch, x[(i+shift) % b].
+
+  Rolled by powers of two, each a shift that the compiler knows: a roll by an
+  unknown one would gather the whole batch on every device.
+
+  Args:
+    x: [b ...].
+    shift: int, in [0, b).
+
+  Returns:
+    [b ...].
+  """
+  for bit in range((len(x) - 1).bit_length()):
+    rolled = jnp.roll(x, -(1 << bit), axis=0)
+    x = jnp.where((shift >> bit) & 1, rolled, x)
+  return x
+
+
+def _kept_pixels(
+  shares: jax.Array, middles: jax.Array, height: int, width: int
+) -> jax.Array:
+  """Mask [b h w] of cutmix: False in a box that covers 1 - share, or less.
+
+  The box has the frame's proportions and its middle, [b 2] in [0, 1), anywhere
+  in the frame; what lies outside is cut off.
+  """
+
+  def within(size, middle):
+    middle = jnp.floor(middle * size)[:, None]
+    half = (jnp.floor(size * jnp.sqrt(1 - shares)) // 2)[:, None]
+    at = jnp.arange(size)
+    return (at >= middle - half) & (at < middle + half)
+
+  rows, columns = within(height, middles[:, 0]), within(width, middles[:, 1])
+  return ~(rows[:, :, None] & columns[:, None, :])
+
+
+def mix(
+  clip: jax.Array, mixing: Mixing, key: jax.Array, keys: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Mixes clips: mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019).
+
+  Every clip's partner is the same number of rows further on, which is drawn
+  once a step. Each clip has its own share ~ Beta(alpha, alpha). mixup adds
+  share x clip and (1 - share) x partner; cutmix shows the partner in one box,
+  the same in all frames, and its share is then the part of the frame that is
+  the clip's own, exactly.
+
+  Args:
+    clip: uint8 or float [b t h w 3], values in [0, 255]; b at least 2.
+    mixing: not off.
+    key: the step's random key.
+    keys: random keys [b], see `losses.global_index_keys`.
+
+  Returns:
+    float32 [b t h w 3]; how many rows further on the partner is, in [1, b),
+    for `partner`; and the clip's own share, [b], in [0, 1].
+  """
+  b, _, height, width = clip.shape[:4]
+  shift_key, method_key = jax.random.split(key)
+  shift = jax.random.randint(shift_key, (), 1, b)
+  other = partner(clip, shift).astype(jnp.float32)
+  share_keys, box_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+
+  def drawn(alpha):
+    return jax.vmap(lambda k: jax.random.beta(k, alpha, alpha))(share_keys)
+
+  def mixup():
+    share = drawn(mixing.mixup_alpha)
+    return share, jnp.broadcast_to(share[:, None, None], (b, height, width))
+
+  def cutmix():
+    middles = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(box_keys)
+    kept = _kept_pixels(drawn(mixing.cutmix_alpha), middles, height, width)
+    weight = kept.astype(jnp.float32)
+    return weight.mean(axis=(1, 2)), weight
+
+  if mixing.mixup_alpha and mixing.cutmix_alpha:
+    share, weight = jax.lax.cond(
+      jax.random.bernoulli(method_key), mixup, cutmix
+    )
+  else:
+    share, weight = mixup() if mixing.mixup_alpha else cutmix()
+  weight = weight[:, None, :, :, None]
+  mixed = weight * clip.astype(jnp.float32) + (1 - weight) * other
+  return mixed, shift, share

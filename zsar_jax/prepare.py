@@ -41,6 +41,10 @@ def main(argv: list[str]) -> None:
   for line in datasets.check_missing(builder):
     print(line)
   if values.stage_only:
+    if not hasattr(builder, 'stage'):
+      raise ValueError(
+        f'--stage_only: dataset {values.dataset} is not made of files'
+      )
     staged = builder.stage()
     reused = sum(s.is_reused for s in staged)
     failed = [s for s in staged if s.reason]

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from typing import Any
 
-SAMPLINGS = ('uniform', 'dense')
+SAMPLINGS = ('uniform', 'segment', 'dense')
 INPUTS = ('rgb', 'rgb+difference', 'grey+difference')
 
 
@@ -23,7 +23,8 @@ class Preprocessing:
     mean: per-channel mean of pixels in [0, 1], taken off first.
     std: per-channel deviation, divided by after.
     num_frames: frames in a clip.
-    sampling: 'uniform' over the whole video, or 'dense' at `frame_stride`.
+    sampling: 'uniform' or 'segment' over the whole video, or 'dense' at
+      `frame_stride`; see `data.clips`.
     frame_stride: frames between two sampled ones, counted at `sample_fps`;
       dense sampling only.
     sample_fps: nominal frame rate in 1/s that `frame_stride` counts at.

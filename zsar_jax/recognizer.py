@@ -7,7 +7,7 @@ The only place that joins tokenizer, decoder and model:
   ranking = recognizer.predict('clip.mp4', ['juggling', 'rowing'], bank)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -30,10 +30,12 @@ from zsar_jax.data import (
   byte_pairs,
   class_names,
   input_pipeline,
+  prompts,
   user_videos,
 )
+from zsar_jax.data import clip_reader as clip_reader_lib
 from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import class_split
+from zsar_jax.data.protocols import class_split, overlap, video_sets
 from zsar_jax.evaluators import protocol_evaluation, zeroshot
 from zsar_jax.models import zsar_model
 from zsar_jax.zeroshot import scoring
@@ -84,6 +86,7 @@ class Recognizer:
     prep: preprocessing that belongs to the weights.
     seen_classes: names in the order of the class centres.
     step: of the weights.
+    descriptions: canonical class name -> sentences; see `data.prompts`.
   """
 
   def __init__(
@@ -95,8 +98,10 @@ class Recognizer:
     seen_classes: Sequence[str],
     mesh: jax.sharding.Mesh,
     step: int = 0,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
   ):
     self.config = config
+    self.descriptions = dict(descriptions or {})
     self.prep = model_builder.make_preprocessing(config, pieces)
     self.seen_classes = tuple(seen_classes)
     self.step = step
@@ -144,6 +149,7 @@ class Recognizer:
         meta['seen_classes'],
         mesh,
         checkpoints.latest_step(),
+        meta.get('descriptions'),
       )
 
   def with_params(self, params: Any, step: int) -> 'Recognizer':
@@ -175,29 +181,59 @@ class Recognizer:
     return embeddings, logits.mean(axis=1)
 
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Encodes class names.
+    """Encodes class names, in all prompts and with their descriptions.
 
     Args:
       names: canonical class names.
 
     Returns:
-      `embedding` [c d] unit vectors, `tokens` [c l e] and `mask` [c l].
+      `embedding` [c d] unit vectors, the normalised mean over the texts of a
+      class; `tokens` [c l e] and `mask` [c l] of its first text, which the
+      fusion reads.
     """
     key = tuple(names)
     if key not in self._text_cache:
-      ids, mask = self._tokenizer(names)
-      out = self._encode_text({'params': self._params}, ids, mask)
+      outs = [
+        self._encode_text({'params': self._params}, text['ids'], text['mask'])
+        for text in self.token_ids(names)
+      ]
       self._text_cache[key] = {
-        'embedding': np.asarray(out['embedding']),
-        'tokens': np.asarray(out['tokens']),
-        'mask': mask,
+        'embedding': self._average(names, outs),
+        'tokens': np.asarray(outs[0]['tokens']),
+        'mask': self.token_ids(names)[0]['mask'],
       }
     return self._text_cache[key]
 
-  def token_ids(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Token `ids` [c l] and `mask` [c l] of names, for the training step."""
-    ids, mask = self._tokenizer(names)
-    return {'ids': ids, 'mask': mask}
+  def _texts(self, names: Sequence[str]) -> list[list[str]]:
+    return prompts.class_texts(
+      names, tuple(self.config.names.prompts), self.descriptions
+    )
+
+  def _average(self, names, outs) -> np.ndarray:
+    """Mean embedding of each class's own texts, none of them twice."""
+    embeddings = np.stack([np.asarray(out['embedding']) for out in outs])
+    if len(outs) == 1:
+      return embeddings[0]
+    counts = np.array([len(texts) for texts in self._texts(names)])
+    own = np.arange(len(outs))[:, None] < counts  # [p c]
+    total = (embeddings * own[..., None]).sum(axis=0)
+    return total / np.linalg.norm(total, axis=-1, keepdims=True)
+
+  def token_ids(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Token ids of names.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      `ids` [c l] and `mask` [c l] for each row of `prompts.text_grid`; in
+      training the rows take turns.
+    """
+    rows = []
+    for texts in prompts.text_grid(self._texts(names)):
+      ids, mask = self._tokenizer(texts)
+      rows.append({'ids': ids, 'mask': mask})
+    return rows
 
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
@@ -245,25 +281,24 @@ class Recognizer:
 
   def clip_reader(
     self,
-    videos: class_split.VideoSet,
-    dataset_dir: str,
-    cache: input_pipeline.VideoCache | None = None,
-  ) -> input_pipeline.ClipReader:
+    videos: video_sets.VideoSet,
+    cache: clip_reader_lib.VideoCache | None = None,
+  ) -> clip_reader_lib.ClipReader:
     """A reader that cuts clips as these weights want them."""
-    return input_pipeline.ClipReader(videos, dataset_dir, self.prep, cache)
+    return clip_reader_lib.ClipReader(videos, self.prep, cache)
 
   def eval_batches(
     self,
-    videos: class_split.VideoSet,
-    dataset_dir: str,
+    videos: video_sets.VideoSet,
     first_frame: bool = False,
-    cache: input_pipeline.VideoCache | None = None,
+    cache: clip_reader_lib.VideoCache | None = None,
   ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of every video once; see `input_pipeline.eval_batches`."""
     return input_pipeline.eval_batches(
-      self.clip_reader(videos, dataset_dir, cache),
+      self.clip_reader(videos, cache),
       batch_size=self.config.zeroshot.batch_size,
       num_views=self.config.zeroshot.num_views,
+      num_crops=self.config.zeroshot.num_crops,
       first_frame=first_frame,
       num_threads=self.config.data.num_threads,
     )
@@ -285,45 +320,48 @@ class Recognizer:
     return zeroshot.TransferSettings(c.temperature, c.top_k, c.centre_text)
 
   def evaluate(
-    self, protocol: class_split.Protocol, say=lambda text: None, cache=None
+    self,
+    protocols: Sequence[class_split.Protocol],
+    say=lambda text: None,
+    cache=None,
   ) -> tuple[protocol_evaluation.Evaluation, prototype_bank.PrototypeBank]:
-    """Runs a protocol with these weights.
+    """Runs the splits of a protocol with these weights.
 
     Args:
-      protocol: classes and videos. Its seen classes may be fewer than, or
-        others than, those trained on; its unseen ones may not be any of
-        those.
+      protocols: the splits. Their seen classes may be fewer than, or others
+        than, those trained on; their unseen ones may not be any of those.
       say: is told what is being done.
       cache: decoded videos.
 
     Returns:
-      The evaluation, and the prototype bank of the protocol's seen classes.
+      The evaluation, and the prototype bank of the seen classes.
 
     Raises:
-      ValueError: an unseen class was trained on.
+      ValueError: an unseen class was trained on, and no protocol says that
+        it may.
     """
-    leaked = sorted(set(protocol.unseen_classes) & set(self.seen_classes))
-    if leaked:
-      raise ValueError(
-        f'protocol {protocol.name}: the model was trained on {leaked}; a '
-        'model trained on a class is not zero-shot on it'
+    first = protocols[0]
+    for protocol in protocols:
+      # Those that the protocol has as seen were audited when it was made.
+      others = [n for n in self.seen_classes if n not in protocol.seen_classes]
+      overlap.refuse(
+        overlap.audit_names(others, protocol.unseen_classes),
+        f'{protocol.name}, and what the model was trained on',
       )
-    evaluation = protocol_evaluation.evaluate_protocol(
-      protocol,
+    evaluation = protocol_evaluation.evaluate_protocols(
+      protocols,
       self.encoders,
-      lambda videos, first_frame: self.eval_batches(
-        videos, protocol.dataset_dir, first_frame, cache
-      ),
+      lambda videos, first_frame: self.eval_batches(videos, first_frame, cache),
       self.transfer_settings,
       say,
     )
     bank = prototype_bank.PrototypeBank(
-      seen_classes=protocol.seen_classes,
+      seen_classes=first.seen_classes,
       seen_prototypes=evaluation.seen_prototypes,
       class_embeddings=evaluation.seen_text,
       counts=evaluation.counts,
-      domain=protocol.domain,
-      protocol=protocol.name,
+      domain=first.domain,
+      protocol=first.name,
       preprocessing=self.prep.to_json(),
       step=self.step,
     )
@@ -359,7 +397,10 @@ class Recognizer:
       )
     names = class_names.canonical_names(names, 'classes')
     views = user_videos.read_views(
-      path, self.prep, self.config.zeroshot.num_views
+      path,
+      self.prep,
+      self.config.zeroshot.num_views,
+      self.config.zeroshot.num_crops,
     )
     warnings = list(views.warnings)
     if (

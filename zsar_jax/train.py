@@ -1,57 +1,32 @@
-"""The training loop: from a config and a workdir to results.json."""
+"""A training run: from a config and a workdir to results.json."""
 
 import dataclasses
 import os
-import time
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from zsar_jax import (
   checkpointing,
   config_utils,
   initialisation,
-  metric_writers,
   model_builder,
   optim,
+  pixel_ops,
   prototype_bank,
   results,
   run_protocol,
   sharding,
+  train_loop,
   train_step,
 )
 from zsar_jax import recognizer as recognizer_lib
-from zsar_jax.data import class_names, input_pipeline
+from zsar_jax.data import class_names, prompts
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
 RESULTS_FILE = 'results.json'
-
-
-class _Progress:
-  """Prints a line of metrics with steps per second and the time left."""
-
-  def __init__(self, start: int, total: int):
-    self._total = total
-    self._from, self._since = start, time.monotonic()
-
-  def line(self, step: int, metrics: dict[str, float]) -> str:
-    """The line; its rate is that since the line before."""
-    now = time.monotonic()
-    rate = (step - self._from) / max(now - self._since, 1e-9)
-    self._from, self._since = step, now
-    left = (self._total - step) / max(rate, 1e-9)
-    return (
-      f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
-      f'train top1 {100 * metrics["train_top1"]:.0f}%  '
-      f'{rate:.1f} steps/s  {int(left // 60)}:{int(left % 60):02d} left'
-    )
-
-  def skip(self, seconds: float) -> None:
-    """Takes time that was not spent on steps out of the rate."""
-    self._since += seconds
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -80,6 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       f'{shards} batch shards of the mesh'
     )
   weights = train_step.LossWeights(**config.loss)
+  augmentation = make_augmentation(config.augmentation)
   plain = config_utils.to_dict(config)
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
   results_path = os.path.join(workdir, RESULTS_FILE)
@@ -100,30 +76,16 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   protocol = run_protocol.make_protocol(config)
   _describe(protocol, config, say)
   seen = protocol.seen_classes
-  if len(seen) < 2:
-    raise ValueError(
-      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
-      'apart needs at least two'
-    )
-  if config.init.clip:
+  _check_seen(protocol, train_step.least_classes(weights, augmentation))
+  descriptions = _read_descriptions(config, protocol, say)
+  if config.init.clip and protocol.unseen_classes:
     # What would fail in its row at the end should fail now.
     run_protocol.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
   checkpointing.claim_workdir(workdir, plain)
   model = model_builder.build_model(config, prep, num_tokens, len(seen))
-  schedule = optim.make_schedule(
-    learning_rate=config.optim.learning_rate,
-    warmup_steps=config.optim.warmup_steps,
-    num_steps=config.train.num_steps,
-  )
-  optimizer = optim.make_optimizer(
-    schedule,
-    weight_decay=config.optim.weight_decay,
-    clip_norm=config.optim.clip_norm,
-    b2=config.optim.b2,
-    frozen=tuple(config.optim.frozen),
-  )
+  schedule, optimizer = _make_optimizer(config)
   state = train_step.init_state(
     model,
     optimizer,
@@ -139,6 +101,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     'vocabulary': pieces,
     'seen_classes': list(seen),
     'preprocessing': prep.to_json(),
+    'descriptions': descriptions,
   }
   num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
   say(
@@ -153,24 +116,43 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       state = checkpoints.restore(state)
       say(f'going on from step {int(state.step)}')
     recognizer = recognizer_lib.Recognizer(
-      config, model, state.params, pieces, seen, mesh, int(state.step)
+      config,
+      model,
+      state.params,
+      pieces,
+      seen,
+      mesh,
+      int(state.step),
+      descriptions,
     )
-    state = _train_steps(
+    loop = train_loop.TrainLoop(
       config,
       workdir,
-      state,
-      train_step.make_train_step(
-        model, optimizer, schedule, weights, prep, config.seed, mesh
-      ),
       protocol,
       recognizer,
       cache,
-      lambda state: checkpoints.save(state, meta),
       mesh,
+      train_step.make_train_step(
+        model,
+        optimizer,
+        schedule,
+        weights,
+        prep,
+        config.seed,
+        mesh,
+        augmentation,
+      ),
+      lambda state: checkpoints.save(state, meta),
       say,
     )
+    state = loop.run(state)
   recognizer = recognizer.with_params(state.params, int(state.step))
-  content, bank = run_protocol.evaluate(recognizer, protocol, cache, say)
+  content, bank = run_protocol.evaluate(
+    recognizer,
+    run_protocol.make_protocols(config, seen),
+    cache,
+    say,
+  )
   prototype_bank.save_bank(
     bank, os.path.join(workdir, recognizer_lib.BANK_FILE)
   )
@@ -188,69 +170,31 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return content
 
 
-def _train_steps(
-  config, workdir, state, step_fn, protocol, recognizer, cache, save, mesh, say
-):
-  """Runs the steps that are left; returns the final state."""
-  start, total = int(state.step), config.train.num_steps
-  text = jax.device_put(
-    recognizer.token_ids(protocol.seen_classes), sharding.replicated(mesh)
+def make_augmentation(
+  section: ml_collections.ConfigDict,
+) -> train_step.Augmentation:
+  """What of the config's `augmentation` is done inside the step."""
+  return train_step.Augmentation(
+    pixel_ops.ColourJitter(**section.colour_jitter),
+    pixel_ops.Mixing(section.mixup_alpha, section.cutmix_alpha),
   )
-  batches = input_pipeline.train_batches(
-    recognizer.clip_reader(protocol.train, protocol.dataset_dir, cache),
-    protocol.seen_classes,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    start_step=start,
-    num_hosts=jax.process_count(),
-    host=jax.process_index(),
-    crop_area=tuple(config.data.crop_area),
-    mirror=config.data.mirror,
-    num_threads=config.data.num_threads,
+
+
+def _make_optimizer(config):
+  """The schedule of the learning rate, and the optimiser that follows it."""
+  schedule = optim.make_schedule(
+    learning_rate=config.optim.learning_rate,
+    warmup_steps=config.optim.warmup_steps,
+    num_steps=config.train.num_steps,
   )
-  progress = None
-  with metric_writers.MetricWriter(
-    workdir, config.train.tensorboard and jax.process_index() == 0
-  ) as writer:
-    for step in range(start + 1, total + 1):
-      batch = sharding.put_batch(next(batches), mesh)
-      state, metrics = step_fn(state, batch, text)
-      last = step == total
-      if step % config.train.log_every == 0 or last or step == start + 1:
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not np.isfinite(values['loss']):
-          raise ValueError(
-            f'the loss is not finite at step {step}; the newest checkpoint in '
-            f'{workdir} is from before. Try a lower optim.learning_rate'
-          )
-        writer.write(step, values)
-        # The first step is compilation: the rate is counted from its end.
-        if progress is None:
-          progress = _Progress(step, total)
-          say(f'step {step}/{total}  loss {values["loss"]:.3f}  (compiled)')
-        else:
-          say(progress.line(step, values))
-      pause = last or not (
-        step % config.train.validate_every
-        and step % config.train.checkpoint_every
-      )
-      if not pause:
-        continue
-      jax.block_until_ready(state)  # steps still under way are not a pause
-      began = time.monotonic()
-      if step % config.train.validate_every == 0 and not last:
-        row = run_protocol.validate(
-          recognizer.with_params(state.params, step), protocol, cache
-        )
-        writer.write(step, {row.metric: row.value})
-        say(
-          f'step {step}: seen-class validation top1 {100 * row.value:.1f}% '
-          f'(chance {100 * row.chance:.1f}%)'
-        )
-      if step % config.train.checkpoint_every == 0 or last:
-        save(state)
-      progress.skip(time.monotonic() - began)
-  return state
+  optimizer = optim.make_optimizer(
+    schedule,
+    weight_decay=config.optim.weight_decay,
+    clip_norm=config.optim.clip_norm,
+    b2=config.optim.b2,
+    frozen=tuple(config.optim.frozen),
+  )
+  return schedule, optimizer
 
 
 def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
@@ -265,29 +209,69 @@ def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
   Returns:
     Path of one example, or '' where none were written.
   """
-  if protocol.domain != records.RENDERED_DOMAIN:
+  test = protocol.test
+  if protocol.domain != records.RENDERED_DOMAIN or (
+    test is None or test.dataset_dir != protocol.dataset_dir
+  ):
     return ''
   folder = os.path.join(workdir, 'examples')
   os.makedirs(folder, exist_ok=True)
-  source = records.open_split(protocol.dataset_dir, protocol.test.split)
   for label, name in enumerate(protocol.unseen_classes):
-    first = protocol.test.rows[protocol.test.labels == label][0]
+    first = list(test.labels).index(label)
+    source = records.open_split(test.dataset_dir, test.splits[first])
     path = os.path.join(folder, f'{name.replace(" ", "_")}.mp4')
     with open(path, 'wb') as f:
-      f.write(source.read_file(first))
+      f.write(source.read_file(test.rows[first]))
   return path
+
+
+def _check_seen(protocol: class_split.Protocol, least: int) -> None:
+  """Refuses a protocol of fewer seen classes than training needs."""
+  seen = protocol.seen_classes
+  if len(seen) < least:
+    wanted = 'two' if least == 2 else 'three, since clips are mixed'
+    raise ValueError(
+      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
+      f'apart needs at least {wanted}'
+    )
+
+
+def _read_descriptions(config, protocol, say) -> dict[str, list[str]]:
+  """What the config's file says of the protocol's classes."""
+  prompts.check_templates(tuple(config.names.prompts))
+  path = config.names.descriptions
+  if not path:
+    return {}
+  names = (*protocol.seen_classes, *protocol.unseen_classes)
+  described = prompts.read_descriptions(os.path.expanduser(path), names)
+  without = [name for name in names if name not in described]
+  if without:
+    say(f'{path} describes {len(described)} classes, and not {without}')
+  return {name: list(sentences) for name, sentences in described.items()}
 
 
 def _describe(protocol: class_split.Protocol, config, say) -> None:
   """Says what will be trained on, and what was left out."""
+  if protocol.test is None:
+    unseen = 'no unseen classes, so nothing zero-shot is measured'
+  else:
+    unseen = (
+      f'{len(protocol.unseen_classes)} unseen classes, {len(protocol.test)} '
+      'test videos'
+    )
   say(
     f'{protocol.name}: {len(protocol.seen_classes)} seen classes, '
     f'{len(protocol.train)} training and {len(protocol.validation)} '
-    f'validation videos; {len(protocol.unseen_classes)} unseen classes, '
-    f'{len(protocol.test)} test videos'
+    f'validation videos; {unseen}'
   )
   if protocol.unreadable:
-    say(f'{len(protocol.unreadable)} files of this dataset were unreadable')
+    say(f'{len(protocol.unreadable)} test videos are unreadable')
+  if protocol.num_missing:
+    say(f'{protocol.num_missing} test videos are missing from the dataset')
+  if protocol.dropped_classes:
+    say(f'left out, because they leak: {list(protocol.dropped_classes)}')
+  if protocol.leaks:
+    say(f'{len(protocol.leaks)} leaks into the test are allowed')
   sided = class_names.sided_classes(protocol.seen_classes)
-  if config.data.mirror and sided:
+  if config.augmentation.mirror and sided:
     say(f'never mirrored, because their names have a side: {sided}')

@@ -17,6 +17,8 @@ from zsar_jax import losses, pixel_ops, sharding
 from zsar_jax import preprocessing as preprocessing_lib
 
 Batch = Mapping[str, jax.Array]
+# What the step reads of a batch.
+BATCH_KEYS = ('video', 'label', 'index')
 
 
 @functools.partial(
@@ -62,6 +64,33 @@ class LossWeights:
       raise ValueError('all loss weights are zero: nothing to train')
 
 
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """What is done to clips inside the step; the default is nothing.
+
+  Attributes:
+    jitter: colour jitter, first.
+    mixing: mixup and cutmix, after.
+  """
+
+  jitter: pixel_ops.ColourJitter = dataclasses.field(
+    default_factory=pixel_ops.ColourJitter
+  )
+  mixing: pixel_ops.Mixing = dataclasses.field(default_factory=pixel_ops.Mixing)
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+def least_classes(weights: LossWeights, augmentation: Augmentation) -> int:
+  """How many seen classes training needs.
+
+  Two, to tell apart; `match` draws a wrong class, of which a mixed clip has
+  one only beyond the two that it may be mixed of.
+  """
+  return 3 if weights.match and augmentation.mixing else 2
+
+
 def init_state(
   model: Any,
   optimizer: optax.GradientTransformation,
@@ -93,6 +122,28 @@ def init_state(
     return jax.jit(create, out_shardings=shardings)(key)
 
 
+def _augmented(
+  batch: Batch, augmentation: Augmentation, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Clips [b t h w 3], the labels they are made of and their mass, [b k]."""
+  clip, labels = batch['video'], batch['label'][:, None]
+  mass = jnp.ones(labels.shape, jnp.float32)
+  # 0 and 1 are the keys that splitting gives.
+  jitter_key, mixing_key = (jax.random.fold_in(key, i) for i in (2, 3))
+  if augmentation.jitter:
+    keys = losses.global_index_keys(jitter_key, batch['index'])
+    clip = pixel_ops.colour_jitter(clip, augmentation.jitter, keys)
+  if augmentation.mixing:
+    keys = losses.global_index_keys(mixing_key, batch['index'])
+    clip, shift, share = pixel_ops.mix(
+      clip, augmentation.mixing, mixing_key, keys
+    )
+    others = pixel_ops.partner(labels, shift)
+    labels = jnp.concatenate([labels, others], axis=1)
+    mass = jnp.stack([share, 1 - share], axis=1)
+  return clip, labels, mass
+
+
 def compute_loss(
   params: Any,
   model: Any,
@@ -101,6 +152,7 @@ def compute_loss(
   key: jax.Array,
   weights: LossWeights,
   prep: preprocessing_lib.Preprocessing,
+  augmentation: Augmentation = NO_AUGMENTATION,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Weighted sum of the losses, mean over the global batch.
 
@@ -113,10 +165,22 @@ def compute_loss(
     key: the step's random key.
     weights: weight of each loss.
     prep: how pixels are normalised.
+    augmentation: what is done to the clips first.
 
   Returns:
-    The loss, and scalar metrics by name.
+    The loss, and scalar metrics by name. `train_top1` is against the class
+    that has the most mass.
+
+  Raises:
+    ValueError: fewer seen classes than `least_classes`.
   """
+  num_classes = text['ids'].shape[0]
+  least = least_classes(weights, augmentation)
+  if num_classes < least:
+    raise ValueError(
+      f'{num_classes} seen classes; these losses and this augmentation need '
+      f'at least {least}'
+    )
   dropout_key, negative_key = jax.random.split(key)
   apply = functools.partial(
     model.apply,
@@ -124,13 +188,12 @@ def compute_loss(
     deterministic=False,
     rngs={'dropout': dropout_key},
   )
-  clip = pixel_ops.to_inputs(batch['video'], prep.mean, prep.std, prep.inputs)
+  clip, labels, mass = _augmented(batch, augmentation, key)
+  clip = pixel_ops.to_inputs(clip, prep.mean, prep.std, prep.inputs)
   video = apply(clip, method='encode_video')
   names = apply(text['ids'], text['mask'], method='encode_text')
   heads = model.apply({'params': params}, method='heads')
-  labels = batch['label']
-  num_classes = text['ids'].shape[0]
-  q = losses.targets(labels, num_classes, weights.label_smoothing)
+  q = losses.targets(labels, num_classes, weights.label_smoothing, mass)
   z, t = video['embedding'], names['embedding']
 
   terms = {}
@@ -146,24 +209,24 @@ def compute_loss(
       t,
       heads['text_scale'],
       # Smoothing is no claim that a pair is true.
-      losses.targets(labels, num_classes),
+      losses.targets(labels, num_classes, mass=mass),
       losses.global_index_keys(negative_key, batch['index']),
     )
-    pairs = jnp.stack([labels, wrong], axis=1)  # [b 2]
+    pairs = jnp.concatenate([labels, wrong[:, None]], axis=1)  # [b k+1]
     logits = apply(
       video['tokens'],
       names['tokens'][pairs],
       text['mask'][pairs],
       method='match',
     )
-    terms['match'] = losses.match_loss(logits[:, 0], logits[:, 1])
+    terms['match'] = losses.match_loss(logits[:, :-1], logits[:, -1], mass)
 
   means = {name: term.mean() for name, term in terms.items()}
   loss = sum(getattr(weights, name) * term for name, term in means.items())
-  correct = (z @ heads['class_centres'].T).argmax(-1) == labels
+  named = (z @ heads['class_centres'].T).argmax(-1)
   metrics = {
     'loss': loss,
-    'train_top1': correct.mean(),
+    'train_top1': (named == q.argmax(-1)).mean(),
     'visual_scale': heads['visual_scale'],
     'text_scale': heads['text_scale'],
     **{f'loss_{name}': value for name, value in means.items()},
@@ -179,6 +242,7 @@ def make_train_step(
   prep: preprocessing_lib.Preprocessing,
   seed: int,
   mesh: jax.sharding.Mesh,
+  augmentation: Augmentation = NO_AUGMENTATION,
 ) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, dict]]:
   """Builds the jitted training step.
 
@@ -191,6 +255,7 @@ def make_train_step(
     seed: of the randomness inside the step; with the step number it gives
       the step's key, so that a resumed run draws the same numbers.
     mesh: from `sharding.make_mesh`.
+    augmentation: what is done to the clips first.
 
   Returns:
     (state, batch, text) -> (state, metrics). The state is donated.
@@ -199,7 +264,7 @@ def make_train_step(
   def step(state: TrainState, batch: Batch, text: Batch):
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     grads, metrics = jax.grad(compute_loss, has_aux=True)(
-      state.params, model, batch, text, key, weights, prep
+      state.params, model, batch, text, key, weights, prep, augmentation
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

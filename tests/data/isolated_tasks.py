@@ -1,6 +1,7 @@
 """What `isolated` is tried with: functions that behave as bad videos do."""
 
 import ctypes
+import errno
 import os
 import sys
 import time
@@ -44,6 +45,19 @@ def take(num_bytes):
 
 def refuse(name):
   raise decode.VideoError(name, 'is a test')
+
+
+def fill_disk(path):
+  raise OSError(errno.ENOSPC, 'No space left on device', path)
+
+
+def babble(num_bytes):
+  for fd in range(3, 20):
+    try:
+      os.write(fd, b'x' * num_bytes + b'\n')
+    except OSError:
+      continue
+  return {}, []
 
 
 def stumble():

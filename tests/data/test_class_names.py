@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
 from zsar_jax.data import class_names
+from zsar_jax.data.protocols import known_classes
 
 
 @pytest.mark.parametrize(
@@ -17,12 +20,30 @@ from zsar_jax.data import class_names
     ('Jōdō', 'jōdō'),
     ('ｊｕｄｏ', 'judo'),
     ("rock'n'roll (dance)", "rock'n'roll (dance)"),
-    ('breakdance2Music', 'breakdance2 music'),
+    ('breakdance2Music', 'breakdance 2 music'),
+    ('TaiChi', 'tai chi'),
+    ('CleanAndJerk', 'clean and jerk'),
+    ('TVShow', 'tv show'),
+    ('MTBRiding', 'mtb riding'),
+    ('3DPrinting', '3d printing'),
+    ('Situp2', 'situp 2'),
+    ('BMX', 'bmx'),
+    ('hugging (not baby)', 'hugging (not baby)'),
   ],
 )
 def test_one_spelling(name, canonical):
   assert class_names.canonical_name(name) == canonical
   assert class_names.canonical_name(canonical) == canonical
+
+
+@pytest.mark.parametrize('name', known_classes.list_names())
+def test_published_lists_stay_distinct_and_canonical(name):
+  canonical = known_classes.canonical(name)
+  assert len(set(canonical)) == len(known_classes.read(name))
+  for words in canonical:
+    assert class_names.canonical_name(words) == words
+    # Nothing of a name is lost but its spelling.
+    assert re.fullmatch(r"[a-z0-9 '().,&]+", words), words
 
 
 def test_names_keep_their_order():

@@ -29,14 +29,32 @@ def test_uniform_repeats_frames_of_a_short_video():
   assert indices.tolist() == [0] * 4 + [1] * 4
 
 
-def test_uniform_training_stays_in_its_segments():
+def test_segment_training_stays_in_its_segments():
   rng = np.random.default_rng(0)
   seen = set()
   for _ in range(200):
-    indices = clips.sample_uniform(SECOND, 1.0, 3, rng)
+    indices = clips.sample_segments(SECOND, 1.0, 3, rng)
     assert (indices // 10).tolist() == [0, 1, 2]
     seen.update(indices.tolist())
   assert seen == set(range(30))
+
+
+def test_uniform_training_keeps_its_distances():
+  rng = np.random.default_rng(0)
+  starts = set()
+  for _ in range(200):
+    indices = clips.sample_uniform(SECOND, 1.0, 3, rng)
+    np.testing.assert_array_equal(np.diff(indices), [10, 10])
+    starts.add(int(indices[0]))
+  assert starts == set(range(10))
+
+
+def test_segment_and_uniform_agree_in_evaluation():
+  for view in range(3):
+    np.testing.assert_array_equal(
+      clips.sample_segments(SECOND, 1.0, 4, view=view, num_views=3),
+      clips.sample_uniform(SECOND, 1.0, 4, view=view, num_views=3),
+    )
 
 
 def test_uniform_views_interleave():

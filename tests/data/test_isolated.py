@@ -1,8 +1,10 @@
 import concurrent.futures
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -105,6 +107,36 @@ def test_errors_of_the_task(pool):
   with pytest.raises(RuntimeError, match='is not in zsar_jax.data'):
     pool.run('os:getcwd', {}, name='v', deadline=5.0)
   assert run(pool, 'echo')[1]
+
+
+def test_a_full_disk_is_no_fault_of_the_video(pool):
+  with pytest.raises(OSError) as error:
+    run(pool, 'fill_disk', path='/tmp/x')
+  assert error.value.errno == errno.ENOSPC
+  assert error.value.filename == '/tmp/x'
+
+
+def test_nonsense_for_an_answer(pool):
+  with pytest.raises(decode.VideoError, match='answers nonsense'):
+    run(pool, 'babble', num_bytes=10)
+  assert run(pool, 'echo')[1]
+
+
+def test_large_messages(pool):
+  text = 'x' * 300_000
+  assert run(pool, 'echo', a=text)[0]['got'] == {'a': text}
+
+
+def test_a_child_outlives_the_thread_that_brought_its_first_task(pool):
+  pids = []
+  for _ in range(3):
+    thread = threading.Thread(
+      target=lambda: pids.append(run(pool, 'echo')[0]['pid'])
+    )
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+  assert len(set(pids)) == 1
 
 
 def test_threads_share_a_pool():

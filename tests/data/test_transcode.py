@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -146,3 +148,48 @@ def test_damaged_picture_raises_and_is_named(path):
   assert len(stored.decode([2])) == 1
   with pytest.raises(decode.VideoError, match='v: stored frame 3 is damaged'):
     stored.decode([2, 3])
+
+
+@pytest.mark.parametrize('storage', [{'reencode': True}, {'kind': 'frames'}])
+def test_frames_are_stored_once_where_decoding_begins_again(
+  path, storage, monkeypatch
+):
+  expected = store(path, **storage)
+  numbered = decode._numbered
+
+  def lost(frames, pts, key):
+    for i, frame in enumerate(numbered(frames, pts, key)):
+      if pts is not None and i == 7:
+        raise decode._OutOfStep
+      yield frame
+
+  monkeypatch.setattr(decode, '_numbered', lost)
+  facts, content = store(path, **storage)
+  assert facts == expected[0]
+  for a, b in zip(content, expected[1], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_equal_times_are_set_apart(path, monkeypatch):
+  info = decode.read_info(path, 'v')
+  times = info.timestamps.copy()
+  times[10:13] = times[10]
+  times[-1] = times[-2]
+  monkeypatch.setattr(
+    decode,
+    'check_video',
+    lambda path, name: dataclasses.replace(info, timestamps=times),
+  )
+  _, (video,) = store(path, reencode=True)
+  frames, stored = decode.decode_all(video, 'v')
+  assert videos.frame_numbers(frames) == [i % 15 for i in range(NUM_FRAMES)]
+  np.testing.assert_allclose(stored.timestamps, times, atol=1e-4)
+  assert np.diff(stored.timestamps).min() > 0
+
+
+def test_a_frame_too_narrow_for_an_encoder_is_an_error_of_the_video(tmp_path):
+  narrow = videos.write_video(
+    tmp_path / 'n.gif', videos.numbered_frames(3, 8, 1), codec='gif'
+  )
+  with pytest.raises(decode.VideoError, match='1x8 .too small'):
+    store(narrow, reencode=True)

@@ -38,106 +38,85 @@ def test_resize_short_side_averages():
     vt.resize_short_side(frame, 0)
 
 
-def test_centre_crop():
-  crop = vt.centre_crop(gradient(), 20)
-  np.testing.assert_array_equal(crop, gradient()[:, 10:30, 20:40])
-  with pytest.raises(ValueError, match='40x60'):
-    vt.centre_crop(gradient(), 41)
+def random_clip(clip, seed=0, **how):
+  how = {'mirror_allowed': False, 'size': 16, **how}
+  view = vt.RandomView(np.random.default_rng(seed), **how)
+  return np.stack([view(frame) for frame in clip])
 
 
-def test_mirror():
-  clip = gradient()
-  np.testing.assert_array_equal(vt.mirror(clip)[:, :, 0], clip[:, :, -1])
-  np.testing.assert_array_equal(vt.mirror(vt.mirror(clip)), clip)
-
-
-def test_random_crop_is_one_rectangle_for_all_frames():
-  rng = np.random.default_rng(0)
-  clip = vt.random_resized_crop(gradient(), 16, rng, (0.2, 0.5))
+def test_random_view_is_one_rectangle_for_all_frames():
+  clip = random_clip(gradient(), area=(0.2, 0.5))
   assert clip.shape == (3, 16, 16, 3) and clip.dtype == np.uint8
   for i in range(3):
     np.testing.assert_array_equal(clip[i, ..., :2], clip[0, ..., :2])
     assert (clip[i, ..., 2] == i).all()
 
 
-def test_random_crop_areas():
+def test_random_rectangles_have_the_areas_and_shapes_asked_for():
   rng = np.random.default_rng(0)
-  shares = []
-  for _ in range(100):
-    clip = vt.random_resized_crop(gradient(), 32, rng, (0.3, 0.6))
-    columns = np.ptp(clip[0, 0, :, 0].astype(float)) / 4 + 1
-    rows = np.ptp(clip[0, :, 0, 1].astype(float)) / 4 + 1
-    shares.append(columns * rows / (40 * 60))
-  assert 0.25 < min(shares) < 0.35 and 0.5 < max(shares) < 0.65
-
-
-def test_random_crop_that_cannot_fit_takes_the_centre():
-  clip = gradient(h=10, w=60)
-  crop = vt.random_resized_crop(
-    clip, 10, np.random.default_rng(0), (1.0, 1.0), (1.0, 1.0)
+  drawn = np.array(
+    [vt.random_rectangle(40, 60, rng, (0.3, 0.6), (0.5, 2)) for _ in range(200)]
   )
-  np.testing.assert_array_equal(crop, vt.centre_crop(clip, 10))
+  top, left, height, width = drawn.T
+  assert (top >= 0).all() and (top + height <= 40).all()
+  assert (left >= 0).all() and (left + width <= 60).all()
+  shares = height * width / (40 * 60)
+  assert 0.27 < shares.min() < 0.35 and 0.55 < shares.max() < 0.63
+  shapes = width / height
+  assert 0.48 < shapes.min() < 0.7 and 1.5 < shapes.max() < 2.1
+
+
+def test_rectangle_that_cannot_fit_is_the_middle_square():
+  rng = np.random.default_rng(0)
+  rectangle = vt.random_rectangle(10, 60, rng, (1.0, 1.0), (1.0, 1.0))
+  assert rectangle == (0, 25, 10, 10)
 
 
 @pytest.mark.parametrize('area', [(0, 0.5), (0.5, 1.5), (0.6, 0.5)])
-def test_random_crop_refuses_bad_areas(area):
+def test_bad_ranges_raise(area):
+  rng = np.random.default_rng(0)
   with pytest.raises(ValueError, match='area'):
-    vt.random_resized_crop(gradient(), 8, np.random.default_rng(0), area)
+    vt.random_rectangle(8, 8, rng, area)
   with pytest.raises(ValueError, match='aspect'):
-    vt.random_resized_crop(
-      gradient(), 8, np.random.default_rng(0), aspect=(2, 1)
-    )
+    vt.random_rectangle(8, 8, rng, aspect=(2, 1))
 
 
-def test_train_transform_mirrors_half_and_only_where_allowed():
+def test_half_are_mirrored_and_only_where_allowed():
   mirrored = []
   for seed in range(200):
     allowed, plain = (
-      vt.train_transform(
-        gradient(),
-        np.random.default_rng(seed),
-        size=16,
-        area=(0.5, 1.0),
-        mirror_allowed=m,
-      )
-      for m in (True, False)
+      random_clip(gradient(), seed, mirror_allowed=m) for m in (True, False)
     )
-    assert allowed.flags.c_contiguous
     assert plain[0, 0, 0, 0] < plain[0, 0, -1, 0]
     is_mirrored = allowed[0, 0, 0, 0] > allowed[0, 0, -1, 0]
     np.testing.assert_array_equal(
-      vt.mirror(allowed) if is_mirrored else allowed, plain
+      allowed[:, :, ::-1] if is_mirrored else allowed, plain
     )
     mirrored.append(is_mirrored)
   assert 70 < sum(mirrored) < 130
 
 
-def test_eval_transform_takes_the_middle_square():
-  np.testing.assert_array_equal(
-    vt.eval_transform(gradient(), 40), gradient()[:, :, 10:50]
-  )
-  assert vt.eval_transform(gradient(), 16).shape == (3, 16, 16, 3)
+def test_eval_view_takes_the_middle_square():
+  frame = gradient()[0]
+  np.testing.assert_array_equal(vt.eval_view(frame, 40), frame[:, 10:50])
+  assert vt.eval_view(frame, 16).shape == (16, 16, 3)
 
 
-def test_eval_transform_crops_reach_both_ends():
-  crops = [
-    vt.eval_transform(gradient(), 40, crop=c, num_crops=3) for c in range(3)
-  ]
-  for crop, left in zip(crops, (0, 10, 20), strict=True):
-    np.testing.assert_array_equal(crop, gradient()[:, :, left : left + 40])
-  tall = gradient(h=60, w=40)
-  np.testing.assert_array_equal(
-    vt.eval_transform(tall, 40, crop=2, num_crops=3), tall[:, 20:]
-  )
+def test_eval_crops_reach_both_ends():
+  frame = gradient()[0]
+  for crop, left in enumerate((0, 10, 20)):
+    np.testing.assert_array_equal(
+      vt.eval_view(frame, 40, crop, num_crops=3), frame[:, left : left + 40]
+    )
+  tall = gradient(h=60, w=40)[0]
+  np.testing.assert_array_equal(vt.eval_view(tall, 40, 2, 3), tall[20:])
   with pytest.raises(ValueError, match='crop 3 of 3'):
-    vt.eval_transform(gradient(), 40, crop=3, num_crops=3)
+    vt.eval_view(frame, 40, crop=3, num_crops=3)
 
 
 def test_inputs_are_left_alone():
   clip = gradient()
   before = clip.copy()
-  vt.train_transform(
-    clip, np.random.default_rng(0), size=16, mirror_allowed=True
-  )
-  vt.eval_transform(clip, 16)
+  random_clip(clip, mirror_allowed=True)
+  vt.eval_view(clip[0], 16)
   np.testing.assert_array_equal(clip, before)

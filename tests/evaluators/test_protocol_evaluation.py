@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from zsar_jax.data.protocols import class_split
+from zsar_jax.data.protocols import class_split, overlap, video_sets
 from zsar_jax.evaluators import protocol_evaluation, zeroshot
 
 SEEN, UNSEEN = ('s0', 's1', 's2'), ('u0', 'u1')
@@ -19,17 +21,21 @@ BATCH = 4
 
 def video_set(split, labels):
   n = len(labels)
-  return class_split.VideoSet(
-    split,
+  return video_sets.VideoSet(
+    '/nowhere',
+    (split,) * n,
     np.arange(n),
     np.array(labels, np.int32),
     tuple(f'{split}{i}' for i in range(n)),
     tuple(f'{split} group {i}' for i in range(n)),
+    ('',) * n,
+    tuple(f'{split} digest {i}' for i in range(n)),
   )
 
 
 PROTOCOL = class_split.Protocol(
   name='fake',
+  hash='0123456789ab',
   dataset_dir='/nowhere',
   domain='filmed video',
   seen_classes=SEEN,
@@ -37,10 +43,7 @@ PROTOCOL = class_split.Protocol(
   train=video_set('train', [0, 1, 2, 0, 1, 2, 2]),
   validation=video_set('validation', [0, 1, 2]),
   test=video_set('test', [0, 1, 0, 1, 1]),
-  unreadable=(
-    {'id': 'lost', 'label': 'u1', 'reason': 'empty'},
-    {'id': 'lost too', 'label': 's1', 'reason': 'empty'},
-  ),
+  unreadable=({'id': 'lost', 'label': 'u1', 'reason': 'empty'},),
   sources={},
   attributes={},
 )
@@ -61,8 +64,8 @@ def read(videos, first_frame):
     clips = np.full((BATCH, 1, 2, 4, 4, 3), 3, np.uint8)  # 3: padding
     for row in np.flatnonzero(real):
       label = int(videos.labels[start + row])
-      clips[row] = pixel(videos.split, label, first_frame)
-    yield {'video': clips, 'example_mask': real}
+      clips[row] = pixel(videos.splits[start + row], label, first_frame)
+    yield {'video': clips, 'example_mask': real, 'readable': real}
 
 
 def make_encoders(asked=None):
@@ -82,26 +85,27 @@ def make_encoders(asked=None):
 
 @pytest.fixture(scope='module')
 def evaluation():
-  return protocol_evaluation.evaluate_protocol(
-    PROTOCOL, make_encoders(), read, zeroshot.TransferSettings(0.01)
+  return protocol_evaluation.evaluate_protocols(
+    [PROTOCOL], make_encoders(), read, zeroshot.TransferSettings(0.01)
   )
 
 
 def test_padding_is_masked_out():
-  embeddings, match = protocol_evaluation.embed_videos(
+  embedded = protocol_evaluation.embed_videos(
     make_encoders(), read(PROTOCOL.train, False), UNSEEN
   )
-  assert embeddings.shape == (7, 1, 4) and match.shape == (7, 2)
+  assert embedded.embeddings.shape == (7, 1, 4)
+  assert embedded.match.shape == (7, 2) and embedded.readable.all()
   np.testing.assert_array_equal(
-    embeddings[:, 0].argmax(1), PROTOCOL.train.labels
+    embedded.embeddings[:, 0].argmax(1), PROTOCOL.train.labels
   )
 
 
 def test_no_names_give_no_logits():
-  _, match = protocol_evaluation.embed_videos(
+  embedded = protocol_evaluation.embed_videos(
     make_encoders(), read(PROTOCOL.train, False)
   )
-  assert match.shape == (7, 0)
+  assert embedded.match.shape == (7, 0)
 
 
 def test_prototypes_are_those_of_the_training_videos(evaluation):
@@ -130,8 +134,8 @@ def test_first_frames_are_read_for_their_control(evaluation):
 
 def test_only_test_videos_are_matched_with_the_unseen_names():
   asked = []
-  protocol_evaluation.evaluate_protocol(
-    PROTOCOL, make_encoders(asked), read, zeroshot.TransferSettings()
+  protocol_evaluation.evaluate_protocols(
+    [PROTOCOL], make_encoders(asked), read, zeroshot.TransferSettings()
   )
   # Two batches each of training, test and still test videos.
   assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 2
@@ -139,11 +143,78 @@ def test_only_test_videos_are_matched_with_the_unseen_names():
 
 def test_progress_is_told():
   said = []
-  protocol_evaluation.evaluate_protocol(
-    PROTOCOL, make_encoders(), read, zeroshot.TransferSettings(), said.append
+  protocol_evaluation.evaluate_protocols(
+    [PROTOCOL], make_encoders(), read, zeroshot.TransferSettings(), said.append
   )
   assert said == [
     'embedding 7 videos of 3 seen classes',
     'embedding 5 videos of 2 unseen classes',
     'scoring',
   ]
+
+
+def evaluate(protocols, read=read, **encoders):
+  evaluation = protocol_evaluation.evaluate_protocols(
+    protocols,
+    make_encoders(**encoders),
+    read,
+    zeroshot.TransferSettings(0.01),
+  )
+  return {(row.method, row.metric): row for row in evaluation.rows}
+
+
+def test_unreadable_videos_are_wrong_and_shape_no_prototype():
+  def with_gaps(videos, first_frame):
+    for batch in read(videos, first_frame):
+      # The second video of each batch: s1 is still shown by its other one.
+      batch['readable'] = batch['readable'] & (np.arange(BATCH) != 1)
+      batch['video'][1] = 3
+      yield batch
+
+  rows = evaluate([PROTOCOL], with_gaps)
+  top1 = rows['transfer', 'top1']
+  assert top1.n_videos == 6 and top1.n_unreadable == 2
+  assert top1.value == pytest.approx(4 / 6)
+
+
+def test_splits_are_embedded_once_and_averaged():
+  # The second split asks about u1 alone, so it is always right.
+  second = dataclasses.replace(
+    PROTOCOL,
+    name='second',
+    unseen_classes=('u1',),
+    test=dataclasses.replace(
+      PROTOCOL.test.subset(PROTOCOL.test.labels == 1),
+      labels=np.zeros(3, np.int32),
+    ),
+    unreadable=(),
+  )
+  asked = []
+  rows = evaluate([PROTOCOL, second], asked=asked)
+  # Two batches each of training, test and still test videos, as for one.
+  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 2
+  top1 = rows['transfer', 'top1']
+  assert top1.value == pytest.approx((5 / 6 + 1) / 2)
+  assert top1.std == pytest.approx((1 - 5 / 6) / 2)
+  assert top1.n_splits == 2 and top1.low is None and top1.high is None
+  assert top1.n_videos == 6 and top1.n_unreadable == 1
+
+
+def test_allowed_leaks_are_shown_with_and_without():
+  leak = overlap.Leak('words', 's2', 'u1')
+  rows = evaluate([dataclasses.replace(PROTOCOL, leaks=(leak,))])
+  assert rows['transfer', 'top1'].n_videos == 6
+  without = rows['transfer', 'top1_without_leaks']
+  # The two videos of u0; the candidates stay.
+  assert without.n_videos == 2 and without.n_classes == 2
+  assert ('oracle_prototypes', 'per_class_without_leaks') not in rows
+  assert ('transfer', 'top1_without_leaks') not in evaluate([PROTOCOL])
+
+
+def test_without_a_test_there_are_prototypes_alone():
+  protocol = dataclasses.replace(PROTOCOL, unseen_classes=(), test=None)
+  evaluation = protocol_evaluation.evaluate_protocols(
+    [protocol], make_encoders(), read, zeroshot.TransferSettings()
+  )
+  assert evaluation.rows == []
+  assert evaluation.counts.tolist() == [2, 2, 3]

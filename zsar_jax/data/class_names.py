@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 import re
 import unicodedata
 
-_CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])')
 _SIDE_WORDS = frozenset(
   'left right clockwise anticlockwise counterclockwise leftward rightward '
   'leftwards rightwards lefthanded righthanded'.split()
@@ -20,7 +19,9 @@ def canonical_name(name: str) -> str:
   """Returns the one spelling of a class name: lower case, words by spaces.
 
   Underscores and hyphens separate words; a name without any separator is
-  split at its capitals (`ApplyEyeMakeup` -> `apply eye makeup`).
+  split at its capitals (`ApplyEyeMakeup` -> `apply eye makeup`, `YoYo` ->
+  `yo yo`, `TVShow` -> `tv show`) and before its digits (`Situp2` -> `situp
+  2`). Canonical names are their own canonical names.
 
   Args:
     name: a class name in any of the usual spellings.
@@ -29,8 +30,9 @@ def canonical_name(name: str) -> str:
     The canonical name, possibly empty (see `canonical_names`).
   """
   name = unicodedata.normalize('NFKC', name).strip()
-  if not re.search(r'[\s_\-]', name):
-    name = _CAMEL.sub(' ', name)
+  if not re.search(r'[\s_\-]', name) and name.lower() != name:
+    name = re.sub(r'(?<=[A-Z])(?=[A-Z][a-z])', ' ', name)
+    name = re.sub(r'(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z][a-z])', ' ', name)
   words = re.sub(r'[\s_\-]+', ' ', name).strip()
   return words.lower()
 

@@ -5,10 +5,13 @@ a second and some at a varying rate: a stride counted in frames would show
 the same movement fast in one video and slow in the next, so that a class
 such as "walking slowly" could not be told from "walking".
 
-Two ways to choose:
+Three ways to choose:
 
-* uniform: the whole video, `num_frames` equal segments, one instant in each.
-  Speed depends on the video's length; nothing is missed.
+* uniform: the whole video, `num_frames` instants at equal distances. Speed
+  depends on the video's length; nothing is missed.
+* segment: likewise, but in training each instant lies anywhere in its own of
+  `num_frames` equal segments (TSN, Wang et al. 2016): more varied, and the
+  movement is not even. The same as uniform in evaluation.
 * dense: `num_frames` steps of `frame_stride / sample_fps` seconds. Speed is
   true; a long video is seen in part.
 
@@ -58,14 +61,14 @@ def sample_uniform(
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """One frame out of each of `num_frames` equal segments of the video.
+  """Frames at equal distances over the whole video.
 
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
     duration: seconds, the end of the last frame.
     num_frames: frames of the clip.
-    rng: for training: a random instant within each segment. None, for
-      evaluation, takes the instant (view + 0.5) / num_views into each.
+    rng: for training: a random offset, the same for all frames. None, for
+      evaluation, takes (view + 0.5) / num_views of the distance.
     view: which of the `num_views` evaluation clips; without effect when
       `rng` is given.
     num_views: evaluation clips per video; a single one takes the middle of
@@ -78,10 +81,42 @@ def sample_uniform(
     ValueError: no timestamps, `num_frames` below 1, or no such view.
   """
   _check(timestamps, num_frames, view, num_views)
+  within = (view + 0.5) / num_views if rng is None else rng.random()
+  instants = (np.arange(num_frames) + within) * (duration / num_frames)
+  return _frames_on_display(timestamps, instants)
+
+
+def sample_segments(
+  timestamps: np.ndarray,
+  duration: float,
+  num_frames: int,
+  rng: np.random.Generator | None = None,
+  view: int = 0,
+  num_views: int = 1,
+) -> np.ndarray:
+  """One frame out of each of `num_frames` equal segments of the video.
+
+  Args:
+    timestamps: float [n], seconds since the first frame, sorted.
+    duration: seconds, the end of the last frame.
+    num_frames: frames of the clip.
+    rng: for training: a random instant within each segment. None, for
+      evaluation, is `sample_uniform`.
+    view: see `sample_uniform`.
+    num_views: see `sample_uniform`.
+
+  Returns:
+    int64 [num_frames], sorted; frames repeat in a video of fewer frames.
+
+  Raises:
+    ValueError: see `sample_uniform`.
+  """
   if rng is None:
-    within = (view + 0.5) / num_views
-  else:
-    within = rng.random(num_frames)
+    return sample_uniform(
+      timestamps, duration, num_frames, None, view, num_views
+    )
+  _check(timestamps, num_frames, view, num_views)
+  within = rng.random(num_frames)
   instants = (np.arange(num_frames) + within) * (duration / num_frames)
   return _frames_on_display(timestamps, instants)
 
@@ -141,6 +176,10 @@ def sample_dense(
   return _frames_on_display(timestamps, instants)
 
 
+# Those that see the whole video.
+_WHOLE = {'uniform': sample_uniform, 'segment': sample_segments}
+
+
 def sample_indices(
   timestamps: np.ndarray,
   duration: float,
@@ -158,10 +197,10 @@ def sample_indices(
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
     duration: seconds, the end of the last frame.
-    sampling: 'uniform' or 'dense'; see the module docstring.
+    sampling: 'uniform', 'segment' or 'dense'; see the module docstring.
     num_frames: frames of the clip.
-    frame_stride: see `sample_dense`; without effect for 'uniform'.
-    sample_fps: see `sample_dense`; without effect for 'uniform'.
+    frame_stride: see `sample_dense`; 'dense' only.
+    sample_fps: see `sample_dense`; 'dense' only.
     rng: given for training (random), None for evaluation (fixed).
     view: which evaluation clip.
     num_views: evaluation clips per video.
@@ -172,8 +211,8 @@ def sample_indices(
   Raises:
     ValueError: an unknown `sampling`, or see the two functions.
   """
-  if sampling == 'uniform':
-    return sample_uniform(
+  if sampling in _WHOLE:
+    return _WHOLE[sampling](
       timestamps, duration, num_frames, rng, view, num_views
     )
   if sampling == 'dense':
@@ -187,4 +226,6 @@ def sample_indices(
       view,
       num_views,
     )
-  raise ValueError(f"sampling must be 'uniform' or 'dense', got {sampling!r}")
+  raise ValueError(
+    f"sampling must be 'uniform', 'segment' or 'dense', got {sampling!r}"
+  )

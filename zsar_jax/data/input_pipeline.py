@@ -6,210 +6,118 @@ hosts, and every random choice is keyed by the global index, so that the same
 seed gives the same global batches for any number of hosts, and the step
 number is the loader's whole state.
 
-Workers are threads: PyAV and cv2 release the interpreter lock, and threads
-leave nothing behind when a trainer is killed.
+Workers are threads: PyAV, simplejpeg and cv2 release the interpreter lock,
+and threads leave nothing behind when a trainer is killed.
 """
 
-from collections.abc import Iterator
-import functools
-import threading
+from collections.abc import Iterator, Sequence
+import dataclasses
 from typing import Any
 
+from absl import logging
 import numpy as np
 
-from zsar_jax import preprocessing
-from zsar_jax.data import class_names, clips, decode, video_transforms
-from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import class_split
+from zsar_jax.data import class_names, decode
+from zsar_jax.data.clip_reader import (
+  READ_ERRORS,
+  ClipReader,
+  TrainView,
+  VideoCache,
+)
+
+__all__ = [
+  'BALANCES',
+  'ClipReader',
+  'TrainView',
+  'VideoCache',
+  'eval_batches',
+  'train_batches',
+]
+
+BALANCES = ('', 'class', 'source', 'source+class')
+# A record that cannot be read is replaced by the next, at most so often.
+_MAX_TRIES = 4
+# The share of failures says nothing before so many examples were read.
+_MIN_EXAMPLES = 200
+_SHOWN = 10
+_PLAIN_VIEW = TrainView()
 
 
-class VideoCache:
-  """Decoded videos in memory, up to a limit; never evicts.
-
-  An epoch touches every video once, so the one used longest ago is the one
-  needed next: evicting it would only make room for another miss.
-  """
-
-  def __init__(self, max_bytes: int):
-    self._max_bytes = max_bytes
-    self._bytes = 0
-    self._videos: dict[Any, Any] = {}
-    self._lock = threading.Lock()
-
-  def get(self, key):
-    """The cached video, or None."""
-    return self._videos.get(key)
-
-  def put(self, key, frames: np.ndarray, info: decode.VideoInfo) -> None:
-    """Keeps a video if there is room."""
-    with self._lock:
-      if key in self._videos or self._bytes + frames.nbytes > self._max_bytes:
-        return
-      self._videos[key] = frames, info
-      self._bytes += frames.nbytes
-
-
-def _sample(
-  info: decode.VideoInfo, prep: preprocessing.Preprocessing, **how
-) -> np.ndarray:
-  """Frame indices [t] of a clip; `how` as of `clips.sample_indices`."""
-  return clips.sample_indices(
-    info.timestamps,
-    info.duration,
-    sampling=prep.sampling,
-    num_frames=prep.num_frames,
-    frame_stride=prep.frame_stride,
-    sample_fps=prep.sample_fps,
-    **how,
-  )
-
-
-def _shrink(prep: preprocessing.Preprocessing):
-  """Resizes a frame to the short side that the weights want."""
-  return functools.partial(
-    video_transforms.resize_short_side, short_side=prep.short_side
-  )
-
-
-def _view_indices(
-  info: decode.VideoInfo, prep: preprocessing.Preprocessing, num_views: int
-) -> np.ndarray:
-  """Frame indices [v t] of the fixed views of a video."""
-  return np.stack(
-    [
-      _sample(info, prep, view=view, num_views=num_views)
-      for view in range(num_views)
-    ]
-  )
-
-
-def read_views(
-  path: str, prep: preprocessing.Preprocessing, num_views: int = 1
-) -> tuple[np.ndarray, list[str]]:
-  """The fixed views of a video file that was not prepared.
-
-  Args:
-    path: of the file.
-    prep: what the weights want.
-    num_views: temporal views.
-
-  Returns:
-    uint8 [v t size size 3], and warnings.
-
-  Raises:
-    VideoError: the file cannot be used.
-  """
-  info = decode.check_video(path, path)
-  warnings = []
-  frames_there = len(info.timestamps)
-  if frames_there < prep.num_frames:
-    warnings.append(
-      f'{path} has {frames_there} frames, fewer than the {prep.num_frames} of '
-      'a clip: some are repeated'
-    )
-  indices = _view_indices(info, prep, num_views)
-  frames = decode.decode_frames(
-    path, indices.reshape(-1), path, transform=_shrink(prep), info=info
-  )
-  frames = video_transforms.eval_transform(frames, prep.size)
-  return frames.reshape(num_views, -1, *frames.shape[1:]), warnings
-
-
-class ClipReader:
-  """Clips of a set of videos, by position in the set.
-
-  With or without a cache, and in any order, the same request gives the same
-  pixels.
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+  """Videos that are drawn from together.
 
   Attributes:
-    videos: the set.
+    positions: in the set.
+    weight: share of the examples that come from here.
   """
 
-  def __init__(
-    self,
-    videos: class_split.VideoSet,
-    dataset_dir: str,
-    prep: preprocessing.Preprocessing,
-    cache: VideoCache | None = None,
-  ):
-    self.videos = videos
-    self._source = records.open_split(dataset_dir, videos.split)
-    self._prep = prep
-    self._cache = cache
+  positions: np.ndarray
+  weight: float
 
-  def __len__(self) -> int:
-    return len(self.videos)
 
-  def _frames(self, i: int, choose) -> np.ndarray:
-    """Frames [t h w 3] at the indices that choose(info) names."""
-    key = self.videos.split, int(self.videos.rows[i])
-    cached = self._cache.get(key) if self._cache is not None else None
-    if cached is not None:
-      frames, info = cached
-      return frames[choose(info)]
-    video = self._source.open(key[1])
-    if self._cache is None:
-      return video.decode(choose(video), _shrink(self._prep))
-    frames = video.decode(range(len(video.timestamps)), _shrink(self._prep))
-    self._cache.put(key, frames, video.info)
-    return frames[choose(video)]
+def _pools(
+  labels: np.ndarray, sources: Sequence[str], balance: str
+) -> list[_Pool]:
+  """Divides a set of videos by what is to be drawn equally often.
 
-  def train_clip(
-    self,
-    i: int,
-    rng: np.random.Generator,
-    *,
-    crop_area: tuple[float, float],
-    mirror_allowed: bool,
-  ) -> np.ndarray:
-    """A random clip: random instants, crop and mirroring.
+  Args:
+    labels: int [n].
+    sources: where each video's class lives.
+    balance: one of `BALANCES`.
 
-    Args:
-      i: position in the set.
-      rng: decides everything random.
-      crop_area: (low, high) share of the square that a crop covers.
-      mirror_allowed: mirror half of the clips.
+  Returns:
+    One pool for '', else one per class or source, weights summing to one.
 
-    Returns:
-      uint8 [t size size 3].
-    """
-    frames = self._frames(
-      i,
-      lambda info: _sample(info, self._prep, rng=rng),
+  Raises:
+    ValueError: an unknown balance.
+  """
+  if balance not in BALANCES:
+    raise ValueError(f'data.balance={balance!r} is not one of {BALANCES}')
+  if not balance:
+    return [_Pool(np.arange(len(labels)), 1.0)]
+  sources = np.asarray(sources)
+  keys = sources if balance == 'source' else labels
+  names = np.unique(keys)
+  pools = [np.flatnonzero(keys == name) for name in names]
+  if balance == 'source+class':
+    # Every source the same share, and within it every class.
+    homes = [sources[positions[0]] for positions in pools]
+    weights = [1 / (len(set(homes)) * homes.count(home)) for home in homes]
+  else:
+    weights = [1 / len(pools)] * len(pools)
+  return [_Pool(p, w) for p, w in zip(pools, weights, strict=True)]
+
+
+def _successors(pools: Sequence[_Pool], total: int) -> np.ndarray:
+  """Position -> the next in its pool, which takes its place if need be."""
+  after = np.empty(total, int)
+  for pool in pools:
+    after[pool.positions] = np.roll(pool.positions, -1)
+  return after
+
+
+def _positions(pools: Sequence[_Pool], seed: int):
+  """Endless dataset of positions, each pool shuffled anew in every pass."""
+  import grain
+
+  if len(pools) == 1:
+    return grain.MapDataset.range(len(pools[0].positions)).seed(seed).shuffle()
+
+  def endless(number: int, positions: np.ndarray):
+    # Pools of one size would otherwise be shuffled alike.
+    return (
+      grain.MapDataset.range(len(positions))
+      .seed(seed + number)
+      .shuffle()
+      .map(lambda i: int(positions[i]))
+      .repeat()
     )
-    return video_transforms.train_transform(
-      frames,
-      rng,
-      size=self._prep.size,
-      area=crop_area,
-      mirror_allowed=mirror_allowed,
-    )
 
-  def eval_clip(
-    self, i: int, num_views: int = 1, first_frame: bool = False
-  ) -> np.ndarray:
-    """The fixed views of a video.
-
-    Args:
-      i: position in the set.
-      num_views: temporal views.
-      first_frame: repeat each view's first frame to the end: what is left
-        when the motion is taken away.
-
-    Returns:
-      uint8 [v t size size 3].
-    """
-
-    def choose(info):
-      indices = _view_indices(info, self._prep, num_views)
-      if first_frame:
-        indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
-      return indices.reshape(-1)
-
-    frames = video_transforms.eval_transform(
-      self._frames(i, choose), self._prep.size
-    )
-    return frames.reshape(num_views, -1, *frames.shape[1:])
+  return grain.MapDataset.mix(
+    [endless(n, pool.positions) for n, pool in enumerate(pools)],
+    weights=[pool.weight for pool in pools],
+  ).seed(seed)
 
 
 def _read_options(num_threads: int, prefetch: int = 4):
@@ -229,11 +137,16 @@ def train_batches(
   start_step: int = 0,
   num_hosts: int = 1,
   host: int = 0,
-  crop_area: tuple[float, float] = (0.6, 1.0),
+  view: TrainView = _PLAIN_VIEW,
   mirror: bool = True,
+  balance: str = '',
+  max_failed_share: float = 0.01,
   num_threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Endless training batches of this host.
+
+  A video that cannot be read is replaced by the next of its pool, the same
+  for any number of hosts, and counted.
 
   Args:
     reader: of the training videos.
@@ -244,16 +157,23 @@ def train_batches(
     start_step: the first step's number: resuming starts here.
     num_hosts: hosts that share the batch.
     host: this one.
-    crop_area: see `ClipReader.train_clip`.
+    view: what is random about a clip.
     mirror: whether to mirror at all.
+    balance: what is drawn equally often: '' (every video), 'class',
+      'source', or 'source+class' (every source, and within it every class).
+    max_failed_share: of the videos read, on this host; more stops the run.
     num_threads: decoding threads.
 
   Yields:
     `video` uint8 [b/H t size size 3], `label` int32 [b/H], `index` int32
-    [b/H]: the example's position in the global stream.
+    [b/H], the example's position in the global stream, `record_id` int64
+    [b/H], the record that was used, and `num_failed` int32 [b/H], how many
+    were tried before it.
 
   Raises:
-    ValueError: the hosts do not divide the batch, or there are no videos.
+    ValueError: the hosts do not divide the batch, there are no videos, or
+      too many cannot be read.
+    VideoError: five in a row cannot be read.
   """
   import grain
 
@@ -266,37 +186,84 @@ def train_batches(
   may_mirror = np.array(
     [mirror and not class_names.has_side(name) for name in seen_classes]
   )
-  labels = reader.videos.labels
+  videos = reader.videos
+  pools = _pools(videos.labels, videos.sources, balance)
+  successors = _successors(pools, len(reader))
+  failures: dict[str, str] = {}  # Name -> reason; threads only add.
 
   class Clip(grain.transforms.RandomMap):
     """One augmented example."""
 
     def random_map(self, i: int, rng: np.random.Generator):
-      label = labels[i]
-      return {
-        'video': reader.train_clip(
-          i,
-          rng,
-          crop_area=crop_area,
-          mirror_allowed=bool(may_mirror[label]),
-        ),
-        'label': np.int32(label),
-      }
+      begin = rng.bit_generator.state
+      for num_failed in range(_MAX_TRIES + 1):
+        label = videos.labels[i]
+        try:
+          clip = reader.train_clip(i, rng, view, bool(may_mirror[label]))
+        except READ_ERRORS as e:
+          failures[videos.ids[i]] = getattr(e, 'reason', str(e))
+          last, i = i, int(successors[i])
+          rng.bit_generator.state = begin
+          continue
+        return {
+          'video': clip,
+          'label': np.int32(label),
+          'record_id': np.int64(videos.rows[i]),
+          'num_failed': np.int32(num_failed),
+        }
+      raise decode.VideoError(
+        videos.ids[last],
+        f'and the {_MAX_TRIES} videos before it cannot be read: '
+        f'{_some(failures)}',
+      )
 
   def with_index(index: int, example: dict[str, Any]):
     # int32 wraps after two billion examples; it only keys random draws.
     return {**example, 'index': np.int64(index).astype(np.int32)}
 
+  dataset = _positions(pools, seed)
+  if len(pools) == 1:
+    dataset = dataset.repeat()
   dataset = (
-    grain.MapDataset.range(len(reader))
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(Clip())
+    dataset.random_map(Clip())
     .map_with_index(with_index)
     .batch(batch_size // num_hosts, drop_remainder=True)
   )[start_step * num_hosts + host :: num_hosts]
-  return iter(dataset.to_iter_dataset(_read_options(num_threads)))
+  return _guard(
+    iter(dataset.to_iter_dataset(_read_options(num_threads))),
+    failures,
+    max_failed_share,
+  )
+
+
+def _some(failures: dict[str, str]) -> str:
+  """The first failures as text."""
+  listed = list(failures.items())
+  shown = '; '.join(f'{name} {reason}' for name, reason in listed[:_SHOWN])
+  more = len(listed) - _SHOWN
+  return shown + (f'; and {more} more' if more > 0 else '')
+
+
+def _guard(
+  batches: Iterator[dict[str, np.ndarray]],
+  failures: dict[str, str],
+  max_share: float,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Passes batches on until too many of their videos had failed."""
+  read = failed = 0
+  for batch in batches:
+    now = int(batch['num_failed'].sum())
+    read, failed = read + len(batch['num_failed']) + now, failed + now
+    if now:
+      logging.warning(
+        '%d of %d videos could not be read: %s', failed, read, _some(failures)
+      )
+    if failed > max_share * max(read, _MIN_EXAMPLES):
+      raise ValueError(
+        f'{failed} of {read} videos could not be read, more than '
+        f'data.max_failed_share={max_share}: {_some(failures)}'
+      )
+    yield batch
 
 
 def eval_batches(
@@ -305,35 +272,50 @@ def eval_batches(
   batch_size: int,
   num_views: int = 1,
   first_frame: bool = False,
+  num_crops: int = 1,
   num_threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Every video once, in order; the last batch is padded.
+
+  Nothing is replaced: a video that cannot be read is blank and not
+  `readable`.
 
   Args:
     reader: of the videos.
     batch_size: of every batch.
     num_views: see `ClipReader.eval_clip`.
     first_frame: see `ClipReader.eval_clip`.
+    num_crops: see `ClipReader.eval_clip`.
     num_threads: decoding threads.
 
   Yields:
     `video` uint8 [b v t size size 3], `label` int32 [b], `position` int32
     [b] in the set (beyond its end on padding), `example_mask` bool [b], False
-    on padding.
+    on padding, and `readable` bool [b], False on padding too.
   """
   import grain
 
   total = -(-len(reader) // batch_size) * batch_size
-  # Padding is black: nothing is decoded for it.
-  blank = np.zeros_like(reader.eval_clip(0, num_views))
+  blank = reader.blank_clip(num_views * num_crops)
+  videos = reader.videos
+
+  def read(i: int) -> tuple[np.ndarray, bool]:
+    try:
+      return reader.eval_clip(i, num_views, first_frame, num_crops), True
+    except READ_ERRORS as e:
+      logging.warning('%s cannot be read: %s', videos.ids[i], e)
+      return blank, False
 
   def example(i: int):
     real = i < len(reader)
+    # Padding is black: nothing is decoded for it.
+    clip, readable = read(i) if real else (blank, False)
     return {
-      'video': (reader.eval_clip(i, num_views, first_frame) if real else blank),
-      'label': np.int32(reader.videos.labels[i] if real else 0),
+      'video': clip,
+      'label': np.int32(videos.labels[i] if real else 0),
       'position': np.int32(i),
       'example_mask': np.bool_(real),
+      'readable': np.bool_(readable),
     }
 
   dataset = (

@@ -17,6 +17,7 @@ with isolated.Pool(4) as pool:
 """
 
 import atexit
+import concurrent.futures
 import functools
 import json
 import os
@@ -31,7 +32,8 @@ from typing import Any
 from zsar_jax.data import decode
 
 DEFAULT_MEMORY = 4 << 30
-_CHUNK = 1 << 20
+_MAX_HEADER = 64 << 20
+_CHUNK = 1 << 16
 
 
 class _Timeout(Exception):
@@ -56,11 +58,9 @@ class _Child:
       bufsize=0,
       env={**os.environ, 'PYTHONPATH': os.pathsep.join(_import_path())},
     )
+    os.set_blocking(self._process.stdin.fileno(), False)
+    self._max_answer = memory_bytes
     self._left = b''
-
-  @property
-  def pid(self) -> int:
-    return self._process.pid
 
   def ask(
     self, task: str, kwargs: dict[str, Any], until: float
@@ -79,15 +79,29 @@ class _Child:
       _Timeout: no whole answer by then.
       EOFError: the child has died.
       OSError: likewise.
+      ValueError: it answers nonsense.
     """
-    request = json.dumps({'task': task, 'kwargs': kwargs}).encode() + b'\n'
-    self._process.stdin.write(request)
+    self._send(json.dumps({'task': task, 'kwargs': kwargs}).encode(), until)
     while b'\n' not in self._left:
+      if len(self._left) > _MAX_HEADER:
+        raise ValueError('no header')
       self._left += self._some(until)
     line, _, self._left = self._left.partition(b'\n')
     header = json.loads(line)
-    buffers = [self._exactly(size, until) for size in header['sizes']]
+    sizes = header.get('sizes') if isinstance(header, dict) else None
+    if not isinstance(sizes, list) or sum(sizes) > self._max_answer:
+      raise ValueError('not a header')
+    buffers = [self._exactly(size, until) for size in sizes]
     return header, buffers
+
+  def _send(self, request: bytes, until: float) -> None:
+    pipe = self._process.stdin
+    left = memoryview(request + b'\n')
+    while left:
+      wait = max(0.0, until - time.monotonic())
+      if not select.select([], [pipe], [], wait)[1]:
+        raise _Timeout
+      left = left[os.write(pipe.fileno(), left[:_CHUNK]) :]
 
   def _some(self, until: float, at_most: int = _CHUNK) -> bytes:
     """At least one byte of what the child has written."""
@@ -104,21 +118,25 @@ class _Child:
     buffer = bytearray(self._left[:size])
     self._left = self._left[size:]
     while len(buffer) < size:
-      buffer += self._some(until, size - len(buffer))
+      buffer += self._some(until, min(size - len(buffer), _CHUNK))
     return buffer
 
   def how_it_died(self) -> str:
-    """The reason given for a child that is gone."""
+    """The reason given for a child whose answer cannot be read."""
     try:
-      code = self._process.wait(5)
+      code = self._process.wait(2)
     except subprocess.TimeoutExpired:
-      code = 0
+      return 'crashed the decoder (it answers nonsense)'
     if code < 0:
       return f'crashed the decoder ({signal.Signals(-code).name})'
     return f'crashed the decoder (exit {code})'
 
   def kill(self) -> None:
-    """Ends the child at once; does nothing the second time."""
+    """Ends the child at once; whoever waits for its answer sees the end."""
+    self._process.kill()
+
+  def remove(self) -> None:
+    """Ends the child, and lets go of it."""
     self._process.kill()
     self._process.wait()
     self._process.stdin.close()
@@ -134,17 +152,22 @@ class Pool:
     Args:
       num_workers: most children at once.
       memory_bytes: what a task may take on top of what the child has at its
-        start; bounded on Linux alone.
+        start (bounded on Linux alone), and most that an answer may hold.
 
     Raises:
       ValueError: no worker.
     """
     if num_workers < 1:
       raise ValueError(f'num_workers={num_workers}: at least one is needed')
+    self._num_workers = num_workers
     self._memory_bytes = memory_bytes
-    self._free: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+    # Linux ends a child together with the thread that started it, and the
+    # threads that bring tasks may come and go: one that stays starts all.
+    self._starter = concurrent.futures.ThreadPoolExecutor(1)
     self._children: set[_Child] = set()
     self._closed = False
+    # One entry a worker: a child at rest, or None where one is to be started.
+    self._free: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
     for _ in range(num_workers):
       self._free.put(None)
 
@@ -155,23 +178,26 @@ class Pool:
     self.close()
 
   def close(self) -> None:
-    """Ends all children, those at work too."""
-    self._closed = True
-    for child in tuple(self._children):
-      self._discard(child)
-
-  def _discard(self, child: _Child | None) -> None:
-    """Kills a child; its place is taken by one that starts when needed."""
-    if child is not None:
-      self._children.discard(child)
-      child.kill()
-
-  def _started(self) -> _Child:
+    """Ends all children, those at work too: their tasks fail."""
     if self._closed:
-      raise RuntimeError('the pool of decoding processes is closed')
+      return
+    self._closed = True
+    self._starter.shutdown()
+    for child in tuple(self._children):
+      child.kill()
+    for child in [self._free.get() for _ in range(self._num_workers)]:
+      self._remove(child)
+      self._free.put(None)
+
+  def _start(self) -> _Child:
     child = _Child(self._memory_bytes)
     self._children.add(child)
     return child
+
+  def _remove(self, child: _Child | None) -> None:
+    if child is not None:
+      self._children.discard(child)
+      child.remove()
 
   def run(
     self, task: str, kwargs: dict[str, Any], *, name: str, deadline: float
@@ -192,27 +218,33 @@ class Pool:
     Raises:
       VideoError: the function raised it; or, with `transient` set, it took
         too long, took too much memory or crashed.
+      OSError: the function raised it (disk full, no permission).
       RuntimeError: the function raised anything else: a bug, not a video.
+        Or the pool is closed.
     """
     child = self._free.get()
     try:
-      child = child or self._started()
+      if self._closed:
+        raise RuntimeError('the pool of decoding processes is closed')
+      if child is None:
+        child = self._starter.submit(self._start).result()
       header, buffers = child.ask(task, kwargs, time.monotonic() + deadline)
-    except _Timeout:
-      child = self._discard(child)
-      reason = f'took longer than {deadline:g} s to decode and was given up'
-      raise decode.VideoError(name, reason, transient=True) from None
-    except (EOFError, OSError, ValueError):
-      # Nothing more to read, a closed pipe, or half an answer.
-      reason = child.how_it_died()
-      child = self._discard(child)
-      raise decode.VideoError(name, reason, transient=True) from None
-    except BaseException:
-      # Interrupted half way: what it would answer belongs to nobody.
-      child = self._discard(child)
+    except BaseException as e:
+      # What it would answer belongs to nobody: it is not asked again. Its
+      # place is taken by one that starts when needed.
+      is_gone = isinstance(e, (EOFError, OSError, ValueError))
+      reason = child.how_it_died() if child and is_gone else ''
+      self._remove(child)
+      child = None
+      if isinstance(e, _Timeout):
+        reason = f'took longer than {deadline:g} s to decode and was given up'
+      if reason:
+        raise decode.VideoError(name, reason, transient=True) from None
       raise
     finally:
       self._free.put(child)
+    if 'facts' in header:
+      return header['facts'], buffers
     if 'video_error' in header:
       raise decode.VideoError(*header['video_error'])
     if 'out_of_memory' in header:
@@ -220,9 +252,9 @@ class Pool:
       raise decode.VideoError(
         name, f'takes more than {limit} MiB to decode', transient=True
       )
-    if 'error' in header:
-      raise RuntimeError(f'{name}: {task} failed:\n{header["error"]}')
-    return header['facts'], buffers
+    if 'os_error' in header:
+      raise OSError(*header['os_error'])
+    raise RuntimeError(f'{name}: {task} failed:\n{header.get("error")}')
 
 
 def _import_path() -> list[str]:
@@ -233,7 +265,8 @@ def _import_path() -> list[str]:
 
 
 @functools.cache
-def _default_pool() -> Pool:
+def _default_pool(pid: int) -> Pool:
+  """The pool of this process: one made before a fork is not of use here."""
   pool = Pool(1)
   atexit.register(pool.close)
   return pool
@@ -243,4 +276,5 @@ def run(
   task: str, kwargs: dict[str, Any], *, name: str, deadline: float
 ) -> tuple[dict[str, Any], list[bytearray]]:
   """`Pool.run` on a child that is kept until the program ends."""
-  return _default_pool().run(task, kwargs, name=name, deadline=deadline)
+  pool = _default_pool(os.getpid())
+  return pool.run(task, kwargs, name=name, deadline=deadline)

@@ -6,6 +6,7 @@ is not trusted by the one that started it.
 """
 
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -56,14 +57,16 @@ def run_task(task: str, kwargs: dict[str, Any]) -> tuple[dict, list]:
       **kwargs
     )
   except decode.VideoError as e:
-    return {'video_error': [e.name, e.reason]}, []
+    return {'video_error': [e.name, e.reason, e.transient]}, []
   except MemoryError:
     return {'out_of_memory': True}, []
   except OSError as e:
-    # FFmpeg's errors are OSErrors too; what it cannot allocate is memory.
-    if e.errno == 12:
+    # FFmpeg's errors are OSErrors too.
+    if e.errno == errno.ENOMEM:
       return {'out_of_memory': True}, []
-    return {'error': traceback.format_exc()}, []
+    if e.errno is None or type(e).__module__ != 'builtins':
+      return {'error': traceback.format_exc()}, []
+    return {'os_error': [e.errno, e.strerror, e.filename]}, []
   except Exception:
     return {'error': traceback.format_exc()}, []
   return {'facts': facts}, buffers

@@ -12,7 +12,6 @@ child process (see `isolated`): its arguments and facts are JSON.
 
 import dataclasses
 import fractions
-import functools
 import hashlib
 import io
 import json
@@ -147,27 +146,77 @@ def _reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:
   return video_transforms.resize_short_side(rgb, short_side)
 
 
-def _visit(path, name, info, indices, visit) -> None:
-  """Calls `visit` with each frame as it is decoded; keeps none of them."""
+class _Restarted(Exception):
+  """The decoder has begun again: frames come that were there before."""
+
+
+def _encode(path, name, info, indices, open_encoder):
+  """Feeds each frame at the sorted, distinct `indices` to an encoder once.
+
+  No frame is kept. Where the times of a video turn out to be wrong half way,
+  `decode` begins again and counts frames: then so does the encoder.
+
+  Args:
+    path: of the file.
+    name: what to call the video in an error.
+    info: of the video.
+    indices: [k].
+    open_encoder: makes a pair of functions, one that takes a frame and one
+      that returns what was made of all.
+
+  Returns:
+    What the encoder made.
+
+  Raises:
+    VideoError: the video does not decode, or its frames cannot be encoded.
+  """
+  counted = dataclasses.replace(info, pts=None, keyframes=np.zeros(1, int))
+  try:
+    return _encode_once(path, name, info, indices, open_encoder)
+  except _Restarted:
+    return _encode_once(path, name, counted, indices, open_encoder)
+
+
+def _encode_once(path, name, info, indices, open_encoder):
   nothing = np.zeros((1, 1, 3), np.uint8)
+  visited = 0
+  put, finish = open_encoder()
 
   def transform(rgb):
-    visit(rgb)
+    nonlocal visited
+    visited += 1
+    if visited > len(indices):
+      raise _Restarted
+    try:
+      put(rgb)
+    except av.FFmpegError as e:
+      # As it is, `decode` would take it for its own.
+      raise decode.VideoError(name, _not_encoded(rgb, e)) from e
     return nothing
 
   decode.decode_frames(path, indices, name, transform=transform, info=info)
+  return finish()
+
+
+def _not_encoded(rgb: np.ndarray, error: Exception) -> str:
+  height, width = rgb.shape[:2]
+  return f'cannot be encoded anew at {width}x{height} ({error})'
 
 
 def _encode_jpegs(path, name, info, shown, storage) -> list[Any]:
   """Pictures of the frames `shown` [n], each frame encoded once."""
-  pictures = []
 
-  def encode(rgb):
-    small = np.ascontiguousarray(_reduce(rgb, storage.short_side))
-    pictures.append(simplejpeg.encode_jpeg(small, storage.quality))
+  def open_encoder():
+    pictures = []
+
+    def put(rgb):
+      small = np.ascontiguousarray(_reduce(rgb, storage.short_side))
+      pictures.append(simplejpeg.encode_jpeg(small, storage.quality))
+
+    return put, lambda: pictures
 
   unique, inverse = np.unique(shown, return_inverse=True)
-  _visit(path, name, info, unique, encode)
+  pictures = _encode(path, name, info, unique, open_encoder)
   ends = np.cumsum([len(p) for p in pictures])
   starts = ends - [len(p) for p in pictures]
   spans = np.stack([starts, ends], axis=1)[inverse].astype(np.int64)
@@ -176,37 +225,47 @@ def _encode_jpegs(path, name, info, shown, storage) -> list[Any]:
 
 def _encode_mp4(path, name, info, first, last, storage) -> bytes:
   """H.264 of the frames [first, last), at their own times, without audio."""
-  out = io.BytesIO()
-  times = info.timestamps[first:last] - info.timestamps[first]
-  ticks = iter(np.round(times * _CLOCK).astype(int).tolist())
   clock = fractions.Fraction(1, _CLOCK)
-  with av.open(out, 'w', format='mp4') as mp4:
-    open_stream = functools.partial(_add_stream, mp4, len(times), info, storage)
+  times = info.timestamps[first:last] - info.timestamps[first]
+  steps = np.arange(last - first)
+  # A file may show frames at equal times; a container must not hold such.
+  ticks = np.round(times * _CLOCK).astype(int) - steps
+  ticks = np.maximum.accumulate(ticks) + steps
+
+  def open_encoder():
+    out = io.BytesIO()
+    mp4 = av.open(out, 'w', format='mp4')
+    left = iter(ticks.tolist())
     stream = None
 
-    def encode(rgb):
+    def put(rgb):
       nonlocal stream
       rgb = _reduce(rgb, storage.short_side)
       # 4:2:0 wants even sides.
-      rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+      height, width = (side // 2 * 2 for side in rgb.shape[:2])
+      if not height or not width:
+        raise decode.VideoError(name, _not_encoded(rgb, 'too small'))
+      rgb = np.ascontiguousarray(rgb[:height, :width])
       if stream is None:
-        stream = open_stream(rgb.shape, clock)
-      frame = av.VideoFrame.from_ndarray(
-        np.ascontiguousarray(rgb), format='rgb24'
-      )
-      frame.pts, frame.time_base = next(ticks), clock
+        rate = len(times) / max(times[-1], 1 / _CLOCK)
+        stream = _add_stream(mp4, rate, rgb.shape, clock, storage)
+      frame = av.VideoFrame.from_ndarray(rgb, format='rgb24')
+      frame.pts, frame.time_base = next(left), clock
       mp4.mux(stream.encode(frame))
 
-    _visit(path, name, info, np.arange(first, last), encode)
-    mp4.mux(stream.encode())
-  return out.getvalue()
+    def finish():
+      with mp4:
+        mp4.mux(stream.encode())
+      return out.getvalue()
+
+    return put, finish
+
+  return _encode(path, name, info, np.arange(first, last), open_encoder)
 
 
-def _add_stream(mp4, num_frames, info, storage, shape, clock):
-  rate = round(num_frames / max(info.duration, 1e-3) * 1000)
-  stream = mp4.add_stream(
-    'libx264', rate=fractions.Fraction(max(rate, 1), 1000)
-  )
+def _add_stream(mp4, rate, shape, clock, storage):
+  rate = fractions.Fraction(max(round(rate * 1000), 1), 1000)
+  stream = mp4.add_stream('libx264', rate=rate)
   stream.height, stream.width = shape[:2]
   stream.pix_fmt = 'yuv420p'
   context = stream.codec_context

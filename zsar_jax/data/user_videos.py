@@ -4,7 +4,6 @@ It may be anything, so it is decoded in a child process; see `isolated`.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
@@ -102,21 +101,19 @@ def views_task(
       for view in range(num_views)
     ]
   )
+
+  def crops(frame):
+    frame = video_transforms.resize_short_side(frame, prep.short_side)
+    return np.stack(
+      [
+        video_transforms.eval_view(frame, prep.size, crop, num_crops)
+        for crop in range(num_crops)
+      ]
+    )
+
   frames = decode.decode_frames(
-    path,
-    indices.reshape(-1),
-    path,
-    transform=functools.partial(
-      video_transforms.resize_short_side, short_side=prep.short_side
-    ),
-    info=info,
-  )
-  crops = [
-    video_transforms.eval_transform(
-      frames, prep.size, crop=crop, num_crops=num_crops
-    ).reshape(num_views, prep.num_frames, prep.size, prep.size, 3)
-    for crop in range(num_crops)
-  ]
-  views = np.stack(crops, axis=1)  # [clips crops t size size 3]
+    path, indices.reshape(-1), path, transform=crops, info=info
+  )  # [clips*t crops size size 3]
+  views = frames.reshape(*indices.shape, *frames.shape[1:]).swapaxes(1, 2)
   facts = {'comment': decode.read_comment(path, path), 'warnings': warnings}
   return facts, [np.ascontiguousarray(views)]

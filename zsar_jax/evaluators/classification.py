@@ -11,6 +11,7 @@ def seen_validation_row(
   labels: np.ndarray,
   groups: list[str],
   class_centres: np.ndarray,
+  readable: np.ndarray | None = None,
 ) -> results.Row:
   """Top-1 among all seen classes of videos held out from training.
 
@@ -21,12 +22,17 @@ def seen_validation_row(
     labels: int [n], index among the seen classes.
     groups: recording session of each video.
     class_centres: learnt centres [s d], unit vectors.
+    readable: bool [n]; a video that could not be read counts as wrong. None
+      if all could.
 
   Returns:
     The row `seen`, `seen_val_top1`.
   """
   scores = np.asarray(scoring.similarity_scores(embeddings, class_centres))
   correct = metrics.ranks_of_truth(scores, labels) < 1
+  if readable is None:
+    readable = np.ones(len(labels), bool)
+  correct &= readable
   low, high = metrics.bootstrap_interval(
     correct, labels, groups, per_class=False
   )
@@ -40,4 +46,5 @@ def seen_validation_row(
     1 / s,
     len(labels),
     s,
+    int((~readable).sum()),
   )

@@ -13,6 +13,8 @@ import numpy as np
 from zsar_jax import results
 from zsar_jax.zeroshot import metrics, prototypes, scoring, semantic_transfer
 
+# What is measured; all other rows are diagnostics.
+METHODS = ('transfer', 'nearest_name', 'fusion')
 _NUM_DERANGEMENTS = 20
 _NUM_FOLDS = 5
 
@@ -303,10 +305,10 @@ def evaluate(
   transfer = similarity(videos.embeddings, composites)
 
   rows = []
-  for method, scores in (
-    ('transfer', transfer),
-    ('nearest_name', similarity(videos.embeddings, unseen.text)),
-    ('fusion', videos.match),
+  for method, scores in zip(
+    METHODS,
+    (transfer, similarity(videos.embeddings, unseen.text), videos.match),
+    strict=True,
   ):
     rows += figures.accuracy_rows(method, scores)
     rows += figures.attribute_rows(method, scores)

@@ -208,6 +208,38 @@ class TestBuilder:
     assert os.listdir(config_dir) == [str(builder.version)]
     assert len(records.open_split(builder.data_dir, 'videos')) == 2
 
+  def test_staging_of_another_dataset_stays(self, tree, tmp_path):
+    other = tree('run/1.mp4', root='other')
+    with open(f'{other}/run/1.mp4', 'ab') as f:
+      f.write(bytes(8))
+    other = make_builder(tmp_path / 'data', other, reencode=True)
+    other.stage()
+    prepare(tmp_path / 'data', tree('walk/1.mp4'), reencode=True)
+    assert [video.is_reused for video in other.stage()] == [True]
+
+  def test_full_disk_while_packing(self, tree, tmp_path, monkeypatch):
+    root = tree('walk/1.mp4', 'walk/2.mp4')
+    builder = make_builder(tmp_path / 'data', root)
+
+    def full(path, examples):
+      with open(path, 'wb') as f:
+        f.write(bytes(10))
+      raise RuntimeError('write() failed: No space left on device; at byte 10')
+
+    with monkeypatch.context() as patch:
+      patch.setattr(
+        'tensorflow_datasets.core.file_adapters.ArrayRecordFileAdapter'
+        '.write_examples',
+        full,
+      )
+      with pytest.raises(OSError, match='no space left for .*nothing was wri'):
+        datasets.prepare(builder)
+    with pytest.raises(FileNotFoundError):
+      records.open_split(builder.data_dir, 'videos')
+    builder, written = prepare(tmp_path / 'data', root)
+    assert written
+    assert len(records.open_split(builder.data_dir, 'videos')) == 2
+
   def test_two_folders_of_one_name_do_not_mix(self, tree, tmp_path):
     first, _ = prepare(tmp_path / 'data', tree('walk/1.mp4', root='a/videos'))
     second, _ = prepare(tmp_path / 'data', tree('run/1.mp4', root='b/videos'))

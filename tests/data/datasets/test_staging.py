@@ -4,6 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -128,6 +129,54 @@ def test_full_disk_leaves_nothing_half_written(entries, tmp_path, monkeypatch):
     False,
     False,
   ]
+
+
+def test_a_failure_does_not_wait_for_the_videos_under_way(
+  entries, tmp_path, monkeypatch
+):
+  closed, waited = threading.Event(), []
+
+  class Pool(isolated.Pool):
+    def run(self, task, kwargs, *, name, deadline):
+      if name == '0.mp4':
+        raise OSError(errno.ENOSPC, 'No space left on device')
+      if not closed.wait(5):
+        waited.append(name)
+      raise decode.VideoError(name, 'was given up', transient=True)
+
+    def close(self):
+      closed.set()
+      super().close()
+
+  monkeypatch.setattr(isolated, 'Pool', Pool)
+  with pytest.raises(OSError, match='No space left'):
+    stage(entries, tmp_path)
+  assert not waited
+  assert not cached(tmp_path)
+
+
+def test_a_source_that_fails_while_it_is_read_is_tried_again(
+  entries, tmp_path, monkeypatch
+):
+  def fail(self, task, kwargs, *, name, deadline):
+    raise OSError(errno.EIO, 'Input/output error', kwargs['path'])
+
+  with monkeypatch.context() as patch:
+    patch.setattr(isolated.Pool, 'run', fail)
+    (failed,) = stage(entries[:1], tmp_path)
+  assert failed.reason == 'cannot be read (Input/output error)'
+  assert stage(entries[:1], tmp_path)[0].reason == ''
+
+
+def test_only_what_is_named_is_removed(entries, tmp_path):
+  staged = stage(entries, tmp_path)
+  gone = manifest_lib.ManifestEntry('/nowhere.mp4', 'gone', 'walk', 'g')
+  (missing,) = stage([gone], tmp_path)
+  staging.remove([staged[0], missing, staged[0]], str(tmp_path), FRAMES)
+  kept = [s.is_reused for s in stage(entries, tmp_path)]
+  assert kept == [False, True, True, True]
+  staging.remove(staged, str(tmp_path), FRAMES)
+  assert os.listdir(tmp_path) == []
 
 
 def test_leftovers_of_dead_processes_are_removed(entries, tmp_path):

@@ -1,141 +1,11 @@
-import collections
 import json
+import os
 
-import numpy as np
 import pytest
 
+from tests.data.protocols.test_split_file import write
 from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import class_split
-
-
-def write(tmp_path, content):
-  path = tmp_path / 'split.json'
-  text = content if isinstance(content, str) else json.dumps(content)
-  path.write_text(text)
-  return str(path)
-
-
-ONE = {'seen': ['Rowing', 'arm_wrestling'], 'unseen': ['BenchPress']}
-
-
-def test_plain_split_is_canonical_and_sorted(tmp_path):
-  assert class_split.read_class_split(write(tmp_path, ONE)) == (
-    ['arm wrestling', 'rowing'],
-    ['bench press'],
-  )
-
-
-def test_one_of_several_splits(tmp_path):
-  other = {'seen': ['a'], 'unseen': ['b']}
-  path = write(tmp_path, {'splits': [ONE, other], 'note': 'x'})
-  assert class_split.read_class_split(path, 1) == (['a'], ['b'])
-
-
-@pytest.mark.parametrize('index', [-1, 2])
-def test_split_that_is_not_there_raises(index, tmp_path):
-  path = write(tmp_path, {'splits': [ONE, ONE]})
-  with pytest.raises(ValueError, match=f'has splits 0 to 1, not {index}'):
-    class_split.read_class_split(path, index)
-
-
-@pytest.mark.parametrize(
-  'content, message',
-  [
-    ('{"seen": [', 'not JSON'),
-    ([ONE], 'expected an object'),
-    ({'seen': ['a']}, 'expected an object'),
-    ({'splits': [['a'], ['b']]}, 'expected an object'),
-    ({'splits': {'0': ONE}}, '"splits" is not a list'),
-    ({'seen': 'rowing', 'unseen': ['b']}, '"seen" is not a list'),
-    ({'seen': ['a'], 'unseen': [1]}, '"unseen" is not a list of class names'),
-    ({'seen': [], 'unseen': ['b']}, 'seen: no class names given'),
-    ({'seen': ['a'], 'unseen': []}, 'unseen: no class names given'),
-    ({'seen': ['a', ' '], 'unseen': ['b']}, 'seen: empty class name'),
-    (
-      {'seen': ['ArmCurl', 'arm_curl'], 'unseen': ['b']},
-      "'ArmCurl' and 'arm_curl' are both 'arm curl'",
-    ),
-    (
-      {'seen': ['a', 'ArmCurl'], 'unseen': ['arm curl']},
-      r"both seen and unseen: \['arm curl'\]",
-    ),
-  ],
-)
-def test_bad_split_file_raises_and_says_why(content, message, tmp_path):
-  path = write(tmp_path, content)
-  with pytest.raises(ValueError, match=message) as e:
-    class_split.read_class_split(path)
-  assert path in str(e.value)
-
-
-def test_missing_split_file_raises(tmp_path):
-  with pytest.raises(FileNotFoundError, match='does not exist'):
-    class_split.read_class_split(str(tmp_path / 'none.json'))
-
-
-def video_set(labels, groups):
-  n = len(labels)
-  return class_split.VideoSet(
-    'videos',
-    np.arange(n) * 2,
-    np.array(labels),
-    tuple(f'v{i}' for i in range(n)),
-    tuple(groups),
-  )
-
-
-@pytest.mark.parametrize('seed', range(5))
-def test_held_out_groups_are_whole_and_every_class_keeps_training(seed):
-  # Forty videos of four classes; each group has videos of two classes.
-  rng = np.random.default_rng(seed)
-  labels = np.arange(40) % 4
-  groups = [f'g{c % 2}{rng.integers(6)}' for c in labels]
-  videos = video_set(labels, groups)
-  train, validation = class_split.hold_out(videos, 0.25, seed)
-  assert not set(train.groups) & set(validation.groups)
-  assert sorted((*train.ids, *validation.ids)) == sorted(videos.ids)
-  assert set(train.labels) == {0, 1, 2, 3}
-  assert len(validation) > 0
-  # All columns were cut alike.
-  for part in (train, validation):
-    for row, label, name, group in zip(
-      part.rows, part.labels, part.ids, part.groups, strict=True
-    ):
-      i = row // 2
-      assert (label, name, group) == (labels[i], f'v{i}', groups[i])
-
-
-def test_share_held_out_is_about_the_one_asked_for():
-  videos = video_set(np.arange(100) % 5, [f'g{i}' for i in range(100)])
-  _, validation = class_split.hold_out(videos, 0.2, 0)
-  assert collections.Counter(validation.labels.tolist()) == dict.fromkeys(
-    range(5), 4
-  )
-
-
-def test_class_of_one_group_is_never_held_out():
-  videos = video_set([0] * 6 + [1] * 6, ['only'] * 6 + list('abcdef'))
-  for seed in range(5):
-    train, validation = class_split.hold_out(videos, 0.5, seed)
-    assert set(validation.labels) == {1}
-    assert (train.labels == 0).sum() == 6
-
-
-def test_hold_out_depends_on_the_seed_alone():
-  videos = video_set(np.arange(40) % 2, [f'g{i}' for i in range(40)])
-  ids = [class_split.hold_out(videos, 0.2, seed)[1].ids for seed in (0, 0, 1)]
-  assert ids[0] == ids[1] != ids[2]
-
-
-def test_nothing_to_hold_out_raises():
-  with pytest.raises(ValueError, match='at least two'):
-    class_split.hold_out(video_set([0, 1], ['a', 'b']), 0.2, 0)
-
-
-@pytest.mark.parametrize('fraction', [0.0, 1.0, -1, 2])
-def test_share_outside_its_range_raises(fraction):
-  with pytest.raises(ValueError, match='validation_fraction'):
-    class_split.hold_out(video_set([0, 0], ['a', 'b']), fraction, 0)
+from zsar_jax.data.protocols import class_split, known_classes, registry
 
 
 def columns(labels, groups=None, sources=None):
@@ -147,13 +17,13 @@ def columns(labels, groups=None, sources=None):
     'source': sources or [''] * n,
     'num_frames': [10] * n,
     'seconds': [1.0] * n,
-    'digest': [f'{i:032x}' for i in range(n)],
+    'digest': [f'{name} {i}' for i, name in enumerate(labels)],
   }
 
 
-def dataset(tmp_path, **changes):
+def dataset(tmp_path, name='folder', **changes):
   """A prepared dataset as far as protocols look at it: its metadata."""
-  folder = tmp_path / 'folder' / 'config' / '1.0.0'
+  folder = tmp_path / name / 'config' / '1.0.0'
   folder.mkdir(parents=True)
   metadata = {
     'format_version': records.FORMAT_VERSION,
@@ -183,9 +53,9 @@ def test_split_file_decides_whose_videos_are_whose(tmp_path):
       'videos': columns(['row', 'box', 'run'] * 5, sources=['a', 'b', 'a'] * 5)
     },
     unreadable=[
-      {'id': 'x', 'label': 'box', 'reason': 'empty'},
-      {'id': 'y', 'label': 'row', 'reason': 'empty'},
-      {'id': 'z', 'label': 'swim', 'reason': 'empty'},
+      {'id': 'x', 'label': 'box', 'split': 'videos', 'reason': 'empty'},
+      {'id': 'y', 'label': 'row', 'split': 'videos', 'reason': 'empty'},
+      {'id': 'z', 'label': 'swim', 'split': 'videos', 'reason': 'empty'},
     ],
   )
   protocol = class_split.make_protocol(
@@ -219,12 +89,19 @@ def test_dataset_may_bring_its_own_split(tmp_path):
   assert protocol.seen_classes == ('row', 'run')
   assert protocol.train.labels.tolist() == [0, 1, 0]
   assert protocol.validation.labels.tolist() == [1, 0]
-  assert protocol.test.split == 'test' and len(protocol.test) == 2
+  assert protocol.test.splits == ('test', 'test')
 
 
 def test_no_split_at_all_raises(tmp_path):
-  with pytest.raises(ValueError, match='set data.class_split'):
+  with pytest.raises(ValueError, match='set data.protocol .* data.class_split'):
     class_split.make_protocol(dataset(tmp_path))
+
+
+def test_training_alone_has_no_test(tmp_path):
+  protocol = class_split.make_protocol(dataset(tmp_path), train_only=True)
+  assert protocol.test is None and protocol.unseen_classes == ()
+  assert protocol.seen_classes == ('box', 'row', 'run')
+  assert protocol.name.endswith(':no test')
 
 
 def test_class_without_videos_raises_and_is_named(tmp_path):
@@ -252,3 +129,132 @@ def test_class_both_seen_and_unseen_in_a_dataset_raises(tmp_path):
   path = dataset(tmp_path, seen_classes=['row'], unseen_classes=['row'])
   with pytest.raises(ValueError, match='both seen and unseen'):
     class_split.make_protocol(path)
+
+
+def truze(tmp_path, **changes):
+  """UCF101 with two videos of every class."""
+  names = known_classes.canonical('ucf101')
+  ucf = columns([name for name in names for _ in range(2)])
+  return dataset(
+    tmp_path, 'ucf101', dataset='ucf101', videos={'videos': ucf}, **changes
+  )
+
+
+def test_a_registered_protocol_brings_its_classes(tmp_path):
+  path = truze(tmp_path)
+  protocol = class_split.make_protocol(path, protocol='ucf101/truze')
+  spec = registry.get('ucf101/truze')
+  assert (protocol.name, protocol.hash) == (spec.id, spec.hash)
+  assert protocol.seen_classes == spec.splits[0].seen
+  assert len(protocol.unseen_classes) == 31 and len(protocol.test) == 62
+  assert len(class_split.make_protocols(path, protocol='ucf101/truze')) == 1
+
+
+def test_one_split_of_several_within_a_dataset(tmp_path):
+  path = truze(tmp_path)
+  make = lambda i: class_split.make_protocol(
+    path, protocol='ucf101/half-class-seed0-9', class_split_index=i
+  )
+  first, second = make(0), make(1)
+  assert first.name == 'ucf101/half-class-seed0-9[seed0]'
+  assert len(first.unseen_classes) == 50 and len(first.seen_classes) == 51
+  assert not set(first.unseen_classes) & set(first.seen_classes)
+  assert first.hash != second.hash
+  with pytest.raises(ValueError, match='has splits 0 to 9, not 10'):
+    make(10)
+
+
+def test_official_lists_choose_the_videos(tmp_path):
+  lists = {f'test{i}': ['v0', 'v2'] for i in (1, 2, 3)}
+  lost = [
+    {'id': 'v0', 'label': 'archery', 'split': 'videos', 'reason': 'empty'},
+    {'id': 'v5', 'label': 'archery', 'split': 'videos', 'reason': 'empty'},
+  ]
+  path = truze(tmp_path, lists=lists, unreadable=lost)
+  kinetics = dataset(tmp_path, 'k', videos={'videos': columns(['a', 'b'] * 5)})
+  with pytest.raises(ValueError, match='no video of'):
+    class_split.make_protocols(
+      kinetics, protocol='ucf101/official-test-lists', test_dataset_dir=path
+    )
+  lists = {
+    f'test{i}': [f'v{2 * j + i % 2}' for j in range(101)] for i in (1, 2, 3)
+  }
+  os.remove(f'{path}/metadata.json')
+  os.rmdir(path)
+  path = truze(tmp_path, lists=lists, unreadable=lost)
+  made = class_split.make_protocols(
+    kinetics, protocol='ucf101/official-test-lists', test_dataset_dir=path
+  )
+  assert [len(p.test) for p in made] == [101, 101, 101]
+  assert made[0].test.ids[0] == 'v1' and made[1].test.ids[0] == 'v0'
+  # v5 is on the first list, v0 on the second.
+  assert [len(p.unreadable) for p in made] == [1, 1, 1]
+  assert made[0].unreadable[0]['id'] == 'v5'
+
+
+def test_whole_dataset_unseen_leaves_nothing_to_train_on(tmp_path):
+  with pytest.raises(ValueError, match='none is left to train on'):
+    class_split.make_protocol(
+      truze(tmp_path), protocol='ucf101/all-classes-all-videos'
+    )
+
+
+def test_protocol_of_another_dataset_raises(tmp_path):
+  path = truze(tmp_path)
+  with pytest.raises(ValueError, match='tests on hmdb51, and .* is ucf101'):
+    class_split.make_protocol(path, protocol='hmdb51/truze')
+  with pytest.raises(ValueError, match='both a protocol'):
+    class_split.make_protocol(
+      path, protocol='ucf101/truze', class_split='x.json'
+    )
+
+
+class TestLeaks:
+  def make(self, tmp_path, labels=('rope climbing', 'yoga', 'jog'), **kwargs):
+    kinetics = dataset(
+      tmp_path, 'k', videos={'videos': columns(list(labels) * 5)}
+    )
+    ucf = columns(['climbing a rope', 'rowing'])
+    other = dataset(tmp_path, 'other', videos={'videos': ucf})
+    split = write(
+      tmp_path, {'seen': ['jog'], 'unseen': ['climbing a rope', 'rowing']}
+    )
+    return class_split.make_protocol(
+      kinetics, class_split=split, test_dataset_dir=other, **kwargs
+    )
+
+  def test_are_refused(self, tmp_path):
+    with pytest.raises(ValueError, match="seen 'rope climbing'") as error:
+      self.make(tmp_path)
+    assert 'data.allow_leaks=True' in str(error.value)
+
+  def test_allowed_ones_are_recorded(self, tmp_path):
+    protocol = self.make(tmp_path, allow_leaks=True)
+    assert [leak.unseen for leak in protocol.leaks] == ['climbing a rope']
+    assert 'rope climbing' in protocol.seen_classes
+
+  def test_leaking_classes_may_be_left_out(self, tmp_path):
+    protocol = self.make(tmp_path, drop_leaking=True)
+    assert protocol.seen_classes == ('jog', 'yoga')
+    assert protocol.dropped_classes == ('rope climbing',)
+    assert protocol.leaks == ()
+
+  def test_equal_names_between_datasets(self, tmp_path):
+    with pytest.raises(ValueError, match="name: seen 'rowing'"):
+      self.make(tmp_path, labels=('rowing', 'yoga'))
+
+  def test_trained_classes_alone_count_as_seen(self, tmp_path):
+    protocol = self.make(tmp_path, seen_classes=('jog', 'yoga'))
+    assert protocol.seen_classes == ('jog', 'yoga')
+
+  def test_same_video_in_training_and_test(self, tmp_path):
+    videos = columns(['row', 'run', 'box'] * 4)
+    videos['digest'][0] = videos['digest'][2] = 'same'
+    path = dataset(tmp_path, videos={'videos': videos})
+    split = write(tmp_path, BOX_UNSEEN)
+    with pytest.raises(ValueError, match='v0 is v2'):
+      class_split.make_protocol(path, class_split=split, seed=1)
+    protocol = class_split.make_protocol(
+      path, class_split=split, seed=1, drop_leaking=True
+    )
+    assert 'v0' not in protocol.train.ids and 'v2' in protocol.test.ids

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import difflib
+import errno
 import importlib
 import inspect
 import io
@@ -171,8 +172,17 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
   packed = hasattr(builder, 'remove_staging')
   if packed:
     builder.remove_leftovers()
-  with _quiet_tfds():
-    builder.download_and_prepare(file_format='array_record')
+  try:
+    with _quiet_tfds():
+      builder.download_and_prepare(file_format='array_record')
+  except RuntimeError as e:  # All that the writer of array_record raises.
+    if os.strerror(errno.ENOSPC) in str(e):
+      raise OSError(
+        errno.ENOSPC,
+        f'no space left for {builder.data_dir}; nothing was written: make '
+        'room and prepare again',
+      ) from e
+    raise
   if packed:
     builder.remove_staging()
   return True

@@ -114,11 +114,10 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       shutil.rmtree(path, ignore_errors=True)
 
   def remove_staging(self) -> None:
-    """Removes the first stage's cache, unless it is to be kept."""
+    """Removes what this build staged, unless it is to be kept."""
     if not self.builder_config.keep_staging:
-      shutil.rmtree(
-        staging.staging_dir(self._data_dir_root, self.builder_config.storage),
-        ignore_errors=True,
+      staging.remove(
+        self._staged, self._data_dir_root, self.builder_config.storage
       )
 
   @property
@@ -168,7 +167,7 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     del dl_manager
     config, manifest = self.builder_config, self.builder_config.manifest
-    staged = self.stage()
+    self._staged = staged = self.stage()
     reused = sum(s.is_reused for s in staged)
     if reused:
       logging.info('%d of %d videos were staged before', reused, len(staged))
@@ -273,7 +272,7 @@ def make_builder(
   title = re.sub(
     r'[^a-z0-9]+', '_', class_names.canonical_name(manifest.title)
   ).strip('_')
-  mark = manifest_lib.fingerprint(manifest.entries)
+  mark = manifest_lib.fingerprint(manifest)
   config = PackedVideosConfig(
     name=f'{title or "videos"}_{mark}_{storage.kind}_{storage.hash}',
     description=f'{manifest.dataset}: the videos of {manifest.title}.',

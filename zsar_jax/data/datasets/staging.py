@@ -148,6 +148,7 @@ def stage(
         bar.update()
     except BaseException:
       threads.shutdown(wait=False, cancel_futures=True)
+      pool.close()  # Or the videos under way would be waited for.
       raise
     return [future.result() for future in futures]
 
@@ -181,7 +182,7 @@ def stage_video(
     if isinstance(e, FileNotFoundError):
       reason = 'does not exist'
     return Staged(entry, '', reason=reason)
-  path = os.path.join(folder, digest[:2], f'{digest}.safetensors')
+  path = _entry_path(folder, digest)
   reused = os.path.exists(path)
   if not reused:
     facts, content = _store(entry, storage, pool, deadline)
@@ -198,6 +199,32 @@ def stage_video(
     cache_path=path if has_content else '',
     is_reused=reused,
   )
+
+
+def remove(
+  staged: Sequence[Staged], data_dir: str, storage: transcode.Storage
+) -> None:
+  """Removes videos from the cache; those of other datasets stay.
+
+  Args:
+    staged: from `stage`.
+    data_dir: as it was given there.
+    storage: likewise.
+  """
+  folder = staging_dir(data_dir, storage)
+  for video in staged:
+    path = _entry_path(folder, video.digest)
+    with contextlib.suppress(OSError):  # Listed twice, or never there.
+      os.remove(path)
+    with contextlib.suppress(OSError):  # Others are in it.
+      os.rmdir(os.path.dirname(path))
+  for empty in (folder, os.path.dirname(folder)):
+    with contextlib.suppress(OSError):
+      os.rmdir(empty)
+
+
+def _entry_path(folder: str, digest: str) -> str:
+  return os.path.join(folder, digest[:2], f'{digest}.safetensors')
 
 
 def _keeps_bytes(entry, storage) -> bool:
@@ -221,6 +248,11 @@ def _store(entry, storage, pool, deadline):
     )
   except decode.VideoError as e:
     return {'reason': e.reason, 'is_transient': e.transient}, []
+  except OSError as e:
+    if e.filename != entry.path:
+      raise
+    reason = f'cannot be read ({e.strerror})'
+    return {'reason': reason, 'is_transient': True}, []
 
 
 def _digest_file(entry: manifest_lib.ManifestEntry) -> str:

@@ -18,7 +18,7 @@ import json
 import os
 from typing import Any
 
-from zsar_jax.data.protocols import class_split, published
+from zsar_jax.data.protocols import published, split_file
 from zsar_jax.data.protocols.specs import (
   MEAN_OVER_SPLITS,
   ONE_SPLIT,
@@ -37,6 +37,7 @@ __all__ = [
   'ids',
   'list_digest',
   'select_videos',
+  'video_rule',
 ]
 
 
@@ -74,7 +75,7 @@ def get(protocol_id: str) -> ProtocolSpec:
 def from_split_file(
   path: str, index: int | None = None, dataset: str = 'video_folder'
 ) -> ProtocolSpec:
-  """The protocol of a class split file; see `class_split`.
+  """The protocol of a class split file; see `split_file`.
 
   Args:
     path: a JSON file.
@@ -86,15 +87,15 @@ def from_split_file(
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: see `class_split.read_class_split`.
+    ValueError: see `split_file.read_class_split`.
   """
   first = index or 0
-  pairs = {first: class_split.read_class_split(path, first)}
+  pairs = {first: split_file.read_class_split(path, first)}
   if index is None:
     with open(path, encoding='utf-8') as f:
       count = len(json.load(f).get('splits', [None]))
     for i in range(1, count):
-      pairs[i] = class_split.read_class_split(path, i)
+      pairs[i] = split_file.read_class_split(path, i)
   stem = os.path.splitext(os.path.basename(path))[0]
   return ProtocolSpec(
     id=f'{dataset}/{stem}' + ('' if index is None else f'/{index}'),
@@ -123,7 +124,7 @@ def select_videos(
   Raises:
     ValueError: the dataset has no such list or split.
   """
-  counts = _video_rule(split, metadata)
+  counts = video_rule(split, metadata)
   return {
     name: [
       row
@@ -181,10 +182,21 @@ def describe(spec: ProtocolSpec) -> str:
   return '\n'.join(lines)
 
 
-def _video_rule(
+def video_rule(
   split: SplitSpec, metadata: Mapping[str, Any]
 ) -> Callable[[str, str, str], bool]:
-  """The test (prepared split, id, label) -> whether the video counts."""
+  """Which videos of a prepared dataset a split tests on.
+
+  Args:
+    split: of a `ProtocolSpec`.
+    metadata: of `records.read_metadata`.
+
+  Returns:
+    (prepared split, id, label) -> whether the video counts.
+
+  Raises:
+    ValueError: the dataset has no such list or split.
+  """
   kind, _, name = split.videos.partition(':')
   unseen = set(split.unseen)
   if kind == 'list':
@@ -207,7 +219,7 @@ def _video_rule(
 
 def _check_split(split: SplitSpec, metadata: Mapping[str, Any]) -> list[str]:
   try:
-    counts = _video_rule(split, metadata)
+    counts = video_rule(split, metadata)
   except ValueError as e:
     return [str(e)]
   problems = []

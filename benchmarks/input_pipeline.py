@@ -1,0 +1,285 @@
+"""The whole input path against tf.data with the same decoder.
+
+```
+python -m benchmarks.input_pipeline --rounds=9
+```
+
+From prepared records to batches of 8 clips of 16 frames of 224 pixels, with
+two threads: ours through `input_pipeline.train_batches`, the peer through
+`tf.data.Dataset.map(tf.py_function)` around the same reader's `train_clip`,
+shuffled, two calls at a time, batched and prefetched. Loaders take turns in
+every round. The videos are made here: 10 s, 340x256, 25 frames a second, once
+as mp4 with a keyframe every 12 frames, once as 100 JPEG pictures a record.
+
+Predicted before it was run: about equal to tf.data in each row, because the
+decoder is most of the work; `frames` above 100 clips/s on two cores, three
+quarters of it JPEG decoding; `video` a fifth of that or less, and slower
+where the clip is spread over the whole video.
+"""
+
+import argparse
+from collections.abc import Iterator
+import cProfile
+import itertools
+import os
+import pstats
+import statistics
+import tempfile
+import time
+
+from absl import flags
+import numpy as np
+
+from benchmarks import storages
+from zsar_jax import preprocessing
+from zsar_jax.data import datasets, input_pipeline
+from zsar_jax.data.protocols import class_split
+
+BATCH, THREADS = 8, 2
+CLIP = 16, 224, 224, 3
+_VIEW = input_pipeline.TrainView(crop_area=(0.3, 1.0))
+_STORAGES = {'video': {}, 'frames': {'kind': 'frames'}}
+_SAMPLINGS = ('dense', 'segment')
+# Of one rate: a few seconds.
+_NUM_BATCHES = {'video': 4, 'frames': 24}
+
+
+def prepare(folder: str, num_videos: int) -> dict[str, class_split.Protocol]:
+  """Makes videos and stores them in both ways.
+
+  Args:
+    folder: they go there.
+    num_videos: at least 8, so that there is a batch of different ones.
+
+  Returns:
+    Storage -> a protocol whose training videos are these.
+  """
+  for i in range(num_videos):
+    path = os.path.join(folder, 'videos', 'ab'[i % 2], f'{i}.mp4')
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    storages.write_clip(path, i, gop=12)
+  protocols = {}
+  for name, options in _STORAGES.items():
+    builder = datasets.make_builder(
+      'video_folder', f'{folder}/data', f'{folder}/videos', **options
+    )
+    datasets.prepare(builder)
+    protocols[name] = class_split.make_protocol(
+      str(builder.data_dir), train_only=True
+    )
+  return protocols
+
+
+def make_reader(
+  protocol: class_split.Protocol, sampling: str
+) -> input_pipeline.ClipReader:
+  """A reader of clips of 16 frames, every fourth at 25 frames/s if dense."""
+  return input_pipeline.ClipReader(
+    protocol.train,
+    preprocessing.Preprocessing(
+      size=224,
+      short_side=256,
+      mean=(0.5, 0.5, 0.5),
+      std=(0.25, 0.25, 0.25),
+      num_frames=16,
+      sampling=sampling,
+      frame_stride=4,
+      sample_fps=25.0,
+      inputs='rgb',
+      token_length=16,
+      vocabulary_hash='',
+    ),
+  )
+
+
+def our_batches(
+  protocol: class_split.Protocol, sampling: str
+) -> Iterator[np.ndarray]:
+  """Batches uint8 [8 16 224 224 3] by this package's loader."""
+  for batch in input_pipeline.train_batches(
+    make_reader(protocol, sampling),
+    protocol.seen_classes,
+    batch_size=BATCH,
+    seed=0,
+    view=_VIEW,
+    num_threads=THREADS,
+  ):
+    yield batch['video']
+
+
+def tf_data_batches(
+  protocol: class_split.Protocol, sampling: str
+) -> Iterator[np.ndarray]:
+  """The same by tf.data."""
+  import tensorflow as tf
+
+  reader = make_reader(protocol, sampling)
+
+  def read(i):
+    rng = np.random.default_rng(int(i))
+    row = int(i) % len(reader)
+    return reader.train_clip(row, rng, _VIEW, mirror_allowed=True)
+
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = THREADS
+  dataset = (
+    tf.data.Dataset.from_tensor_slices(np.arange(len(reader)))
+    .shuffle(len(reader))
+    .repeat()
+    .map(
+      lambda i: tf.py_function(read, [i], tf.uint8),
+      num_parallel_calls=THREADS,
+      deterministic=True,
+    )
+    .batch(BATCH, drop_remainder=True)
+    .prefetch(1)
+    .with_options(options)
+  )
+  return dataset.as_numpy_iterator()
+
+
+def clips_per_second(batches: Iterator[np.ndarray], num_batches: int) -> float:
+  """The rate of a loader, once it is under way.
+
+  Args:
+    batches: new.
+    num_batches: to count; as many threads as there are go before.
+
+  Returns:
+    Clips a second.
+
+  Raises:
+    ValueError: batches of another shape.
+  """
+  for batch in itertools.islice(batches, THREADS):
+    if batch.shape != (BATCH, *CLIP):
+      raise ValueError(f'a batch is {batch.shape}, not {(BATCH, *CLIP)}')
+  began = time.perf_counter()
+  for _ in itertools.islice(batches, num_batches):
+    pass
+  return BATCH * num_batches / (time.perf_counter() - began)
+
+
+def wait_until_idle() -> None:
+  """A loader that was left goes on for a while: not in the other's turn."""
+  while True:
+    before = time.process_time()
+    time.sleep(0.1)
+    if time.process_time() - before < 0.01:
+      return
+
+
+def compare(
+  protocol: class_split.Protocol, sampling: str, rounds: int, num_batches: int
+) -> tuple[list[float], list[float]]:
+  """Rates of ours and of tf.data, which take turns.
+
+  Args:
+    protocol: the videos.
+    sampling: of the clips.
+    rounds: how many rates of each.
+    num_batches: of each rate.
+
+  Returns:
+    Clips a second of ours and of tf.data, in each round.
+  """
+  rates = [], []
+  for _ in range(rounds):
+    for own, loader in zip(rates, (our_batches, tf_data_batches), strict=True):
+      batches = loader(protocol, sampling)
+      own.append(clips_per_second(batches, num_batches))
+      del batches
+      wait_until_idle()
+  return rates
+
+
+def profile(
+  storage: str, protocol: class_split.Protocol, sampling: str, num_clips: int
+) -> dict[str, float]:
+  """Milliseconds a clip of each part of the path, in one thread.
+
+  Args:
+    storage: 'video' or 'frames'.
+    protocol: the videos.
+    sampling: of the clips.
+    num_clips: a multiple of the batch.
+
+  Returns:
+    Of each part, and of the rest.
+  """
+  reader = make_reader(protocol, sampling)
+  profiler = cProfile.Profile()
+  profiler.enable()
+  for first in range(0, num_clips, BATCH):
+    clips = [
+      reader.train_clip(i % len(reader), np.random.default_rng(i), _VIEW, True)
+      for i in range(first, first + BATCH)
+    ]
+    np.stack(clips)
+  profiler.disable()
+  stats = pstats.Stats(profiler)
+
+  def spent(module: str, function: str) -> float:
+    return sum(
+      cumulative
+      for (path, _, name), (_, _, _, cumulative, _) in stats.stats.items()
+      if path.endswith(module) and name == function
+    )
+
+  seconds = {
+    'record': spent('records.py', '_record'),
+    'times': spent('decode.py', 'read_info'),
+    # Frames are cut to size as they come out of the decoder.
+    'crop, resize': spent('clip_reader.py', '<lambda>'),
+    'batch': spent('shape_base.py', 'stack'),
+  }
+  within = seconds['crop, resize']
+  if storage == 'frames':
+    within += seconds['record']
+  seconds['decode'] = spent('stored_videos.py', 'decode') - within
+  seconds['the rest'] = stats.total_tt - sum(seconds.values())
+  return {part: 1000 * s / num_clips for part, s in seconds.items()}
+
+
+def main() -> None:
+  """Reads the flags, runs, prints two tables."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--videos', type=int, default=16)
+  args = parser.parse_args()
+  # Grain refuses to work while absl's flags are unparsed.
+  flags.FLAGS.mark_as_parsed()
+  with tempfile.TemporaryDirectory() as folder:
+    protocols = prepare(folder, args.videos)
+    rows = list(itertools.product(protocols, _SAMPLINGS))
+    print(
+      f'{THREADS} threads, {os.cpu_count()} cores; medians of '
+      f'{args.rounds} rounds\n'
+      'storage  clip     ours/s  a core  tf.data/s  ours/tf.data (spread)'
+    )
+    for storage, sampling in rows:
+      ours, peer = compare(
+        protocols[storage],
+        sampling,
+        args.rounds,
+        num_batches=_NUM_BATCHES[storage],
+      )
+      ratios = sorted(a / b for a, b in zip(ours, peer, strict=True))
+      rate = statistics.median(ours)
+      print(
+        f'{storage:7}  {sampling:7}  {rate:6.1f}  {rate / THREADS:6.1f}  '
+        f'{statistics.median(peer):9.1f}  {statistics.median(ratios):12.2f} '
+        f'({ratios[0]:.2f} - {ratios[-1]:.2f})',
+        flush=True,
+      )
+    print('\nms a clip, one thread')
+    for storage, sampling in rows:
+      parts = profile(storage, protocols[storage], sampling, 8 * BATCH)
+      print(
+        f'{storage:7}  {sampling:7}  '
+        + '  '.join(f'{part} {ms:.1f}' for part, ms in parts.items())
+      )
+
+
+if __name__ == '__main__':
+  main()

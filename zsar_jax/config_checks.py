@@ -1,0 +1,101 @@
+"""Which values of a config can work: what its types do not say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+
+def _is_range(value: Any, highest: float) -> bool:
+  """Whether 0 < low <= high <= highest."""
+  numbers = all(type(x) in (int, float) for x in value)
+  return numbers and len(value) == 2 and 0 < value[0] <= value[1] <= highest
+
+
+_POSITIVE = 'must be positive', lambda x: x > 0
+_NOT_NEGATIVE = 'must not be negative', lambda x: x >= 0
+_SHARE = 'must be in [0, 1]', lambda x: 0 <= x <= 1
+
+# Key -> what its value must be, in words and as a function.
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  'data.class_split_index': _NOT_NEGATIVE,
+  'data.balance': (
+    "is not '', 'class', 'source' or 'source+class'",
+    lambda x: x in ('', 'class', 'source', 'source+class'),
+  ),
+  'data.max_failed_share': _SHARE,
+  'augmentation.crop_area': (
+    'must be (low, high) with 0 < low <= high <= 1',
+    lambda x: _is_range(x, 1),
+  ),
+  'augmentation.crop_aspect': (
+    'must be (low, high) with 0 < low <= high',
+    lambda x: _is_range(x, float('inf')),
+  ),
+  'augmentation.colour_jitter.brightness': _NOT_NEGATIVE,
+  'augmentation.colour_jitter.contrast': _NOT_NEGATIVE,
+  'augmentation.colour_jitter.saturation': _NOT_NEGATIVE,
+  'augmentation.colour_jitter.hue': (
+    'must be in [0, 0.5] turns',
+    lambda x: 0 <= x <= 0.5,
+  ),
+  'augmentation.randaugment_layers': _NOT_NEGATIVE,
+  'augmentation.randaugment_magnitude': (
+    'must be in [0, 10]',
+    lambda x: 0 <= x <= 10,
+  ),
+  'augmentation.mixup_alpha': _NOT_NEGATIVE,
+  'augmentation.cutmix_alpha': _NOT_NEGATIVE,
+  'names.prompts': (
+    "must hold texts with one '{}' each, where the name goes",
+    lambda x: (
+      x and all(isinstance(text, str) and text.count('{}') == 1 for text in x)
+    ),
+  ),
+  'model.dtype': (
+    "is not 'float32' or 'bfloat16'",
+    lambda x: x in ('float32', 'bfloat16'),
+  ),
+  'train.batch_size': _POSITIVE,
+  'train.num_steps': _POSITIVE,
+  'train.log_every': _POSITIVE,
+  'train.validate_every': _POSITIVE,
+  'train.checkpoint_every': _POSITIVE,
+  'zeroshot.num_views': _POSITIVE,
+  'zeroshot.num_crops': _POSITIVE,
+}
+
+
+def check_values(config: ml_collections.ConfigDict) -> None:
+  """Refuses values that cannot work, or not together.
+
+  Args:
+    config: with all keys, of the right types.
+
+  Raises:
+    ValueError: names the key, what it must be and what it is.
+  """
+  for key, (must, holds) in _RULES.items():
+    value = config
+    for part in key.split('.'):
+      value = value[part]
+    if not holds(value):
+      raise ValueError(f'{key} {must}, got {value!r}')
+  data = config.data
+  if data.protocol and data.class_split:
+    raise ValueError(
+      f'data.protocol={data.protocol!r} and data.class_split='
+      f'{data.class_split!r} both say which classes are unseen: set one'
+    )
+  for key in ('protocol', 'class_split', 'test_dataset_dir'):
+    if data.train_only and data[key]:
+      raise ValueError(
+        f'data.train_only leaves nothing to test, but data.{key}='
+        f'{data[key]!r} says what to test'
+      )
+  for key in ('protocol', 'test_dataset_dir'):
+    if data[key] and not data.dataset_dir:
+      raise ValueError(
+        f'data.{key}={data[key]!r} needs data.dataset_dir, the prepared '
+        'dataset to train on'
+      )

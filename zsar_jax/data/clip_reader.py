@@ -1,0 +1,251 @@
+"""Clips of prepared videos: sampled, decoded, cropped and resized.
+
+The same request gives the same pixels, whatever the order of requests and
+with or without a cache.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import threading
+from typing import Any
+
+import numpy as np
+
+from zsar_jax import preprocessing
+from zsar_jax.data import clips, decode, randaugment, video_transforms
+from zsar_jax.data.datasets import records
+from zsar_jax.data.protocols import video_sets
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CachedVideo:
+  """A decoded video.
+
+  Attributes:
+    frames: uint8 [n, h, w, 3], resized to the short side.
+    timestamps: seconds since the first frame at which each appears.
+    duration: seconds.
+  """
+
+  frames: np.ndarray
+  timestamps: np.ndarray
+  duration: float
+
+
+class VideoCache:
+  """Decoded videos in memory, up to a limit; never evicts.
+
+  An epoch touches every video once, so the one used longest ago is the one
+  needed next: evicting it would only make room for another miss.
+
+  Attributes:
+    is_full: a video found no room: the next ones are not worth decoding
+      whole.
+  """
+
+  def __init__(self, max_bytes: int):
+    self.is_full = False
+    self._max_bytes = max_bytes
+    self._bytes = 0
+    self._videos: dict[Any, CachedVideo] = {}
+    self._lock = threading.Lock()
+
+  def get(self, key) -> CachedVideo | None:
+    """The cached video, or None."""
+    return self._videos.get(key)
+
+  def put(self, key, video: CachedVideo) -> None:
+    """Keeps a video if there is room."""
+    with self._lock:
+      if key in self._videos:
+        return
+      if self._bytes + video.frames.nbytes > self._max_bytes:
+        self.is_full = True
+        return
+      self._videos[key] = video
+      self._bytes += video.frames.nbytes
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainView:
+  """What is random about a training clip, beside its instants.
+
+  Attributes:
+    crop_area: (low, high) share of the frame that a crop covers.
+    crop_aspect: (low, high) width / height of a crop.
+    randaugment_layers: see `randaugment`.
+    randaugment_magnitude: see `randaugment`.
+  """
+
+  crop_area: tuple[float, float] = (0.6, 1.0)
+  crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+  randaugment_layers: int = 0
+  randaugment_magnitude: float = 9.0
+
+
+class ClipReader:
+  """Clips of a set of videos, by position in the set.
+
+  Attributes:
+    videos: the set.
+  """
+
+  def __init__(
+    self,
+    videos: video_sets.VideoSet,
+    prep: preprocessing.Preprocessing,
+    cache: VideoCache | None = None,
+  ):
+    self.videos = videos
+    self._sources = {
+      split: records.open_split(videos.dataset_dir, split)
+      for split in dict.fromkeys(videos.splits)
+    }
+    self._prep = prep
+    self._cache = cache
+    self._shrink = functools.partial(
+      video_transforms.resize_short_side, short_side=prep.short_side
+    )
+
+  def __len__(self) -> int:
+    return len(self.videos)
+
+  def train_clip(
+    self,
+    i: int,
+    rng: np.random.Generator,
+    view: TrainView,
+    mirror_allowed: bool,
+  ) -> np.ndarray:
+    """A random clip: random instants, crop, mirroring and operations.
+
+    Args:
+      i: position in the set.
+      rng: decides everything random.
+      view: what is random.
+      mirror_allowed: mirror half of the clips.
+
+    Returns:
+      uint8 [t size size 3].
+
+    Raises:
+      VideoError: the video does not decode.
+      ValueError: its record is damaged.
+    """
+    video = self._open(i)
+    indices = self._sample(video, rng=rng)
+    crop = video_transforms.RandomView(
+      rng,
+      size=self._prep.size,
+      area=view.crop_area,
+      aspect=view.crop_aspect,
+      mirror_allowed=mirror_allowed,
+    )
+    clip = self._decode(video, indices, crop)
+    if not view.randaugment_layers:
+      return clip
+    return randaugment.randaugment(
+      clip, rng, view.randaugment_layers, view.randaugment_magnitude
+    )
+
+  def eval_clip(
+    self,
+    i: int,
+    num_views: int = 1,
+    first_frame: bool = False,
+    num_crops: int = 1,
+  ) -> np.ndarray:
+    """The fixed views of a video.
+
+    Args:
+      i: position in the set.
+      num_views: temporal clips.
+      first_frame: repeat each clip's first frame to the end: what is left
+        when the motion is taken away.
+      num_crops: squares of each clip, spread along the longer side.
+
+    Returns:
+      uint8 [v t size size 3], v = num_views * num_crops: all crops of the
+      first clip, then those of the second, ...
+
+    Raises:
+      VideoError: the video does not decode.
+      ValueError: its record is damaged.
+    """
+    video = self._open(i)
+    indices = np.stack(
+      [
+        self._sample(video, view=view, num_views=num_views)
+        for view in range(num_views)
+      ]
+    )
+    if first_frame:
+      indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
+    frames = self._decode(
+      video, indices.reshape(-1), functools.partial(self._crops, num_crops)
+    )  # [clips*t crops size size 3]
+    frames = frames.reshape(*indices.shape, *frames.shape[1:])
+    frames = frames.swapaxes(1, 2)
+    return frames.reshape(-1, *frames.shape[2:])
+
+  def blank_clip(self, num_views: int) -> np.ndarray:
+    """Black views of a video that is not there, as `eval_clip` gives them."""
+    size = self._prep.size
+    return np.zeros((num_views, self._prep.num_frames, size, size, 3), np.uint8)
+
+  def _open(self, i: int):
+    """A video that answers `timestamps` and `duration`; maybe decoded."""
+    split, row = self.videos.splits[i], int(self.videos.rows[i])
+    # One cache serves several sets.
+    key = self.videos.dataset_dir, split, row
+    if self._cache is None:
+      return self._sources[split].open(row)
+    cached = self._cache.get(key)
+    if cached is not None:
+      return cached
+    video = self._sources[split].open(row)
+    if self._cache.is_full:
+      return video
+    frames = video.decode(range(len(video.timestamps)), self._shrink)
+    cached = CachedVideo(frames, video.timestamps, video.duration)
+    self._cache.put(key, cached)
+    return cached
+
+  def _sample(self, video, **how) -> np.ndarray:
+    """Frame indices [t] of a clip; `how` as of `clips.sample_indices`."""
+    return clips.sample_indices(
+      video.timestamps,
+      video.duration,
+      sampling=self._prep.sampling,
+      num_frames=self._prep.num_frames,
+      frame_stride=self._prep.frame_stride,
+      sample_fps=self._prep.sample_fps,
+      **how,
+    )
+
+  def _decode(
+    self,
+    video,
+    indices: np.ndarray,
+    view: Callable[[np.ndarray], np.ndarray],
+  ) -> np.ndarray:
+    """The frames at `indices` [k], each through `view`: [k ...]."""
+    if isinstance(video, CachedVideo):
+      wanted, inverse = np.unique(indices, return_inverse=True)
+      out = np.stack([view(video.frames[k]) for k in wanted])
+      return out if np.array_equal(wanted, indices) else out[inverse]
+    return video.decode(indices, lambda frame: view(self._shrink(frame)))
+
+  def _crops(self, num_crops: int, frame: np.ndarray) -> np.ndarray:
+    """A frame's squares [crops size size 3]."""
+    return np.stack(
+      [
+        video_transforms.eval_view(frame, self._prep.size, crop, num_crops)
+        for crop in range(num_crops)
+      ]
+    )
+
+
+# What reading a record can fail with. `VideoError` is a ValueError.
+READ_ERRORS = (decode.VideoError, ValueError, OSError)

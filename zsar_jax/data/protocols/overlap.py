@@ -1,0 +1,187 @@
+"""Leaks: what a model has seen of its test under another name.
+
+| kind | found by | strict |
+|---|---|---|
+| name | equal canonical names | yes |
+| words | equal bags of normalised words (`word_overlap`) | yes |
+| video | a training video that is a test video, byte for byte | yes |
+| recording | a training and a test video cut from one recording | yes |
+| containment | all words of one name within the other | no |
+| similarity | near class embeddings, where they are given | no |
+
+A strict leak makes a result no zero-shot result. The others are for a human
+to judge: 'waving slowly' contains 'waving' and is another class.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import re
+
+import numpy as np
+
+from zsar_jax.data.protocols import video_sets, word_overlap
+
+_SHOWN = 10
+_YOUTUBE_ID = re.compile(r'[\w-]{11}$', re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+  """A pair of classes, or of their videos, that should have nothing in common.
+
+  Attributes:
+    kind: see the module docstring.
+    seen: name of the seen class.
+    unseen: name of the unseen class.
+    detail: what was found: a video, or a similarity.
+    strict: whether a result with it is zero-shot no more.
+  """
+
+  kind: str
+  seen: str
+  unseen: str
+  detail: str = ''
+  strict: bool = True
+
+  def __str__(self) -> str:
+    detail = f' ({self.detail})' if self.detail else ''
+    return f'{self.kind}: seen {self.seen!r}, unseen {self.unseen!r}{detail}'
+
+
+def audit_names(
+  seen: Sequence[str],
+  unseen: Sequence[str],
+  embeddings: Mapping[str, np.ndarray] | None = None,
+  min_similarity: float = 0.9,
+) -> list[Leak]:
+  """Looks for leaks between class names.
+
+  Args:
+    seen: canonical names.
+    unseen: canonical names.
+    embeddings: unit vector of each name; None looks at words alone.
+    min_similarity: cosine from which two embeddings are reported.
+
+  Returns:
+    The leaks, strict ones first; a pair is listed once, under its first kind.
+  """
+  both = set(seen) & set(unseen)
+  leaks = [Leak('name', name, name) for name in seen if name in both]
+  leaks += [
+    Leak('words', *pair) for pair in word_overlap.equal_bags(seen, unseen)
+  ]
+  leaks += [
+    Leak('containment', *pair, strict=False)
+    for pair in _contained(seen, unseen)
+  ]
+  if embeddings is not None:
+    cosines = (
+      np.stack([embeddings[name] for name in seen])
+      @ np.stack([embeddings[name] for name in unseen]).T
+    )
+    leaks += [
+      Leak(
+        'similarity', seen[s], unseen[u], f'cosine {cosines[s, u]:.3f}', False
+      )
+      for s, u in np.argwhere(cosines >= min_similarity)
+    ]
+  first = {}
+  for leak in leaks:
+    first.setdefault((leak.seen, leak.unseen), leak)
+  return list(first.values())
+
+
+def _contained(
+  seen: Sequence[str], unseen: Sequence[str]
+) -> list[tuple[str, str]]:
+  words = {
+    name: frozenset(word_overlap.normalised_words(name))
+    for name in (*seen, *unseen)
+  }
+  return [
+    (s, u)
+    for s in seen
+    for u in unseen
+    if words[s] and words[u] and (words[s] <= words[u] or words[u] <= words[s])
+  ]
+
+
+def audit_videos(
+  train: video_sets.VideoSet,
+  test: video_sets.VideoSet,
+  seen: Sequence[str],
+  unseen: Sequence[str],
+) -> list[Leak]:
+  """Looks for videos that are trained on and tested on.
+
+  Args:
+    train: videos of the seen classes.
+    test: videos of the unseen classes.
+    seen: names in the order of the labels of `train`.
+    unseen: names in the order of the labels of `test`.
+
+  Returns:
+    A leak for every training video that is in the test as well: the same
+    bytes, or, between two datasets, cut from the same YouTube video. Within
+    one dataset a recording may hold many actions.
+  """
+  leaks = []
+  columns = [('video', 'digests')]
+  if train.dataset_dir != test.dataset_dir:
+    columns.append(('recording', 'groups'))
+  for kind, column in columns:
+    tested = {}
+    for i, key in enumerate(getattr(test, column)):
+      tested.setdefault(key, i)
+    for i, key in enumerate(getattr(train, column)):
+      # A group such as 'g01' is a number within its dataset.
+      if key in tested and (kind == 'video' or _YOUTUBE_ID.match(key)):
+        j = tested[key]
+        leaks.append(
+          Leak(
+            kind,
+            seen[train.labels[i]],
+            unseen[test.labels[j]],
+            f'{train.ids[i]} is {test.ids[j]}',
+          )
+        )
+  return leaks
+
+
+def strict(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
+  """The leaks that make a result zero-shot no more."""
+  return tuple(leak for leak in leaks if leak.strict)
+
+
+def leaking_classes(leaks: Iterable[Leak]) -> tuple[str, ...]:
+  """The unseen classes of strict leaks, sorted."""
+  return tuple(sorted({leak.unseen for leak in leaks if leak.strict}))
+
+
+def format_leaks(leaks: Sequence[Leak], shown: int = _SHOWN) -> str:
+  """Leaks as lines of text, at most `shown` of them."""
+  lines = [f'  {leak}' for leak in leaks[:shown]]
+  if len(leaks) > shown:
+    lines.append(f'  and {len(leaks) - shown} more')
+  return '\n'.join(lines)
+
+
+def refuse(leaks: Sequence[Leak], what: str) -> None:
+  """Refuses strict leaks.
+
+  Args:
+    leaks: of an audit.
+    what: was audited, for the error.
+
+  Raises:
+    ValueError: names them, and the keys that let them pass.
+  """
+  found = strict(leaks)
+  if found:
+    raise ValueError(
+      f'{what}: {len(found)} leaks from training into the test; a model '
+      'trained on a class is not zero-shot on it:\n'
+      f'{format_leaks(found)}\n'
+      'data.drop_leaking=True leaves these seen classes out of training, '
+      'data.allow_leaks=True goes on and says so in every result'
+    )

@@ -1,0 +1,152 @@
+"""Some videos of a prepared dataset, and how sessions are held out of them."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from zsar_jax.data.datasets import records
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSet:
+  """Some videos of a prepared dataset.
+
+  Attributes:
+    dataset_dir: folder of the dataset.
+    splits: prepared split of each video.
+    rows: int [n], number of each in its split.
+    labels: int [n], index among the seen or the unseen classes.
+    ids: names of the videos.
+    groups: recording sessions.
+    sources: where each video's class lives.
+    digests: see `records.VideoIndex`.
+  """
+
+  dataset_dir: str
+  splits: tuple[str, ...]
+  rows: np.ndarray
+  labels: np.ndarray
+  ids: tuple[str, ...]
+  groups: tuple[str, ...]
+  sources: tuple[str, ...]
+  digests: tuple[str, ...]
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def subset(self, keep: np.ndarray) -> 'VideoSet':
+    """The videos where `keep`, bool [n], is true, in order."""
+    at = np.flatnonzero(keep)
+    columns = ('splits', 'ids', 'groups', 'sources', 'digests')
+    return dataclasses.replace(
+      self,
+      rows=self.rows[at],
+      labels=self.labels[at],
+      **{c: tuple(getattr(self, c)[i] for i in at) for c in columns},
+    )
+
+
+def concatenate(parts: Sequence[VideoSet]) -> VideoSet:
+  """Sets of one dataset one after the other."""
+  columns = ('splits', 'ids', 'groups', 'sources', 'digests')
+  return dataclasses.replace(
+    parts[0],
+    rows=np.concatenate([part.rows for part in parts]),
+    labels=np.concatenate([part.labels for part in parts]),
+    **{c: sum((getattr(part, c) for part in parts), ()) for c in columns},
+  )
+
+
+def select(
+  dataset_dir: str,
+  indices: Mapping[str, records.VideoIndex],
+  rows: Mapping[str, Sequence[int]],
+  classes: Sequence[str],
+) -> VideoSet:
+  """Videos of some classes out of chosen rows.
+
+  Args:
+    dataset_dir: folder of the dataset.
+    indices: of its splits.
+    rows: split -> rows to choose from, ascending.
+    classes: names in label order; videos of others are left out.
+
+  Returns:
+    The videos, split by split.
+  """
+  label_of = {name: i for i, name in enumerate(classes)}
+  chosen = [
+    (split, row)
+    for split in rows
+    for row in rows[split]
+    if indices[split].labels[row] in label_of
+  ]
+  of = lambda column: tuple(getattr(indices[s], column)[r] for s, r in chosen)
+  return VideoSet(
+    dataset_dir,
+    tuple(split for split, _ in chosen),
+    np.array([row for _, row in chosen], int),
+    np.array([label_of[name] for name in of('labels')], np.int32),
+    of('ids'),
+    of('groups'),
+    of('sources'),
+    of('digests'),
+  )
+
+
+def hold_out(
+  videos: VideoSet, fraction: float, seed: int
+) -> tuple[VideoSet, VideoSet]:
+  """Holds out whole groups for validation, of every class that has several.
+
+  A group is on one side for all classes, so that no recording session is
+  both trained on and validated on.
+
+  Args:
+    videos: of the seen classes.
+    fraction: share of each class's videos to hold out, in (0, 1); about,
+      because a group is never cut.
+    seed: of the choice.
+
+  Returns:
+    Training and validation videos; every class keeps a training video.
+
+  Raises:
+    ValueError: a fraction outside (0, 1), or nothing could be held out.
+  """
+  if not 0 < fraction < 1:
+    raise ValueError(f'data.validation_fraction={fraction} is not in (0, 1)')
+  groups = np.array(videos.groups)
+  held = np.zeros(len(videos), bool)
+  room = {
+    c: max(1, round(fraction * n))
+    for c, n in zip(*np.unique(videos.labels, return_counts=True), strict=True)
+  }
+  lacking = set(room)
+  names, sizes = np.unique(groups, return_counts=True)
+  order = np.random.default_rng(seed).permutation(len(names))
+  # First what fits every class's share; then, for a class that still has
+  # none held out, the smallest session that leaves something to train on.
+  for must_fit in (True, False):
+    if not must_fit:
+      order = order[np.argsort(sizes[order], kind='stable')]
+    for group in names[order]:
+      members = groups == group
+      classes, counts = np.unique(videos.labels[members], return_counts=True)
+      fits = all(n <= room[c] for c, n in zip(classes, counts, strict=True))
+      wanted = fits if must_fit else not lacking.isdisjoint(classes)
+      training_left = all(
+        (~held & ~members & (videos.labels == c)).any() for c in classes
+      )
+      if wanted and training_left and not held[members].any():
+        held |= members
+        lacking -= set(classes)
+        for c, n in zip(classes, counts, strict=True):
+          room[c] -= n
+  if not held.any():
+    raise ValueError(
+      'no recording session can be held out for validation: every class '
+      'needs videos of at least two'
+    )
+  return videos.subset(~held), videos.subset(held)

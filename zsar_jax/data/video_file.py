@@ -1,0 +1,257 @@
+"""Video files opened with care, and what their packets say undecoded.
+
+Files come from anywhere. FFmpeg's many errors become one, `VideoError`, and
+the limits are looked at when the header is known, and again between packets.
+
+`decode` hands on the names here that its callers need.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import io
+import os
+
+import av
+import numpy as np
+
+from zsar_jax.data.video_limits import (
+  DEFAULT_LIMITS,
+  Guard,
+  Limits,
+  VideoError,
+)
+
+# A video may lack this much of what it promises and still be used.
+_MISSING_SHARE = 0.1
+_MISSING_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VideoInfo:
+  """What a video's packets say without being decoded.
+
+  Attributes:
+    timestamps: float64 [n], when each frame appears, in seconds since the
+      first one, sorted.
+    duration: seconds; the last frame lasts the median gap between frames.
+    keyframes: int64, sorted, the frames that decoding can begin at; the
+      first is always 0.
+    pts: int64 [n], the timestamps in the file's own clock, sorted; None
+      where they cannot be trusted and frames have to be counted.
+  """
+
+  timestamps: np.ndarray
+  duration: float
+  keyframes: np.ndarray
+  pts: np.ndarray | None
+
+
+def read_info(
+  video: bytes | str, name: str, *, limits: Limits = DEFAULT_LIMITS
+) -> VideoInfo:
+  """Reads the times of all frames without decoding any.
+
+  Args:
+    video: the file's content, or its path.
+    name: what to call the video in an error.
+    limits: what the video may ask for.
+
+  Returns:
+    The video's frame times and keyframes; at least one frame.
+
+  Raises:
+    VideoError: missing, empty, not a video, damaged, without frames, or
+      outside the limits.
+  """
+  guard = Guard(name, limits)
+  with open_video(video, guard) as (container, stream):
+    return read_packets(container, stream, guard)[0]
+
+
+def read_comment(video: bytes | str, name: str) -> str:
+  """The comment that a video's container carries, '' if none.
+
+  Args:
+    video: the file's content, or its path.
+    name: what to call the video in an error.
+
+  Raises:
+    VideoError: missing, empty, or not a video.
+  """
+  guard = Guard(name, DEFAULT_LIMITS)
+  with open_video(video, guard) as (container, _):
+    return container.metadata.get('comment', '')
+
+
+@contextlib.contextmanager
+def open_video(
+  video: bytes | str, guard: Guard
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+  """Opens a video's first video stream; FFmpeg's errors become VideoError.
+
+  Args:
+    video: the file's content, or its path.
+    guard: of the call.
+
+  Yields:
+    The container and its stream, which decodes with one thread.
+
+  Raises:
+    VideoError: it cannot be opened, its frames are too large, or FFmpeg
+      fails within the `with` block.
+  """
+  name = guard.name
+  if isinstance(video, str):
+    if not os.path.exists(video):
+      raise VideoError(name, 'does not exist')
+    if not os.path.isfile(video):
+      raise VideoError(name, 'is not a file')
+    empty = os.path.getsize(video) == 0
+    # FFmpeg would take 'a:b.mp4' for a protocol; an absolute path is a path.
+    source = os.path.abspath(video)
+  else:
+    empty = len(video) == 0
+    source = io.BytesIO(video)
+  if empty:
+    raise VideoError(name, 'is empty (0 bytes)')
+  try:
+    # Tags in another encoding than UTF-8 would raise by default.
+    container = av.open(source, metadata_errors='replace')
+  except PermissionError as e:
+    raise VideoError(name, 'may not be read (permission denied)') from e
+  except av.FFmpegError as e:
+    reason = f'is not a video, or it is cut off or damaged ({reason_of(e)})'
+    raise VideoError(name, reason) from e
+  with container:
+    stream = _first_video_stream(container)
+    if stream is None:
+      raise VideoError(name, 'has no video stream')
+    if stream.codec_context is None:
+      raise VideoError(name, 'no decoder for its video codec')
+    codec = stream.codec_context
+    guard.check_size(codec.height or 0, codec.width or 0)
+    # For frames that turn out larger than the header says.
+    codec.options = {'max_pixels': str(guard.limits.max_pixels)}
+    stream.thread_type = 'NONE'
+    codec.thread_count = 1
+    try:
+      yield container, stream
+    except av.FFmpegError as e:
+      raise VideoError(name, f'is damaged ({reason_of(e)})') from e
+
+
+def _first_video_stream(
+  container: av.container.InputContainer,
+) -> av.VideoStream | None:
+  """The first video stream that is not a cover picture."""
+  cover = av.stream.Disposition.attached_pic
+  for stream in container.streams.video:
+    if not stream.disposition & cover:
+      return stream
+  return None
+
+
+def read_packets(container, stream, guard: Guard) -> tuple[VideoInfo, int]:
+  """`read_info` on an open container, which is left at its end.
+
+  Args:
+    container: just opened.
+    stream: its video stream.
+    guard: of the call.
+
+  Returns:
+    The frames' times, and how many further frames are never shown: those
+    outside the edit list of a clip that was cut without encoding it anew.
+
+  Raises:
+    VideoError: there is no frame, or the video is outside the limits.
+  """
+  packets = []
+  for p in container.demux(stream):
+    guard.check_time()
+    if p.size:  # The last one is empty: it flushes the decoder.
+      packets.append((p.pts, p.dts, p.is_keyframe, p.duration, p.is_discard))
+  num_packets = len(packets)
+  packets = [p[:-1] for p in packets if not p[-1]]
+  num_discarded = num_packets - len(packets)
+  if not packets:
+    raise VideoError(guard.name, 'has no frames')
+  pts, dts, is_key, packet_durations = zip(*packets, strict=True)
+  ticks = next((t for t in (pts, dts) if None not in t), None)
+  if ticks is None:
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    timestamps = np.arange(len(packets)) / rate
+  else:
+    ticks = np.sort(np.array(ticks, np.int64))
+    timestamps = (ticks - ticks[0]) * float(stream.time_base)
+  if len(timestamps) > 1:
+    last = float(np.median(np.diff(timestamps)))
+  else:
+    last = float((packet_durations[0] or 0) * (stream.time_base or 0))
+  duration = float(timestamps[-1]) + last
+  guard.check_seconds(duration)
+  # AVI stores no presentation times. With B-frames FFmpeg makes up wrong
+  # ones; without, frames are shown in the order in which they are stored.
+  made_up = container.format.name == 'avi' and stream.codec_context.has_b_frames
+  trusted = None not in pts and len(set(pts)) == len(pts) and not made_up
+  if not trusted:
+    keyframes = np.zeros(1, np.int64)
+    return VideoInfo(timestamps, duration, keyframes, None), num_discarded
+  key_pts = [t for t, key in zip(pts, is_key, strict=True) if key]
+  keyframes = np.searchsorted(ticks, np.array(key_pts, np.int64))
+  keyframes = np.union1d([0], keyframes).astype(np.int64)
+  return VideoInfo(timestamps, duration, keyframes, ticks), num_discarded
+
+
+def decode_on(
+  container, stream, guard: Guard, kept: set[int] | None = None
+) -> Iterator[av.VideoFrame]:
+  """Decodes from where an open container stands to its end.
+
+  Args:
+    container: open.
+    stream: its video stream.
+    guard: of the call.
+    kept: times, in the file's clock, of the frames that are needed; of the
+      others those may be left out that no frame refers to. None for all.
+
+  Yields:
+    Frames in display order.
+
+  Raises:
+    VideoError: the deadline has passed.
+    FFmpegError: a packet does not decode.
+  """
+  for packet in container.demux(stream):
+    guard.check_time()
+    if kept is not None:
+      skip = 'DEFAULT' if packet.pts in kept else 'NONREF'
+      stream.codec_context.skip_frame = skip
+    yield from packet.decode()
+
+
+def declared_frames(
+  container, stream, info: VideoInfo, num_discarded: int
+) -> int:
+  """How many frames the header promises to show, at least those present."""
+  present = len(info.timestamps)
+  if stream.frames:
+    return max(present, stream.frames - num_discarded)
+  # Matroska and WebM declare no count, only how long the longest stream is:
+  # that says something of the video only where there is nothing else.
+  if container.duration and len(container.streams) == 1 and info.duration:
+    declared = container.duration / av.time_base
+    return max(present, round(present * declared / info.duration))
+  return present
+
+
+def too_many_missing(missing: int, declared: int, info: VideoInfo) -> bool:
+  """Whether so many frames are missing that a video cannot be used."""
+  seconds = missing * info.duration / len(info.timestamps)
+  return missing > _MISSING_SHARE * declared or seconds > _MISSING_SECONDS
+
+
+def reason_of(error: av.FFmpegError) -> str:
+  """FFmpeg's own words, without its numbers and the file's path."""
+  return error.strerror or type(error).__name__

@@ -1,0 +1,96 @@
+"""How fast training goes, and what it waits for."""
+
+from collections.abc import Callable, Iterator
+import time
+from typing import Any
+
+# Less waiting than this is not worth a word.
+_SHOWN_SHARE = 0.1
+
+
+class Progress:
+  """Counts steps and waiting since the line before.
+
+  What is not a step (validation, saving) is taken out by `skip`.
+  """
+
+  def __init__(
+    self, start: int, total: int, clock: Callable[[], float] = time.monotonic
+  ):
+    """Starts counting.
+
+    Args:
+      start: steps done.
+      total: steps to do.
+      clock: seconds.
+    """
+    self._total, self._clock = total, clock
+    self._from, self._since = start, clock()
+    self._waited = 0.0
+
+  def fetch(
+    self, batches: Iterator[Any], busy: Callable[[], bool] = lambda: False
+  ) -> Any:
+    """The next batch; counts the wait for it.
+
+    Steps run behind the host's back, so that the host may wait for a batch
+    while the device has enough to do: that wait costs nothing and does not
+    count. One in which the device ran out of work counts whole.
+
+    Args:
+      batches: from the loader.
+      busy: whether the device still works on a step.
+
+    Returns:
+      The batch.
+    """
+    began = self._clock()
+    batch = next(batches)
+    if not busy():
+      self._waited += self._clock() - began
+    return batch
+
+  def skip(self, seconds: float) -> None:
+    """Takes time that was not spent on steps out of the count."""
+    self._since += seconds
+
+  def measure(self, step: int) -> dict[str, float]:
+    """Metrics of the steps since the last call; starts counting anew.
+
+    Args:
+      step: steps done.
+
+    Returns:
+      `steps_per_second`; `data_wait_ms`, waited for data, mean a step; and
+      `data_wait_share`, of the time, in [0, 1].
+    """
+    now = self._clock()
+    seconds, steps = max(now - self._since, 1e-9), step - self._from
+    waited = self._waited
+    self._from, self._since, self._waited = step, now, 0.0
+    return {
+      'steps_per_second': steps / seconds,
+      'data_wait_ms': 1000 * waited / max(steps, 1),
+      'data_wait_share': min(waited / seconds, 1.0),
+    }
+
+  def line(self, step: int, metrics: dict[str, float]) -> str:
+    """What is shown of a step.
+
+    Args:
+      step: steps done.
+      metrics: `loss`, `train_top1`, and those of `measure`.
+
+    Returns:
+      One line with the time left; how much was waited for data where it is
+      more than a tenth.
+    """
+    rate = metrics['steps_per_second']
+    left = int((self._total - step) / max(rate, 1e-9))
+    share = metrics['data_wait_share']
+    waited = f'  {share:.0%} waiting for data' if share > _SHOWN_SHARE else ''
+    return (
+      f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
+      f'train top1 {100 * metrics["train_top1"]:.0f}%  '
+      f'{rate:.1f} steps/s  {left // 60}:{left % 60:02d} left{waited}'
+    )

@@ -1,0 +1,182 @@
+"""The steps of a training run, and what is logged, validated and saved."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import time
+
+import jax
+from jax.experimental import multihost_utils
+import ml_collections
+import numpy as np
+
+from zsar_jax import (
+  metric_writers,
+  run_protocol,
+  sharding,
+  train_step,
+)
+from zsar_jax import progress as progress_lib
+from zsar_jax import recognizer as recognizer_lib
+from zsar_jax.data import clip_reader, input_pipeline
+from zsar_jax.data.protocols import class_split
+
+
+def text_of_step(
+  text: train_step.Batch | Sequence[train_step.Batch], step: int
+) -> train_step.Batch:
+  """The class texts of a step: with several prompts, they take turns.
+
+  Args:
+    text: `ids` and `mask` [s l], or a list of such, one a prompt.
+    step: which.
+
+  Returns:
+    `ids` and `mask` [s l].
+  """
+  return text if isinstance(text, Mapping) else text[step % len(text)]
+
+
+def _over_hosts(count: int) -> int:
+  """Sum of every host's count; all hosts must ask."""
+  if jax.process_count() == 1:
+    return count
+  counts = multihost_utils.process_allgather(np.asarray(count, np.int32))
+  return int(counts.sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainLoop:
+  """The steps of a run, with all that they need.
+
+  Attributes:
+    config: of the run.
+    workdir: metrics go there.
+    protocol: what to train and to validate on.
+    recognizer: with the vocabulary and preprocessing of the run.
+    cache: decoded videos, or None.
+    mesh: from `sharding.make_mesh`.
+    step_fn: from `train_step.make_train_step`.
+    save: writes a checkpoint.
+    say: prints a line.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: str
+  protocol: class_split.Protocol
+  recognizer: recognizer_lib.Recognizer
+  cache: clip_reader.VideoCache | None
+  mesh: jax.sharding.Mesh
+  step_fn: Callable[..., tuple[train_step.TrainState, dict[str, jax.Array]]]
+  save: Callable[[train_step.TrainState], None]
+  say: Callable[[str], None]
+
+  def run(self, state: train_step.TrainState) -> train_step.TrainState:
+    """Runs the steps that are left.
+
+    Args:
+      state: new, or from a checkpoint; donated.
+
+    Returns:
+      The final state.
+
+    Raises:
+      ValueError: the loss is not finite.
+    """
+    start, total = int(state.step), self.config.train.num_steps
+    text = jax.device_put(
+      self.recognizer.token_ids(self.protocol.seen_classes),
+      sharding.replicated(self.mesh),
+    )
+    batches = self._batches(start)
+    progress = progress_lib.Progress(start, total)
+    metrics, failed = {}, 0
+    busy = lambda: any(not x.is_ready() for x in metrics.values())
+    with metric_writers.MetricWriter(
+      self.workdir,
+      self.config.train.tensorboard and jax.process_index() == 0,
+    ) as writer:
+      for step in range(start + 1, total + 1):
+        batch = progress.fetch(batches, busy)
+        failed += int(batch['num_failed'].sum())
+        batch = {name: batch[name] for name in train_step.BATCH_KEYS}
+        state, metrics = self.step_fn(
+          state,
+          sharding.put_batch(batch, self.mesh),
+          text_of_step(text, step),
+        )
+        first, last = step == start + 1, step == total
+        if step % self.config.train.log_every == 0 or last or first:
+          values = self._values(step, metrics)
+          values |= progress.measure(step)
+          values['failed_records'] = _over_hosts(failed)
+          writer.write(step, values)
+          # The first step is compilation: its rate says nothing.
+          self.say(
+            f'step {step}/{total}  loss {values["loss"]:.3f}  (compiled)'
+            if first
+            else progress.line(step, values)
+          )
+        if self._pauses(step):
+          jax.block_until_ready(state)  # steps under way are not a pause
+          began = time.monotonic()
+          self._pause(step, state, writer)
+          progress.skip(time.monotonic() - began)
+    return state
+
+  def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+    data, augmentation = self.config.data, self.config.augmentation
+    return input_pipeline.train_batches(
+      self.recognizer.clip_reader(self.protocol.train, self.cache),
+      self.protocol.seen_classes,
+      batch_size=self.config.train.batch_size,
+      seed=self.config.seed,
+      start_step=start,
+      num_hosts=jax.process_count(),
+      host=jax.process_index(),
+      view=clip_reader.TrainView(
+        crop_area=tuple(augmentation.crop_area),
+        crop_aspect=tuple(augmentation.crop_aspect),
+        randaugment_layers=augmentation.randaugment_layers,
+        randaugment_magnitude=augmentation.randaugment_magnitude,
+      ),
+      mirror=augmentation.mirror,
+      balance=data.balance,
+      max_failed_share=data.max_failed_share,
+      num_threads=data.num_threads,
+    )
+
+  def _values(
+    self, step: int, metrics: dict[str, jax.Array]
+  ) -> dict[str, float]:
+    """The metrics as numbers; refuses to go on where the loss is none."""
+    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    if not np.isfinite(values['loss']):
+      raise ValueError(
+        f'the loss is not finite at step {step}; the newest checkpoint in '
+        f'{self.workdir} is from before. Try a lower optim.learning_rate'
+      )
+    return values
+
+  def _pauses(self, step: int) -> bool:
+    """Whether a step is followed by validation or a checkpoint."""
+    c = self.config.train
+    return step == c.num_steps or not (
+      step % c.validate_every and step % c.checkpoint_every
+    )
+
+  def _pause(self, step, state, writer) -> None:
+    """Validates and saves, whichever is due."""
+    c, last = self.config.train, step == self.config.train.num_steps
+    if step % c.validate_every == 0 and not last:
+      row = run_protocol.validate(
+        self.recognizer.with_params(state.params, step),
+        self.protocol,
+        self.cache,
+      )
+      writer.write(step, {row.metric: row.value})
+      self.say(
+        f'step {step}: seen-class validation top1 {100 * row.value:.1f}% '
+        f'(chance {100 * row.chance:.1f}%)'
+      )
+    if step % c.checkpoint_every == 0 or last:
+      self.save(state)

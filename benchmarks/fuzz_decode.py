@@ -12,6 +12,19 @@ and damaged.
 
 The program fails if a child crashes, a deadline passes, memory runs out or
 anything but a VideoError is raised.
+
+2026-11-24, two cores of an AMD EPYC, 2,000 seeds over 20 real clips in H.264,
+HEVC, MPEG-4, GIF and more, 30 s:
+
+```
+damage               decoded   refused  deadline     crash    memory       bug
+flipped bits             202       295         0         0         0         0
+cut                       64       445         0         0         0         0
+another's header          50       442         0         0         0         0
+overwritten              283       219         0         0         0         0
+all                      599      1401         0         0         0         0
+2000 seeds; largest child 168 MiB; slowest 0.50 s
+```
 """
 
 import argparse

@@ -15,6 +15,22 @@ Predicted before it was run: about equal to tf.data in each row, because the
 decoder is most of the work; `frames` above 100 clips/s on two cores, three
 quarters of it JPEG decoding; `video` a fifth of that or less, and slower
 where the clip is spread over the whole video.
+
+2026-11-24, two cores of an AMD EPYC (clips/s, a core, tf.data, ours / tf.data
+with the spread over rounds):
+
+```
+video    dense      63.3    31.7       63.8          1.01 (0.88 - 1.02)
+video    segment    39.0    19.5       41.5          0.96 (0.92 - 1.01)
+frames   dense     157.6    78.8      153.6          1.02 (0.97 - 1.05)
+frames   segment   154.8    77.4      149.8          1.03 (1.03 - 1.04)
+
+ms a clip, one thread
+video    dense    record 0.6  crop 2.0  batch 0.9  decode 21.8  rest 3.0
+video    segment  record 0.8  crop 2.3  batch 0.2  decode 40.1  rest 2.9
+frames   dense    record 1.4  crop 1.9  batch 0.1  decode 6.4  rest 0.2
+frames   segment  record 1.5  crop 2.1  batch 0.1  decode 6.4  rest 0.2
+```
 """
 
 import argparse
@@ -30,7 +46,7 @@ import time
 from absl import flags
 import numpy as np
 
-from benchmarks import storages
+from benchmarks import moving_texture
 from zsar_jax import preprocessing
 from zsar_jax.data import datasets, input_pipeline
 from zsar_jax.data.protocols import class_split
@@ -57,7 +73,7 @@ def prepare(folder: str, num_videos: int) -> dict[str, class_split.Protocol]:
   for i in range(num_videos):
     path = os.path.join(folder, 'videos', 'ab'[i % 2], f'{i}.mp4')
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    storages.write_clip(path, i, gop=12)
+    moving_texture.write_clip(path, i, gop=12)
   protocols = {}
   for name, options in _STORAGES.items():
     builder = datasets.make_builder(

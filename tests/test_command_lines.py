@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from tests import tiny, videos
-from zsar_jax import cli, evaluate, main, predict, prepare
+from tests.data.datasets import miniatures
+from zsar_jax import cli, evaluate, main, predict, prepare, protocols
+from zsar_jax.data import class_names
+from zsar_jax.data.protocols import known_classes, registry
 
 
 @pytest.fixture(scope='module')
@@ -228,3 +231,96 @@ def filmed_folder(tmp_path):
   unseen = [c for classes in names.values() for c in classes[1:]]
   split.write_text(json.dumps({'seen': seen, 'unseen': unseen}))
   return folder, split
+
+
+@pytest.fixture(scope='module')
+def ucf101(tmp_path_factory):
+  """A prepared UCF101 of one tiny video for each unseen class of TruZe."""
+  folder = tmp_path_factory.mktemp('ucf101')
+  spec = registry.get('ucf101/truze')
+  spelling = {
+    class_names.canonical_name(n): n for n in known_classes.read('ucf101')
+  }
+  for name in spec.splits[0].unseen:
+    word = spelling[name]
+    miniatures.put_video(folder / f'v/{word}/v_{word}_g01_c01.avi')
+  argv = [f'--source={folder}/v', f'--data_dir={folder}/data']
+  assert run(prepare, '--dataset=ucf101', '--allow_missing', *argv) == 0
+  (dataset,) = glob.glob(f'{folder}/data/ucf101/*/*')
+  return dataset
+
+
+def test_evaluate_by_a_registered_protocol(workdir, ucf101, tmp_path, capsys):
+  output = str(tmp_path / 'results.json')
+  argv = (
+    f'--workdir={workdir}',
+    f'--dataset={ucf101}',
+    '--protocol=ucf101/truze',
+    f'--output={output}',
+  )
+  assert run(evaluate, *argv) == 0
+  assert 'protocol: ucf101/truze' in capsys.readouterr().out
+  with open(output) as f:
+    content = json.load(f)
+  spec = registry.get('ucf101/truze')
+  assert (content['protocol'], content['protocol_hash']) == (spec.id, spec.hash)
+  rows = {(r['method'], r['metric']): r for r in content['rows']}
+  assert rows['transfer', 'top1']['n_classes'] == 31
+  assert rows['transfer', 'top1']['n_videos'] == 31
+  # Validation is on the run's own classes still.
+  assert rows['seen', 'seen_val_top1']['n_classes'] == 6
+  # What was measured by another protocol does not compare with it.
+  code = run(protocols, 'compare', output, f'{workdir}/results.json')
+  assert code == 1
+  assert 'do not compare' in capsys.readouterr().err
+
+
+def test_evaluate_refuses_protocols_that_do_not_fit(workdir, ucf101, capsys):
+  for argv, words in (
+    (['--protocol=hmdb51/truze'], 'tests on hmdb51'),
+    (['--protocol=ucf101/truz'], 'nearest are ucf101/truze'),
+    (['--protocol=ucf101/all-classes-all-videos'], 'no readable video of'),
+    (['--protocol=ucf101/truze', '--class_split=x.json'], 'either'),
+  ):
+    argv = [f'--workdir={workdir}', f'--dataset={ucf101}', *argv]
+    assert run(evaluate, *argv) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_training_on_what_leaks_into_the_test(ucf101, tmp_path, capsys):
+  folder = tmp_path / 'v'
+  for name in ('playing the sitar', 'rowing', 'yoga', 'jogging'):
+    for i in range(2):
+      miniatures.put_video(folder / f'{name}/{i}.mp4')
+  assert run(prepare, f'--source={folder}', f'--data_dir={tmp_path}/data') == 0
+  (dataset,) = glob.glob(f'{tmp_path}/data/video_folder/*/*')
+  argv = [
+    *tiny.flags(),
+    '--config.preprocessing.token_length=24',
+    f'--config.data.dataset_dir={dataset}',
+    f'--config.data.test_dataset_dir={ucf101}',
+    '--config.data.protocol=ucf101/truze',
+    '--config.train.num_steps=2',
+  ]
+  assert run(main, *argv, f'--workdir={tmp_path}/refused') == 1
+  error = capsys.readouterr().err
+  assert "seen 'rowing', unseen 'rowing'" in error
+  assert "seen 'playing the sitar', unseen 'playing sitar'" in error
+  assert not os.path.exists(tmp_path / 'refused')
+
+  allowed = tmp_path / 'allowed'
+  argv_allowed = [*argv, '--config.data.allow_leaks=True']
+  assert run(main, *argv_allowed, f'--workdir={allowed}') == 0
+  out = capsys.readouterr().out
+  assert 'NOT STRICT: 2 leaks' in out and 'top1_without_leaks' in out
+  with open(allowed / 'results.json') as f:
+    assert len(json.load(f)['leaks']) == 2
+
+  dropped = tmp_path / 'dropped'
+  argv_dropped = [*argv, '--config.data.drop_leaking=True']
+  assert run(main, *argv_dropped, f'--workdir={dropped}') == 0
+  out = capsys.readouterr().out
+  assert "left out, because they leak: ['playing the sitar', 'rowing']" in out
+  assert 'NOT STRICT' not in out
+  # The run that dropped them is strict on every later evaluation too.
+  assert run(evaluate, f'--workdir={dropped}') == 0

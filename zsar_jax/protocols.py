@@ -8,7 +8,9 @@ python -m zsar_jax.protocols lint names.txt
 python -m zsar_jax.protocols compare A/results.json B/results.json
 
 Class names come from a text file with one a line, from the folder of a
-prepared dataset, or from a list by its name (such as kinetics400).
+prepared dataset, or from a list by its name (such as kinetics400). Between
+two prepared datasets the audit looks for identical videos too; with
+--workdir=RUN also for names that the run's text encoder has close together.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,12 @@ from absl import flags
 from zsar_jax import cli, results
 from zsar_jax.data import class_names, name_linter, tokenizer
 from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import known_classes, overlap, registry
+from zsar_jax.data.protocols import (
+  known_classes,
+  overlap,
+  registry,
+  video_sets,
+)
 
 
 def _list(arguments: list[str], values: flags.FlagValues) -> None:
@@ -55,13 +62,43 @@ def _audit(arguments: list[str], values: flags.FlagValues) -> None:
   _expect(arguments, 0)
   if not (values.seen and values.unseen):
     raise ValueError('audit needs --seen and --unseen')
-  leaks = overlap.audit_names(_names(values.seen), _names(values.unseen))
+  seen, unseen = _names(values.seen), _names(values.unseen)
+  leaks = overlap.audit_names(seen, unseen, _embeddings(values, seen, unseen))
+  if os.path.isdir(values.seen) and os.path.isdir(values.unseen):
+    leaks += overlap.audit_videos(
+      _all_videos(values.seen, seen),
+      _all_videos(values.unseen, unseen),
+      seen,
+      unseen,
+    )
   strict = overlap.strict(leaks)
   print(overlap.format_leaks(leaks, len(leaks)) or '  none')
   print(
     f'{len(strict)} strict leaks into {len(overlap.leaking_classes(leaks))} '
     f'unseen classes, {len(leaks) - len(strict)} for a human to judge'
   )
+
+
+def _embeddings(values, seen: list[str], unseen: list[str]):
+  """Embeddings of all names by a run's text encoder, if one is given."""
+  if not values.workdir:
+    return None
+  # Here, because the other commands need no JAX.
+  from zsar_jax import recognizer
+
+  names = list(dict.fromkeys([*seen, *unseen]))
+  encoder = recognizer.Recognizer.from_workdir(values.workdir)
+  embeddings = encoder.encode_class_names(names)['embedding']
+  return dict(zip(names, embeddings, strict=True))
+
+
+def _all_videos(folder: str, names: list[str]) -> video_sets.VideoSet:
+  indices = {
+    split: records.VideoIndex.from_columns(columns)
+    for split, columns in records.read_metadata(folder)['videos'].items()
+  }
+  rows = {split: range(len(index)) for split, index in indices.items()}
+  return video_sets.select(folder, indices, rows, names)
 
 
 def _lint(arguments: list[str], values: flags.FlagValues) -> None:
@@ -143,6 +180,7 @@ def main(argv: list[str]) -> None:
     ('dataset', 'check: folder of a prepared dataset.'),
     ('seen', 'audit: classes that are trained on.'),
     ('unseen', 'audit: classes that are tested on.'),
+    ('workdir', 'audit: a run whose text encoder says which names are alike.'),
     ('vocabulary', 'lint: a vocab.txt; by default the one that ships.'),
   ):
     flags.DEFINE_string(name, '', text, flag_values=values)

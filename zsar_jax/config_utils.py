@@ -49,6 +49,9 @@ def default_config() -> ml_collections.ConfigDict:
   # out of training, or go on all the same, and then every result says so.
   c.data.drop_leaking = False
   c.data.allow_leaks = False
+  # Ids of further protocols that nothing may leak into: those that the run
+  # is to be evaluated by later.
+  c.data.strict_for = ()
   # Train on every class and measure nothing zero-shot: `zsar_jax.evaluate`
   # does so later.
   c.data.train_only = False

@@ -95,8 +95,11 @@ def _change(data, values) -> None:
   """Sets what is tested on another dataset or by another protocol."""
   with data.unlocked():
     data.allow_leaks = data.allow_leaks or values.allow_leaks
-    # What leaked was dropped before training; here it is refused.
-    data.drop_leaking = False
+    # What else the model must not have seen was checked when it was trained.
+    data.strict_for = ()
+    if values.dataset or values.protocol:
+      # It was trained on whatever leaks into this test.
+      data.drop_leaking = False
     if values.class_split:
       if not values.dataset:
         raise ValueError('--class_split needs --dataset')

@@ -82,6 +82,7 @@ def _protocol_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
     'test_dataset_dir': os.path.expanduser(data.test_dataset_dir),
     'validation_fraction': data.validation_fraction,
     'seed': config.seed,
+    'strict_for': tuple(data.strict_for),
     'allow_leaks': data.allow_leaks,
     'drop_leaking': data.drop_leaking,
     'train_only': data.train_only,

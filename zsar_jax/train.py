@@ -22,7 +22,7 @@ from zsar_jax import (
   train_step,
 )
 from zsar_jax import recognizer as recognizer_lib
-from zsar_jax.data import class_names, prompts
+from zsar_jax.data import class_names, name_linter, prompts
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
@@ -74,7 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     model_builder.build_model(config, prep, num_tokens, 1), prep
   )
   protocol = run_protocol.make_protocol(config)
-  _describe(protocol, config, say)
+  _describe(protocol, config, pieces, say)
   seen = protocol.seen_classes
   _check_seen(protocol, train_step.least_classes(weights, augmentation))
   descriptions = _read_descriptions(config, protocol, say)
@@ -250,7 +250,7 @@ def _read_descriptions(config, protocol, say) -> dict[str, list[str]]:
   return {name: list(sentences) for name, sentences in described.items()}
 
 
-def _describe(protocol: class_split.Protocol, config, say) -> None:
+def _describe(protocol: class_split.Protocol, config, pieces, say) -> None:
   """Says what will be trained on, and what was left out."""
   if protocol.test is None:
     unseen = 'no unseen classes, so nothing zero-shot is measured'
@@ -272,6 +272,16 @@ def _describe(protocol: class_split.Protocol, config, say) -> None:
     say(f'left out, because they leak: {list(protocol.dropped_classes)}')
   if protocol.leaks:
     say(f'{len(protocol.leaks)} leaks into the test are allowed')
+  doubtful = name_linter.lint(
+    (*protocol.seen_classes, *protocol.unseen_classes),
+    # A byte-pair vocabulary is one definition, and spells anything.
+    pieces if len(pieces) > 1 else None,
+  )
+  if doubtful:
+    say(
+      f'{len(doubtful)} warnings about class names: '
+      f'python -m zsar_jax.protocols lint {protocol.dataset_dir}'
+    )
   sided = class_names.sided_classes(protocol.seen_classes)
   if config.augmentation.mirror and sided:
     say(f'never mirrored, because their names have a side: {sided}')

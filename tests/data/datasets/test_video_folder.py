@@ -190,3 +190,15 @@ def test_manifest_is_named_after_the_folder_or_file(tree):
   manifest = video_folder.read_manifest(path)
   assert manifest.title == 'some list'
   assert [e.id for e in manifest.entries] == ['run/2.mp4']
+
+
+def test_unknown_labels_are_refused_where_classes_are_given(tree, tmp_path):
+  root = tree('1.mp4', '2.mp4')
+  path = write_csv(root, 'path,label\n1.mp4,Archery\n2.mp4,archerry\n')
+  with pytest.raises(ValueError, match="2.mp4: class 'archerry' is not in"):
+    video_folder.read_manifest(path, classes='kinetics400')
+  names = tmp_path / 'names.txt'
+  names.write_text('archery\n\narcherry\n')
+  assert len(video_folder.read_manifest(path, str(names)).entries) == 2
+  with pytest.raises(ValueError, match='nearest are kinetics400'):
+    video_folder.read_manifest(path, classes='kinetics40')

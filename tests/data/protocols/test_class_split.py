@@ -258,3 +258,45 @@ class TestLeaks:
       path, class_split=split, seed=1, drop_leaking=True
     )
     assert 'v0' not in protocol.train.ids and 'v2' in protocol.test.ids
+
+  def test_further_protocols_must_not_be_leaked_into(self, tmp_path):
+    everything = 'ucf101/all-classes-all-videos'
+    kinetics = dataset(
+      tmp_path, 'k', videos={'videos': columns(['tai chi', 'yoga', 'jog'] * 5)}
+    )
+    make = lambda **kwargs: class_split.make_protocol(
+      kinetics, train_only=True, strict_for=(everything,), **kwargs
+    )
+    with pytest.raises(ValueError, match="seen 'tai chi'"):
+      make()
+    assert make(drop_leaking=True).seen_classes == ('jog', 'yoga')
+    assert [leak.seen for leak in make(allow_leaks=True).leaks] == ['tai chi']
+
+  def test_one_model_may_have_seen_nothing_of_any_split(self, tmp_path):
+    ucf = truze(tmp_path)
+    spec = registry.get('ucf101/half-class-seed0-9')
+    later = next(
+      n for n in spec.splits[1].unseen if n not in spec.splits[0].unseen
+    )
+    kinetics = dataset(
+      tmp_path, 'k', videos={'videos': columns([later, 'yoga', 'jog'] * 5)}
+    )
+    how = dict(protocol=spec.id, test_dataset_dir=ucf)
+    # It leaks into another split than the first.
+    with pytest.raises(ValueError, match=f'name: seen {later!r}'):
+      class_split.make_protocol(kinetics, **how)
+    first = class_split.make_protocol(kinetics, drop_leaking=True, **how)
+    assert first.seen_classes == ('jog', 'yoga')
+    # What was trained on cannot be dropped afterwards.
+    with pytest.raises(ValueError, match=f'name: seen {later!r}'):
+      class_split.make_protocols(
+        kinetics, seen_classes=(later, 'yoga'), drop_leaking=True, **how
+      )
+    made = class_split.make_protocols(
+      kinetics, seen_classes=('jog', 'yoga'), drop_leaking=True, **how
+    )
+    assert len(made) == 10 and {p.spec_hash for p in made} == {spec.hash}
+    allowed = class_split.make_protocols(kinetics, allow_leaks=True, **how)
+    assert [bool(p.leaks) for p in allowed] == [
+      later in split.unseen for split in spec.splits
+    ]

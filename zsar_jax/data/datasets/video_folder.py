@@ -17,12 +17,14 @@ that clips of one session are never split; without it each video is its own.
 import collections
 from collections.abc import Sequence
 import csv
+import difflib
 import os
 
 from absl import logging
 
 from zsar_jax.data import class_names
 from zsar_jax.data.datasets.manifest import Manifest, ManifestEntry
+from zsar_jax.data.protocols import known_classes
 
 _LAYOUT = '<folder>/[<source>/]<class name>/<clip>'
 _REQUIRED_COLUMNS = ('path', 'label')
@@ -152,30 +154,47 @@ def read_csv(path: str) -> list[ManifestEntry]:
   return manifest
 
 
-def read_manifest(source: str) -> Manifest:
+def read_manifest(source: str, classes: str = '') -> Manifest:
   """Lists the videos of a folder (`scan_folder`) or a CSV (`read_csv`).
 
   Args:
     source: a folder, or a file that ends in .csv.
+    classes: the classes that there may be: a text file with one a line, or
+      the name of a class list such as 'kinetics400'; '' takes any.
 
   Returns:
     What to prepare, named after the folder or file.
 
   Raises:
     FileNotFoundError: see `scan_folder` and `read_csv`.
-    ValueError: see there.
+    ValueError: see there; or a class that is not among `classes`.
     PermissionError: see there.
   """
   if source.lower().endswith('.csv') and not os.path.isdir(source):
     entries = read_csv(source)
   else:
     entries = scan_folder(source)
+  if classes:
+    _check_labels(entries, known_classes.read_file_or_list(classes), classes)
   return Manifest(
     dataset='video_folder',
     title=os.path.splitext(os.path.basename(os.path.abspath(source)))[0],
     entries=tuple(entries),
     class_names=tuple(sorted({entry.label for entry in entries})),
   )
+
+
+def _check_labels(
+  entries: Sequence[ManifestEntry], known: Sequence[str], what: str
+) -> None:
+  """Refuses labels that are not among the known ones."""
+  labels = {entry.label: entry.id for entry in reversed(entries)}
+  for label in sorted(set(labels) - set(known)):
+    near = difflib.get_close_matches(label, known, n=3)
+    raise ValueError(
+      f'{labels[label]}: class {label!r} is not in {what}; nearest are '
+      f'{", ".join(near) or "none"}'
+    )
 
 
 class _Spellings:

@@ -11,7 +11,6 @@ import hashlib
 import os
 from typing import Any
 
-from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import (
   overlap,
   registry,
@@ -19,6 +18,7 @@ from zsar_jax.data.protocols import (
   split_file,
   video_sets,
 )
+from zsar_jax.data.protocols.prepared_dataset import PreparedDataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,29 +75,6 @@ class Protocol:
     )
 
 
-class _Dataset:
-  """A prepared dataset's folder, metadata and indices."""
-
-  def __init__(self, folder: str):
-    self.folder = folder
-    self.metadata = records.read_metadata(folder)
-    self.indices = {
-      split: records.VideoIndex.from_columns(columns)
-      for split, columns in self.metadata['videos'].items()
-    }
-    # The last parts say which dataset, which videos and which version.
-    self.name = '/'.join(os.path.normpath(folder).split(os.sep)[-3:])
-
-  def classes(self) -> list[str]:
-    """Names of the classes that have a video, sorted."""
-    return sorted({n for i in self.indices.values() for n in i.labels})
-
-  def select(self, split: str, classes: Sequence[str]) -> video_sets.VideoSet:
-    """All videos of some classes in a split."""
-    rows = {split: range(len(self.indices[split]))}
-    return video_sets.select(self.folder, self.indices, rows, classes)
-
-
 def find_spec(
   dataset_dir: str,
   *,
@@ -122,7 +99,7 @@ def find_spec(
     ValueError: both a file and an id, an unknown id, one of another dataset,
       or a bad file.
   """
-  dataset = _Dataset(dataset_dir)
+  dataset = PreparedDataset(dataset_dir)
   if protocol and class_split:
     raise ValueError(
       f'both a protocol ({protocol}) and a class split file ({class_split}) '
@@ -162,6 +139,7 @@ def make_protocol(
   validation_fraction: float = 0.2,
   seed: int = 0,
   seen_classes: Sequence[str] = (),
+  strict_for: Sequence[str] = (),
   allow_leaks: bool = False,
   drop_leaking: bool = False,
   train_only: bool = False,
@@ -179,10 +157,11 @@ def make_protocol(
     validation_fraction: share of groups held out per seen class, where the
       dataset does not bring a validation split.
     seed: of that choice.
-    seen_classes: the only ones that count as seen, such as those that a
-      model was trained on; none for all that the protocol leaves.
+    seen_classes: that a model was trained on: no others count as seen. None
+      for all that the protocol leaves.
+    strict_for: ids of further protocols whose unseen classes must not leak.
     allow_leaks: go on although a seen class leaks into the test.
-    drop_leaking: leave leaking seen classes and videos out.
+    drop_leaking: leave leaking seen classes and videos out of training.
     train_only: no test: every class is seen.
 
   Returns:
@@ -193,78 +172,81 @@ def make_protocol(
     ValueError: a class without videos, a leak, a bad split file or an
       unknown protocol.
   """
-  train_set = _Dataset(dataset_dir)
-  if train_only:
-    return _without_test(train_set, validation_fraction, seed)
+  train_set = PreparedDataset(dataset_dir)
   same = not test_dataset_dir or _same(test_dataset_dir, dataset_dir)
-  test_set = train_set if same else _Dataset(test_dataset_dir)
-  spec = find_spec(
-    test_set.folder,
-    class_split=class_split,
-    class_split_index=class_split_index,
-    protocol=protocol,
-  )
-  if spec is None:
-    raise ValueError(
-      f'{test_set.folder} brings no class split: set data.protocol to an id '
-      '(`python -m zsar_jax.protocols list`), data.class_split to a JSON file '
-      'with the lists "seen" and "unseen", or data.train_only=True to train '
-      'on every class and test elsewhere'
-    )
-  split = _split_of(spec, class_split_index if protocol else 0)
+  test_set = train_set if same else PreparedDataset(test_dataset_dir)
   what = protocol or class_split or dataset_dir
-  unseen = split.unseen
+  spec, split, test = None, None, None
+  if not train_only:
+    spec = find_spec(
+      test_set.folder,
+      class_split=class_split,
+      class_split_index=class_split_index,
+      protocol=protocol,
+    )
+    if spec is None:
+      raise ValueError(
+        f'{test_set.folder} brings no class split: set data.protocol to an id '
+        '(`python -m zsar_jax.protocols list`), data.class_split to a JSON '
+        'file with the lists "seen" and "unseen", or data.train_only=True to '
+        'train on every class and test elsewhere'
+      )
+    split = _split_of(spec, class_split_index if protocol else 0)
+    test_set.check_classes(split.unseen, what)
+    test = _test_videos(test_set, [split], split.unseen)
+    video_sets.check_classes(test, split.unseen)
   seen = _seen_classes(split, train_set, same, seen_classes, what)
-  _check_classes(test_set, unseen, what)
-  _check_classes(train_set, seen, what)
-  test = video_sets.select(
-    test_set.folder,
-    test_set.indices,
-    registry.select_videos(split, test_set.metadata),
-    unseen,
-  )
-  _check_has_videos(test, unseen, test_set.folder)
+  train_set.check_classes(seen, what)
 
-  leaks = overlap.strict([] if same else overlap.audit_names(seen, unseen))
+  # One model is tested on all splits of a protocol from another dataset, so
+  # it may have seen nothing of any of them.
+  tested = () if same or spec is None else spec.splits
+  audited = {n for s in tested for n in s.unseen}
+  audited |= {
+    n for i in strict_for for s in registry.get(i).splits for n in s.unseen
+  }
+  leaks = overlap.strict(overlap.audit_names(seen, sorted(audited)))
   dropped = ()
-  if drop_leaking:
+  if drop_leaking and not seen_classes:
     dropped = tuple(sorted({leak.seen for leak in leaks}))
     seen, leaks = tuple(n for n in seen if n not in dropped), ()
-  train, validation = _training_videos(
-    train_set, seen, validation_fraction, seed
-  )
-  same_videos = overlap.audit_videos(train, test, seen, unseen)
-  if drop_leaking and same_videos:
-    tested = {*test.digests} | (set() if same else {*test.groups})
-    keep = [
-      d not in tested and g not in tested
-      for d, g in zip(train.digests, train.groups, strict=True)
-    ]
-    train, same_videos = train.subset(keep), []
-  _check_has_videos(train, seen, train_set.folder)
-  leaks = (*leaks, *same_videos)
+  train, validation = train_set.training_videos(seen, validation_fraction, seed)
+  if test is not None:
+    unseen = tuple(sorted(audited)) if tested else split.unseen
+    everything = _test_videos(test_set, tested or [split], unseen)
+    shared = overlap.audit_videos(train, everything, seen, unseen)
+    if drop_leaking:
+      train, shared = overlap.without_videos(train, everything), []
+    leaks = (*leaks, *shared)
+  video_sets.check_classes(train, seen)
   if not allow_leaks:
     overlap.refuse(leaks, what)
 
-  several = len(spec.splits) > 1
-  counts = registry.video_rule(split, test_set.metadata)
-  lost = {
-    kind: [
-      video
-      for video in test_set.metadata[kind]
-      if counts(video['split'], video['id'], video['label'])
-    ]
-    for kind in ('unreadable', 'missing')
-  }
-  return Protocol(
-    name=f'{spec.id}[{split.name}]' if several else spec.id,
-    hash=_hash(spec, split) if several else spec.hash,
+  common = dict(
     dataset_dir=dataset_dir,
     domain=train_set.metadata['domain'],
     seen_classes=seen,
-    unseen_classes=unseen,
     train=train,
     validation=validation,
+    dropped_classes=dropped,
+  )
+  if test is None:
+    return Protocol(
+      name=f'{train_set.name}:no test',
+      hash='',
+      unseen_classes=(),
+      test=None,
+      sources=_sources(train_set),
+      attributes=train_set.metadata['class_attributes'],
+      leaks=leaks,
+      **common,
+    )
+  several = len(spec.splits) > 1
+  lost = _lost_videos(test_set, split)
+  return Protocol(
+    name=f'{spec.id}[{split.name}]' if several else spec.id,
+    hash=_hash(spec, split) if several else spec.hash,
+    unseen_classes=split.unseen,
     test=test,
     unreadable=tuple(lost['unreadable']),
     num_missing=len(lost['missing']),
@@ -275,9 +257,38 @@ def make_protocol(
     },
     spec_id=spec.id,
     spec_hash=spec.hash,
-    leaks=leaks,
-    dropped_classes=dropped,
+    leaks=tuple(leak for leak in leaks if leak.unseen in split.unseen),
+    **common,
   )
+
+
+def _test_videos(
+  dataset: PreparedDataset,
+  splits: Sequence[specs.SplitSpec],
+  unseen: Sequence[str],
+) -> video_sets.VideoSet:
+  """The videos that some splits test on, each once."""
+  rows = {name: set() for name in dataset.indices}
+  for split in splits:
+    for name, chosen in registry.select_videos(split, dataset.metadata).items():
+      rows[name].update(chosen)
+  rows = {name: sorted(chosen) for name, chosen in rows.items()}
+  return video_sets.select(dataset.folder, dataset.indices, rows, unseen)
+
+
+def _lost_videos(
+  dataset: PreparedDataset, split: specs.SplitSpec
+) -> dict[str, list[Mapping[str, str]]]:
+  """Test videos that are unreadable or missing."""
+  counts = registry.video_rule(split, dataset.metadata)
+  return {
+    kind: [
+      video
+      for video in dataset.metadata[kind]
+      if counts(video['split'], video['id'], video['label'])
+    ]
+    for kind in ('unreadable', 'missing')
+  }
 
 
 def make_protocols(
@@ -326,14 +337,18 @@ def _hash(spec: specs.ProtocolSpec, split: specs.SplitSpec) -> str:
 
 
 def _seen_classes(
-  split: specs.SplitSpec,
-  dataset: _Dataset,
+  split: specs.SplitSpec | None,
+  dataset: PreparedDataset,
   same: bool,
   only: Sequence[str],
   what: str,
 ) -> tuple[str, ...]:
   """The classes to train on: the split's, or all that are not unseen."""
-  if split.seen is not None and same:
+  if split is None:
+    # A dataset may keep classes for its own test alone.
+    index = dataset.indices.get('train')
+    seen = sorted(set(index.labels)) if index else dataset.classes()
+  elif split.seen is not None and same:
     seen = split.seen
   elif same:
     seen = [name for name in dataset.classes() if name not in split.unseen]
@@ -351,62 +366,7 @@ def _seen_classes(
   return tuple(seen)
 
 
-def _check_classes(dataset: _Dataset, names: Sequence[str], what: str) -> None:
-  present = dataset.classes()
-  missing = [name for name in names if name not in present]
-  if missing:
-    raise ValueError(
-      f'{what}: no readable video of {missing} in {dataset.folder}; it has '
-      f'{present}'
-    )
-
-
-def _check_has_videos(
-  videos: video_sets.VideoSet, classes: Sequence[str], folder: str
-) -> None:
-  there = set(videos.labels.tolist())
-  without = [name for i, name in enumerate(classes) if i not in there]
-  if without:
-    splits = sorted(set(videos.splits))
-    raise ValueError(f'{folder}: no video of {without} in the splits {splits}')
-
-
-def _training_videos(
-  dataset: _Dataset, seen: Sequence[str], fraction: float, seed: int
-) -> tuple[video_sets.VideoSet, video_sets.VideoSet]:
-  """Training and validation videos: the dataset's splits, or a choice."""
-  if 'validation' in dataset.indices:
-    return (
-      dataset.select('train', seen),
-      dataset.select('validation', seen),
-    )
-  split = 'train' if 'train' in dataset.indices else next(iter(dataset.indices))
-  return video_sets.hold_out(dataset.select(split, seen), fraction, seed)
-
-
-def _without_test(dataset: _Dataset, fraction: float, seed: int) -> Protocol:
-  """Everything is seen: to train now and evaluate elsewhere."""
-  train_split = dataset.indices.get('train')
-  seen = tuple(
-    sorted(set(train_split.labels)) if train_split else dataset.classes()
-  )
-  train, validation = _training_videos(dataset, seen, fraction, seed)
-  return Protocol(
-    name=f'{dataset.name}:no test',
-    hash='',
-    dataset_dir=dataset.folder,
-    domain=dataset.metadata['domain'],
-    seen_classes=seen,
-    unseen_classes=(),
-    train=train,
-    validation=validation,
-    test=None,
-    sources=_sources(dataset),
-    attributes=dataset.metadata['class_attributes'],
-  )
-
-
-def _sources(*datasets: _Dataset) -> dict[str, str]:
+def _sources(*datasets: PreparedDataset) -> dict[str, str]:
   """Class -> where it lives."""
   return {
     name: source

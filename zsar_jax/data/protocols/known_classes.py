@@ -1,5 +1,6 @@
 """The class lists that come with the package; see class_lists/SOURCE.md."""
 
+import difflib
 import functools
 import os
 
@@ -42,6 +43,29 @@ def read(name: str) -> tuple[str, ...]:
 def canonical(name: str) -> tuple[str, ...]:
   """A class list in canonical names, sorted; see `read`."""
   return tuple(sorted(class_names.canonical_names(read(name), name)))
+
+
+def read_file_or_list(source: str) -> list[str]:
+  """Class names out of a text file or a list of this package.
+
+  Args:
+    source: a file with one name a line, or one of `list_names()`.
+
+  Returns:
+    Canonical names, in order.
+
+  Raises:
+    ValueError: neither a file nor a list, or bad names.
+  """
+  if source in list_names():
+    return class_names.canonical_names(read(source), source)
+  if not os.path.isfile(source):
+    near = difflib.get_close_matches(source, list_names(), n=3)
+    hint = f'; nearest are {", ".join(near)}' if near else ''
+    raise ValueError(f'{source!r} is no file and no class list{hint}')
+  with open(source, encoding='utf-8') as f:
+    lines = [line.strip() for line in f]
+  return class_names.canonical_names(filter(None, lines), source)
 
 
 @functools.cache

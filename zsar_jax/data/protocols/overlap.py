@@ -13,7 +13,7 @@ A strict leak makes a result no zero-shot result. The others are for a human
 to judge: 'waving slowly' contains 'waving' and is another class.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import re
 
@@ -126,26 +126,50 @@ def audit_videos(
     one dataset a recording may hold many actions.
   """
   leaks = []
-  columns = [('video', 'digests')]
-  if train.dataset_dir != test.dataset_dir:
-    columns.append(('recording', 'groups'))
-  for kind, column in columns:
-    tested = {}
-    for i, key in enumerate(getattr(test, column)):
-      tested.setdefault(key, i)
-    for i, key in enumerate(getattr(train, column)):
-      # A group such as 'g01' is a number within its dataset.
-      if key in tested and (kind == 'video' or _YOUTUBE_ID.match(key)):
-        j = tested[key]
-        leaks.append(
-          Leak(
-            kind,
-            seen[train.labels[i]],
-            unseen[test.labels[j]],
-            f'{train.ids[i]} is {test.ids[j]}',
-          )
-        )
+  for kind, tested, trained in _shared(train, test):
+    leaks += [
+      Leak(
+        kind,
+        seen[train.labels[i]],
+        unseen[test.labels[tested[key]]],
+        f'{train.ids[i]} is {test.ids[tested[key]]}',
+      )
+      for i, key in enumerate(trained)
+      if key in tested
+    ]
   return leaks
+
+
+def without_videos(
+  train: video_sets.VideoSet, test: video_sets.VideoSet
+) -> video_sets.VideoSet:
+  """The training videos of which `audit_videos` finds nothing in the test."""
+  keep = np.ones(len(train), bool)
+  for _, tested, trained in _shared(train, test):
+    keep &= [key not in tested for key in trained]
+  return train.subset(keep)
+
+
+def _shared(
+  train: video_sets.VideoSet, test: video_sets.VideoSet
+) -> Iterator[tuple[str, dict[str, int], tuple[str, ...]]]:
+  """What may name a video: kind, key -> row of the test, keys of training."""
+  yield 'video', _first_rows(test.digests), train.digests
+  if train.dataset_dir != test.dataset_dir:
+    # A group such as 'g01' is a number within its dataset.
+    recordings = _first_rows(test.groups)
+    yield (
+      'recording',
+      {key: i for key, i in recordings.items() if _YOUTUBE_ID.match(key)},
+      train.groups,
+    )
+
+
+def _first_rows(keys: Sequence[str]) -> dict[str, int]:
+  rows: dict[str, int] = {}
+  for i, key in enumerate(keys):
+    rows.setdefault(key, i)
+  return rows
 
 
 def strict(leaks: Iterable[Leak]) -> tuple[Leak, ...]:

@@ -47,6 +47,25 @@ class VideoSet:
     )
 
 
+def check_classes(videos: VideoSet, classes: Sequence[str]) -> None:
+  """Refuses a set that lacks a class.
+
+  Args:
+    videos: the set.
+    classes: names in label order.
+
+  Raises:
+    ValueError: names the classes without a video.
+  """
+  there = set(videos.labels.tolist())
+  without = [name for i, name in enumerate(classes) if i not in there]
+  if without:
+    splits = sorted(set(videos.splits))
+    raise ValueError(
+      f'{videos.dataset_dir}: no video of {without} in the splits {splits}'
+    )
+
+
 def concatenate(parts: Sequence[VideoSet]) -> VideoSet:
   """Sets of one dataset one after the other."""
   columns = ('splits', 'ids', 'groups', 'sources', 'digests')

@@ -5,6 +5,10 @@ Two keys say what to train on; `zsar_jax.prepare` makes the folder:
 python -m zsar_jax.main --config=configs/k400.py --workdir=runs/k400 \
   --config.data.dataset_dir=DIR --config.data.class_split=split.json
 
+In place of the split file `--config.data.train_only=True` trains on all 400
+classes, to be tested elsewhere by `zsar_jax.evaluate`. Many of them are in
+UCF101 and HMDB51 under one name or another: see docs/protocols.md.
+
 `configs/k400.py:smoke` shrinks everything to run on a CPU, on stick figures
 where no dataset_dir is given; its accuracies mean nothing.
 """

@@ -56,6 +56,15 @@ class TestMain:
     prepare.main([*arguments(folder), '--progress'])
     assert 'checking videos: 100%' in capsys.readouterr().err
 
+  def test_many_bad_files_are_not_all_printed(self, folder, capsys):
+    for i in range(30):
+      (folder / f'run/bad{i:02d}.mp4').write_bytes(b'')
+    prepare.main(arguments(folder))
+    out = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith('left out: ') for line in out) == 20
+    assert out[20].startswith('and 11 more, listed under "unreadable" in ')
+    assert out[21].endswith('31 files left out')
+
   def test_frames_are_stored_when_asked(self, folder, capsys):
     argv = arguments(folder, storage='frames', fps=5, quality=70, workers=1)
     prepare.main(argv)
@@ -186,6 +195,8 @@ class TestCli:
       with pytest.raises(type(error)):
         cli.exit_code(raises(error), ['p'])
     assert cli.exit_code(lambda argv: None, ['p']) == 0
+    assert cli.exit_code(raises(KeyboardInterrupt), ['p']) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
 
   def test_no_flag_is_global(self):
     cli.parse(cli.new_flags(), ['p'])

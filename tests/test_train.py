@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import tiny, videos
 from zsar_jax import checkpointing, run_protocol, train, train_loop
 from zsar_jax import recognizer as recognizer_lib
+from zsar_jax.data import datasets
 
 
 @pytest.fixture(scope='module')
@@ -171,3 +172,27 @@ def test_failed_records_are_counted(tmp_path, monkeypatch):
   counts = [line['failed_records'] for line in lines if 'loss' in line]
   # The second batch has one in each of its eight examples.
   assert counts == [0, 8, 8]
+
+
+def test_clips_finer_than_the_stored_frames_are_warned_of(tmp_path, capsys):
+  folder = tmp_path / 'v'
+  for name in ('waving', 'rowing', 'boxing'):
+    for i in range(2):
+      path = folder / name / f'{i}.mp4'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      videos.write_video(path, videos.numbered_frames(12, 32, 32))
+  builder = datasets.make_builder(
+    'video_folder', str(tmp_path / 'data'), str(folder), kind='frames'
+  )
+  datasets.prepare(builder)
+  config = tiny.config(
+    data__dataset_dir=str(builder.data_dir),
+    data__train_only=True,
+    preprocessing__sampling='dense',
+    preprocessing__frame_stride=2,
+    preprocessing__sample_fps=30.0,
+    train__num_steps=3,
+  )
+  train.train(config, str(tmp_path / 'run'))
+  out = capsys.readouterr().out
+  assert 'stores a frame every 0.1 s and clips take one every 0.0667 s' in out

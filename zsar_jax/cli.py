@@ -32,6 +32,7 @@ from absl import app, flags, logging
 # What a user can put right: shown as one line, without a traceback. OSError
 # is a file that is missing or not theirs, or a disk that is full.
 USER_ERRORS = (ValueError, OSError, flags.Error)
+_INTERRUPTED = 130
 
 
 def new_flags() -> flags.FlagValues:
@@ -89,7 +90,7 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
     argv: the command line. With `--traceback` in it nothing is caught.
 
   Returns:
-    0, or 1 after one of `USER_ERRORS`.
+    0, 1 after one of `USER_ERRORS`, or 130 after Ctrl-C, as shells have it.
   """
   try:
     main(argv)
@@ -98,6 +99,11 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
       raise
     print(f'error: {e}', file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    if '--traceback' in argv:
+      raise
+    print('interrupted', file=sys.stderr)
+    return _INTERRUPTED
   return 0
 
 

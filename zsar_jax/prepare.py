@@ -9,6 +9,7 @@ already is not redone.
 """
 
 import ast
+import os
 import time
 
 from absl import flags
@@ -16,6 +17,8 @@ from absl import flags
 from zsar_jax import cli
 from zsar_jax.data import datasets, transcode
 from zsar_jax.data.datasets import records
+
+_SHOWN = 20
 
 
 def main(argv: list[str]) -> None:
@@ -59,8 +62,14 @@ def main(argv: list[str]) -> None:
   seconds = time.monotonic() - started
 
   metadata = records.read_metadata(builder.data_dir)
-  for video in metadata['unreadable']:
+  unreadable = metadata['unreadable']
+  for video in unreadable[:_SHOWN]:
     print(f'left out: {video["id"]} {video["reason"]}')
+  if len(unreadable) > _SHOWN:
+    print(
+      f'and {len(unreadable) - _SHOWN} more, listed under "unreadable" in '
+      f'{os.path.join(builder.data_dir, "metadata.json")}'
+    )
   columns = metadata['videos'].values()
   videos = sum(len(c['id']) for c in columns)
   classes = {label for c in columns for label in c['label']}

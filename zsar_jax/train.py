@@ -250,6 +250,21 @@ def _read_descriptions(config, protocol, say) -> dict[str, list[str]]:
   return {name: list(sentences) for name, sentences in described.items()}
 
 
+def _warn_of_coarse_storage(protocol: class_split.Protocol, prep, say) -> None:
+  """Says so where clips ask for more frames than are stored."""
+  storage = records.read_metadata(protocol.dataset_dir)['storage']
+  step = prep.frame_stride / prep.sample_fps
+  if (
+    storage['kind'] == 'frames'
+    and prep.sampling == 'dense'
+    and step * storage['fps'] < 1
+  ):
+    say(
+      f'{protocol.dataset_dir} stores a frame every {1 / storage["fps"]:.3g} s '
+      f'and clips take one every {step:.3g} s: frames are repeated'
+    )
+
+
 def _describe(protocol: class_split.Protocol, config, pieces, say) -> None:
   """Says what will be trained on, and what was left out."""
   if protocol.test is None:
@@ -272,6 +287,7 @@ def _describe(protocol: class_split.Protocol, config, pieces, say) -> None:
     say(f'left out, because they leak: {list(protocol.dropped_classes)}')
   if protocol.leaks:
     say(f'{len(protocol.leaks)} leaks into the test are allowed')
+  _warn_of_coarse_storage(protocol, config.preprocessing, say)
   doubtful = name_linter.lint(
     (*protocol.seen_classes, *protocol.unseen_classes),
     # A byte-pair vocabulary is one definition, and spells anything.

@@ -166,8 +166,16 @@ def test_frames_are_stored_once_where_decoding_begins_again(
   monkeypatch.setattr(decode, '_numbered', lost)
   facts, content = store(path, **storage)
   assert facts == expected[0]
-  for a, b in zip(content, expected[1], strict=True):
-    np.testing.assert_array_equal(a, b)
+  if storage.get('kind') == 'frames':
+    for a, b in zip(content, expected[1], strict=True):
+      np.testing.assert_array_equal(a, b)
+    return
+  # x264 does not give the same bytes every time, but the same frames.
+  frames, info = decode.decode_all(content[0], 'v')
+  assert videos.frame_numbers(frames) == [i % 15 for i in range(NUM_FRAMES)]
+  np.testing.assert_allclose(
+    info.timestamps, decode.read_info(path, 'v').timestamps, atol=1e-3
+  )
 
 
 def test_equal_times_are_set_apart(path, monkeypatch):

@@ -49,7 +49,13 @@ setuptools.setup(
     'tqdm>=4.66',
   ],
   extras_require={
-    'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9'],
+    # imageio-ffmpeg is FFmpeg itself, whose frames ours are compared with.
+    'test': [
+      'pytest>=8',
+      'pytest-xdist>=3.6',
+      'ruff>=0.9',
+      'imageio-ffmpeg>=0.5',
+    ],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],
     # libtpu must move together with jax on a TPU VM or in Colab.

@@ -35,6 +35,10 @@ setuptools.setup(
     'clu>=0.0.12',
     'absl-py>=2.3',
     'safetensors>=0.5',
+    # Statistics and the report.
+    'scipy>=1.13',
+    'scikit-learn>=1.5',
+    'matplotlib>=3.10',
     # Data. TensorFlow and tensorflow-text release in step and must match.
     'tensorflow>=2.21,<2.22',
     'tensorflow-text>=2.21,<2.22',
@@ -55,6 +59,11 @@ setuptools.setup(
       'pytest-xdist>=3.6',
       'ruff>=0.9',
       'imageio-ffmpeg>=0.5',
+      # Drives Chromium to look at the report, where that is installed.
+      'selenium>=4.20',
+      # Runs the notebooks.
+      'nbclient>=0.10',
+      'ipykernel>=6.29',
     ],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],

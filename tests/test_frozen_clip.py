@@ -67,7 +67,8 @@ def test_video_is_the_mean_of_its_frames(clip):
 def test_logits_are_scaled_cosines_averaged_over_views(clip):
   rng = np.random.default_rng(0)
   views = rng.integers(0, 255, (2, 3, 1, 32, 32, 3), np.uint8)
-  embeddings, logits = clip.encoders.videos(views, NAMES)
+  out = clip.encoders.videos(views, NAMES)
+  embeddings, logits = out['embedding'], out['match']
   text = clip.encoders.class_embeddings(NAMES)
   np.testing.assert_allclose(np.linalg.norm(text, axis=-1), 1, rtol=1e-6)
   np.testing.assert_allclose(
@@ -137,8 +138,8 @@ def test_command_prints_a_table(directory, video, capsys):
 @pytest.mark.parametrize(
   'flags, reason',
   [
-    ([], 'give either --workdir or --pretrained'),
-    (['--workdir=a', '--pretrained=b'], 'give either --workdir or --pre'),
+    ([], 'give either --workdir'),
+    (['--workdir=a', '--pretrained=b'], 'give either --workdir'),
     (['--pretrained=/nowhere'], '/nowhere do not exist'),
   ],
 )

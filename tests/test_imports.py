@@ -24,7 +24,7 @@ _TENSORFLOW = {
 # first match counts. An import goes to the same or a lower layer. absl means
 # its logging outside the entries.
 _LAYERS = {
-  'zsar_jax': (0, ''),
+  'zsar_jax': (5, ''),
   # Entries.
   'cli': (5, 'absl'),
   'main': (5, 'absl ml_collections'),
@@ -32,18 +32,25 @@ _LAYERS = {
   'predict': (5, 'absl ml_collections'),
   'prepare': (5, 'absl ml_collections'),
   'protocols': (5, 'absl'),
+  'bank': (5, 'absl'),
   # What joins the parts.
   'train': (4, 'jax ml_collections'),
   'train_loop': (4, 'jax ml_collections'),
   'recognizer': (4, 'jax ml_collections'),
+  'action_model': (4, ''),
   'frozen_clip': (4, 'jax'),
   'run_protocol': (4, 'ml_collections'),
+  'outside_scores': (4, ''),
   'model_builder': (4, 'jax ml_collections'),
   'initialisation': (4, 'ml_collections'),
   # Around the step.
   'evaluators*': (3, 'jax'),
   'prototype_bank': (3, 'safetensors'),
+  'embedding_cache': (3, 'safetensors'),
+  'score_files': (3, 'safetensors'),
   'progress': (3, ''),
+  'report_content': (4, 'cv2'),
+  'report*': (3, 'matplotlib'),
   'results': (3, ''),
   'checkpointing': (3, 'absl jax orbax'),
   'metric_writers': (3, 'tensorflow clu'),
@@ -60,7 +67,7 @@ _LAYERS = {
     'absl av cv2 grain safetensors simplejpeg tokenizers tensorflow '
     'tensorflow_text tensorflow_datasets',
   ),
-  'zeroshot*': (0, 'jax'),
+  'zeroshot*': (0, 'jax scipy sklearn'),
   'losses': (0, 'jax optax'),
   'sharding': (0, 'absl jax'),
   'pixel_ops': (0, 'jax'),
@@ -281,7 +288,7 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     import jax
     import numpy as np
     from zsar_jax import config_utils, model_builder, optim, recognizer
-    from zsar_jax import sharding, train_step
+    from zsar_jax import run_protocol, sharding, train_step
     from zsar_jax.data import input_pipeline, tokenizer
     from zsar_jax.data.protocols import class_split
 
@@ -327,8 +334,9 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     state, metrics = step(state, sharding.put_batch(batch, mesh), text)
     assert np.isfinite(metrics['loss'])
     trained = encoders.with_params(state.params, 1)
-    evaluation, bank = trained.evaluate([protocol])
-    assert bank.seen_prototypes.shape[0] == 4
+    outcome = run_protocol.evaluate(trained, [protocol], None, len)
+    evaluation = outcome.evaluation
+    assert outcome.bank.seen_prototypes.shape[0] == 4
     assert 'tensorflow' not in sys.modules
     print('rows', len(evaluation.rows), evaluation.rows[0].n_videos)
     """,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from zsar_jax import losses
-from zsar_jax.zeroshot import scoring, semantic_transfer
+from zsar_jax.zeroshot import baselines, ranking, scoring, semantic_transfer
 
 B, S, U, D = 4, 5, 3, 8
 
@@ -45,7 +45,36 @@ MULTIPLYING = {
     semantic_transfer.relatedness,
     (_shape(U, D), _shape(S, D)),
   ),
+  'conse_weights': (
+    lambda z, w: baselines.conse_weights(z, w, 10.0, 2),
+    (_shape(B, D), _shape(S, D)),
+  ),
+  'conse': (baselines._conse, (_shape(B, S), _shape(S, D), _shape(U, D))),
+  'tile_scores': (scoring._tile_scores, (_shape(B, D), _shape(U, D))),
+  'tile_top': (
+    lambda z, p: scoring._tile_top(z, p, 2),
+    (_shape(B, D), _shape(U, D)),
+  ),
+  'tile_ranks': (
+    lambda *a: ranking._tile_ranks(*a, False),
+    (
+      _shape(B, U),
+      _shape(B, dtype=jnp.int32),
+      _shape(U, 2, dtype=jnp.bool_),
+      _shape(1, 1, dtype=jnp.bool_),
+    ),
+  ),
   'composite': (semantic_transfer.composite, (_shape(U, S), _shape(S, D))),
+}
+# Inside public functions that loop over tiles on the host.
+_PRIVATE = {'conse_weights', 'conse', 'tile_scores', 'tile_top', 'tile_ranks'}
+_ON_THE_HOST = {
+  'ridge_weights',
+  'simplex_weights',
+  'transfer_weights',
+  'view_means',
+  'score_videos',
+  'stream_top_k',
 }
 NOT_MULTIPLYING = {
   'targets': (
@@ -56,6 +85,10 @@ NOT_MULTIPLYING = {
   'softmax_weights': (
     lambda r: semantic_transfer.softmax_weights(r, 0.1, 2),
     (_shape(U, S),),
+  ),
+  'centred_rows': (
+    semantic_transfer.centred_rows,
+    (_shape(U, D), _shape(S, D)),
   ),
   'restrict_candidates': (
     scoring.restrict_candidates,
@@ -83,9 +116,16 @@ def _public_functions(*modules):
 
 
 def test_every_public_function_is_looked_at():
-  assert _public_functions(losses, scoring, semantic_transfer) == {
-    name.removesuffix('_gradient') for name in (*MULTIPLYING, *NOT_MULTIPLYING)
-  } | {'global_index_keys'}
+  assert (
+    _public_functions(losses, scoring, semantic_transfer)
+    == {
+      name.removesuffix('_gradient')
+      for name in (*MULTIPLYING, *NOT_MULTIPLYING)
+    }
+    - _PRIVATE
+    | {'global_index_keys'}
+    | _ON_THE_HOST
+  )
 
 
 @pytest.mark.parametrize('name', MULTIPLYING)

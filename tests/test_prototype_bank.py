@@ -8,7 +8,7 @@ from zsar_jax import prototype_bank
 
 BANK = prototype_bank.PrototypeBank(
   seen_classes=('rowing', 'jōdō', '跳舞'),
-  seen_prototypes=np.eye(3, 4, dtype=np.float32) / 3,
+  seen_prototypes=np.eye(3, 4, dtype=np.float32),
   class_embeddings=np.eye(3, 4, k=1, dtype=np.float32),
   counts=np.array([3, 1, 2]),
   domain='filmed video',
@@ -34,7 +34,9 @@ def test_bank_is_read_back_bit_equal(tmp_path):
 
 def test_arrays_that_are_views_are_saved_as_they_read(tmp_path):
   path = str(tmp_path / 'bank.safetensors')
-  transposed = np.arange(12, dtype=np.float32).reshape(4, 3).T
+  transposed = np.arange(1, 13, dtype=np.float32).reshape(4, 3).T
+  transposed = transposed / np.linalg.norm(transposed, axis=1, keepdims=True)
+  assert not transposed.flags.c_contiguous
   prototype_bank.save_bank(
     dataclasses.replace(BANK, seen_prototypes=transposed), path
   )
@@ -44,7 +46,7 @@ def test_arrays_that_are_views_are_saved_as_they_read(tmp_path):
 
 
 def test_missing_bank_raises_and_says_why(tmp_path):
-  with pytest.raises(FileNotFoundError, match='has not finished training'):
+  with pytest.raises(FileNotFoundError, match='finished training'):
     prototype_bank.load_bank(str(tmp_path / 'bank.safetensors'))
 
 

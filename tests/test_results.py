@@ -41,6 +41,8 @@ def test_content_says_what_how_and_with_which_versions():
     'n_unreadable': 2,
     'std': None,
     'n_splits': 1,
+    'class_low': None,
+    'class_high': None,
   }
   assert content['protocol_hash'] == 'abc' and content['leaks'] == []
 
@@ -64,7 +66,7 @@ def test_failed_write_leaves_the_old_results_whole(tmp_path):
 def test_results_of_another_schema_are_refused(tmp_path):
   path = tmp_path / 'results.json'
   path.write_text(json.dumps({**make(), 'schema_version': 0}))
-  with pytest.raises(ValueError, match='schema_version 0.*reads 2'):
+  with pytest.raises(ValueError, match='schema_version 0.*reads 3'):
     results.read_results(str(path))
 
 
@@ -93,17 +95,6 @@ def test_table_has_a_line_a_row_with_percentages():
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
   monkeypatch.setattr(results, '__file__', str(tmp_path / 'results.py'))
   assert make()['commit'] is None
-
-
-def test_splits_are_averaged_with_their_population_deviation():
-  other = [dataclasses.replace(ROWS[0], value=0.7, chance=0.2)]
-  (row,) = results.average_rows([ROWS, other], 100, 3)
-  assert row.value == pytest.approx(0.6) and row.std == pytest.approx(0.1)
-  assert row.chance == pytest.approx(0.1625)
-  assert (row.low, row.high, row.n_splits) == (None, None, 2)
-  assert (row.n_videos, row.n_unreadable) == (100, 3)
-  table = results.format_table(make(rows=[row])).splitlines()
-  assert 'sd 10.0, 2 splits' in table[-1]
 
 
 def test_leaks_stand_above_the_table():

@@ -40,7 +40,7 @@ def test_results_hold_every_row_and_field(finished):
   config, workdir, _ = finished
   with open(os.path.join(workdir, 'results.json')) as f:
     results = json.load(f)
-  assert results['schema_version'] == 2
+  assert results['schema_version'] == 3
   assert {'protocol', 'rows', 'config', 'versions', 'commit'} <= set(results)
   rows = rows_of(results)
   for method in ('transfer', 'nearest_name', 'fusion'):

@@ -19,6 +19,8 @@ _SHARE = 'must be in [0, 1]', lambda x: 0 <= x <= 1
 # Key -> what its value must be, in words and as a function.
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'data.class_split_index': _NOT_NEGATIVE,
+  'data.inner_draw': ('must be -1 or a draw from 0', lambda x: x >= -1),
+  'data.inner_share': ('must be in (0, 1)', lambda x: 0 < x < 1),
   'data.balance': (
     "is not '', 'class', 'source' or 'source+class'",
     lambda x: x in ('', 'class', 'source', 'source+class'),
@@ -63,6 +65,14 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'train.checkpoint_every': _POSITIVE,
   'zeroshot.num_views': _POSITIVE,
   'zeroshot.num_crops': _POSITIVE,
+  'zeroshot.temperature': _POSITIVE,
+  'zeroshot.top_k': _NOT_NEGATIVE,
+  'zeroshot.ridge': _POSITIVE,
+  'zeroshot.text_ridge': _POSITIVE,
+  'zeroshot.conse_top': _POSITIVE,
+  'zeroshot.ensemble_beta': ('must be in [0, 1]', lambda x: 0 <= x <= 1),
+  'zeroshot.ensemble_transfer_temperature': _POSITIVE,
+  'zeroshot.ensemble_match_temperature': _POSITIVE,
 }
 
 

@@ -56,7 +56,12 @@ def default_config() -> ml_collections.ConfigDict:
   # does so later.
   c.data.train_only = False
   # Share of each seen class's videos (whole groups) held out of training.
+  # Half of them watch training, half are the seen videos of GZSL.
   c.data.validation_fraction = 0.2
+  # From 0: this draw of seen classes plays unseen, to choose settings by; -1
+  # trains on all seen classes.
+  c.data.inner_draw = -1
+  c.data.inner_share = 0.4
   # What is sampled equally often: '', 'class', 'source' or 'source+class'.
   c.data.balance = ''
   # Training stops where more records than this share are unreadable.
@@ -217,8 +222,23 @@ def default_config() -> ml_collections.ConfigDict:
   c.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, tensor=1))
 
   # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
+  # What each key does: zsar_jax/evaluators/zeroshot.py, TransferSettings.
   c.zeroshot = ml_collections.ConfigDict(
-    dict(temperature=0.1, top_k=0, centre_text=True)
+    dict(
+      temperature=0.1,
+      top_k=0,
+      centre_text=True,
+      weighting='softmax',
+      ridge=0.1,
+      relatedness_source='trained',
+      prototype_source='videos',
+      conse_top=10,
+      text_ridge=0.01,
+      ensemble_beta=0.5,
+      ensemble_transfer_temperature=0.05,
+      ensemble_match_temperature=1.0,
+      transductive=False,
+    )
   )
   # Clips of a test video: temporal views, and crops of each along its longer
   # side.

@@ -1,4 +1,6 @@
-"""Evaluates the newest checkpoint of a run: the same table as after training.
+"""Evaluates a run, or anyone's embeddings or scores: one table for all.
+
+The newest checkpoint of a run, the same table as after training:
 
 python -m zsar_jax.evaluate --workdir=runs/demo
 
@@ -14,49 +16,67 @@ show what they look like, and which are unseen:
 
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
+
+Videos are embedded once: a second evaluation of the same weights only scores.
+
+Embeddings or scores of any other system (docs/score_files.md), with a CSV
+file id,label[,group][,source] that says which class each video is of:
+
+python -m zsar_jax.evaluate --embeddings=FILE --labels=CSV
+python -m zsar_jax.evaluate --scores=FILE --labels=CSV \
+  --protocol=ucf101/half-class-seed0-9
+
+Two systems on the same videos, from what their evaluations have written:
+
+python -m zsar_jax.evaluate --compare=A/predictions.safetensors,\
+B/predictions.safetensors
+
+Settings are chosen on runs that were trained without some seen classes
+(--config.data.inner_draw=0, 1, ...), never on the unseen ones:
+
+python -m zsar_jax.evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
 """
 
+import hashlib
+import json
 import os
+from typing import Any
 
 from absl import flags
 
-from zsar_jax import cli, results, run_protocol
+from zsar_jax import (
+  cli,
+  outside_scores,
+  prototype_bank,
+  results,
+  run_protocol,
+  score_files,
+)
 from zsar_jax import recognizer as recognizer_lib
 
+_RESULTS_FILE = 'results.json'
 
-def main(argv: list[str]) -> None:
-  """Parses the command line and evaluates.
 
-  Args:
-    argv: the command line, the program's name first.
-  """
+def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
-  flags.DEFINE_string(
-    'workdir', None, 'Of the run.', flag_values=values, required=True
+  text = lambda name, what, default='': flags.DEFINE_string(
+    name, default, what, flag_values=values
   )
-  flags.DEFINE_string(
-    'dataset',
-    '',
-    "Folder of a prepared dataset; by default the run's own.",
-    flag_values=values,
+  yes = lambda name, what: flags.DEFINE_bool(
+    name, False, what, flag_values=values
   )
-  flags.DEFINE_string(
-    'class_split',
-    '',
-    'JSON file with the seen and unseen classes of --dataset.',
-    flag_values=values,
+  text('workdir', 'Of the run.', None)
+  text('dataset', "Folder of a prepared dataset; by default the run's own.")
+  text(
+    'class_split', 'JSON file with the seen and unseen classes of --dataset.'
   )
-  flags.DEFINE_string(
+  text(
     'protocol',
-    '',
     'Id of a registered protocol: `python -m zsar_jax.protocols list`.',
-    flag_values=values,
   )
-  flags.DEFINE_bool(
+  yes(
     'allow_leaks',
-    False,
     'Go on although classes of the test were trained on; the results say so.',
-    flag_values=values,
   )
   flags.DEFINE_integer(
     'class_split_index',
@@ -65,30 +85,162 @@ def main(argv: list[str]) -> None:
     flag_values=values,
     lower_bound=0,
   )
-  flags.DEFINE_string(
+  text(
     'output',
-    '',
-    'Where to write the results as JSON; by default nowhere.',
-    flag_values=values,
+    'Where to write results.json, with predictions.safetensors beside it; by '
+    'default below the workdir.',
   )
+  text('report', 'HTML file to write: the results to look at.')
+  yes('overwrite', 'Replace an output that is there.')
+  yes(
+    'cache_tokens',
+    "Also keep every test video's tokens (large), so that match scores for "
+    'names that no protocol of the dataset has can be made later.',
+  )
+  yes('transductive', 'Also score with corrections that see all test videos.')
+  text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
+  text('embeddings', 'File of embeddings, instead of --workdir.')
+  text('scores', 'File of scores, instead of --workdir.')
+  text('labels', 'CSV file id,label[,group][,source] for the two above.')
+  text('compare', 'Two predictions.safetensors files, with a comma.')
+  return values
+
+
+def main(argv: list[str]) -> None:
+  """Parses the command line and evaluates.
+
+  Args:
+    argv: the command line, the program's name first.
+  """
+  values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
+  sources = ('workdir', 'embeddings', 'scores', 'compare')
+  given = [name for name in sources if values[name].value]
+  if len(given) != 1:
+    raise ValueError(
+      f'give one of {", ".join(f"--{name}" for name in sources)}; given: '
+      f'{given or "none"}'
+    )
+  for path in filter(None, (values.output, values.report)):
+    results.check_output(path, values.overwrite)
+  if values.compare:
+    _compare(values.compare)
+  elif values.workdir:
+    _evaluate_run(values)
+  else:
+    _evaluate_files(values)
+
+
+def _compare(pair: str) -> None:
+  paths = pair.split(',')
+  if len(paths) != 2:
+    raise ValueError(f'--compare takes two files with a comma, got {pair!r}')
+  a, b = map(score_files.read_scores, paths)
+  print(outside_scores.format_comparison(a, b, *paths))
+
+
+def _evaluate_files(values) -> None:
+  """Anyone's embeddings or scores."""
+  if not values.labels:
+    raise ValueError(
+      '--labels is missing: a CSV file id,label[,group][,source] that says '
+      'which class each video is of'
+    )
+  labels = score_files.read_labels(values.labels)
+  if values.embeddings:
+    outcome = outside_scores.evaluate_embeddings(
+      values.embeddings,
+      labels,
+      values.protocol,
+      {'transductive': values.transductive},
+    )
+  else:
+    outcome = outside_scores.evaluate_scores(
+      values.scores, labels, values.protocol
+    )
+  print(results.format_table(outcome.content))
+  if values.output:
+    _write(values.output, outcome.content, outcome.scores)
+  if values.report:
+    _write_report(values.report, outcome)
+
+
+def _evaluate_run(values) -> None:
+  say = lambda text: print(text, flush=True)
   recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
   config = recognizer.config
   _change(config.data, values)
-  content, _ = run_protocol.evaluate(
-    recognizer,
-    # Of the run's own dataset, those that the run has seen.
-    run_protocol.make_protocols(
-      config, () if values.class_split else recognizer.seen_classes
-    ),
-    run_protocol.video_cache(config),
-    lambda text: print(text, flush=True),
+  with config.zeroshot.unlocked():
+    config.zeroshot.transductive = values.transductive
+  # Of the run's own dataset, those that the run has seen.
+  protocols = run_protocol.make_protocols(
+    config, () if values.class_split else recognizer.seen_classes
   )
-  print(results.format_table(content))
-  if values.output:
-    os.makedirs(os.path.dirname(values.output) or '.', exist_ok=True)
-    results.write_results(content, values.output)
-    print(f'written to {values.output}')
+  choice = _choice(values, say)
+  outcome = run_protocol.evaluate(
+    recognizer,
+    protocols,
+    run_protocol.video_cache(config),
+    say,
+    embeddings_dir=os.path.join(values.workdir, run_protocol.EMBEDDINGS_FOLDER),
+    keep_tokens=values.cache_tokens,
+    choice=choice,
+  )
+  print(results.format_table(outcome.content))
+  if values.inner:
+    path = os.path.join(values.workdir, recognizer_lib.BANK_FILE)
+    prototype_bank.save_bank(outcome.bank, path)
+    print(f'settings and calibration of the inner draws written to {path}')
+  path = values.output or _default_output(values.workdir, outcome.content)
+  _write(path, outcome.content, outcome.scores)
+  if values.report:
+    _write_report(values.report, outcome)
+
+
+def _default_output(workdir: str, content: dict[str, Any]) -> str:
+  """A place of its own for each measurement: only itself is ever replaced."""
+  what = {
+    key: content[key]
+    for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
+  }
+  digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
+  name = content['protocol'].replace('/', '_').replace(':', '_')
+  return os.path.join(workdir, 'evaluations', f'{name}-{digest}', _RESULTS_FILE)
+
+
+def _write(path: str, content, scores: score_files.Scores | None) -> None:
+  folder = os.path.dirname(path) or '.'
+  os.makedirs(folder, exist_ok=True)
+  if scores is not None:
+    score_files.write_scores(
+      scores, os.path.join(folder, run_protocol.PREDICTIONS_FILE)
+    )
+  # Last: its presence says that the rest is there.
+  results.write_results(content, path)
+  print(f'written to {path}')
+
+
+def _write_report(path: str, outcome) -> None:
+  from zsar_jax import report_content
+  from zsar_jax.report import page
+
+  page.write_report(outcome.content, report_content.make(outcome), path)
+  print(f'report written to {path}')
+
+
+def _choice(values, say) -> dict[str, Any] | None:
+  """What inner draws choose; else what an earlier choice wrote; else None."""
+  path = os.path.join(values.workdir, run_protocol.CHOICE_FILE)
+  if not values.inner:
+    if not os.path.exists(path):
+      return None
+    with open(path) as f:
+      return json.load(f)
+  choice = run_protocol.choose_on(values.inner.split(','), values.workdir, say)
+  with open(f'{path}.tmp', 'w') as f:
+    json.dump(choice, f, indent=2)
+  os.replace(f'{path}.tmp', path)
+  return choice
 
 
 def _change(data, values) -> None:
@@ -100,6 +252,7 @@ def _change(data, values) -> None:
     if values.dataset or values.protocol:
       # It was trained on whatever leaks into this test.
       data.drop_leaking = False
+      data.inner_draw = -1
     if values.class_split:
       if not values.dataset:
         raise ValueError('--class_split needs --dataset')

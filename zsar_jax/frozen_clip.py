@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from zsar_jax import pixel_ops, recognizer, results
+from zsar_jax import action_model, pixel_ops, results
 from zsar_jax import preprocessing as preprocessing_lib
 from zsar_jax.data import (
   byte_pairs,
@@ -32,7 +32,7 @@ from zsar_jax.data import (
   user_videos,
 )
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluators import protocol_evaluation, zeroshot
+from zsar_jax.evaluators import embedding, protocol_evaluation
 from zsar_jax.models import clip as clip_model
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import directory
@@ -175,59 +175,47 @@ class FrozenClip:
     return np.asarray(embeddings), self.scale * np.asarray(scores)
 
   @property
-  def encoders(self) -> protocol_evaluation.Encoders:
+  def encoders(self) -> embedding.Encoders:
     """What evaluators need of these weights."""
-    return protocol_evaluation.Encoders(
-      class_embeddings=self.class_embeddings, videos=self.encode_videos
+
+    def videos(clips, names):
+      embeddings, logits = self.encode_videos(clips, names)
+      return {'embedding': embeddings, 'match': logits}
+
+    return embedding.Encoders(
+      class_embeddings=self.class_embeddings, videos=videos
     )
 
   def protocol_rows(
     self,
-    protocol: class_split.Protocol,
+    protocols: Sequence[class_split.Protocol],
     batch_size: int,
     num_threads: int,
   ) -> list[results.Row]:
-    """The row that a CLIP-initialised result has to be compared with.
+    """The rows that a CLIP-initialised result has to be compared with.
 
     Args:
-      protocol: classes and videos.
+      protocols: the splits of a protocol.
       batch_size: videos at a time.
       num_threads: decoding threads.
 
     Returns:
       Rows of the method `frozen_clip`: nearest name, one view a video.
     """
-    videos = protocol.test
-    reader = input_pipeline.ClipReader(videos, self.prep)
-    names = protocol.unseen_classes
-    embedded = protocol_evaluation.embed_videos(
-      self.encoders,
-      input_pipeline.eval_batches(
-        reader, batch_size=batch_size, num_threads=num_threads
-      ),
-      names,
-    )
-    readable = embedded.readable
-    match = embedded.match[readable]
-    return zeroshot.score_rows(
-      'frozen_clip',
-      protocol_evaluation.classes(
-        protocol, names, self.class_embeddings(names)
-      ),
-      zeroshot.TestVideos(
-        embedded.embeddings[readable],
-        match,
-        videos.labels[readable],
-        videos.subset(readable).groups,
-        unreadable_labels=(
-          *protocol.unreadable_test_labels,
-          *videos.labels[~readable].tolist(),
-        ),
-      ),
-      match,
+
+    def read(videos, first_frame):
+      return input_pipeline.eval_batches(
+        input_pipeline.ClipReader(videos, self.prep),
+        batch_size=batch_size,
+        first_frame=first_frame,
+        num_threads=num_threads,
+      )
+
+    return protocol_evaluation.nearest_name_rows(
+      protocols, embedding.Embedder(self.encoders, read), 'frozen_clip'
     )
 
-  def predict(self, path: str, names: Sequence[str]) -> recognizer.Prediction:
+  def predict(self, path: str, names: Sequence[str]) -> action_model.Prediction:
     """Ranks class names for a video.
 
     Args:
@@ -250,4 +238,4 @@ class FrozenClip:
       Ranked(names[i], float(cosines[i]), float(probabilities[i]))
       for i in np.argsort(-cosines, kind='stable')
     )
-    return recognizer.Prediction(ranking, views.warnings)
+    return action_model.Prediction(ranking, views.warnings)

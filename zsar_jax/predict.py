@@ -1,7 +1,12 @@
-"""Ranks class names for a video; the names need never have been trained on.
+"""Ranks class names for videos; the names need never have been trained on.
 
 python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
   --classes="juggling,rowing,arm wrestling"
+
+A prototype bank beside its encoders does as well (--bank=FILE), several videos
+or a pattern ("clips/*.mp4"), and names from a file, one a line. --segments
+finds what happens when in a long video; --reject_below=0.5 answers "none of
+these" where no name is as probable.
 
 Who has trained nothing gives a directory of public CLIP weights instead:
 
@@ -9,81 +14,238 @@ python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
   --video=clip.mp4 --classes="juggling,rowing,arm wrestling"
 """
 
+from collections.abc import Sequence
+import csv
 import dataclasses
+import glob
 import json
+import os
+import sys
 
 from absl import flags
 
-from zsar_jax import cli, frozen_clip
-from zsar_jax import recognizer as recognizer_lib
+from zsar_jax import action_model, cli, frozen_clip
+
+_SECONDS = '{:.1f}'
 
 
-def _format_transfer(ranked: recognizer_lib.Ranked) -> str:
+def _format_transfer(ranked: action_model.Ranked, explain: bool) -> str:
+  probability = ''
+  if ranked.probability is not None:
+    probability = f'{100 * ranked.probability:5.1f}%  '
+  text = (
+    f'{probability}transfer {ranked.score:+.3f}  '
+    f'name {ranked.nearest_name:+.3f}  match {ranked.match_logit:+.2f}'
+  )
+  if not explain:
+    return text
   made_of = ', '.join(
     f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
   )
-  return (
-    f'transfer {ranked.score:+.3f}  name {ranked.nearest_name:+.3f}  '
-    f'match {ranked.match_logit:+.2f}  <- {made_of}'
-  )
+  return f'{text}  <- {made_of}'
 
 
-def _format_clip(ranked: frozen_clip.Ranked) -> str:
+def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
+  del explain  # CLIP knows no seen classes
   return f'cosine {ranked.score:+.3f}  {100 * ranked.probability:5.1f}%'
 
 
-def _format(prediction: recognizer_lib.Prediction) -> str:
+def _format(
+  prediction: action_model.Prediction, top_k: int, explain: bool
+) -> str:
   lines = [f'warning: {text}' for text in prediction.warnings]
-  width = max(len(ranked.name) for ranked in prediction.ranking)
-  for place, ranked in enumerate(prediction.ranking, 1):
+  shown = prediction.ranking[:top_k]
+  width = max(len(ranked.name) for ranked in shown)
+  for place, ranked in enumerate(shown, 1):
     of_clip = isinstance(ranked, frozen_clip.Ranked)
-    detail = _format_clip(ranked) if of_clip else _format_transfer(ranked)
+    detail = (_format_clip if of_clip else _format_transfer)(ranked, explain)
     lines.append(f'{place:3d}. {ranked.name:{width}}  {detail}')
+  if prediction.none_of_these is not None:
+    lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
+  if prediction.risk:
+    lines.append(f'answer: {prediction.answer}\n{prediction.risk}')
   return '\n'.join(lines)
 
 
+def _define_flags() -> flags.FlagValues:
+  values = cli.new_flags()
+  text = lambda name, what, default=None, required=False: flags.DEFINE_string(
+    name, default, what, flag_values=values, required=required
+  )
+  yes = lambda name, what: flags.DEFINE_bool(
+    name, False, what, flag_values=values
+  )
+  number = lambda name, default, what, low=None: flags.DEFINE_float(
+    name, default, what, lower_bound=low, flag_values=values
+  )
+  text('workdir', 'Of a finished run; with --bank, of its encoders.')
+  text('bank', 'File of a prototype bank, by default the one of the workdir.')
+  text('pretrained', 'Directory of public CLIP weights, instead of a run.')
+  text('video', 'Video files or patterns, with commas.', required=True)
+  text(
+    'classes',
+    'Candidate class names with commas, or a file with a name a line; by '
+    'default those that were added to the bank.',
+  )
+  flags.DEFINE_integer(
+    'top_k', 5, 'Names to show.', lower_bound=1, flag_values=values
+  )
+  yes('explain', 'Say which seen classes each name was composited from.')
+  number('reject_below', None, 'Answer "none of these" below this probability.')
+  yes('segments', 'Find what happens when in a long video.')
+  number('window', 0.0, 'Seconds of a window of --segments; 0 chooses.', 0)
+  number('stride', 0.0, 'Seconds between windows; 0 means half a window.', 0)
+  number('switch_cost', 1.0, 'Against too many segments, in nats.', 0)
+  yes('json', 'Print JSON.')
+  yes('csv', 'Print CSV.')
+  return values
+
+
+def read_names(text: str | None) -> list[str]:
+  """Names with commas, or of a file with a name a line; none for None."""
+  if text is None:
+    return []
+  if not text.strip():
+    raise ValueError('--classes is empty: give names separated by commas')
+  if os.path.isfile(text):
+    with open(text, encoding='utf-8-sig') as f:
+      names = [line.strip() for line in f if line.strip()]
+    if not names:
+      raise ValueError(f'{text} holds no class name')
+    return names
+  return text.split(',')
+
+
+def _paths(text: str) -> list[str]:
+  """Files of --video; a pattern that finds nothing is an error."""
+  # A file may be named like a pattern, or have a comma in its name.
+  if os.path.exists(text):
+    return [text]
+  paths = []
+  for part in text.split(','):
+    found = sorted(glob.glob(part, recursive=True))
+    if not found and glob.has_magic(part):
+      raise ValueError(f'no file matches --video={part}')
+    paths += found or [part]
+  return paths
+
+
 def main(argv: list[str]) -> None:
-  """Parses the command line and prints the ranking.
+  """Parses the command line and prints the rankings.
 
   Args:
     argv: the command line, the program's name first.
   """
-  values = cli.new_flags()
-  flags.DEFINE_string('workdir', None, 'Of a finished run.', flag_values=values)
-  flags.DEFINE_string(
-    'pretrained',
-    None,
-    'Directory of public CLIP weights, instead of --workdir.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'video', None, 'A video file.', flag_values=values, required=True
-  )
-  flags.DEFINE_string(
-    'classes',
-    None,
-    'Candidate class names, separated by commas.',
-    flag_values=values,
-    required=True,
-  )
-  flags.DEFINE_bool('json', False, 'Print JSON.', flag_values=values)
+  values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  if bool(values.workdir) == bool(values.pretrained):
-    raise ValueError('give either --workdir or --pretrained')
-  if not values.classes.strip():
-    raise ValueError('--classes is empty: give names separated by commas')
-  names = values.classes.split(',')
+  if bool(values.workdir or values.bank) == bool(values.pretrained):
+    raise ValueError('give either --workdir (or --bank) or --pretrained')
+  if values.json and values.csv:
+    raise ValueError('give either --json or --csv')
+  names, paths = read_names(values.classes), _paths(values.video)
   if values.pretrained:
+    if values.segments or values.reject_below is not None or not names:
+      raise ValueError(
+        '--pretrained needs --classes, and knows neither --segments nor '
+        '--reject_below'
+      )
     clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
-    prediction = clip.predict(values.video, names)
+    predictions = (clip.predict(path, names) for path in paths)
   else:
-    recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
-    bank = recognizer_lib.load_bank(values.workdir)
-    prediction = recognizer.predict(values.video, names, bank)
+    model = action_model.load(
+      values.bank or values.workdir, values.workdir or ''
+    )
+    if names:
+      model.clear_classes().add_classes(names)
+    if values.segments:
+      _print_segments(model, paths, values)
+      return
+    if len(paths) == 1:
+      predictions = [model.predict(paths[0], values.reject_below)]
+    else:
+      predictions = model.predict_many(paths, values.reject_below)
+  _print_predictions(predictions, paths, values)
+
+
+def _print_predictions(predictions, paths: Sequence[str], values) -> None:
+  """Prints each as it comes, or all at the end for programs.
+
+  Raises:
+    ValueError: some of several videos could not be used; the others are
+      printed.
+  """
+  done, failed = [], []
+  for path, prediction in zip(paths, predictions, strict=True):
+    if isinstance(prediction, Exception):
+      failed.append(path)
+      print(f'error: {prediction}', file=sys.stderr)
+    else:
+      done.append(dataclasses.replace(prediction, video=path))
+    if len(paths) > 1:
+      print(f'{len(done) + len(failed)}/{len(paths)} {path}', file=sys.stderr)
+    if not values.json and not values.csv and path not in failed:
+      print(_format(prediction, values.top_k, values.explain), flush=True)
   if values.json:
-    print(json.dumps(dataclasses.asdict(prediction), indent=2))
-  else:
-    print(_format(prediction))
+    shown = [dataclasses.asdict(prediction) for prediction in done]
+    print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
+  if values.csv:
+    _print_csv(
+      ('video', 'rank', 'class', 'probability', 'score', 'none_of_these'),
+      (
+        (p.video, place, r.name, r.probability, r.score, p.none_of_these)
+        for p in done
+        for place, r in enumerate(p.ranking[: values.top_k], 1)
+      ),
+    )
+  if failed:
+    raise ValueError(f'{len(failed)} of {len(paths)} videos cannot be used')
+
+
+def _print_csv(header, rows) -> None:
+  writer = csv.writer(sys.stdout)
+  writer.writerow(header)
+  writer.writerows(rows)
+
+
+def _print_segments(model, paths: Sequence[str], values) -> None:
+  found = {}
+  for path in paths:
+
+    def progress(done, total, path=path):
+      print(f'\r{path}: window {done}/{total}', end='', file=sys.stderr)
+
+    segments, warnings = model.segment(
+      path,
+      window=values.window,
+      stride=values.stride,
+      switch_cost=values.switch_cost,
+      progress=progress,
+    )
+    print(file=sys.stderr)
+    found[path] = segments
+    for text in warnings:
+      print(f'warning: {text}', file=sys.stderr)
+    if not values.json and not values.csv:
+      if len(paths) > 1:
+        print(path)
+      for s in segments:
+        times = f'{_SECONDS.format(s.start):>8} - {_SECONDS.format(s.end):>8} s'
+        print(f'{times}  {100 * s.score:5.1f}%  {s.name}')
+  if values.json:
+    as_dicts = {
+      path: [dataclasses.asdict(s) for s in segments]
+      for path, segments in found.items()
+    }
+    print(json.dumps(as_dicts, indent=2))
+  if values.csv:
+    _print_csv(
+      ('video', 'start', 'end', 'class', 'probability'),
+      (
+        (path, s.start, s.end, s.name, s.score)
+        for path, segments in found.items()
+        for s in segments
+      ),
+    )
 
 
 if __name__ == '__main__':

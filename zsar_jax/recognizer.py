@@ -1,15 +1,9 @@
-"""The Python API: from weights to answers.
-
-The only place that joins tokenizer, decoder and model:
-
-  recognizer = Recognizer.from_workdir('runs/demo')
-  bank = prototype_bank.load_bank('runs/demo/bank.safetensors')
-  ranking = recognizer.predict('clip.mp4', ['juggling', 'rowing'], bank)
-"""
+"""Encoders with weights: the only place that joins tokenizer and model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 import os
 from typing import Any
 
@@ -21,6 +15,8 @@ import numpy as np
 from zsar_jax import (
   checkpointing,
   config_utils,
+  embedding_cache,
+  initialisation,
   model_builder,
   pixel_ops,
   prototype_bank,
@@ -28,54 +24,18 @@ from zsar_jax import (
 )
 from zsar_jax.data import (
   byte_pairs,
-  class_names,
   input_pipeline,
   prompts,
-  user_videos,
 )
 from zsar_jax.data import clip_reader as clip_reader_lib
-from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split, overlap, video_sets
-from zsar_jax.evaluators import protocol_evaluation, zeroshot
+from zsar_jax.evaluators import embedding, zeroshot
 from zsar_jax.models import zsar_model
-from zsar_jax.zeroshot import scoring
 
 # Names are matched with videos this many at a time: the fused tokens of all
 # (video, name) pairs would not fit in memory for hundreds of names.
 _MATCH_CHUNK = 64
 BANK_FILE = 'bank.safetensors'
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-  """One candidate's place in a ranking.
-
-  Attributes:
-    name: canonical class name.
-    score: transfer score, in [-1, 1].
-    nearest_name: similarity of the video to the name itself, in [-1, 1].
-    match_logit: of the fusion; above 0 means a match is the likelier.
-    composited_from: (seen class, transfer weight), largest first.
-  """
-
-  name: str
-  score: float
-  nearest_name: float
-  match_logit: float
-  composited_from: tuple[tuple[str, float], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """A ranking of class names for a video.
-
-  Attributes:
-    ranking: best first; each has a `name` and a `score`.
-    warnings: what the user should know before believing it.
-  """
-
-  ranking: tuple[Any, ...]
-  warnings: tuple[str, ...]
 
 
 class Recognizer:
@@ -113,6 +73,11 @@ class Recognizer:
       functools.partial(model.apply, method='encode_text')
     )
     self._encode_clips = sharding.on_mesh(jax.jit(self._embed), mesh)
+    self._match_again = sharding.on_mesh(
+      jax.jit(self._match, static_argnums=2), mesh
+    )
+    self._weights_hash = ''
+    self._initial_params = None
     self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
   @classmethod
@@ -157,28 +122,52 @@ class Recognizer:
     other = object.__new__(Recognizer)
     other.__dict__.update(self.__dict__)
     other._params, other.step = params, step
-    other._text_cache = {}
+    other._text_cache, other._weights_hash = {}, ''
     return other
 
+  @property
+  def weights_hash(self) -> str:
+    """12 hex digits over all parameters, and how names become tokens."""
+    if not self._weights_hash:
+      digest = hashlib.sha256(self.prep.to_json().encode())
+      for path, leaf in jax.tree.leaves_with_path(self._params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+      self._weights_hash = digest.hexdigest()[:12]
+    return self._weights_hash
+
   def _embed(self, params, video, text_tokens, text_mask):
-    """Clips uint8 [b v t h w 3] -> embeddings [b v d], match [b c]."""
+    """Clips uint8 [b v t h w 3] -> arrays, see `embedding.Encoders`."""
     prep = self.prep
     b, v = video.shape[:2]
     x = pixel_ops.to_inputs(video, prep.mean, prep.std, prep.inputs)
     apply = functools.partial(self._model.apply, {'params': params})
     out = apply(x.reshape(b * v, *x.shape[2:]), method='encode_video')
 
+    unflatten = lambda x: x.reshape(b, v, *x.shape[1:])
+    return {
+      'embedding': unflatten(out['embedding']),
+      'match': self._match(params, out['tokens'], b, text_tokens, text_mask),
+      'pooled': unflatten(out['pooled']).mean(axis=1, dtype=jnp.float32),
+      # Half the memory; read only where they are kept.
+      'tokens': unflatten(out['tokens'].astype(jnp.float16)),
+    }
+
+  def _match(self, params, video_tokens, b, text_tokens, text_mask):
+    """Video tokens [b*v n e] -> match logits [b c], mean over views."""
+    if not text_tokens.shape[0]:
+      return jnp.zeros((b, 0))
+    apply = functools.partial(self._model.apply, {'params': params})
+    pairs = len(video_tokens)
+
     def match(chunk):
       tokens, mask = chunk
-      spread = lambda y: jnp.broadcast_to(y[None], (b * v, *y.shape))
-      return apply(out['tokens'], spread(tokens), spread(mask), method='match')
+      spread = lambda y: jnp.broadcast_to(y[None], (pairs, *y.shape))
+      return apply(video_tokens, spread(tokens), spread(mask), method='match')
 
-    embeddings = out['embedding'].reshape(b, v, -1)
-    if not text_tokens.shape[0]:
-      return embeddings, jnp.zeros((b, 0))
     logits = jax.lax.map(match, (text_tokens, text_mask))  # [k b*v chunk]
-    logits = logits.transpose(1, 0, 2).reshape(b, v, -1)
-    return embeddings, logits.mean(axis=1)
+    logits = logits.transpose(1, 0, 2).reshape(b, pairs // b, -1)
+    return logits.mean(axis=1)
 
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Encodes class names, in all prompts and with their descriptions.
@@ -248,17 +237,51 @@ class Recognizer:
       Embeddings [b v d], unit vectors, and match logits [b c], mean over
       views.
     """
-    shards = sharding.num_batch_shards(self._mesh)
+    out = self._encode(clips_of_videos, names)
+    return np.asarray(out['embedding']), np.asarray(out['match'])
+
+  def _encode(self, clips_of_videos, names) -> dict[str, Any]:
+    """All arrays of some videos, on the device."""
     b = len(clips_of_videos)
-    padding = -b % shards
-    if padding:
-      clips_of_videos = np.pad(
-        clips_of_videos, [(0, padding)] + [(0, 0)] * 5, mode='edge'
-      )
+    clips_of_videos = self._pad(clips_of_videos)
     tokens, mask = self._chunked_tokens(names)
     video = sharding.put_batch({'video': clips_of_videos}, self._mesh)['video']
-    embeddings, match = self._encode_clips(self._params, video, tokens, mask)
-    return np.asarray(embeddings)[:b], np.asarray(match)[:b, : len(names)]
+    out = self._encode_clips(self._params, video, tokens, mask)
+    out = {name: x[:b] for name, x in out.items()}
+    return {**out, 'match': out['match'][:, : len(names)]}
+
+  def _pad(self, x: np.ndarray) -> np.ndarray:
+    """Repeats the last video until the batch divides over the mesh."""
+    padding = -len(x) % sharding.num_batch_shards(self._mesh)
+    if not padding:
+      return x
+    return np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1), mode='edge')
+
+  def match_tokens(
+    self, video_tokens: np.ndarray, names: Sequence[str]
+  ) -> np.ndarray:
+    """Matches videos that were encoded before with names.
+
+    Args:
+      video_tokens: [n v k e], k tokens of each view.
+      names: canonical class names.
+
+    Returns:
+      Match logits [n c], mean over views.
+    """
+    tokens, mask = self._chunked_tokens(names)
+    size = self.config.zeroshot.batch_size
+    parts = []
+    for first in range(0, len(video_tokens), size):
+      batch = video_tokens[first : first + size].astype(np.float32)
+      padded = np.pad(
+        batch, [(0, size - len(batch))] + [(0, 0)] * 3, mode='edge'
+      )
+      out = self._match_again(
+        self._params, padded.reshape(-1, *padded.shape[2:]), size, tokens, mask
+      )
+      parts.append(np.asarray(out)[: len(batch), : len(names)])
+    return np.concatenate(parts)
 
   def _chunked_tokens(self, names: Sequence[str]):
     """Text tokens [k chunk l e] and mask; padding repeats the first name."""
@@ -304,43 +327,115 @@ class Recognizer:
     )
 
   @property
-  def encoders(self) -> protocol_evaluation.Encoders:
+  def encoders(self) -> embedding.Encoders:
     """What evaluators need of these weights."""
-    return protocol_evaluation.Encoders(
+    heads = self._model.apply({'params': self._params}, method='heads')
+    return embedding.Encoders(
       class_embeddings=lambda names: self.encode_class_names(names)[
         'embedding'
       ],
-      videos=self.encode_videos,
+      videos=self._encode,
+      match_tokens=self.match_tokens,
+      initial_embeddings=self._initial_embeddings(),
+      class_centres=np.asarray(heads['class_centres']),
+      scale=float(heads['visual_scale']),
+      trained_classes=self.seen_classes,
+    )
+
+  def _initial_embeddings(self):
+    """Encodes names as the public weights do that the text side began with.
+
+    Before training the shared projection is random, so the encoder's own
+    pooled output is taken. None where the text side began with random values
+    (then it knew nothing), or where its weights are not there any more.
+    """
+    init = self.config.init
+    source = init.text or init.clip
+    if not source or not os.path.exists(os.path.expanduser(source)):
+      return None
+
+    def embed(names):
+      if self._initial_params is None:
+        config = self.config.copy_and_resolve_references()
+        config.init.video = ''
+        loaded = initialisation.start(config).loaded
+        self._initial_params = initialisation.put(
+          self._params, {'text_encoder': loaded['text_encoder']}
+        )
+      outs = [
+        self._encode_text({'params': self._initial_params}, t['ids'], t['mask'])
+        for t in self.token_ids(names)
+      ]
+      pooled = [{'embedding': _unit(np.asarray(o['pooled']))} for o in outs]
+      return self._average(names, pooled)
+
+    return embed
+
+  def embedder(
+    self,
+    cache: clip_reader_lib.VideoCache | None = None,
+    embeddings_dir: str = '',
+    keep_tokens: bool = False,
+    say=lambda text: None,
+  ) -> embedding.Embedder:
+    """Embeds sets of videos with these weights.
+
+    Args:
+      cache: decoded videos.
+      embeddings_dir: parent of the embedding caches; '' for none.
+      keep_tokens: see `embedding.Embedder`.
+      say: is told what takes long.
+
+    Returns:
+      The embedder.
+    """
+
+    @functools.cache
+    def cache_of(dataset_dir: str) -> embedding_cache.EmbeddingCache:
+      parts = os.path.normpath(dataset_dir).split(os.sep)[-3:]
+      zeroshot_config = self.config.zeroshot
+      return embedding_cache.EmbeddingCache(
+        embeddings_dir,
+        parts[0],
+        {
+          'weights': self.weights_hash,
+          'preprocessing': self.prep.to_json(),
+          # The folder's name holds a fingerprint of the videos.
+          'dataset': '/'.join(parts),
+          'num_views': zeroshot_config.num_views,
+          'num_crops': zeroshot_config.num_crops,
+          'names': [list(self.config.names.prompts), self.descriptions],
+        },
+      )
+
+    return embedding.Embedder(
+      self.encoders,
+      lambda videos, first_frame: self.eval_batches(videos, first_frame, cache),
+      cache_of if embeddings_dir else None,
+      keep_tokens,
+      say,
     )
 
   @property
   def transfer_settings(self) -> zeroshot.TransferSettings:
     """The config's settings of the semantic transfer."""
     c = self.config.zeroshot
-    return zeroshot.TransferSettings(c.temperature, c.top_k, c.centre_text)
+    names = {f.name for f in dataclasses.fields(zeroshot.TransferSettings)}
+    return zeroshot.TransferSettings(
+      **{key: value for key, value in c.items() if key in names}
+    )
 
-  def evaluate(
-    self,
-    protocols: Sequence[class_split.Protocol],
-    say=lambda text: None,
-    cache=None,
-  ) -> tuple[protocol_evaluation.Evaluation, prototype_bank.PrototypeBank]:
-    """Runs the splits of a protocol with these weights.
+  def check_unseen(self, protocols: Sequence[class_split.Protocol]) -> None:
+    """Refuses protocols whose unseen classes were trained on.
 
     Args:
       protocols: the splits. Their seen classes may be fewer than, or others
         than, those trained on; their unseen ones may not be any of those.
-      say: is told what is being done.
-      cache: decoded videos.
-
-    Returns:
-      The evaluation, and the prototype bank of the seen classes.
 
     Raises:
       ValueError: an unseen class was trained on, and no protocol says that
         it may.
     """
-    first = protocols[0]
     for protocol in protocols:
       # Those that the protocol has as seen were audited when it was made.
       others = [n for n in self.seen_classes if n not in protocol.seen_classes]
@@ -348,95 +443,43 @@ class Recognizer:
         overlap.audit_names(others, protocol.unseen_classes),
         f'{protocol.name}, and what the model was trained on',
       )
-    evaluation = protocol_evaluation.evaluate_protocols(
-      protocols,
-      self.encoders,
-      lambda videos, first_frame: self.eval_batches(videos, first_frame, cache),
-      self.transfer_settings,
-      say,
-    )
-    bank = prototype_bank.PrototypeBank(
-      seen_classes=first.seen_classes,
-      seen_prototypes=evaluation.seen_prototypes,
-      class_embeddings=evaluation.seen_text,
-      counts=evaluation.counts,
-      domain=first.domain,
-      protocol=first.name,
-      preprocessing=self.prep.to_json(),
-      step=self.step,
-    )
-    return evaluation, bank
 
-  def predict(
+  def make_bank(
     self,
-    path: str,
-    names: Sequence[str],
-    bank: prototype_bank.PrototypeBank,
-    top_seen: int = 3,
-  ) -> Prediction:
-    """Ranks class names for a video, by semantic transfer.
+    protocol: class_split.Protocol,
+    seen: zeroshot.Seen,
+    settings: zeroshot.TransferSettings,
+    calibration: Mapping[str, Any] | None = None,
+    licence: str = '',
+  ) -> prototype_bank.PrototypeBank:
+    """The prototype bank of a protocol's seen classes.
 
     Args:
-      path: a video file in any format PyAV reads.
-      names: candidate class names, in any spelling; seen in training or not.
-      bank: of these weights.
-      top_seen: how many seen classes to name per candidate.
+      protocol: whose seen classes they are.
+      seen: their prototypes.
+      settings: of the transfer.
+      calibration: of `calibration.Calibration.to_dict`, or None.
+      licence: under which the training videos may be used.
 
     Returns:
-      The ranking.
-
-    Raises:
-      VideoError: the video cannot be used.
-      ValueError: no names, an empty or a duplicate one, or a bank of other
-        weights.
+      The bank.
     """
-    if bank.preprocessing != self.prep.to_json() or bank.step != self.step:
-      raise ValueError(
-        f'the bank belongs to other weights (step {bank.step}, here '
-        f'{self.step}): evaluate the run again'
-      )
-    names = class_names.canonical_names(names, 'classes')
-    views = user_videos.read_views(
-      path,
-      self.prep,
-      self.config.zeroshot.num_views,
-      self.config.zeroshot.num_crops,
+    return prototype_bank.PrototypeBank(
+      seen_classes=protocol.seen_classes,
+      seen_prototypes=seen.prototypes,
+      class_embeddings=np.asarray(seen.classes.text, np.float32),
+      counts=seen.sums.counts,
+      domain=protocol.domain,
+      protocol=protocol.name,
+      protocol_hash=protocol.hash,
+      preprocessing=self.prep.to_json(),
+      weights_hash=self.weights_hash,
+      step=self.step,
+      licence=licence,
+      settings=dataclasses.asdict(settings),
+      calibration=None if calibration is None else dict(calibration),
     )
-    warnings = list(views.warnings)
-    if (
-      bank.domain == records.RENDERED_DOMAIN
-      and views.comment != records.RENDERED_TAG
-    ):
-      warnings.append(
-        f'these weights were trained on {bank.domain} alone and {path} is '
-        'something else: the ranking means little'
-      )
-    embeddings, match = self.encode_videos(views.clips[None], names)
-    text = self.encode_class_names(names)['embedding']
-    seen = zeroshot.Classes(bank.seen_classes, bank.class_embeddings)
-    composites, weights = zeroshot.unseen_prototypes(
-      seen, bank.seen_prototypes, text, self.transfer_settings
-    )
-    scores = np.asarray(scoring.similarity_scores(embeddings, composites))[0]
-    near = np.asarray(scoring.similarity_scores(embeddings, text))[0]
-    trained = [name for name in names if name in bank.seen_classes]
-    if trained:
-      warnings.append(f'seen in training, so not zero-shot: {trained}')
-    ranking = []
-    for i in np.argsort(-scores, kind='stable'):
-      largest = np.argsort(-weights[i], kind='stable')[:top_seen]
-      ranking.append(
-        Ranked(
-          names[i],
-          float(scores[i]),
-          float(near[i]),
-          float(match[0, i]),
-          tuple((bank.seen_classes[s], float(weights[i, s])) for s in largest),
-        )
-      )
-    return Prediction(tuple(ranking), tuple(warnings))
 
 
-def load_bank(workdir: str) -> prototype_bank.PrototypeBank:
-  """The prototype bank that finished training left in a workdir."""
-  return prototype_bank.load_bank(os.path.join(workdir, BANK_FILE))
+def _unit(x: np.ndarray) -> np.ndarray:
+  return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -5,11 +5,10 @@ import dataclasses
 import importlib.metadata
 import json
 import os
-import statistics
 import subprocess
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _SHOWN_LEAKS = 10
 
@@ -22,15 +21,19 @@ class Row:
     method: what made the scores, such as 'transfer'.
     metric: such as 'top1'; fractions in [0, 1].
     value: the figure; the mean of a protocol of several splits.
-    low: lower end of its 95% interval; None where there is none, as for a
-      mean over splits, whose test sets overlap.
+    low: lower end of its 95% interval over videos, classes fixed; None where
+      there is none.
     high: upper end.
-    chance: the same figure for guessing among the candidates.
+    chance: the same figure for guessing among the candidates; None where
+      guessing has no such figure.
     n_videos: videos it was measured on, unreadable ones included.
     n_classes: candidate classes.
     n_unreadable: videos that could not be read, counted as wrong.
     std: population deviation over the splits; None of a single one.
     n_splits: splits that the figure is the mean of.
+    class_low: lower end of the 95% interval over classes: what other classes
+      of the same sources could have given; None where there is none.
+    class_high: upper end.
   """
 
   method: str
@@ -38,47 +41,46 @@ class Row:
   value: float
   low: float | None
   high: float | None
-  chance: float
+  chance: float | None
   n_videos: int
   n_classes: int
   n_unreadable: int = 0
   std: float | None = None
   n_splits: int = 1
+  class_low: float | None = None
+  class_high: float | None = None
 
 
-def average_rows(
-  rows_of_splits: Sequence[Sequence[Row]], n_videos: int, n_unreadable: int
-) -> list[Row]:
-  """Means over the splits of a protocol.
+@dataclasses.dataclass(frozen=True)
+class Paired:
+  """The difference of two methods on the same videos.
 
-  Args:
-    rows_of_splits: the table of each split.
-    n_videos: distinct videos over all splits, unreadable ones included.
-    n_unreadable: distinct ones that could not be read.
-
-  Returns:
-    One row for each method and metric that every split has.
+  Attributes:
+    method: the one that is asked about.
+    other: what it is compared with.
+    metric: what is counted.
+    difference: `method` minus `other`.
+    low: lower end of its 95% interval over videos, classes fixed.
+    high: upper end.
+    class_low: lower end of the interval over classes.
+    class_high: upper end.
+    p_value: of the two-sided sign-flip test over classes.
+    p_holm: the same after Holm's correction over the comparisons that were
+      not declared first; the primary one's own.
+    primary: whether this comparison was declared before looking.
   """
-  tables = [{(r.method, r.metric): r for r in rows} for rows in rows_of_splits]
-  averaged = []
-  for key, row in tables[0].items():
-    if not all(key in table for table in tables):
-      continue
-    values = [table[key].value for table in tables]
-    averaged.append(
-      dataclasses.replace(
-        row,
-        value=statistics.fmean(values),
-        low=None,
-        high=None,
-        chance=statistics.fmean(table[key].chance for table in tables),
-        n_videos=n_videos,
-        n_unreadable=n_unreadable,
-        std=statistics.pstdev(values),
-        n_splits=len(tables),
-      )
-    )
-  return averaged
+
+  method: str
+  other: str
+  metric: str
+  difference: float
+  low: float
+  high: float
+  class_low: float
+  class_high: float
+  p_value: float
+  p_holm: float
+  primary: bool
 
 
 def _commit() -> str | None:
@@ -112,6 +114,7 @@ def make_results(
   *,
   protocol_hash: str = '',
   leaks: Sequence[str] = (),
+  paired: Sequence[Paired] = (),
 ) -> dict[str, Any]:
   """The content of results.json.
 
@@ -122,6 +125,7 @@ def make_results(
     extra: further facts, such as the test videos that could not be read.
     protocol_hash: of all that defines the measurement; '' without a test.
     leaks: what of the test was trained on, where that was allowed.
+    paired: differences between methods.
 
   Returns:
     A JSON-able dict.
@@ -132,11 +136,36 @@ def make_results(
     'protocol_hash': protocol_hash,
     'leaks': list(leaks),
     'rows': [dataclasses.asdict(row) for row in rows],
+    'paired': [dataclasses.asdict(pair) for pair in paired],
     'config': dict(config),
     'versions': {p: importlib.metadata.version(p) for p in _PACKAGES},
     'commit': _commit(),
     **(extra or {}),
   }
+
+
+def check_output(path: str, overwrite: bool = False) -> None:
+  """Finds out before the work whether its outcome can be written.
+
+  Args:
+    path: of the file; its folder is made.
+    overwrite: whether a file that is there may go.
+
+  Raises:
+    FileExistsError: it is there and may not go.
+    OSError: it cannot be written.
+  """
+  if os.path.isdir(path):
+    raise IsADirectoryError(f'{path} is a folder: name a file to write')
+  if os.path.exists(path) and not overwrite:
+    raise FileExistsError(
+      f'{path} is there already: name another file, or say --overwrite'
+    )
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  probe = f'{path}.tmp'
+  with open(probe, 'w'):
+    pass
+  os.remove(probe)
 
 
 def write_results(results: Mapping[str, Any], path: str) -> None:
@@ -238,15 +267,15 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
   )
 
 
-def _spread(row: Mapping[str, Any]) -> str:
-  """What is known of a figure's uncertainty."""
-  if row['method'].startswith('floor_'):
-    return ''  # computed, without any sampling
-  if row['std'] is not None:
-    return f'sd {100 * row["std"]:4.1f}, {row["n_splits"]} splits'
-  if row['low'] is None:
+def _interval(low: float | None, high: float | None) -> str:
+  if low is None or high is None:
     return ''
-  return f'{100 * row["low"]:5.1f} - {100 * row["high"]:5.1f}'
+  return f'{100 * low:5.1f} - {100 * high:5.1f}'
+
+
+def _is_computed(row: Mapping[str, Any]) -> bool:
+  """Whether a figure came without any sampling."""
+  return row['method'].startswith('floor_')
 
 
 def _columns(
@@ -262,24 +291,78 @@ def _columns(
   return [join(header), '  '.join('-' * w for w in widths), *map(join, lines)]
 
 
-def format_table(results: Mapping[str, Any]) -> str:
-  """A table for the terminal: one line a method and metric."""
-  lines = []
-  for row in results['rows']:
-    videos = str(row['n_videos']) if row['n_videos'] else ''
-    if row['n_unreadable']:
-      videos += f' ({row["n_unreadable"]} unreadable)'
-    lines.append(
-      (
-        row['method'],
-        row['metric'],
-        f'{100 * row["value"]:5.1f}',
-        _spread(row),
-        f'{100 * row["chance"]:5.1f}',
-        videos,
-      )
+def _row_cells(row: Mapping[str, Any]) -> list[str]:
+  videos = str(row['n_videos']) if row['n_videos'] else ''
+  if row['n_unreadable']:
+    videos += f' ({row["n_unreadable"]} unreadable)'
+  computed = _is_computed(row)
+  several = row['std'] is not None and not computed
+  return [
+    row['method'],
+    row['metric'],
+    f'{100 * row["value"]:5.1f}',
+    '' if computed else _interval(row['low'], row['high']),
+    '' if computed else _interval(row['class_low'], row['class_high']),
+    f'{100 * row["std"]:4.1f} of {row["n_splits"]}' if several else '',
+    '' if row['chance'] is None else f'{100 * row["chance"]:5.1f}',
+    videos,
+  ]
+
+
+def _without_empty(
+  header: Sequence[str], lines: Sequence[Sequence[str]]
+) -> list[str]:
+  """A table without the columns that say nothing."""
+  used = [
+    i for i in range(len(header)) if any(line[i].strip() for line in lines)
+  ]
+  pick = lambda cells: [cells[i] for i in used]
+  return _columns(pick(header), [pick(line) for line in lines])
+
+
+def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Lines of the table of differences; none for none."""
+  if not paired:
+    return []
+  lines = [
+    (
+      f'{p["method"]} - {p["other"]}' + (' *' if p['primary'] else ''),
+      p['metric'],
+      f'{100 * p["difference"]:+5.1f}',
+      f'{100 * p["low"]:+5.1f} - {100 * p["high"]:+5.1f}',
+      f'{100 * p["class_low"]:+5.1f} - {100 * p["class_high"]:+5.1f}',
+      f'{p["p_value"]:.3f}',
+      f'{p["p_holm"]:.3f}',
     )
-  header = ('method', 'metric', '%', '95% interval', 'chance', 'videos')
+    for p in paired
+  ]
+  header = (
+    'difference',
+    'metric',
+    'points',
+    '95% interval',
+    'over classes',
+    'p',
+    'p (Holm)',
+  )
+  return [
+    'paired, on the same videos and resamples; * was declared first:',
+    *_columns(header, lines),
+  ]
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+  """Tables for the terminal: accuracies, then differences and facts."""
+  header = (
+    'method',
+    'metric',
+    '%',
+    '95% interval',
+    'over classes',
+    'sd of splits',
+    'chance',
+    'videos',
+  )
   top = [f'protocol: {results["protocol"]} {results["protocol_hash"]}'.rstrip()]
   if results['leaks']:
     top.append(
@@ -288,4 +371,42 @@ def format_table(results: Mapping[str, Any]) -> str:
     top += [f'  {leak}' for leak in results['leaks'][:_SHOWN_LEAKS]]
     if len(results['leaks']) > _SHOWN_LEAKS:
       top.append(f'  and {len(results["leaks"]) - _SHOWN_LEAKS} more')
-  return '\n'.join([*top, *_columns(header, lines)])
+  bottom = [
+    *format_paired(results['paired']),
+    *(f'{name}: {text}' for name, text in _facts(results.get('facts') or {})),
+    *(f'note: {note}' for note in results.get('notes') or ()),
+  ]
+  lines = [_row_cells(row) for row in results['rows']]
+  return '\n'.join(
+    [
+      *top,
+      *_without_empty(header, lines),
+      *([''] if bottom else []),
+      *bottom,
+    ]
+  )
+
+
+def _number(value: Any) -> str:
+  if isinstance(value, float):
+    return f'{value:.3f}'
+  return str(value)
+
+
+def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """One line for each figure that is no accuracy, or group of them."""
+  lines = []
+  for name, value in facts.items():
+    if not isinstance(value, Mapping):
+      lines.append((name, _number(value)))
+    elif any(isinstance(part, Mapping) for part in value.values()):
+      lines += [
+        (f'{name} {key}'.strip(), text)
+        for outer, part in value.items()
+        for key, text in _facts({outer: part})
+      ]
+    else:
+      lines.append(
+        (name, ', '.join(f'{k} {_number(v)}' for k, v in value.items()))
+      )
+  return lines

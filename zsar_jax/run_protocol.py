@@ -1,10 +1,12 @@
 """A run's protocol, from its config, and the table that it is measured by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import os
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from zsar_jax import (
   config_utils,
@@ -12,11 +14,23 @@ from zsar_jax import (
   initialisation,
   prototype_bank,
   results,
+  score_files,
 )
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import clip_reader
-from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluators import classification, protocol_evaluation
+from zsar_jax.data.protocols import class_split, prepared_dataset, registry
+from zsar_jax.evaluators import (
+  choosing,
+  classification,
+  embedding,
+  protocol_evaluation,
+  zeroshot,
+)
+
+# Beside results.json in a workdir.
+PREDICTIONS_FILE = 'predictions.safetensors'
+EMBEDDINGS_FOLDER = 'embeddings'
+CHOICE_FILE = 'choice.json'
 
 
 def dataset_dir(data: ml_collections.ConfigDict) -> str:
@@ -46,10 +60,18 @@ def dataset_dir(data: ml_collections.ConfigDict) -> str:
 
 
 def make_protocol(config: ml_collections.ConfigDict) -> class_split.Protocol:
-  """The protocol that a config trains by: one split."""
-  return class_split.make_protocol(
+  """The protocol that a config trains by: one split, or an inner draw."""
+  protocol = class_split.make_protocol(
     dataset_dir(config.data), **_protocol_options(config)
   )
+  return _inner(config, protocol)
+
+
+def _inner(config, protocol: class_split.Protocol) -> class_split.Protocol:
+  data = config.data
+  if data.inner_draw < 0:
+    return protocol
+  return class_split.inner_draw(protocol, data.inner_draw, data.inner_share)
 
 
 def make_protocols(
@@ -66,6 +88,8 @@ def make_protocols(
     All splits of a registered protocol where one model may be tested on all
     of them, else the one that `make_protocol` makes.
   """
+  if config.data.inner_draw >= 0:
+    return [make_protocol(config)]
   return class_split.make_protocols(
     dataset_dir(config.data),
     seen_classes=seen_classes,
@@ -102,12 +126,12 @@ def validate(
   recognizer: recognizer_lib.Recognizer,
   protocol: class_split.Protocol,
   cache: clip_reader.VideoCache | None,
+  embed: embedding.Embedder | None = None,
 ) -> results.Row:
   """Top-1 on held-out videos of the seen classes."""
   videos = protocol.validation
-  embedded = protocol_evaluation.embed_videos(
-    recognizer.encoders, recognizer.eval_batches(videos, cache=cache)
-  )
+  embed = embed or recognizer.embedder(cache)
+  embedded = embed(videos)
   return classification.seen_validation_row(
     embedded.embeddings,
     videos.labels,
@@ -117,48 +141,240 @@ def validate(
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A model measured by a protocol.
+
+  Attributes:
+    content: of results.json.
+    evaluation: what it was made of.
+    bank: the prototypes of the seen classes.
+    scores: of every video, for predictions.safetensors; None without a test.
+  """
+
+  content: dict[str, Any]
+  evaluation: protocol_evaluation.Evaluation
+  bank: prototype_bank.PrototypeBank
+  scores: score_files.Scores | None
+
+
 def evaluate(
   recognizer: recognizer_lib.Recognizer,
   protocols: Sequence[class_split.Protocol],
   cache: clip_reader.VideoCache | None,
   say: Callable[[str], Any],
-) -> tuple[dict[str, Any], prototype_bank.PrototypeBank]:
-  """The whole table of a run, as the content of results.json, and its bank.
+  *,
+  embeddings_dir: str = '',
+  keep_tokens: bool = False,
+  choice: Mapping[str, Any] | None = None,
+) -> Outcome:
+  """Measures a model by a protocol.
 
-  The seen-class row is there only where the protocol's seen classes are the
-  ones the classifier was trained for.
+  Seen-class validation is there only where the protocol's seen classes are
+  the ones the classifier was trained for.
 
   Args:
     recognizer: with the weights.
     protocols: the splits of one protocol; see `make_protocols`.
     cache: decoded videos.
     say: is told what is being done.
+    embeddings_dir: parent of the embedding caches; '' embeds anew.
+    keep_tokens: also keep what match logits for other names need.
+    choice: what inner draws chose, of `choosing.choose`; None for the
+      config's settings and no calibration.
 
   Returns:
-    Results and bank.
+    The results.
+
+  Raises:
+    ValueError: a leak that no protocol allows, or settings that ask for what
+      is not known.
   """
   first = protocols[0]
-  evaluation, bank = recognizer.evaluate(protocols, say, cache)
+  choice = choice or {}
+  embed = recognizer.embedder(
+    cache, embeddings_dir, keep_tokens=keep_tokens, say=say
+  )
+  settings = recognizer.transfer_settings
+  if choice:
+    settings = zeroshot.TransferSettings(**choice['settings'])
+  recognizer.check_unseen(protocols)
+  evaluation = protocol_evaluation.evaluate_protocols(
+    protocols, embed, settings, _match_names(protocols)
+  )
   rows = evaluation.rows
   if first.seen_classes == recognizer.seen_classes:
-    rows = [*rows, validate(recognizer, first, cache)]
+    rows = [*rows, validate(recognizer, first, cache, embed)]
   rows = [*rows, *_frozen_clip_rows(recognizer.config, protocols, say)]
   several = len(protocols) > 1
+  name = first.spec_id if several else first.name
+  digest = first.spec_hash if several else first.hash
+  table = evaluation.table
   content = results.make_results(
-    first.spec_id if several else first.name,
+    name,
     rows,
     config_utils.to_dict(recognizer.config),
     {
       'step': recognizer.step,
+      'weights_hash': recognizer.weights_hash,
       'initialisation': initialisation.describe(recognizer.config),
+      'settings': dataclasses.asdict(settings),
+      'settings_from': choice.get('chosen_on', 'the config'),
       'unreadable': _distinct(v for p in protocols for v in p.unreadable),
       'num_missing': max(p.num_missing for p in protocols),
       'dropped_classes': list(first.dropped_classes),
+      'facts': table.facts if table else {},
+      'notes': list(table.notes) if table else [],
     },
-    protocol_hash=first.spec_hash if several else first.hash,
+    protocol_hash=digest,
     leaks=list(dict.fromkeys(str(leak) for p in protocols for leak in p.leaks)),
+    paired=table.paired if table else (),
   )
-  return content, bank
+  calibrated = choice.get('calibration')
+  if calibrated is None:
+    fitted = choosing.calibrate_on_seen(evaluation, settings, name)
+    calibrated = fitted and fitted.to_dict()
+  if calibrated and table:
+    content['facts']['calibration'] = {
+      'measured_on': calibrated['measured_on'],
+      **calibrated['figures'],
+    }
+  bank = recognizer.make_bank(first, evaluation.seen, settings, calibrated)
+  return Outcome(
+    content, evaluation, bank, _scores(evaluation, name, digest, several)
+  )
+
+
+def build_bank(
+  recognizer: recognizer_lib.Recognizer,
+  protocol: class_split.Protocol,
+  cache: clip_reader.VideoCache | None = None,
+  *,
+  embeddings_dir: str = '',
+  licence: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> prototype_bank.PrototypeBank:
+  """The bank of a protocol's seen classes, without any test.
+
+  Args:
+    recognizer: with the weights.
+    protocol: whose training videos make the prototypes.
+    cache: decoded videos.
+    embeddings_dir: see `evaluate`.
+    licence: under which the videos may be used.
+    say: is told what is being done.
+
+  Returns:
+    The bank, calibrated on held-out videos where there are any.
+  """
+  embed = recognizer.embedder(cache, embeddings_dir, say=say)
+  without = dataclasses.replace(protocol, test=None, unseen_classes=())
+  evaluation = protocol_evaluation.evaluate_protocols(
+    [without], embed, recognizer.transfer_settings
+  )
+  settings = recognizer.transfer_settings
+  fitted = choosing.calibrate_on_seen(evaluation, settings, protocol.name)
+  return recognizer.make_bank(
+    protocol,
+    evaluation.seen,
+    settings,
+    fitted and fitted.to_dict(),
+    licence,
+  )
+
+
+def choose_on(
+  inner_workdirs: Sequence[str], workdir: str, say: Callable[[str], Any]
+) -> dict[str, Any]:
+  """Chooses settings on runs whose unseen classes are seen ones of a run.
+
+  Args:
+    inner_workdirs: of the draws' finished runs.
+    workdir: of the run that the settings are for.
+    say: is told what is being done.
+
+  Returns:
+    See `choosing.choose`.
+
+  Raises:
+    ValueError: one of them is no inner draw, or tests on a class that the
+      run has not seen.
+    FileNotFoundError: a workdir without a checkpoint.
+  """
+  run = recognizer_lib.Recognizer.from_workdir(workdir)
+  draws, names = [], []
+  for folder in inner_workdirs:
+    recognizer = recognizer_lib.Recognizer.from_workdir(folder)
+    if recognizer.config.data.inner_draw < 0:
+      raise ValueError(
+        f'{folder} is no inner draw: train it with --config.data.inner_draw=0'
+      )
+    protocol = make_protocol(recognizer.config)
+    other = sorted(set(protocol.unseen_classes) - set(run.seen_classes))
+    if other:
+      raise ValueError(
+        f'{folder} tests on {other}, which {workdir} was not trained on: '
+        'settings may not be chosen on unseen classes'
+      )
+    embed = recognizer.embedder(
+      video_cache(recognizer.config),
+      os.path.join(folder, EMBEDDINGS_FOLDER),
+      say=say,
+    )
+    draws.append(
+      protocol_evaluation.evaluate_protocols(
+        [protocol], embed, recognizer.transfer_settings
+      )
+    )
+    names.append(protocol.name)
+  choice = choosing.choose(draws, run.transfer_settings, names)
+  for compared in choice['compared']:
+    accuracies = ', '.join(f'{100 * a:.1f}' for a in compared['accuracies'])
+    say(f'{accuracies}  {compared["settings"]}')
+  say(f'chosen: {choice["settings"]}')
+  return choice
+
+
+def _match_names(protocols) -> tuple[str, ...]:
+  """All names that the tested dataset's own protocols may ask for."""
+  first = protocols[0]
+  if first.test is None:
+    return ()
+  dataset = prepared_dataset.PreparedDataset(first.test.dataset_dir)
+  if first.test.dataset_dir == first.dataset_dir:
+    return ()  # other splits of it have other models
+  names = set(dataset.classes())
+  for spec_id in registry.ids():
+    spec = registry.get(spec_id)
+    if spec.dataset == dataset.metadata['dataset']:
+      names |= {name for split in spec.splits for name in split.unseen}
+  return tuple(sorted(names))
+
+
+def _scores(
+  evaluation: protocol_evaluation.Evaluation,
+  name: str,
+  digest: str,
+  several: bool,
+) -> score_files.Scores | None:
+  """Every method's scores of every video; unreadable ones are left out."""
+  table, videos = evaluation.table, evaluation.videos
+  if table is None:
+    return None
+  n, names = len(videos.labels), evaluation.unseen.names
+  return score_files.Scores(
+    video_ids=tuple(evaluation.video_ids[:n]),
+    class_names=names,
+    scores={m: np.asarray(s, np.float32) for m, s in table.scores.items()},
+    labels=tuple(names[label] for label in videos.labels),
+    groups=tuple(videos.groups),
+    sources=dict(zip(names, evaluation.unseen.sources, strict=True)),
+    protocol=name,
+    protocol_hash=digest,
+    tested=videos.tested[:n] if several else None,
+    candidates=videos.candidates if several else None,
+    split_names=(),
+  )
 
 
 def _distinct(videos) -> list[dict[str, str]]:
@@ -184,15 +400,6 @@ def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
     say(f'{path} is gone: the frozen_clip row is left out')
     return []
   say('embedding the same videos by the frozen CLIP')
-  clip = frozen_clip_of(config)
-  tables = [
-    clip.protocol_rows(
-      protocol, config.zeroshot.batch_size, config.data.num_threads
-    )
-    for protocol in protocols
-  ]
-  if len(tables) == 1:
-    return tables[0]
-  lost = len(_distinct(v for p in protocols for v in p.unreadable))
-  total = lost + len({i for p in protocols for i in p.test.ids})
-  return results.average_rows(tables, total, lost)
+  return frozen_clip_of(config).protocol_rows(
+    protocols, config.zeroshot.batch_size, config.data.num_threads
+  )

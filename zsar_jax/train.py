@@ -17,6 +17,7 @@ from zsar_jax import (
   prototype_bank,
   results,
   run_protocol,
+  score_files,
   sharding,
   train_loop,
   train_step,
@@ -77,6 +78,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   _describe(protocol, config, pieces, say)
   seen = protocol.seen_classes
   _check_seen(protocol, train_step.least_classes(weights, augmentation))
+  if config.zeroshot.top_k > len(seen):
+    raise ValueError(
+      f'zeroshot.top_k={config.zeroshot.top_k}, but there are {len(seen)} seen '
+      'classes'
+    )
   descriptions = _read_descriptions(config, protocol, say)
   if config.init.clip and protocol.unseen_classes:
     # What would fail in its row at the end should fail now.
@@ -147,15 +153,21 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     )
     state = loop.run(state)
   recognizer = recognizer.with_params(state.params, int(state.step))
-  content, bank = run_protocol.evaluate(
+  outcome = run_protocol.evaluate(
     recognizer,
     run_protocol.make_protocols(config, seen),
     cache,
     say,
+    embeddings_dir=os.path.join(workdir, run_protocol.EMBEDDINGS_FOLDER),
   )
+  content = outcome.content
   prototype_bank.save_bank(
-    bank, os.path.join(workdir, recognizer_lib.BANK_FILE)
+    outcome.bank, os.path.join(workdir, recognizer_lib.BANK_FILE)
   )
+  if outcome.scores:
+    score_files.write_scores(
+      outcome.scores, os.path.join(workdir, run_protocol.PREDICTIONS_FILE)
+    )
   example = _write_examples(protocol, workdir)
   # Last, because its presence says that the run is finished.
   results.write_results(content, results_path)

@@ -173,6 +173,17 @@ class ClipReader:
       VideoError: the video does not decode.
       ValueError: its record is damaged.
     """
+    return self.eval_example(i, num_views, first_frame, num_crops)[0]
+
+  def eval_example(
+    self, i: int, num_views: int, first_frame: bool, num_crops: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """What `eval_clip` gives, and what is known without looking.
+
+    Returns:
+      The views, and float32 [2]: log of width / height and log of the
+      duration in seconds.
+    """
     video = self._open(i)
     indices = np.stack(
       [
@@ -182,12 +193,20 @@ class ClipReader:
     )
     if first_frame:
       indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
-    frames = self._decode(
-      video, indices.reshape(-1), functools.partial(self._crops, num_crops)
-    )  # [clips*t crops size size 3]
+    shapes = set()
+
+    def crops(frame):
+      shapes.add(frame.shape[:2])
+      return self._crops(num_crops, frame)
+
+    # [clips*t crops size size 3]
+    frames = self._decode(video, indices.reshape(-1), crops)
+    height, width = max(shapes)
+    metadata = np.log([width / height, max(video.duration, 1e-3)])
     frames = frames.reshape(*indices.shape, *frames.shape[1:])
     frames = frames.swapaxes(1, 2)
-    return frames.reshape(-1, *frames.shape[2:])
+    views = frames.reshape(-1, *frames.shape[2:])
+    return views, metadata.astype(np.float32)
 
   def blank_clip(self, num_views: int) -> np.ndarray:
     """Black views of a video that is not there, as `eval_clip` gives them."""

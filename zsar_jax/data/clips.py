@@ -229,3 +229,40 @@ def sample_indices(
   raise ValueError(
     f"sampling must be 'uniform', 'segment' or 'dense', got {sampling!r}"
   )
+
+
+def sample_window(
+  timestamps: np.ndarray,
+  start: float,
+  window: float,
+  *,
+  sampling: str,
+  num_frames: int,
+  frame_stride: int,
+  sample_fps: float,
+) -> np.ndarray:
+  """The frames of one window of a long video.
+
+  Args:
+    timestamps: seconds at which each frame appears, ascending [n].
+    start: of the window, seconds after the first frame.
+    window: its length in seconds.
+    sampling: 'dense' takes a frame every frame_stride / sample_fps seconds
+      from the start; others spread the frames over the window.
+    num_frames: t.
+    frame_stride: see the module docstring.
+    sample_fps: likewise.
+
+  Returns:
+    int [t].
+
+  Raises:
+    ValueError: no frames.
+  """
+  _check(timestamps, num_frames, 0, 1)
+  k = np.arange(num_frames)
+  if sampling == 'dense':
+    instants = start + k * frame_stride / sample_fps
+  else:
+    instants = start + (k + 0.5) * window / num_frames
+  return _frames_on_display(timestamps, instants)

@@ -289,7 +289,8 @@ def eval_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b v t size size 3], `label` int32 [b], `position` int32
+    `video` uint8 [b v t size size 3], `metadata` float32 [b 2] (logs of width
+    / height and of the seconds), `label` int32 [b], `position` int32
     [b] in the set (beyond its end on padding), `example_mask` bool [b], False
     on padding, and `readable` bool [b], False on padding too.
   """
@@ -299,19 +300,22 @@ def eval_batches(
   blank = reader.blank_clip(num_views * num_crops)
   videos = reader.videos
 
-  def read(i: int) -> tuple[np.ndarray, bool]:
+  unknown = np.zeros(2, np.float32)
+
+  def read(i: int) -> tuple[np.ndarray, np.ndarray, bool]:
     try:
-      return reader.eval_clip(i, num_views, first_frame, num_crops), True
+      return *reader.eval_example(i, num_views, first_frame, num_crops), True
     except READ_ERRORS as e:
       logging.warning('%s cannot be read: %s', videos.ids[i], e)
-      return blank, False
+      return blank, unknown, False
 
   def example(i: int):
     real = i < len(reader)
     # Padding is black: nothing is decoded for it.
-    clip, readable = read(i) if real else (blank, False)
+    clip, metadata, readable = read(i) if real else (blank, unknown, False)
     return {
       'video': clip,
+      'metadata': metadata,
       'label': np.int32(videos.labels[i] if real else 0),
       'position': np.int32(i),
       'example_mask': np.bool_(real),

@@ -3,7 +3,10 @@
 It may be anything, so it is decoded in a child process; see `isolated`.
 """
 
+from collections.abc import Iterator
 import dataclasses
+import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,11 @@ from zsar_jax import preprocessing
 from zsar_jax.data import clips, decode, isolated, video_transforms
 
 _TASK = 'zsar_jax.data.user_videos:views_task'
+_PLAN_TASK = 'zsar_jax.data.user_videos:plan_task'
+_WINDOWS_TASK = 'zsar_jax.data.user_videos:windows_task'
+# Seconds of a window where clips are spread over the whole video in training:
+# about what a person needs to recognise an action. Our choice.
+_WINDOW_SECONDS = 2.0
 # A film takes minutes; what takes longer than this hangs.
 DEADLINE = 600.0
 
@@ -117,3 +125,158 @@ def views_task(
   views = frames.reshape(*indices.shape, *frames.shape[1:]).swapaxes(1, 2)
   facts = {'comment': decode.read_comment(path, path), 'warnings': warnings}
   return facts, [np.ascontiguousarray(views)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """How a long video is cut.
+
+  Attributes:
+    path: of the file.
+    starts: seconds [w], ascending; the last window ends with the video.
+    window: seconds that each lasts.
+    comment: what the file's container says of it.
+  """
+
+  path: str
+  starts: np.ndarray
+  window: float
+  comment: str
+
+  @property
+  def ends(self) -> np.ndarray:
+    """Seconds [w]."""
+    return self.starts + self.window
+
+
+def plan_windows(
+  path: str,
+  prep: preprocessing.Preprocessing,
+  window: float = 0.0,
+  stride: float = 0.0,
+  deadline: float = DEADLINE,
+) -> Windows:
+  """Cuts a video into windows that overlap.
+
+  Args:
+    path: of the file.
+    prep: what the weights want.
+    window: seconds; 0 means the length of a clip in dense sampling, else 2.
+      Never more than the video.
+    stride: seconds from one start to the next; 0 means half a window.
+    deadline: seconds that reading its index may take.
+
+  Returns:
+    The windows, at least one.
+
+  Raises:
+    VideoError: the file cannot be used.
+    ValueError: a negative window or stride.
+  """
+  if window < 0 or stride < 0:
+    raise ValueError('windows and their stride must not be negative')
+  facts, _ = isolated.run(
+    _PLAN_TASK, {'path': path}, name=path, deadline=deadline
+  )
+  duration = facts['duration']
+  if not window:
+    dense = prep.num_frames * prep.frame_stride / prep.sample_fps
+    window = dense if prep.sampling == 'dense' else _WINDOW_SECONDS
+  window = min(window, duration)
+  stride = stride or window / 2
+  last = duration - window
+  count = max(0, int(np.ceil(last / stride - 1e-6)))
+  starts = np.append(np.arange(count) * stride, last)
+  return Windows(path, starts, window, facts['comment'])
+
+
+def read_windows(
+  windows: Windows,
+  prep: preprocessing.Preprocessing,
+  batch_size: int = 16,
+  deadline: float = DEADLINE,
+) -> Iterator[np.ndarray]:
+  """The windows' clips, some at a time, so that memory stays bounded.
+
+  Args:
+    windows: from `plan_windows`.
+    prep: what the weights want.
+    batch_size: windows at a time.
+    deadline: seconds that a batch may take.
+
+  Yields:
+    uint8 [b 1 t size size 3], in order; the last batch may be smaller.
+
+  Raises:
+    VideoError: the file cannot be used.
+  """
+  shape = (1, prep.num_frames, prep.size, prep.size, 3)
+  for first in range(0, len(windows.starts), batch_size):
+    starts = windows.starts[first : first + batch_size]
+    _, (content,) = isolated.run(
+      _WINDOWS_TASK,
+      {
+        'path': windows.path,
+        'prep': prep.to_json(),
+        'starts': starts.tolist(),
+        'window': windows.window,
+      },
+      name=windows.path,
+      deadline=deadline,
+    )
+    yield np.frombuffer(content, np.uint8).reshape(len(starts), *shape)
+
+
+@functools.lru_cache(maxsize=2)
+def _info(path: str, size: int, changed: int):
+  """A file's index, read once by a child that stays."""
+  del size, changed  # another file would have others
+  return decode.check_video(path, path)
+
+
+def _read_info(path: str):
+  if not os.path.exists(path):
+    return decode.check_video(path, path)  # says so
+  status = os.stat(path)
+  return _info(path, status.st_size, status.st_mtime_ns)
+
+
+def plan_task(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+  """What the child does for `plan_windows`."""
+  info = _read_info(path)
+  facts = {
+    'duration': float(info.duration),
+    'comment': decode.read_comment(path, path),
+  }
+  return facts, []
+
+
+def windows_task(
+  path: str, prep: str, starts: list[float], window: float
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+  """What the child does for a batch of `read_windows`; `prep` is JSON."""
+  prep = preprocessing.Preprocessing.from_json(prep)
+  info = _read_info(path)
+  indices = np.stack(
+    [
+      clips.sample_window(
+        info.timestamps,
+        start,
+        window,
+        sampling=prep.sampling,
+        num_frames=prep.num_frames,
+        frame_stride=prep.frame_stride,
+        sample_fps=prep.sample_fps,
+      )
+      for start in starts
+    ]
+  )
+
+  def view(frame):
+    frame = video_transforms.resize_short_side(frame, prep.short_side)
+    return video_transforms.eval_view(frame, prep.size, 0, 1)
+
+  frames = decode.decode_frames(
+    path, indices.reshape(-1), path, transform=view, info=info
+  )
+  return {}, [np.ascontiguousarray(frames)]

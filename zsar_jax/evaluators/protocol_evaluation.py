@@ -4,7 +4,7 @@ Receives functions that encode, not a model, so that any encoder can be
 evaluated.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -12,25 +12,8 @@ import numpy as np
 
 from zsar_jax import results
 from zsar_jax.data.protocols import class_split, overlap, video_sets
-from zsar_jax.evaluators import zeroshot
-from zsar_jax.zeroshot import prototypes
-
-Batches = Iterator[dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoders:
-  """What a protocol needs of a model.
-
-  Attributes:
-    class_embeddings: names -> unit vectors [c d].
-    videos: (clips uint8 [b v t h w 3], names) -> embeddings [b v d] and
-      match logits [b c] of each video with each name, mean over views; with
-      no names [b 0].
-  """
-
-  class_embeddings: Callable[[Sequence[str]], np.ndarray]
-  videos: Callable[[np.ndarray, Sequence[str]], tuple[np.ndarray, np.ndarray]]
+from zsar_jax.evaluators import embedding, generalised, zeroshot
+from zsar_jax.zeroshot import claims, prototypes, scoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,83 +21,114 @@ class Evaluation:
   """What running a protocol gives.
 
   Attributes:
-    rows: the table.
-    seen_prototypes: [s d].
-    seen_text: class embeddings of the seen classes [s d].
-    counts: int [s], training videos per class.
+    seen: of the seen classes, what a prototype bank is made of.
+    table: rows, differences, scores and facts; None without a test.
+    unseen: the candidates of all splits.
+    videos: those that were tested on.
+    video_ids: of the readable ones, then of the others.
+    gzsl: None where no videos of seen classes were kept for it.
+    seen_videos: those videos; None likewise.
+    test_set: where the test videos are.
   """
 
-  rows: list[results.Row]
-  seen_prototypes: np.ndarray
-  seen_text: np.ndarray
-  counts: np.ndarray
+  seen: zeroshot.Seen
+  table: zeroshot.Table | None = None
+  unseen: zeroshot.Classes | None = None
+  videos: zeroshot.TestVideos | None = None
+  video_ids: tuple[str, ...] = ()
+  gzsl: generalised.Generalised | None = None
+  seen_videos: zeroshot.TestVideos | None = None
+  test_set: video_sets.VideoSet | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-  """Videos through the encoders, in the order of their set.
-
-  Attributes:
-    embeddings: [n v d], v views of each video, unit vectors.
-    match: match logits [n c], mean over views; [n 0] without names.
-    readable: bool [n]; the arrays mean nothing where it is False.
-  """
-
-  embeddings: np.ndarray
-  match: np.ndarray
-  readable: np.ndarray
-
-
-def embed_videos(
-  encoders: Encoders, batches: Batches, names: Sequence[str] = ()
-) -> Embedded:
-  """Embeds every video once.
-
-  Args:
-    encoders: of the model.
-    batches: from `input_pipeline.eval_batches`.
-    names: class names to match every video with.
-
-  Returns:
-    The videos, without padding.
-  """
-  embeddings, match, readable = [], [], []
-  for batch in batches:
-    z, logits = encoders.videos(batch['video'], names)
-    real = batch['example_mask']
-    embeddings.append(z[real])
-    match.append(logits[real])
-    readable.append(batch['readable'][real])
-  return Embedded(*map(np.concatenate, (embeddings, match, readable)))
+  @property
+  def rows(self) -> list[results.Row]:
+    """The whole table."""
+    if self.table is None:
+      return []
+    return [*self.table.rows, *(self.gzsl.rows if self.gzsl else ())]
 
 
 def classes(
-  protocol: class_split.Protocol, names: tuple[str, ...], text: np.ndarray
+  protocol: class_split.Protocol,
+  names: tuple[str, ...],
+  encoders: embedding.Encoders,
 ) -> zeroshot.Classes:
   """What the evaluators need to know of some classes of a protocol.
 
   Args:
     protocol: knows their sources and attributes.
     names: of the classes.
-    text: their embeddings [c d].
+    encoders: know their embeddings.
 
   Returns:
     The classes.
   """
+  initial = encoders.initial_embeddings
   return zeroshot.Classes(
     names=names,
-    text=text,
+    text=encoders.class_embeddings(names),
     sources=tuple(protocol.sources.get(n, '') for n in names),
     attributes=tuple(protocol.attributes.get(n, {}) for n in names),
+    initial_text=None if initial is None else initial(names),
   )
+
+
+def embed_seen(
+  embed: embedding.Embedder, protocol: class_split.Protocol
+) -> tuple[zeroshot.Seen, np.ndarray | None]:
+  """Prototypes of the seen classes and what else is known of them.
+
+  Args:
+    embed: embeds videos.
+    protocol: whose training videos count.
+
+  Returns:
+    The seen classes, and mean and deviation [2 m] of the training videos'
+    metadata (None where it is unknown).
+  """
+  names, videos = protocol.seen_classes, protocol.train
+  embed.say(f'embedding {len(videos)} videos of {len(names)} seen classes')
+  train = embed(videos)
+  readable = train.readable
+  z = scoring.view_means(train.embeddings[readable])
+  labels = videos.labels[readable]
+  sums = prototypes.PrototypeSums(len(names), z.shape[1], with_gram=True)
+  sums.add(z, labels)
+  empty = sums.empty_classes(names)
+  if empty:
+    raise ValueError(f'{protocol.name}: no readable training video of {empty}')
+  moments = metadata_means = None
+  if train.metadata is not None:
+    metadata = train.metadata[readable].astype(np.float64)
+    moments = np.stack([metadata.mean(axis=0), metadata.std(axis=0) + 1e-6])
+    metadata_means = prototypes.class_prototypes(
+      standardise(metadata, moments), labels, len(names)
+    )
+  encoders = embed.encoders
+  trained = encoders.trained_classes == names
+  seen = zeroshot.Seen(
+    classes(protocol, names, encoders),
+    sums.prototypes(),
+    encoders.class_centres if trained else None,
+    encoders.scale,
+    sums,
+    metadata_means,
+  )
+  return seen, moments
+
+
+def standardise(metadata: np.ndarray, moments: np.ndarray) -> np.ndarray:
+  """Metadata as unit vectors: (x - mean) / deviation, normalised [n m]."""
+  away = (metadata - moments[0]) / moments[1]
+  norm = np.linalg.norm(away, axis=1, keepdims=True)
+  return (away / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
 def evaluate_protocols(
   protocols: Sequence[class_split.Protocol],
-  encoders: Encoders,
-  read: Callable[[video_sets.VideoSet, bool], Batches],
+  embed: embedding.Embedder,
   settings: zeroshot.TransferSettings,
-  say: Callable[[str], Any] = lambda text: None,
+  match_names: Sequence[str] = (),
 ) -> Evaluation:
   """Measures a model by the splits of a protocol.
 
@@ -123,49 +137,88 @@ def evaluate_protocols(
   Args:
     protocols: the splits; they have the training videos in common. One
       without a test gives no rows.
-    encoders: of the model.
-    read: (video set, first_frame) -> batches of every video once, as
-      `input_pipeline.eval_batches` makes them.
-    settings: of the transfer.
-    say: is told what is being done.
+    embed: embeds videos.
+    settings: of the methods.
+    match_names: more names to keep match logits for, where there is a cache.
 
   Returns:
-    Rows, means over splits where there are several, and what a prototype
-    bank is made of.
+    Tables over all splits, and what a prototype bank is made of.
   """
   first = protocols[0]
-  seen = first.seen_classes
-  say(f'embedding {len(first.train)} videos of {len(seen)} seen classes')
-  train = embed_videos(encoders, read(first.train, False))
-  sums = prototypes.PrototypeSums(len(seen), train.embeddings.shape[-1])
-  sums.add(
-    train.embeddings[train.readable].mean(axis=1),
-    first.train.labels[train.readable],
-  )
-  seen_classes = classes(first, seen, encoders.class_embeddings(seen))
-  evaluation = Evaluation([], sums.prototypes(), seen_classes.text, sums.counts)
+  seen, moments = embed_seen(embed, first)
+  kept, kept_videos = first.seen_test, None
+  if kept is not None and len(kept):
+    embed.say(f'embedding {len(kept)} further videos of seen classes')
+    kept_videos = _seen_videos(kept, embed(kept))
   if first.test is None:
-    return evaluation
+    return Evaluation(seen, seen_videos=kept_videos)
 
   everything, members = _union([p.test for p in protocols])
   names = tuple(sorted({n for p in protocols for n in p.unseen_classes}))
-  say(f'embedding {len(everything)} videos of {len(names)} unseen classes')
-  test = embed_videos(encoders, read(everything, False), names)
-  still = embed_videos(encoders, read(everything, True))
-  say('scoring')
-  tables = [
-    _rows_of_split(
-      protocol, encoders, evaluation, names, test, still, rows, settings
-    )
-    for protocol, rows in zip(protocols, members, strict=True)
-  ]
-  if len(tables) == 1:
-    rows = tables[0]
-  else:
-    lost = {video['id'] for p in protocols for video in p.unreadable}
-    lost = len(lost) + int((~test.readable).sum())
-    rows = results.average_rows(tables, int(test.readable.sum()) + lost, lost)
-  return dataclasses.replace(evaluation, rows=rows)
+  embed.say(
+    f'embedding {len(everything)} videos of {len(names)} unseen classes'
+  )
+  test = embed(everything, False, names, match_names)
+  still = embed(everything, True)
+  unseen = classes(_all_known(protocols), names, embed.encoders)
+  videos, ids = _test_videos(
+    protocols, everything, members, names, test, still, moments
+  )
+  probed = {'unseen': videos}
+  if kept_videos is not None:
+    probed['seen'] = kept_videos
+  embed.say('scoring')
+  table = zeroshot.evaluate(seen, unseen, videos, settings)
+  table = dataclasses.replace(
+    table,
+    rows=[*table.rows, *_rows_without_leaks(protocols, unseen, videos, table)],
+    facts={
+      **table.facts,
+      **_information_losses(seen, probed),
+    },
+  )
+  gzsl = None
+  if 'seen' in probed:
+    gzsl = generalised.evaluate(seen, unseen, probed['seen'], videos, settings)
+  return Evaluation(
+    seen, table, unseen, videos, ids, gzsl, kept_videos, everything
+  )
+
+
+def nearest_name_rows(
+  protocols: Sequence[class_split.Protocol],
+  embed: embedding.Embedder,
+  method: str,
+) -> list[results.Row]:
+  """What a model that was not trained here scores on the same videos.
+
+  Args:
+    protocols: the splits of a protocol.
+    embed: embeds videos; `match` are its scores.
+    method: name of the rows.
+
+  Returns:
+    Its accuracies.
+  """
+  everything, members = _union([p.test for p in protocols])
+  names = tuple(sorted({n for p in protocols for n in p.unseen_classes}))
+  test = embed(everything, False, names)
+  unseen = classes(_all_known(protocols), names, embed.encoders)
+  videos, _ = _test_videos(
+    protocols, everything, members, names, test, test, None
+  )
+  table = zeroshot.score_rows({method: videos.match}, unseen, videos)
+  return [row for row in table.rows if row.method == method]
+
+
+def _all_known(protocols) -> class_split.Protocol:
+  """The first protocol, with the classes of all of them."""
+  merge = lambda column: {
+    k: v for p in protocols for k, v in getattr(p, column).items()
+  }
+  return dataclasses.replace(
+    protocols[0], sources=merge('sources'), attributes=merge('attributes')
+  )
 
 
 def _union(
@@ -197,71 +250,106 @@ def _union(
   return video_sets.concatenate(parts), members
 
 
-def _rows_of_split(
-  protocol: class_split.Protocol,
-  encoders: Encoders,
-  evaluation: Evaluation,
-  names: tuple[str, ...],
-  test: Embedded,
-  still: Embedded,
-  rows: np.ndarray,
-  settings: zeroshot.TransferSettings,
-) -> list[results.Row]:
-  """The table of one split.
-
-  Args:
-    protocol: the split.
-    encoders: of the model.
-    evaluation: with the seen prototypes.
-    names: of the columns of `test.match`.
-    test: embedded videos of all splits.
-    still: likewise, first frames alone.
-    rows: int [n], which of them are this split's, in its order.
-    settings: of the transfer.
-
-  Returns:
-    Its rows; with allowed leaks also those without the leaking classes.
-  """
-  unseen = protocol.unseen_classes
-  readable = test.readable[rows] & still.readable[rows]
-  at, labels = rows[readable], protocol.test.labels
-  lost = labels[~readable].tolist()
-  columns = [names.index(name) for name in unseen]
-  keep = np.flatnonzero(readable)
+def _test_videos(
+  protocols, everything, members, names, test, still, moments
+) -> tuple[zeroshot.TestVideos, tuple[str, ...]]:
+  """All splits' videos as the evaluators want them, and their ids."""
+  n, splits = len(everything), len(protocols)
+  place = {name: i for i, name in enumerate(names)}
+  labels = np.zeros(n, int)
+  tested = np.zeros((n, splits), bool)
+  candidates = np.zeros((len(names), splits), bool)
+  lost: dict[str, int] = {}
+  lost_in: dict[str, list[int]] = {}
+  for s, (protocol, rows) in enumerate(zip(protocols, members, strict=True)):
+    own = np.array([place[name] for name in protocol.unseen_classes])
+    candidates[own, s] = True
+    labels[rows] = own[protocol.test.labels]
+    tested[rows, s] = True
+    for video in protocol.unreadable:
+      lost[video['id']] = place[video['label']]
+      lost_in.setdefault(video['id'], []).append(s)
+  readable = test.readable & still.readable
+  at = np.concatenate([np.flatnonzero(readable), np.flatnonzero(~readable)])
+  prepared = np.zeros((len(lost), splits), bool)
+  for row, several in zip(prepared, lost_in.values(), strict=True):
+    row[several] = True
+  metadata = None
+  if moments is not None and test.metadata is not None:
+    metadata = standardise(test.metadata[readable], moments)
   videos = zeroshot.TestVideos(
-    embeddings=test.embeddings[at],
-    match=test.match[np.ix_(at, columns)],
+    embeddings=test.embeddings[readable],
+    match=None if test.match is None else test.match[readable],
     labels=labels[readable],
-    groups=tuple(protocol.test.groups[i] for i in keep),
-    first_frame_embeddings=still.embeddings[at],
-    unreadable_labels=(*protocol.unreadable_test_labels, *lost),
+    groups=everything.subset(readable).groups,
+    first_frame_embeddings=still.embeddings[readable],
+    unreadable_labels=(*labels[~readable].tolist(), *lost.values()),
+    candidates=candidates,
+    tested=np.concatenate([tested[at], prepared]),
+    metadata=metadata,
+    pooled=None if test.pooled is None else test.pooled[readable],
   )
-  evaluate = lambda videos: zeroshot.evaluate(
-    classes(protocol, protocol.seen_classes, evaluation.seen_text),
-    classes(protocol, unseen, encoders.class_embeddings(unseen)),
-    evaluation.seen_prototypes,
-    videos,
-    settings,
+  return videos, (*(everything.ids[i] for i in at), *lost)
+
+
+def _rows_without_leaks(protocols, unseen, videos, table) -> list[results.Row]:
+  """The methods' rows over the classes that do not leak, where some do."""
+  tested = videos.tested.copy()
+  labels = videos.as_tested(len(unseen.names)).labels
+  leaking = False
+  for s, protocol in enumerate(protocols):
+    names = overlap.leaking_classes(protocol.leaks)
+    leaks = np.isin([*unseen.names], names)[labels]
+    leaking |= bool(names)
+    tested[:, s] &= ~leaks
+  some = tested.any(axis=0)
+  if not leaking or not some.any():
+    return []
+  without = zeroshot.score_rows(
+    table.scores,
+    unseen,
+    dataclasses.replace(
+      videos, tested=tested[:, some], candidates=videos.candidates[:, some]
+    ),
   )
-  table = evaluate(videos)
-  leaking = [unseen.index(n) for n in overlap.leaking_classes(protocol.leaks)]
-  clean = ~np.isin(videos.labels, leaking)
-  if leaking and clean.any():
-    at = np.flatnonzero(clean)
-    without = dataclasses.replace(
-      videos,
-      embeddings=videos.embeddings[at],
-      match=videos.match[at],
-      labels=videos.labels[at],
-      groups=tuple(videos.groups[i] for i in at),
-      first_frame_embeddings=None,
-      unreadable_labels=tuple(
-        label for label in videos.unreadable_labels if label not in leaking
-      ),
-    )
-    table += [
-      dataclasses.replace(row, metric=f'{row.metric}_without_leaks')
-      for row in evaluate(without)
-      if row.method in zeroshot.METHODS
-    ]
-  return table
+  return [
+    dataclasses.replace(row, metric=f'{row.metric}_without_leaks')
+    for row in without.rows
+    if row.method in zeroshot.METHODS
+  ]
+
+
+def _seen_videos(
+  videos: video_sets.VideoSet, embedded: embedding.Embedded
+) -> zeroshot.TestVideos:
+  readable = embedded.readable
+  return zeroshot.TestVideos(
+    embedded.embeddings[readable],
+    None,
+    videos.labels[readable],
+    videos.subset(readable).groups,
+    unreadable_labels=tuple(videos.labels[~readable].tolist()),
+    pooled=None if embedded.pooled is None else embedded.pooled[readable],
+  )
+
+
+def _information_losses(
+  seen: zeroshot.Seen,
+  videos_of: dict[str, zeroshot.TestVideos],
+) -> dict[str, Any]:
+  """What embedding and names lose of what the encoder knew."""
+  found = {}
+  for name, videos in videos_of.items():
+    if videos.pooled is None:
+      continue
+    z = scoring.view_means(videos.embeddings)
+    to_names = scoring.score_videos(z, seen.classes.text)
+    for what, after in (('embedding', z), ('cosines_to_names', to_names)):
+      try:
+        loss = claims.information_loss(
+          videos.pooled, after, videos.labels, videos.groups
+        )
+      except ValueError:
+        continue  # too few sessions or classes to read anything out
+      found[f'{name} {what}'] = dataclasses.asdict(loss)
+  return {'information_loss': found} if found else {}

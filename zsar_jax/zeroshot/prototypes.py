@@ -1,6 +1,30 @@
 """Seen prototypes: the mean visual embedding of each seen class."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+# Videos whose float64 copies are in memory at once.
+_CHUNK = 8192
+
+
+def check_embeddings(embeddings: np.ndarray, what: str) -> None:
+  """Refuses embeddings that are no numbers.
+
+  Args:
+    embeddings: [n ... d].
+    what: they are, for the message.
+
+  Raises:
+    ValueError: names the rows.
+  """
+  bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
+  if bad.any():
+    rows = np.flatnonzero(bad)
+    raise ValueError(
+      f'{what}: {len(rows)} of {len(bad)} embeddings are not finite numbers '
+      f'(rows {rows[:10].tolist()})'
+    )
 
 
 class PrototypeSums:
@@ -8,11 +32,29 @@ class PrototypeSums:
 
   The order and the batches in which videos come do not show in the result
   beyond float64 rounding.
+
+  Attributes:
+    sums: [s d], of each class's embeddings.
+    counts: int [s], videos of each class.
+    gram: sum of z z' over all videos [d d]; None unless asked for.
   """
 
-  def __init__(self, num_classes: int, dim: int):
+  def __init__(self, num_classes: int, dim: int, with_gram: bool = False):
+    """Starts from nothing.
+
+    Args:
+      num_classes: s.
+      dim: d.
+      with_gram: also sum up z z', which regression needs.
+
+    Raises:
+      ValueError: no class.
+    """
+    if num_classes < 1:
+      raise ValueError('no seen class: nothing to make prototypes of')
     self.sums = np.zeros((num_classes, dim), np.float64)
     self.counts = np.zeros(num_classes, np.int64)
+    self.gram = np.zeros((dim, dim), np.float64) if with_gram else None
 
   def add(self, embeddings: np.ndarray, labels: np.ndarray) -> None:
     """Adds videos.
@@ -20,9 +62,21 @@ class PrototypeSums:
     Args:
       embeddings: [n d], unit vectors.
       labels: int [n], each below `num_classes`.
+
+    Raises:
+      ValueError: an embedding is not a number.
     """
-    np.add.at(self.sums, labels, np.asarray(embeddings, np.float64))
+    check_embeddings(embeddings, 'training videos')
     np.add.at(self.counts, labels, 1)
+    for first in range(0, len(labels), _CHUNK):
+      part = np.asarray(embeddings[first : first + _CHUNK], np.float64)
+      np.add.at(self.sums, labels[first : first + _CHUNK], part)
+      if self.gram is not None:
+        self.gram += part.T @ part
+
+  def empty_classes(self, names: Sequence[str]) -> list[str]:
+    """Those of `names` (in class order) without a video so far."""
+    return [names[i] for i in np.flatnonzero(self.counts == 0)]
 
   def prototypes(self) -> np.ndarray:
     """p_s = n(mean of z_i over the videos of s), float32 [s d].
@@ -54,7 +108,7 @@ def class_prototypes(
     float32 [s d], unit vectors.
 
   Raises:
-    ValueError: a class without any video.
+    ValueError: a class without any video, or an embedding that is no number.
   """
   sums = PrototypeSums(num_classes, embeddings.shape[1])
   sums.add(embeddings, labels)

@@ -7,12 +7,19 @@ Pure functions on arrays, from any encoder:
   unseen_prototypes = composite(w, seen_prototypes)         # [u d]
 
 The paper composites unseen prototypes by semantic relatedness; it does not
-publish the equation. The formulas here are our choice.
+publish the equation. The formulas here are our choice. `softmax_weights`
+looks at one pair of names at a time; `ridge_weights` and `simplex_weights`
+look for the mixture of seen names that comes nearest to the unseen one, and
+so do not count two seen classes of one meaning twice.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from zsar_jax.zeroshot import simplex
+
+WEIGHTINGS = ('softmax', 'ridge', 'simplex')
 _exact = jax.default_matmul_precision('highest')
 
 
@@ -21,14 +28,40 @@ def _unit(x: jax.Array) -> jax.Array:
   return x / jnp.maximum(norm, 1e-12)
 
 
-@_exact
-def relatedness(
-  unseen_text: jax.Array, seen_text: jax.Array, centre: bool = True
-) -> jax.Array:
-  """r_us = n(t_u - m) . n(t_s - m), m the mean of the seen embeddings.
+def centred_rows(
+  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
+) -> tuple[jax.Array, jax.Array]:
+  """n(t_u - m) and n(t_s - m), m the mean of the seen embeddings.
 
   Centring takes off what all names have in common, which otherwise makes
-  every pair look related.
+  every pair look related. All weightings start from these rows.
+
+  Args:
+    unseen_text: class embeddings [u d].
+    seen_text: class embeddings [s d].
+    centre: take the seen mean off first.
+
+  Returns:
+    Unit vectors [u d] and [s d], float32.
+
+  Raises:
+    ValueError: no seen class.
+  """
+  unseen_text = jnp.asarray(unseen_text, jnp.float32)
+  seen_text = jnp.asarray(seen_text, jnp.float32)
+  if not seen_text.shape[0]:
+    raise ValueError('no seen class: nothing can be transferred from')
+  if centre:
+    mean = seen_text.mean(axis=0)
+    unseen_text, seen_text = unseen_text - mean, seen_text - mean
+  return _unit(unseen_text), _unit(seen_text)
+
+
+@_exact
+def relatedness(
+  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
+) -> jax.Array:
+  """r_us = n(t_u - m) . n(t_s - m), m the mean of the seen embeddings.
 
   Args:
     unseen_text: class embeddings [u d].
@@ -37,13 +70,12 @@ def relatedness(
 
   Returns:
     [u s], in [-1, 1].
+
+  Raises:
+    ValueError: no seen class.
   """
-  unseen_text = jnp.asarray(unseen_text, jnp.float32)
-  seen_text = jnp.asarray(seen_text, jnp.float32)
-  if centre:
-    mean = seen_text.mean(axis=0)
-    unseen_text, seen_text = unseen_text - mean, seen_text - mean
-  return _unit(unseen_text) @ _unit(seen_text).T
+  unseen_rows, seen_rows = centred_rows(unseen_text, seen_text, centre)
+  return unseen_rows @ seen_rows.T
 
 
 def softmax_weights(
@@ -61,12 +93,16 @@ def softmax_weights(
     [u s]; rows sum to one.
 
   Raises:
-    ValueError: a temperature that is not positive, or a negative top_k.
+    ValueError: a temperature that is not positive, or a top_k that is
+      negative or more than the seen classes.
   """
   if temperature <= 0:
     raise ValueError(f'temperature must be positive, got {temperature}')
-  if top_k < 0:
-    raise ValueError(f'top_k must not be negative, got {top_k}')
+  if not 0 <= top_k <= related.shape[1]:
+    raise ValueError(
+      f'top_k must be 0 (all) or at most the {related.shape[1]} seen classes, '
+      f'got {top_k}'
+    )
   logits = jnp.asarray(related, jnp.float32) / temperature
   if 0 < top_k < logits.shape[1]:
     order = jnp.argsort(-logits, axis=1, stable=True)
@@ -75,9 +111,103 @@ def softmax_weights(
   return jax.nn.softmax(logits, axis=1)
 
 
+def ridge_weights(
+  unseen_text: np.ndarray,
+  seen_text: np.ndarray,
+  ridge: float,
+  centre: bool = True,
+) -> np.ndarray:
+  """W = T_u T_s' (T_s T_s' + lambda I)^-1, solved in float64.
+
+  W P_s is what ridge regression from the seen class embeddings to their
+  prototypes predicts at the unseen ones.
+
+  Args:
+    unseen_text: class embeddings [u d].
+    seen_text: class embeddings [s d].
+    ridge: lambda > 0.
+    centre: take the seen mean off first.
+
+  Returns:
+    float64 [u s]; signed, rows need not sum to one.
+
+  Raises:
+    ValueError: a lambda that is not positive, or no seen class.
+  """
+  if ridge <= 0:
+    raise ValueError(f'ridge must be positive, got {ridge}')
+  unseen_rows, seen_rows = (
+    np.asarray(rows, np.float64)
+    for rows in centred_rows(unseen_text, seen_text, centre)
+  )
+  gram = seen_rows @ seen_rows.T
+  np.fill_diagonal(gram, gram.diagonal() + ridge)
+  return np.linalg.solve(gram, seen_rows @ unseen_rows.T).T
+
+
+def simplex_weights(
+  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
+) -> np.ndarray:
+  """Argmin over w >= 0, sum w = 1 of |t_u - T_s' w|^2, in float64.
+
+  Args:
+    unseen_text: class embeddings [u d].
+    seen_text: class embeddings [s d].
+    centre: take the seen mean off first.
+
+  Returns:
+    float64 [u s]; rows sum to one, most entries are zero.
+
+  Raises:
+    ValueError: no seen class.
+  """
+  unseen_rows, seen_rows = (
+    np.asarray(rows, np.float64)
+    for rows in centred_rows(unseen_text, seen_text, centre)
+  )
+  return simplex.nearest_mixtures(unseen_rows, seen_rows)
+
+
+def transfer_weights(
+  unseen_text: np.ndarray,
+  seen_text: np.ndarray,
+  *,
+  weighting: str = 'softmax',
+  temperature: float = 0.1,
+  top_k: int = 0,
+  ridge: float = 0.1,
+  centre: bool = True,
+) -> np.ndarray:
+  """The weights of any of `WEIGHTINGS`.
+
+  Args:
+    unseen_text: class embeddings [u d].
+    seen_text: class embeddings [s d].
+    weighting: which.
+    temperature: of softmax.
+    top_k: of softmax.
+    ridge: of ridge.
+    centre: take the seen mean off first.
+
+  Returns:
+    float64 [u s].
+
+  Raises:
+    ValueError: an unknown weighting, or see there.
+  """
+  if weighting == 'softmax':
+    related = relatedness(unseen_text, seen_text, centre)
+    return np.asarray(softmax_weights(related, temperature, top_k), np.float64)
+  if weighting == 'ridge':
+    return ridge_weights(unseen_text, seen_text, ridge, centre)
+  if weighting == 'simplex':
+    return simplex_weights(unseen_text, seen_text, centre)
+  raise ValueError(f'weighting={weighting!r} is not one of {WEIGHTINGS}')
+
+
 @_exact
 def composite(
-  transfer_weights: jax.Array, seen_prototypes: jax.Array
+  weights: np.ndarray | jax.Array, seen_prototypes: np.ndarray | jax.Array
 ) -> jax.Array:
   """p_u = n(sum_s w_us p_s).
 
@@ -85,10 +215,11 @@ def composite(
   no unseen class could win against seen ones.
 
   Args:
-    transfer_weights: [u s].
+    weights: transfer weights [u s].
     seen_prototypes: [s d].
 
   Returns:
     [u d], unit vectors.
   """
-  return _unit(jnp.asarray(transfer_weights) @ jnp.asarray(seen_prototypes))
+  weights = jnp.asarray(weights, jnp.float32)
+  return _unit(weights @ jnp.asarray(seen_prototypes, jnp.float32))

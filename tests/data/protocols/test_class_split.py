@@ -66,8 +66,11 @@ def test_split_file_decides_whose_videos_are_whose(tmp_path):
   assert protocol.unseen_classes == ('box',)
   assert protocol.test.ids == ('v1', 'v4', 'v7', 'v10', 'v13')
   assert protocol.test.labels.tolist() == [0] * 5
-  assert len(protocol.train) == 8 and len(protocol.validation) == 2
-  assert not set(protocol.train.ids) & set(protocol.validation.ids)
+  assert len(protocol.train) == 8
+  # What is held out watches training, or is kept for GZSL.
+  assert len(protocol.validation) == 1 and len(protocol.seen_test) == 1
+  held = {*protocol.validation.ids, *protocol.seen_test.ids}
+  assert len(held) == 2 and not set(protocol.train.ids) & held
   assert protocol.sources == {'row': 'a', 'box': 'b', 'run': 'a'}
   # Those of seen classes, and of classes that play no part, do not count.
   assert protocol.unreadable_test_labels == (0,)
@@ -88,7 +91,8 @@ def test_dataset_may_bring_its_own_split(tmp_path):
   assert protocol.name == 'folder/config/1.0.0'
   assert protocol.seen_classes == ('row', 'run')
   assert protocol.train.labels.tolist() == [0, 1, 0]
-  assert protocol.validation.labels.tolist() == [1, 0]
+  held = (*protocol.validation.labels, *protocol.seen_test.labels)
+  assert sorted(held) == [0, 1]
   assert protocol.test.splits == ('test', 'test')
 
 
@@ -300,3 +304,44 @@ class TestLeaks:
     assert [bool(p.leaks) for p in allowed] == [
       later in split.unseen for split in spec.splits
     ]
+
+
+def test_inner_draws_divide_the_seen_classes(tmp_path):
+  names = ['row', 'run', 'hop', 'box', 'jab', 'cut'] * 5
+  path = dataset(
+    tmp_path,
+    videos={
+      'videos': columns(names, sources=['a', 'a', 'a', 'b', 'b', 'b'] * 5)
+    },
+  )
+  outer = class_split.make_protocol(
+    path,
+    class_split=write(
+      tmp_path, {'seen': ['row', 'run', 'hop', 'box', 'jab'], 'unseen': ['cut']}
+    ),
+  )
+  inner = class_split.inner_draw(outer, 0, 0.4)
+  sources = [outer.sources[name] for name in inner.unseen_classes]
+  assert sorted(sources) == ['a', 'b']
+  assert set(inner.seen_classes) | set(inner.unseen_classes) == set(
+    outer.seen_classes
+  )
+  assert not set(inner.seen_classes) & set(inner.unseen_classes)
+  # Nothing of the outer test is in it, and no video is on two sides.
+  ids = set(inner.test.ids)
+  assert not ids & set(outer.test.ids) and not ids & set(inner.train.ids)
+  assert ids | set(inner.train.ids) == set(outer.train.ids)
+  for videos, classes in (
+    (inner.train, inner.seen_classes),
+    (inner.test, inner.unseen_classes),
+  ):
+    of_name = dict(zip(outer.train.ids, outer.train.labels, strict=True))
+    for video, label in zip(videos.ids, videos.labels, strict=True):
+      assert classes[label] == outer.seen_classes[of_name[video]]
+  assert inner.hash != outer.hash and inner.name.endswith('#inner0')
+  draws = {
+    class_split.inner_draw(outer, i, 0.4).unseen_classes for i in range(9)
+  }
+  assert len(draws) > 1
+  with pytest.raises(ValueError, match='inner_share=0.01'):
+    class_split.inner_draw(outer, 0, 0.01)

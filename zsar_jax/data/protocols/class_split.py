@@ -11,6 +11,8 @@ import hashlib
 import os
 from typing import Any
 
+import numpy as np
+
 from zsar_jax.data.protocols import (
   overlap,
   registry,
@@ -34,7 +36,9 @@ class Protocol:
     seen_classes: canonical names, sorted; their order is the label order.
     unseen_classes: canonical names, sorted; empty without a test.
     train: videos of seen classes to train on.
-    validation: held-out videos of seen classes.
+    validation: held-out videos of seen classes, to watch training by.
+    seen_test: further held-out videos of seen classes, for GZSL alone; None
+      where there are none.
     test: videos of unseen classes; None without a test.
     unreadable: {id, label, split, reason} of test files that gave no video.
     num_missing: test videos that the dataset's lists name and that are not
@@ -56,6 +60,7 @@ class Protocol:
   train: video_sets.VideoSet
   validation: video_sets.VideoSet
   test: video_sets.VideoSet | None
+  seen_test: video_sets.VideoSet | None = None
   unreadable: tuple[Mapping[str, str], ...] = ()
   num_missing: int = 0
   sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -219,6 +224,7 @@ def make_protocol(
       train, shared = overlap.without_videos(train, everything), []
     leaks = (*leaks, *shared)
   video_sets.check_classes(train, seen)
+  validation, seen_test = video_sets.halve(validation, seed)
   if not allow_leaks:
     overlap.refuse(leaks, what)
 
@@ -228,6 +234,7 @@ def make_protocol(
     seen_classes=seen,
     train=train,
     validation=validation,
+    seen_test=seen_test if len(seen_test) else None,
     dropped_classes=dropped,
   )
   if test is None:
@@ -259,6 +266,77 @@ def make_protocol(
     spec_hash=spec.hash,
     leaks=tuple(leak for leak in leaks if leak.unseen in split.unseen),
     **common,
+  )
+
+
+def inner_draw(
+  protocol: Protocol, draw: int, share: float, seed: int = 0
+) -> Protocol:
+  """A protocol whose unseen classes are some of another's seen ones.
+
+  Settings are chosen on such draws, because the true unseen classes may not
+  be looked at; the model has to be trained anew on what stays seen.
+
+  Args:
+    protocol: whose seen classes are divided.
+    draw: number of the draw, from 0.
+    share: of the classes of each source that play unseen, in (0, 1); at
+      least one stays seen.
+    seed: of the draws.
+
+  Returns:
+    The protocol; nothing of the other one's test is in it.
+
+  Raises:
+    ValueError: a share outside (0, 1), or no class can play unseen.
+  """
+  if not 0 < share < 1:
+    raise ValueError(f'data.inner_share={share} is not in (0, 1)')
+  rng = np.random.default_rng((seed, draw))
+  of_source: dict[str, list[str]] = {}
+  for name in protocol.seen_classes:
+    of_source.setdefault(protocol.sources.get(name, ''), []).append(name)
+  unseen = []
+  for names in of_source.values():
+    count = min(round(share * len(names)), len(names) - 1)
+    unseen += rng.choice(names, count, replace=False).tolist()
+  if not unseen:
+    raise ValueError(
+      f'{protocol.name}: no seen class can play unseen at '
+      f'data.inner_share={share}'
+    )
+  unseen = tuple(sorted(unseen))
+  seen = tuple(n for n in protocol.seen_classes if n not in unseen)
+  name = f'{protocol.name}#inner{draw}'
+  text = f'{protocol.hash} {draw} {unseen}'
+  digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+  part = lambda videos, names: _renumbered(videos, protocol.seen_classes, names)
+  return dataclasses.replace(
+    protocol,
+    name=name,
+    hash=digest,
+    spec_id=name,
+    spec_hash=digest,
+    seen_classes=seen,
+    unseen_classes=unseen,
+    train=part(protocol.train, seen),
+    validation=part(protocol.validation, seen),
+    seen_test=protocol.seen_test and part(protocol.seen_test, seen),
+    test=part(protocol.train, unseen),
+    unreadable=(),
+    num_missing=0,
+    leaks=(),
+  )
+
+
+def _renumbered(
+  videos: video_sets.VideoSet, classes: Sequence[str], names: Sequence[str]
+) -> video_sets.VideoSet:
+  """The videos of some classes, labelled by their place among these."""
+  place = np.array([names.index(c) if c in names else -1 for c in classes])
+  kept = videos.subset(place[videos.labels] >= 0)
+  return dataclasses.replace(
+    kept, labels=place[kept.labels].astype(kept.labels.dtype)
   )
 
 

@@ -169,3 +169,29 @@ def hold_out(
       'needs videos of at least two'
     )
   return videos.subset(~held), videos.subset(held)
+
+
+def halve(videos: VideoSet, seed: int) -> tuple[VideoSet, VideoSet]:
+  """Two halves that share no group, each class in both where it can be.
+
+  Args:
+    videos: the set.
+    seed: of the choice.
+
+  Returns:
+    The halves; the second is empty where there is one group alone.
+  """
+  groups = np.array(videos.groups)
+  names = np.unique(groups)
+  order = np.random.default_rng(seed).permutation(len(names))
+  counts = np.zeros((2, 1 + int(videos.labels.max(initial=0))))
+  second = np.zeros(len(videos), bool)
+  for group in names[order]:
+    members = groups == group
+    labels = videos.labels[members]
+    # To the side that has less of what is in this group, or less at all.
+    has = [(part[labels].sum(), part.sum()) for part in counts]
+    side = int(has[1] < has[0])
+    np.add.at(counts[side], labels, 1)
+    second[members] = bool(side)
+  return videos.subset(~second), videos.subset(second)

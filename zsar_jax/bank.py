@@ -1,0 +1,140 @@
+"""Prototype banks: what inference needs beside the encoders, in one file.
+
+python -m zsar_jax.bank show runs/demo/bank.safetensors
+python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
+python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
+  --output=more.safetensors
+python -m zsar_jax.bank add runs/demo/bank.safetensors \
+  --classes="juggling,rowing" --output=mine.safetensors
+python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
+
+`build` makes the prototypes of a run's training videos, or of all classes of
+another prepared dataset. `add` adds classes by name, without any video.
+`merge` joins banks of the same encoders.
+"""
+
+from collections.abc import Sequence
+import os
+
+from absl import flags
+
+from zsar_jax import (
+  action_model,
+  cli,
+  predict,
+  prototype_bank,
+  results,
+  run_protocol,
+)
+from zsar_jax import recognizer as recognizer_lib
+
+_COMMANDS = ('show', 'build', 'add', 'merge')
+
+
+def main(argv: list[str]) -> None:
+  """Parses the command line and does what it says.
+
+  Args:
+    argv: the command line, the program's name first.
+  """
+  values = cli.new_flags()
+  text = lambda name, what: flags.DEFINE_string(
+    name, '', what, flag_values=values
+  )
+  text('workdir', "Of the encoders; by default the bank's folder.")
+  text('dataset', "build: a prepared dataset; by default the run's own.")
+  text('classes', 'add: names with commas, or a file with a name a line.')
+  text('output', 'The bank to write.')
+  text('licence', 'build: under which the videos may be used.')
+  flags.DEFINE_bool(
+    'overwrite', False, 'Replace an output that is there.', flag_values=values
+  )
+  given = cli.parse(values, argv, usage=__doc__, allow_arguments=True)
+  if not given or given[0] not in _COMMANDS:
+    raise ValueError(f'say what to do: one of {", ".join(_COMMANDS)}')
+  command, paths = given[0], given[1:]
+  if command != 'show':
+    if not values.output:
+      raise ValueError(f'{command} needs --output')
+    results.check_output(values.output, values.overwrite)
+  if command == 'build':
+    if paths:
+      raise ValueError(f'arguments not understood: {" ".join(paths)}')
+    bank = _build(values)
+  else:
+    most = len(paths) if command == 'merge' else 1
+    if not paths or len(paths) != most:
+      raise ValueError(f'{command} needs a bank file, got {paths}')
+    bank = {'show': _show, 'add': _add, 'merge': _merge}[command](paths, values)
+  if bank is not None:
+    prototype_bank.save_bank(bank, values.output)
+    print(
+      f'{len(bank.seen_classes)} seen and {len(bank.added_classes)} added '
+      f'classes written to {values.output}'
+    )
+
+
+def _show(paths: Sequence[str], values) -> None:
+  del values
+  print(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
+
+
+def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
+  del values
+  if len(paths) < 2:
+    raise ValueError('merge needs at least two banks')
+  banks = [prototype_bank.load_bank(path) for path in paths]
+  merged = prototype_bank.merge(banks)
+  if any(bank.calibration for bank in banks):
+    print('the calibration is left out: it was measured on other seen classes')
+  if any(bank.settings != banks[0].settings for bank in banks):
+    print(f'the settings of {paths[0]} are kept')
+  return merged
+
+
+def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
+  names = predict.read_names(values.classes)
+  if not names:
+    raise ValueError('add needs --classes')
+  path = paths[0]
+  bank = prototype_bank.load_bank(path)
+  workdir = values.workdir or os.path.dirname(os.path.abspath(path))
+  recognizer = recognizer_lib.Recognizer.from_workdir(workdir)
+  prototype_bank.check_belongs(
+    bank, recognizer.weights_hash, recognizer.prep.to_json(), path
+  )
+  text = recognizer.encode_class_names(prototype_bank.new_names(bank, names))[
+    'embedding'
+  ]
+  bank = prototype_bank.add_names(bank, names, text)
+  model = action_model.ActionModel(recognizer, bank, path)
+  for name, made_of in model.explain().items():
+    if name in bank.added_classes[-len(names) :]:
+      parts = ', '.join(f'{seen} {100 * w:.0f}%' for seen, w in made_of)
+      print(f'{name}  <- {parts}')
+  return bank
+
+
+def _build(values) -> prototype_bank.PrototypeBank:
+  if not values.workdir:
+    raise ValueError('build needs --workdir')
+  recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
+  config = recognizer.config
+  data = config.data
+  with data.unlocked():
+    if values.dataset:
+      data.dataset_dir, data.test_dataset_dir = values.dataset, ''
+      data.class_split, data.protocol = '', ''
+      data.strict_for, data.inner_draw, data.train_only = (), -1, True
+  return run_protocol.build_bank(
+    recognizer,
+    run_protocol.make_protocol(config),
+    run_protocol.video_cache(config),
+    embeddings_dir=os.path.join(values.workdir, run_protocol.EMBEDDINGS_FOLDER),
+    licence=values.licence,
+    say=lambda line: print(line, flush=True),
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)

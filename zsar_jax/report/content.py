@@ -1,0 +1,75 @@
+"""What a report shows beside the rows of results.json: arrays and pictures."""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportContent:
+  """Everything is of one method in one split; what is None is not shown.
+
+  Attributes:
+    title: of the page.
+    method: whose answers are shown.
+    unseen: candidate names [u].
+    seen: names [s].
+    video_ids: [n].
+    labels: int [n], index among the candidates.
+    scores: [n u].
+    embeddings: [n d].
+    unseen_prototypes: composites [u d].
+    true_means: of the candidates' videos [u d].
+    seen_prototypes: [s d].
+    transfer_weights: [u s].
+    gzsl_curve: seen and unseen accuracies [p 2], and AUSUC.
+    hubness_counts: method -> N_1 of each candidate [u].
+    probabilities: calibrated [n u].
+    calibration_note: what they were calibrated on.
+    thumbnails: video id -> JPEG bytes.
+    notes: what the reader should know, such as which split is shown.
+  """
+
+  title: str
+  method: str
+  unseen: tuple[str, ...]
+  seen: tuple[str, ...]
+  video_ids: tuple[str, ...]
+  labels: np.ndarray
+  scores: np.ndarray
+  embeddings: np.ndarray | None = None
+  unseen_prototypes: np.ndarray | None = None
+  true_means: np.ndarray | None = None
+  seen_prototypes: np.ndarray | None = None
+  transfer_weights: np.ndarray | None = None
+  gzsl_curve: tuple[np.ndarray, float] | None = None
+  hubness_counts: Mapping[str, np.ndarray] = dataclasses.field(
+    default_factory=dict
+  )
+  probabilities: np.ndarray | None = None
+  calibration_note: str = ''
+  thumbnails: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
+
+  @property
+  def answers(self) -> np.ndarray:
+    """The best candidate of each video, int [n]."""
+    return self.scores.argmax(axis=1)
+
+  @property
+  def confidence(self) -> np.ndarray:
+    """Probability of the answer, else its lead over the next score [n]."""
+    if self.probabilities is not None:
+      return self.probabilities.max(axis=1)
+    if self.scores.shape[1] < 2:
+      return self.scores[:, 0]
+    best = np.partition(self.scores, -2, axis=1)[:, -2:]
+    return best[:, 1] - best[:, 0]
+
+
+def confident_mistakes(content: ReportContent, count: int = 12) -> np.ndarray:
+  """Positions of the wrong answers that were given the most confidently."""
+  wrong = np.flatnonzero(content.answers != content.labels)
+  order = np.argsort(-content.confidence[wrong], kind='stable')
+  return wrong[order[:count]]

@@ -1,0 +1,171 @@
+"""Hubness: a few prototypes being nearest to most videos.
+
+N_k(j) counts the videos that have class j among their k best, each video
+weighted by 1 / (videos of its class), so that classes with many videos do
+not look like hubs and a perfect classifier has N_1 = 1 for every class.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+from scipy import special
+
+# Below this many prototypes a skewness says little.
+_RELIABLE = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Hubness:
+  """How unevenly classes are answered.
+
+  Attributes:
+    counts: N_k [u].
+    skewness: of N_k; 0 where all are equal (Radovanovic et al. 2010).
+    robin_hood: share of N_k that would have to move to make all equal, in
+      [0, 1).
+    largest_share: of the largest N_k in the sum, in (0, 1].
+    reliable: False under 20 prototypes, where the skewness says little.
+  """
+
+  counts: np.ndarray
+  skewness: float
+  robin_hood: float
+  largest_share: float
+  reliable: bool
+
+
+def default_ks(num_classes: int) -> tuple[int, ...]:
+  """1 and min(10, u // 2), each once."""
+  return tuple(sorted({1, max(1, min(10, num_classes // 2))}))
+
+
+def k_occurrence(
+  scores: np.ndarray, k: int, weights: Sequence[float] | None = None
+) -> np.ndarray:
+  """N_k(j), the weight of the videos that have class j among their k best.
+
+  Args:
+    scores: [n u].
+    k: 1 to u; ties go to the lower class index.
+    weights: of each video; None for 1 each.
+
+  Returns:
+    float64 [u].
+
+  Raises:
+    ValueError: k out of range, or a score that is not a number.
+  """
+  n, u = scores.shape
+  if not 0 < k <= u:
+    raise ValueError(f'k={k} is not between 1 and the {u} classes')
+  bad = np.isnan(scores).any(axis=1)
+  if bad.any():
+    rows = np.flatnonzero(bad)[:10].tolist()
+    raise ValueError(f'scores of videos {rows} are not numbers')
+  if k == 1:
+    best = scores.argmax(axis=1)[:, None]
+  else:
+    best = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+  weights = np.ones(n) if weights is None else np.asarray(weights, float)
+  return np.bincount(best.reshape(-1), np.repeat(weights, k), minlength=u)
+
+
+def skewness(counts: np.ndarray) -> float:
+  """Sum (N - mean)^3 / (u sd^3) (Radovanovic et al. 2010); 0 where sd = 0."""
+  away = counts - counts.mean()
+  sd = np.sqrt((away**2).mean())
+  if sd <= 1e-12 * max(abs(counts.mean()), 1e-300):
+    return 0.0
+  return float((away**3).mean() / sd**3)
+
+
+def robin_hood(counts: np.ndarray) -> float:
+  """Sum |N - mean| / (2 sum N)."""
+  return float(np.abs(counts - counts.mean()).sum() / (2 * counts.sum()))
+
+
+def measure(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> Hubness:
+  """The hubness of scores.
+
+  Args:
+    scores: [n u].
+    labels: int [n], of the weights.
+    k: as `k_occurrence`.
+
+  Returns:
+    The figures.
+
+  Raises:
+    ValueError: as `k_occurrence`.
+  """
+  sizes = np.bincount(labels, minlength=scores.shape[1])
+  counts = k_occurrence(scores, k, 1 / sizes[labels])
+  return Hubness(
+    counts,
+    skewness(counts),
+    robin_hood(counts),
+    float(counts.max() / counts.sum()),
+    scores.shape[1] >= _RELIABLE,
+  )
+
+
+def _check_temperature(temperature: float) -> None:
+  if temperature <= 0:
+    raise ValueError(f'temperature must be positive, got {temperature}')
+
+
+def inverted_softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
+  """Scores over how well the class fits all test videos (Smith et al. 2017).
+
+  Transductive: every score depends on all videos that are given.
+
+  Args:
+    scores: [n u].
+    temperature: > 0.
+
+  Returns:
+    float64 [n u], rows sum to one.
+
+  Raises:
+    ValueError: a temperature that is not positive.
+  """
+  _check_temperature(temperature)
+  logits = np.asarray(scores, np.float64) / temperature
+  return special.softmax(special.log_softmax(logits, axis=0), axis=1)
+
+
+def sinkhorn(
+  scores: np.ndarray,
+  temperature: float,
+  iterations: int = 1000,
+  tolerance: float = 1e-8,
+) -> np.ndarray:
+  """Balances the classes over all test videos (Cuturi 2013).
+
+  Transductive: every score depends on all videos that are given. That all
+  classes are equally frequent among them is our choice.
+
+  Args:
+    scores: [n u].
+    temperature: > 0.
+    iterations: at most so many.
+    tolerance: of the classes' shares, relative.
+
+  Returns:
+    float64 [n u]; rows sum to one, columns to n / u.
+
+  Raises:
+    ValueError: a temperature that is not positive.
+  """
+  _check_temperature(temperature)
+  plan = special.log_softmax(
+    np.asarray(scores, np.float64) / temperature, axis=1
+  )
+  n, u = plan.shape
+  for _ in range(iterations):
+    column = special.logsumexp(plan, axis=0)
+    if np.abs(np.exp(column) * u / n - 1).max() < tolerance:
+      break
+    plan = special.log_softmax(plan - column, axis=1)
+  return np.exp(plan)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from zsar_jax.zeroshot import hubness
+
+RNG = np.random.default_rng(0)
+
+
+def test_counts_by_hand():
+  scores = np.array([[3.0, 2, 1], [3, 2, 1], [1, 3, 2]])
+  assert hubness.k_occurrence(scores, 1).tolist() == [2, 1, 0]
+  assert hubness.k_occurrence(scores, 2).tolist() == [2, 3, 1]
+  assert hubness.k_occurrence(scores, 1, [0.5, 0.5, 3]).tolist() == [1, 3, 0]
+
+
+def test_ties_go_to_the_lower_class():
+  assert hubness.k_occurrence(np.zeros((4, 3)), 2).tolist() == [4, 4, 0]
+
+
+def test_skewness_is_scipys():
+  counts = RNG.gamma(1.0, size=40)
+  assert hubness.skewness(counts) == pytest.approx(stats.skew(counts))
+  assert hubness.skewness(np.full(7, 0.3)) == 0
+
+
+def test_robin_hood_by_hand():
+  assert hubness.robin_hood(np.array([4.0, 0, 0, 0])) == 0.75
+  assert hubness.robin_hood(np.ones(5)) == 0
+
+
+def test_a_perfect_classifier_has_no_hubs_however_many_videos_a_class_has():
+  labels = np.array([0] * 90 + [1] * 9 + [2])
+  measured = hubness.measure(np.eye(3)[labels], labels)
+  np.testing.assert_allclose(measured.counts, 1)
+  assert measured.skewness == 0 and measured.robin_hood == pytest.approx(0)
+  assert measured.largest_share == pytest.approx(1 / 3)
+  assert not measured.reliable
+
+
+def test_permuting_classes_permutes_counts():
+  scores, labels = RNG.normal(size=(80, 6)), RNG.integers(6, size=80)
+  order = RNG.permutation(6)
+  a = hubness.measure(scores, labels, 3)
+  b = hubness.measure(scores[:, order], np.argsort(order)[labels], 3)
+  np.testing.assert_allclose(b.counts, a.counts[order])
+  assert a.skewness == pytest.approx(b.skewness)
+
+
+@pytest.mark.parametrize(
+  'u,ks', [(1, (1,)), (2, (1,)), (3, (1,)), (12, (1, 6)), (101, (1, 10))]
+)
+def test_neighbourhoods_fit_the_number_of_classes(u, ks):
+  assert hubness.default_ks(u) == ks
+
+
+@pytest.mark.parametrize('k', [0, 4])
+def test_impossible_neighbourhoods_raise(k):
+  with pytest.raises(ValueError, match='between 1 and the 3 classes'):
+    hubness.k_occurrence(np.zeros((2, 3)), k)
+  with pytest.raises(ValueError, match=r'videos \[1\] are not numbers'):
+    hubness.k_occurrence(np.array([[0.0, 1], [np.nan, 1]]), 1)
+
+
+def hub():
+  """Videos of six classes; class 0 is near to everything."""
+  labels = np.arange(120) % 6
+  scores = 0.4 * RNG.random((120, 6)) + 0.3 * np.eye(6)[labels]
+  scores[:, 0] += 0.35
+  return scores, labels
+
+
+@pytest.mark.parametrize(
+  'correct', [hubness.inverted_softmax, hubness.sinkhorn]
+)
+def test_corrections_take_hubs_away(correct):
+  scores, labels = hub()
+  corrected = correct(scores, 0.1)
+  np.testing.assert_allclose(corrected.sum(1), 1)
+  right = lambda s: (s.argmax(1) == labels).mean()
+  before, after = (hubness.measure(s, labels) for s in (scores, corrected))
+  assert before.robin_hood > 0.3 > 0.1 > after.robin_hood
+  assert right(corrected) > right(scores) + 0.2
+  with pytest.raises(ValueError, match='positive'):
+    correct(scores, 0)
+
+
+def test_sinkhorn_balances_the_classes():
+  plan = hubness.sinkhorn(hub()[0], 0.1)
+  np.testing.assert_allclose(plan.sum(0), 20, rtol=1e-6)
+
+
+def test_inverted_softmax_by_its_definition():
+  scores = RNG.normal(size=(5, 3))
+  e = np.exp(scores / 0.7)
+  wanted = e / e.sum(0)
+  np.testing.assert_allclose(
+    hubness.inverted_softmax(scores, 0.7), wanted / wanted.sum(1, keepdims=True)
+  )

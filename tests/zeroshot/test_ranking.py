@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from zsar_jax.zeroshot import metrics, ranking
+
+RNG = np.random.default_rng(0)
+
+
+def test_every_split_equals_its_own_ranks():
+  scores = RNG.integers(0, 4, size=(5000, 9)).astype(np.float32)  # many ties
+  labels = RNG.integers(9, size=5000)
+  candidates = RNG.random((9, 6)) < 0.6
+  ranks = ranking.ranks_in_splits(scores, labels, candidates)
+  for s, column in enumerate(candidates.T):
+    at = np.flatnonzero(column)
+    inside = np.isin(labels, at)
+    wanted = metrics.ranks_of_truth(
+      scores[np.ix_(inside, at)], np.searchsorted(at, labels[inside])
+    )
+    np.testing.assert_array_equal(ranks[inside, s], wanted)
+    assert (ranks[~inside, s] == 9).all()
+
+
+def test_classes_of_other_sources_do_not_stand_before():
+  scores = np.array([[0.1, 0.9, 0.5]], np.float32)
+  allowed = np.array([[True, False, True]] * 3)
+  ranks = ranking.ranks_in_splits(
+    scores, np.array([0]), np.ones((3, 1), bool), allowed
+  )
+  assert ranks.tolist() == [[1]]
+
+
+def test_what_is_no_number_or_no_candidate():
+  scores = np.array([[0.0, -np.inf], [np.nan, 1.0]], np.float32)
+  with pytest.raises(ValueError, match=r'videos \[1\] are not numbers'):
+    ranking.ranks_in_splits(scores, np.array([0, 0]), np.ones((2, 1), bool))
+  ranks = ranking.ranks_in_splits(
+    scores[:1], np.array([1]), np.ones((2, 1), bool)
+  )
+  assert ranks.tolist() == [[2]]
+
+
+def test_permuting_classes_permutes_nothing_else():
+  scores = RNG.normal(size=(50, 7)).astype(np.float32)
+  labels = RNG.integers(7, size=50)
+  candidates = np.ones((7, 1), bool)
+  order = RNG.permutation(7)
+  place = np.argsort(order)
+  np.testing.assert_array_equal(
+    ranking.ranks_in_splits(scores, labels, candidates),
+    ranking.ranks_in_splits(scores[:, order], place[labels], candidates),
+  )
+
+
+def test_answers_are_the_best_candidates():
+  scores = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
+  candidates = np.array([False, True, True])
+  assert ranking.answers(scores, candidates).tolist() == [1, 1]
+  allowed = np.array([[True, False, True]] * 2)
+  assert ranking.answers(scores, candidates, allowed).tolist() == [2, 2]

@@ -17,6 +17,20 @@ Then a stream of videos against 10,000 classes, top 5 each, with the largest
 memory of the process, and adding one class to a bank of 400.
 
 Predicted: ours under 1 s and about twice as fast as NumPy.
+
+2026-11-24, two cores of an AMD EPYC:
+
+1000000 videos x 10000 classes streamed, top 5: 63 s, largest memory 0.62 GiB
+largest difference of a per-class accuracy: 1.7e-14
+first call, compilation included: 1.56 s
+ours 0.71 s, NumPy 4.47 s, ratio 6.32 (5.81 - 6.80), 7 rounds
+with all diagnostics: 2.85 s
+adding one class to 400, softmax: 0.82 ms
+adding one class to 400, ridge: 3.42 ms
+adding one class to 400, simplex: 4.65 ms
+
+The ratio is larger than predicted: ranks of all splits are one product with
+the candidate sets, and no split's scores are made twice.
 """
 
 import argparse

@@ -48,9 +48,17 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
   )
 
 
+def _largest_eigenvalue(gram):
+  """About, and rather too large: of a matrix that is not negative definite."""
+  v = np.sqrt(gram.diagonal())
+  for _ in range(15):
+    v = gram @ (v / max(np.linalg.norm(v), 1e-300))
+  return 1.1 * np.linalg.norm(v)
+
+
 def _projected_gradient(gram, related):
   """Nesterov's accelerated steps from the even mixture."""
-  step = 1 / max(np.linalg.norm(gram, 2), 1e-12)
+  step = 1 / max(_largest_eigenvalue(gram), 1e-12)
   w = ahead = np.full(related.shape, 1 / related.shape[1])
   t = 1.0
   for _ in range(_STEPS):

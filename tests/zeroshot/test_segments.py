@@ -1,0 +1,73 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from zsar_jax.zeroshot import segments
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize('cost', [0, 0.3, 2.0])
+def test_path_is_the_best_of_all(cost):
+  for _ in range(5):
+    logs = RNG.normal(size=(5, 3))
+    value = lambda path, logs=logs: (
+      sum(logs[i, c] for i, c in enumerate(path))
+      - cost * sum(a != b for a, b in itertools.pairwise(path))
+    )
+    best = max(itertools.product(range(3), repeat=5), key=value)
+    path = segments.best_path(logs, cost)
+    assert value(path) == pytest.approx(value(best))
+
+
+def test_no_cost_is_the_best_class_of_each_window():
+  logs = RNG.normal(size=(20, 4))
+  np.testing.assert_array_equal(segments.best_path(logs, 0), logs.argmax(1))
+
+
+def find(labels, cost=1.0, none=None, stride=1.0, length=2.0):
+  p = np.full((len(labels), 3), 0.1)
+  p[np.arange(len(labels)), labels] = 0.7
+  none = np.full(len(labels), 0.1) if none is None else none
+  starts = np.arange(len(labels)) * stride
+  return segments.find_segments(starts, starts + length, p, none, cost)
+
+
+def test_segments_cover_the_video_without_a_gap():
+  found = find([0, 0, 0, 2, 2, 1, 1, 1])
+  assert [s.label for s in found] == [0, 2, 1]
+  assert found[0].start == 0 and found[-1].end == 9
+  for a, b in itertools.pairwise(found):
+    assert a.end == b.start
+  # Windows 2 and 3 are centred on 3 s and 4 s.
+  assert found[0].end == 3.5
+  assert found[0].score == pytest.approx(0.7)
+
+
+def test_a_window_in_doubt_goes_with_its_neighbours():
+  labels = [0, 0, 0, 1, 0, 0]
+  assert [s.label for s in find(labels, cost=0)] == [0, 1, 0]
+  assert [s.label for s in find(labels, cost=2)] == [0]
+
+
+def test_none_of_these_has_segments_of_its_own():
+  none = np.array([0.1, 0.1, 5, 5, 5, 0.1])
+  found = find([0] * 6, none=none)
+  assert [s.label for s in found] == [0, segments.NONE, 0]
+
+
+def test_one_window_is_one_segment():
+  (only,) = find([1])
+  assert (only.start, only.end, only.label) == (0, 2, 1)
+
+
+def test_what_does_not_fit_raises():
+  with pytest.raises(ValueError, match='2 starts, 1 ends'):
+    segments.find_segments([0, 1], [1], np.ones((2, 3)), np.ones(2))
+  with pytest.raises(ValueError, match='negative or a probability is NaN'):
+    segments.best_path(np.full((2, 2), np.nan), 1)
+  with pytest.raises(ValueError, match='negative'):
+    segments.best_path(np.zeros((2, 2)), -1)
+  with pytest.raises(ValueError, match='windows x classes'):
+    segments.best_path(np.zeros((0, 2)), 1)

@@ -428,3 +428,17 @@ def test_outputs_that_cannot_be_written_are_found_first(tmp_path):
   assert path.read_text() == 'x'
   with pytest.raises(OSError):
     results.check_output(str(path / 'below'))
+
+
+def test_kept_tokens_are_matched_as_the_videos_were(workdir):
+  recognizer = zsar_jax.load(workdir).recognizer
+  prep = recognizer.prep
+  rng = np.random.default_rng(0)
+  shape = (3, 2, prep.num_frames, prep.size, prep.size, 3)
+  clips = rng.integers(0, 256, size=shape, dtype=np.uint8)
+  names = ['juggling', 'rowing', 'waving both arms slowly']
+  out = recognizer.encoders.videos(clips, names)
+  again = recognizer.match_tokens(np.asarray(out['tokens']), names)
+  # Tokens are kept in half precision.
+  np.testing.assert_allclose(again, out['match'], atol=5e-3)
+  assert np.ptp(np.asarray(out['match'])) > 0

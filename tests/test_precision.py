@@ -90,10 +90,6 @@ NOT_MULTIPLYING = {
     semantic_transfer.centred_rows,
     (_shape(U, D), _shape(S, D)),
   ),
-  'restrict_candidates': (
-    scoring.restrict_candidates,
-    (_shape(B, U), _shape(B, U, dtype=jnp.bool_)),
-  ),
 }
 
 

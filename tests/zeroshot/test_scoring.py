@@ -22,11 +22,3 @@ def test_scores_do_not_depend_on_the_batch():
   for i in range(7):
     alone = scoring.similarity_scores(embeddings[i : i + 1], prototypes)
     np.testing.assert_allclose(alone[0], whole[i], atol=1e-6)
-
-
-def test_restriction_leaves_candidates_alone_and_no_one_else():
-  scores = jnp.array([[0.1, 0.9, 0.2], [0.3, 0.2, 0.1]])
-  allowed = jnp.array([[True, False, True], [True, True, True]])
-  restricted = np.asarray(scoring.restrict_candidates(scores, allowed))
-  assert restricted[0].tolist() == [scores[0, 0], -np.inf, scores[0, 2]]
-  np.testing.assert_array_equal(restricted[1], scores[1])

@@ -131,16 +131,3 @@ def stream_top_k(
     for first, last, (v, c) in _in_tiles(chunk, (rows,), top):
       values[first:last], classes[first:last] = v, c
     yield values, classes
-
-
-def restrict_candidates(scores: jax.Array, allowed: jax.Array) -> jax.Array:
-  """Puts -inf where a class is no candidate.
-
-  Args:
-    scores: [b u].
-    allowed: bool [b u]; every row needs a True.
-
-  Returns:
-    Scores [b u].
-  """
-  return jnp.where(allowed, scores, -jnp.inf)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from zsar_jax import (
   prototype_bank,
   results,
   score_files,
+  sharding,
 )
 from zsar_jax.data import user_videos
 from zsar_jax.data.decode import VideoError
@@ -442,3 +444,40 @@ def test_kept_tokens_are_matched_as_the_videos_were(workdir):
   # Tokens are kept in half precision.
   np.testing.assert_allclose(again, out['match'], atol=5e-3)
   assert np.ptp(np.asarray(out['match'])) > 0
+
+
+def test_videos_are_encoded_alike_alone_and_in_batches(workdir, examples):
+  names = ['juggling', 'waving both arms slowly', 'hopping']
+  model = zsar_jax.load(workdir).add_classes(names)
+  together = list(model.predict_many(examples[:9]))
+  assert [p.video for p in together] == examples[:9]
+  for path, prediction in zip(examples[:9], together, strict=True):
+    alone = model.predict(path)
+    scores = lambda p: {r.name: r.score for r in p.ranking}
+    assert scores(alone) == pytest.approx(scores(prediction), abs=1e-5)
+    assert alone.none_of_these == pytest.approx(
+      prediction.none_of_these, abs=1e-4
+    )
+
+
+def test_embeddings_agree_on_one_device_and_on_eight(workdir, monkeypatch):
+  eight = zsar_jax.load(workdir).recognizer
+  devices = jax.devices()[:1]
+  make_mesh = sharding.make_mesh
+  monkeypatch.setattr(
+    sharding, 'make_mesh', lambda sizes: make_mesh(sizes, devices)
+  )
+  one = zsar_jax.load(workdir).recognizer
+  assert one.weights_hash == eight.weights_hash
+  prep, rng = one.prep, np.random.default_rng(0)
+  shape = (16, 1, prep.num_frames, prep.size, prep.size, 3)
+  clips = rng.integers(0, 256, size=shape, dtype=np.uint8)
+  names = ['juggling', 'rowing']
+  a, b = one.encode_videos(clips, names), eight.encode_videos(clips, names)
+  for x, y in zip(a, b, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-5)
+  # And in other batches.
+  parts = [one.encode_videos(clips[i : i + 5])[0] for i in (0, 5, 10)]
+  np.testing.assert_allclose(np.concatenate(parts), a[0][:15], atol=1e-5)
+  text = [r.encode_class_names(names)['embedding'] for r in (one, eight)]
+  np.testing.assert_allclose(*text, atol=1e-5)

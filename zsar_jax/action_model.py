@@ -30,6 +30,7 @@ from zsar_jax.zeroshot import scoring, segments
 
 NONE_OF_THESE = 'none of these'
 _TOP_SEEN = 3
+_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,47 +244,73 @@ class ActionModel:
       VideoError: the video cannot be used.
       ValueError: no classes, or a threshold without a calibration.
     """
-    self._check_classes()
-    self._check_threshold(reject_below)
+    (prediction,) = self.predict_many([path], reject_below)
+    if isinstance(prediction, Exception):
+      raise prediction
+    return prediction
+
+  def _read(self, path: str) -> user_videos.Views | Exception:
+    """A video's views, or why there are none."""
     config = self.recognizer.config.zeroshot
-    views = user_videos.read_views(
-      path, self.recognizer.prep, config.num_views, config.num_crops
-    )
-    embeddings, match = self.recognizer.encode_videos(
-      views.clips[None], self.classes
-    )
+    try:
+      return user_videos.read_views(
+        path, self.recognizer.prep, config.num_views, config.num_crops
+      )
+    except (decode.VideoError, OSError) as e:
+      return e
+
+  def _rank(
+    self,
+    paths: Sequence[str],
+    views: Sequence[user_videos.Views],
+    batch_size: int,
+    reject_below: float | None,
+  ) -> list[Prediction]:
+    """Predictions of videos that could be read, encoded together."""
+    clips = np.stack([v.clips for v in views])
+    # One shape for all batches: nothing is compiled again for the last.
+    padding = batch_size - len(clips)
+    clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
+    embeddings, match = self.recognizer.encode_videos(clips, self.classes)
+    embeddings = embeddings[: len(views)]
     scores = np.asarray(scoring.similarity_scores(embeddings, self._prototypes))
-    near = np.asarray(scoring.similarity_scores(embeddings, self._text))[0]
+    near = np.asarray(scoring.similarity_scores(embeddings, self._text))
     probabilities, none = self._probabilities(scores)
-    ranking, explained = [], self.explain()
-    for i in np.argsort(-scores[0], kind='stable'):
-      ranking.append(
+    explained, warnings = self.explain(), self.warnings
+    risk = ''
+    if reject_below is not None:
+      risk = self.describe_risk(reject_below)
+    predictions = []
+    for v, (path, of_video) in enumerate(zip(paths, views, strict=True)):
+      ranking = tuple(
         Ranked(
           self.classes[i],
-          None if none is None else float(probabilities[0, i]),
-          float(scores[0, i]),
-          float(near[i]),
-          float(match[0, i]),
+          None if none is None else float(probabilities[v, i]),
+          float(scores[v, i]),
+          float(near[v, i]),
+          float(match[v, i]),
           explained[self.classes[i]],
         )
+        for i in np.argsort(-scores[v], kind='stable')
       )
-    answer, risk = ranking[0].name, ''
-    if reject_below is not None:
-      if ranking[0].probability < reject_below:
+      answer = ranking[0].name
+      if reject_below is not None and ranking[0].probability < reject_below:
         answer = NONE_OF_THESE
-      risk = self.describe_risk(reject_below)
-    return Prediction(
-      tuple(ranking),
-      (
-        *views.warnings,
-        *self._domain_warning(path, views.comment),
-        *self.warnings,
-      ),
-      path,
-      None if none is None else float(none[0]),
-      answer,
-      risk,
-    )
+      predictions.append(
+        Prediction(
+          ranking,
+          (
+            *of_video.warnings,
+            *self._domain_warning(path, of_video.comment),
+            *warnings,
+          ),
+          path,
+          None if none is None else float(none[v]),
+          answer,
+          risk,
+        )
+      )
+    return predictions
 
   def _probabilities(self, scores: np.ndarray):
     """Of the classes [b c] and of none of them [b]; None, None without."""
@@ -313,7 +340,7 @@ class ActionModel:
   def predict_many(
     self, paths: Sequence[str], reject_below: float | None = None
   ) -> Iterator[Prediction | Exception]:
-    """Predictions of several videos, in order.
+    """Predictions of several videos, in order, some encoded at a time.
 
     Args:
       paths: of the files.
@@ -325,11 +352,18 @@ class ActionModel:
     """
     self._check_classes()
     self._check_threshold(reject_below)
-    for path in paths:
-      try:
-        yield self.predict(path, reject_below)
-      except (decode.VideoError, OSError) as e:
-        yield e
+    size = min(len(paths), _BATCH)
+    for first in range(0, len(paths), size or 1):
+      part = paths[first : first + size]
+      read = [self._read(path) for path in part]
+      good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
+      if good:
+        ranked = self._rank(
+          [part[i] for i in good], [read[i] for i in good], size, reject_below
+        )
+        for i, prediction in zip(good, ranked, strict=True):
+          read[i] = prediction
+      yield from read
 
   def segment(
     self,

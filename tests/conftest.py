@@ -1,6 +1,15 @@
 import os
 import pathlib
 
+# Eight fake devices share a few threads. XLA's scheduler for the CPU may start
+# independent exchanges between them in different orders, and then they wait for
+# each other for ever.
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_cpu_enable_concurrency_optimized_scheduler=false',
+  ]
+)
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 

@@ -49,6 +49,7 @@ _LAYERS = {
   'embedding_cache': (3, 'safetensors'),
   'score_files': (3, 'safetensors'),
   'progress': (3, ''),
+  'interruption': (0, ''),
   'report_content': (4, 'cv2'),
   'report*': (3, 'matplotlib'),
   'results': (3, ''),

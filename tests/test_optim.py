@@ -146,3 +146,55 @@ def test_pattern_that_freezes_nothing_raises():
   message = r"no parameter matches \['resnet'\]; the paths start with .'class"
   with pytest.raises(ValueError, match=message):
     optimizer.init(jax.tree.map(jnp.float32, PARAMS))
+
+
+def test_a_constant_schedule_stays_at_the_peak():
+  schedule = optim.make_schedule(
+    learning_rate=0.5, warmup_steps=10, num_steps=100, name='constant'
+  )
+  np.testing.assert_allclose(
+    [schedule(s) for s in (0, 5, 10, 50, 99)], [0, 0.25, 0.5, 0.5, 0.5]
+  )
+  with pytest.raises(ValueError, match="optim.schedule='linear'"):
+    optim.make_schedule(
+      learning_rate=1, warmup_steps=0, num_steps=1, name='linear'
+    )
+
+
+def test_layers_have_learning_rates_of_their_own():
+  leaf = lambda *shape: {'kernel': jnp.ones(shape)}
+  params = {
+    'video_encoder': {
+      'tubelet_embed': leaf(2, 2),
+      'blocks': {'mlp': leaf(3, 2, 2)},
+      'norm': {'scale': jnp.ones(2)},
+    },
+    'text_encoder': {
+      'word': jnp.ones((4, 2)),
+      'block_0': leaf(2, 2),
+      'block_1': leaf(2, 2),
+    },
+    'video_projection': leaf(2, 2),
+  }
+  scales = optim.layer_scales(params, 0.5, ('video_encoder', 'text_encoder'))
+  video, text = scales['video_encoder'], scales['text_encoder']
+  assert video['tubelet_embed']['kernel'] == 0.5**4
+  stack = video['blocks']['mlp']['kernel']
+  assert stack.shape == (3, 1, 1)
+  assert stack.ravel().tolist() == [0.5**3, 0.5**2, 0.5]
+  assert video['norm']['scale'] == 1
+  assert text['word'] == 0.5**3
+  assert text['block_0']['kernel'] == 0.25
+  assert text['block_1']['kernel'] == 0.5
+  assert scales['video_projection']['kernel'] == 1
+  # And updates are scaled by them.
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1, weight_decay=0.0, clip_norm=1e9, layer_decay=0.5
+  )
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  np.testing.assert_allclose(
+    updates['video_encoder']['blocks']['mlp']['kernel'][:, 0, 0],
+    [-0.1 / 8, -0.1 / 4, -0.1 / 2],
+    rtol=1e-4,
+  )

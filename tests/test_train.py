@@ -1,15 +1,24 @@
 """The training loop, whole, on a tiny stick-figure set."""
 
 import dataclasses
+import glob
 import json
 import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from tests import tiny, videos
-from zsar_jax import checkpointing, run_protocol, train, train_loop
+from zsar_jax import (
+  checkpointing,
+  interruption,
+  progress,
+  run_protocol,
+  train,
+  train_loop,
+)
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import datasets
 
@@ -196,3 +205,68 @@ def test_clips_finer_than_the_stored_frames_are_warned_of(tmp_path, capsys):
   train.train(config, str(tmp_path / 'run'))
   out = capsys.readouterr().out
   assert 'stores a frame every 0.1 s and clips take one every 0.0667 s' in out
+
+
+def test_told_to_stop_it_saves_and_goes_on_from_there(
+  finished, tmp_path, monkeypatch
+):
+  config, workdir, results = finished
+  stopped = str(tmp_path / 'stopped')
+  fetch = progress.Progress.fetch
+  steps = []
+
+  def terminate_at_the_fifth(self, batches, busy):
+    steps.append(0)
+    if len(steps) == 5:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return fetch(self, batches, busy)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(progress.Progress, 'fetch', terminate_at_the_fifth)
+    with pytest.raises(interruption.Interrupted, match='at step 5 of 6'):
+      train.train(config, stopped)
+  with checkpointing.open_existing(stopped) as checkpoints:
+    assert checkpoints.latest_step() == 5
+  resumed = train.train(config, stopped)
+  jax.tree.map(
+    np.testing.assert_array_equal, params_of(workdir), params_of(stopped)
+  )
+  assert resumed['rows'] == results['rows']
+
+
+def test_two_runs_never_share_a_workdir(tmp_path):
+  path = str(tmp_path / 'run')
+  with checkpointing.lock_workdir(path):
+    with (
+      pytest.raises(ValueError, match=f'in use by process {os.getpid()}'),
+      checkpointing.lock_workdir(path),
+    ):
+      pass
+    with pytest.raises(ValueError, match='in use by process'):
+      train.train(tiny.config(), path)
+  with checkpointing.lock_workdir(path):
+    pass  # free again
+
+
+def test_too_many_skipped_updates_stop_the_run(tmp_path, capsys):
+  config = tiny.config(
+    optim__learning_rate=1e30, optim__warmup_steps=0, train__max_skipped=1
+  )
+  with pytest.raises(ValueError, match='more than train.max_skipped=1') as e:
+    train.train(config, str(tmp_path / 'run'))
+  assert 'on the records [' in str(e.value)
+  assert 'the update is skipped (1 so far' in capsys.readouterr().out
+
+
+def test_an_average_is_what_is_evaluated(tmp_path):
+  config = tiny.config(optim__ema_decay=0.5)
+  workdir = str(tmp_path / 'run')
+  results = train.train(config, workdir)
+  from zsar_jax import evaluate
+
+  assert evaluate.main(['evaluate', f'--workdir={workdir}']) is None
+  (path,) = glob.glob(f'{workdir}/evaluations/*/results.json')
+  with open(path) as f:
+    again = json.load(f)
+  assert again['weights_hash'] == results['weights_hash']
+  assert again['rows'] == results['rows']

@@ -385,3 +385,95 @@ def test_metrics_are_a_mean_over_the_global_batch():
     for half in (slice(0, 8), slice(8, 16))
   ]
   assert np.mean(halves) == pytest.approx(float(loss(batch)), rel=1e-4)
+
+
+def run_with(changes_batch=None, steps=1, optimizer=None, mesh=(8, 1, 1), **kw):
+  """States and metrics of some steps, and the state before them."""
+  count = int(np.prod(mesh))
+  mesh = sharding.make_mesh(
+    dict(zip(sharding.AXES, mesh, strict=True)), jax.devices()[:count]
+  )
+  schedule = optim.make_schedule(
+    learning_rate=3e-3, warmup_steps=0, num_steps=100
+  )
+  optimizer = optimizer or optim.make_optimizer(
+    schedule, weight_decay=0.05, clip_norm=1.0
+  )
+  the_model = model()
+  state = train_step.init_state(
+    the_model,
+    optimizer,
+    model_builder.input_shapes(PREP),
+    jax.random.key(0),
+    mesh,
+    with_ema=kw.get('ema_decay', 0) > 0,
+  )
+  before = jax.tree.map(np.asarray, state)
+  step = train_step.make_train_step(
+    the_model, optimizer, schedule, ALL_LOSSES, PREP, 0, mesh, **kw
+  )
+  batch, text = batch_and_text()
+  batch = sharding.put_batch(batch, mesh)
+  if changes_batch:
+    state = changes_batch(state)
+  states, metrics = [], []
+  for _ in range(steps):
+    state, values = step(state, batch, text)
+    states.append(jax.tree.map(np.asarray, state))
+    metrics.append({k: float(v) for k, v in values.items()})
+  return before, states, metrics
+
+
+@pytest.mark.parametrize('augmentation', [NONE, EVERYTHING])
+def test_a_batch_in_parts_gives_the_same_step(augmentation):
+  _, (whole,), (metrics,) = run_with(augmentation=augmentation, mesh=(4, 1, 1))
+  _, (parts,), (of_parts,) = run_with(
+    augmentation=augmentation, mesh=(4, 1, 1), accumulate=2
+  )
+  for name in ('loss', 'train_top1', 'gradient_norm'):
+    assert of_parts[name] == pytest.approx(metrics[name], rel=1e-4)
+  # Adam's first step is the sign of the gradient: compare its moments.
+  moments = lambda s: jax.tree.leaves(s.opt_state)
+  for a, b in zip(moments(whole), moments(parts), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_counted():
+  def spoil(state):
+    # One class centre is infinite: the loss is not a number.
+    params = dict(state.params)
+    params['class_centres'] = params['class_centres'] * jnp.inf
+    return train_step.TrainState(
+      state.step, params, state.opt_state, state.ema, state.skipped
+    )
+
+  before, (first, second), metrics = run_with(spoil, steps=2, ema_decay=0.5)
+  assert [m['skipped'] for m in metrics] == [1, 2]
+  assert int(second.step) == 2 and int(second.skipped) == 2
+  for name in before.params:
+    if name != 'class_centres':
+      jax.tree.map(
+        np.testing.assert_array_equal, before.params[name], second.params[name]
+      )
+  jax.tree.map(np.testing.assert_array_equal, before.opt_state, first.opt_state)
+  jax.tree.map(np.testing.assert_array_equal, before.ema, second.ema)
+  # A healthy one counts nothing.
+  _, _, (healthy,) = run_with()
+  assert healthy['skipped'] == 0
+
+
+def test_the_average_follows_the_parameters():
+  before, states, _ = run_with(steps=2, ema_decay=0.75)
+  wanted = before.params
+  for state in states:
+    wanted = jax.tree.map(
+      lambda e, p: 0.75 * e + 0.25 * p, wanted, state.params
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    states[-1].ema,
+    wanted,
+  )
+  assert states[-1].best_params is states[-1].ema
+  _, (plain,), _ = run_with()
+  assert plain.ema == {} and plain.best_params is plain.params

@@ -1,11 +1,14 @@
 """Checkpoints that are whole or absent, and self-contained.
 
-A checkpoint holds three items: `params`, `training` (step and optimiser
-state) and `meta` (JSON: config, preprocessing, seen classes, vocabulary), so
-that inference restores the parameters alone and needs nothing else.
+A checkpoint holds the items `params`, `ema` (where there is an average),
+`training` (step and optimiser state) and `meta` (JSON: config, preprocessing,
+seen classes, vocabulary), so that inference restores the parameters alone and
+needs nothing else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import fcntl
 import json
 import os
 from typing import Any
@@ -18,6 +21,7 @@ from zsar_jax import sharding, train_step
 
 _CONFIG_FILE = 'config.json'
 _FOLDER = 'checkpoints'
+_LOCK_FILE = '.lock'
 
 
 def _quieten_orbax() -> None:
@@ -61,6 +65,35 @@ def check_workdir(
     )
 
 
+@contextlib.contextmanager
+def lock_workdir(workdir: str) -> Iterator[None]:
+  """Keeps other runs out of a workdir for as long as this one works.
+
+  The lock goes with the process, however it ends.
+
+  Args:
+    workdir: made if missing.
+
+  Raises:
+    ValueError: another process holds it.
+    OSError: the workdir cannot be written.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  with open(os.path.join(workdir, _LOCK_FILE), 'a+') as f:
+    try:
+      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      f.seek(0)
+      raise ValueError(
+        f'{workdir} is in use by process {f.read().strip() or "?"}: two runs '
+        'on one workdir would spoil each other'
+      ) from e
+    f.truncate(0)
+    f.write(str(os.getpid()))
+    f.flush()
+    yield
+
+
 def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
   """Makes a workdir, and writes the config that it belongs to."""
   os.makedirs(workdir, exist_ok=True)
@@ -70,6 +103,14 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
   os.replace(f'{path}.tmp', path)
 
 
+def _training_item(state: train_step.TrainState) -> dict[str, Any]:
+  """What is needed beside the parameters to go on."""
+  item = {'step': state.step, 'opt_state': state.opt_state}
+  if state.skipped is not None:
+    item['skipped'] = state.skipped
+  return item
+
+
 class Checkpoints:
   """The checkpoints of a workdir."""
 
@@ -77,7 +118,7 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       os.path.abspath(os.path.join(workdir, _FOLDER)),
       options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-      item_names=('params', 'training', 'meta'),
+      item_names=('params', 'ema', 'training', 'meta'),
     )
 
   def __enter__(self):
@@ -92,16 +133,14 @@ class Checkpoints:
 
   def save(self, state: train_step.TrainState, meta: Mapping[str, Any]) -> None:
     """Starts saving; returns before the checkpoint is committed."""
-    self._manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(state.params),
-        training=ocp.args.StandardSave(
-          {'step': state.step, 'opt_state': state.opt_state}
-        ),
-        meta=ocp.args.JsonSave(dict(meta)),
-      ),
-    )
+    items = {
+      'params': ocp.args.StandardSave(state.params),
+      'training': ocp.args.StandardSave(_training_item(state)),
+      'meta': ocp.args.JsonSave(dict(meta)),
+    }
+    if state.ema:
+      items['ema'] = ocp.args.StandardSave(state.ema)
+    self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
   def wait(self) -> None:
     """Returns when every started save is committed."""
@@ -125,18 +164,23 @@ class Checkpoints:
       The state.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    items = {
+      'params': ocp.args.StandardRestore(abstract.params),
+      'training': ocp.args.StandardRestore(_training_item(abstract)),
+    }
+    if like.ema:
+      items['ema'] = ocp.args.StandardRestore(abstract.ema)
     restored = self._manager.restore(
       self.latest_step() if step is None else step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(abstract.params),
-        training=ocp.args.StandardRestore(
-          {'step': abstract.step, 'opt_state': abstract.opt_state}
-        ),
-      ),
+      args=ocp.args.Composite(**items),
     )
     training = restored['training']
     return train_step.TrainState(
-      training['step'], restored['params'], training['opt_state']
+      training['step'],
+      restored['params'],
+      training['opt_state'],
+      restored['ema'] if like.ema else {},
+      training.get('skipped'),
     )
 
   def restore_meta(self) -> dict[str, Any]:
@@ -145,12 +189,15 @@ class Checkpoints:
       self.latest_step(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     )['meta']
 
-  def restore_params(self, shapes: Any, mesh: jax.sharding.Mesh) -> Any:
+  def restore_params(
+    self, shapes: Any, mesh: jax.sharding.Mesh, ema: bool = False
+  ) -> Any:
     """The parameters of the newest checkpoint, laid out for a mesh.
 
     Args:
       shapes: abstract parameters.
       mesh: from `sharding.make_mesh`.
+      ema: their moving average instead.
 
     Returns:
       The parameters.
@@ -160,10 +207,11 @@ class Checkpoints:
       shapes,
       sharding.tree_shardings(shapes, mesh),
     )
+    item = 'ema' if ema else 'params'
     return self._manager.restore(
       self.latest_step(),
-      args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)),
-    )['params']
+      args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),
+    )[item]
 
 
 def open_existing(workdir: str) -> Checkpoints:

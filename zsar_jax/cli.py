@@ -29,6 +29,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from zsar_jax import interruption
+
 # What a user can put right: shown as one line, without a traceback. OSError
 # is a file that is missing or not theirs, or a disk that is full.
 USER_ERRORS = (ValueError, OSError, flags.Error)
@@ -90,7 +92,8 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
     argv: the command line. With `--traceback` in it nothing is caught.
 
   Returns:
-    0, 1 after one of `USER_ERRORS`, or 130 after Ctrl-C, as shells have it.
+    0, 1 after one of `USER_ERRORS`, 75 where a run was told to stop and can
+    be started again, or 130 after Ctrl-C, as shells have it.
   """
   try:
     main(argv)
@@ -99,6 +102,9 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
       raise
     print(f'error: {e}', file=sys.stderr)
     return 1
+  except interruption.Interrupted as e:
+    print(f'stopped: {e}', file=sys.stderr)
+    return interruption.EXIT_CODE
   except KeyboardInterrupt:
     if '--traceback' in argv:
       raise

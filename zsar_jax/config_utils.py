@@ -202,6 +202,13 @@ def default_config() -> ml_collections.ConfigDict:
       weight_decay=0.05,
       clip_norm=1.0,
       b2=0.999,
+      # After the warm-up: 'cosine' down to zero, or 'constant'.
+      schedule='cosine',
+      # Moving average of the parameters, which is then what is evaluated; 0
+      # for none.
+      ema_decay=0.0,
+      # Learning rate of each block of an encoder, over that of the next.
+      layer_decay=1.0,
       # Patterns of parameters that keep their values, such as
       # 'video_encoder/resnet'.
       frozen=(),
@@ -210,7 +217,11 @@ def default_config() -> ml_collections.ConfigDict:
 
   c.train = ml_collections.ConfigDict()
   c.train.batch_size = 32
+  # Parts that a batch goes through in, one after the other, in less memory.
+  c.train.accumulate = 1
   c.train.num_steps = 1000
+  # Updates that are not finite are left out; more than this stop the run.
+  c.train.max_skipped = 10
   c.train.log_every = 20
   c.train.validate_every = 250
   c.train.checkpoint_every = 250

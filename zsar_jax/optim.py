@@ -5,13 +5,25 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 import optax
+
+_ENCODERS = ('video_encoder', 'text_encoder')
+# Parts of an encoder behind its blocks.
+_AFTER_BLOCKS = ('norm', 'final_norm')
+
+
+SCHEDULES = ('cosine', 'constant')
 
 
 def make_schedule(
-  *, learning_rate: float, warmup_steps: int, num_steps: int
+  *,
+  learning_rate: float,
+  warmup_steps: int,
+  num_steps: int,
+  name: str = 'cosine',
 ) -> optax.Schedule:
-  """Linear warm-up from zero, then cosine down to zero at `num_steps`.
+  """Linear warm-up from zero; then cosine down to zero, or no change.
 
   Where the warm-up is all there is, the schedule ends at the peak.
 
@@ -19,17 +31,28 @@ def make_schedule(
     learning_rate: the peak.
     warmup_steps: steps until the peak; at most `num_steps`.
     num_steps: steps in all.
+    name: one of `SCHEDULES`.
 
   Returns:
     step -> learning rate.
 
   Raises:
-    ValueError: a warm-up longer than the training.
+    ValueError: a warm-up longer than the training, or an unknown name.
   """
+  if name not in SCHEDULES:
+    raise ValueError(f'optim.schedule={name!r} is not one of {SCHEDULES}')
   if not 0 <= warmup_steps <= num_steps:
     raise ValueError(
       f'optim.warmup_steps={warmup_steps} is not within '
       f'train.num_steps={num_steps}'
+    )
+  if name == 'constant':
+    return optax.join_schedules(
+      [
+        optax.linear_schedule(0.0, learning_rate, warmup_steps),
+        optax.constant_schedule(learning_rate),
+      ],
+      [warmup_steps],
     )
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
@@ -85,6 +108,57 @@ def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
   return labels
 
 
+def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
+  """What each parameter's learning rate is multiplied by.
+
+  decay^(blocks + 1) for what comes before the blocks of an encoder, then
+  decay^(blocks - i) for block i, and 1 after them (Clark et al. 2020 use it
+  for fine-tuning).
+
+  Args:
+    params: tree of parameters.
+    decay: in (0, 1].
+    encoders: names of the subtrees with blocks, `block_<i>` or one scanned
+      stack `blocks`, whose leading axis is that of the blocks.
+
+  Returns:
+    A tree like `params` of floats, or of arrays that broadcast over a stack.
+  """
+
+  def num_blocks(tree) -> int:
+    if 'blocks' in tree:
+      return jax.tree.leaves(tree['blocks'])[0].shape[0]
+    return sum(name.startswith('block_') for name in tree)
+
+  counts = {name: num_blocks(params[name]) for name in encoders}
+
+  def scale(path, leaf):
+    encoder, *rest = (key.key for key in path)
+    if encoder not in counts:
+      return 1.0
+    n, part = counts[encoder], rest[0]
+    if part == 'blocks':
+      powers = decay ** np.arange(n, 0, -1.0)
+      return powers.reshape(n, *[1] * (leaf.ndim - 1)).astype(np.float32)
+    if part.startswith('block_'):
+      return decay ** (n - int(part.removeprefix('block_')))
+    return 1.0 if part in _AFTER_BLOCKS else decay ** (n + 1)
+
+  return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def _scale_by_layer(
+  decay: float, encoders: Sequence[str]
+) -> optax.GradientTransformation:
+  """Multiplies updates by `layer_scales`."""
+
+  def update(updates, state, params):
+    scales = layer_scales(params, decay, encoders)
+    return jax.tree.map(lambda u, s: u * s, updates, scales), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def make_optimizer(
   schedule: optax.Schedule,
   *,
@@ -92,6 +166,7 @@ def make_optimizer(
   clip_norm: float,
   b2: float = 0.999,
   frozen: Sequence[str] = (),
+  layer_decay: float = 1.0,
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter 2019) behind a clip of the global norm.
 
@@ -102,6 +177,8 @@ def make_optimizer(
     b2: decay of the second moment.
     frozen: patterns of parameters that keep their values, see
       `frozen_labels`; they have no moments and do not count in the norm.
+    layer_decay: of the learning rate from the last block of either encoder
+      down to its first; see `layer_scales`.
 
   Returns:
     The optimiser.
@@ -110,6 +187,8 @@ def make_optimizer(
     optax.clip_by_global_norm(clip_norm),
     optax.adamw(schedule, b2=b2, weight_decay=weight_decay, mask=decayed),
   )
+  if layer_decay != 1:
+    trained = optax.chain(trained, _scale_by_layer(layer_decay, _ENCODERS))
   if not frozen:
     return trained
   return optax.multi_transform(

@@ -109,7 +109,9 @@ class Recognizer:
       return cls(
         config,
         model,
-        checkpoints.restore_params(shapes, mesh),
+        checkpoints.restore_params(
+          shapes, mesh, ema=config.optim.ema_decay > 0
+        ),
         meta['vocabulary'],
         meta['seen_classes'],
         mesh,

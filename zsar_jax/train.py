@@ -11,6 +11,7 @@ from zsar_jax import (
   checkpointing,
   config_utils,
   initialisation,
+  interruption,
   model_builder,
   optim,
   pixel_ops,
@@ -42,18 +43,35 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     The content of results.json.
 
   Raises:
-    ValueError: a config or dataset that cannot work, or a workdir of
-      another config.
+    ValueError: a config or dataset that cannot work, a workdir of another
+      config, or one in use.
     FileNotFoundError: dataset, split file or vocabulary missing.
+    Interrupted: SIGTERM came; the run can go on.
   """
-  say = lambda text: print(text, flush=True)
   config_utils.check_config(config)
+  with interruption.on_termination() as stop:
+    return _train(config, workdir, stop)
+
+
+def _train(
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  stop: interruption.StopFlag,
+) -> dict[str, Any]:
+  """What `train` does, with the flag that may stop it."""
+  say = lambda text: print(text, flush=True)
   mesh = sharding.make_mesh(config.mesh)
   shards = sharding.num_batch_shards(mesh)
   if config.train.batch_size % shards:
     raise ValueError(
       f'train.batch_size={config.train.batch_size} does not divide over '
       f'{shards} batch shards of the mesh'
+    )
+  if config.train.batch_size % (shards * config.train.accumulate):
+    raise ValueError(
+      f'train.batch_size={config.train.batch_size} does not divide into '
+      f'train.accumulate={config.train.accumulate} parts over {shards} batch '
+      'shards'
     )
   weights = train_step.LossWeights(**config.loss)
   augmentation = make_augmentation(config.augmentation)
@@ -83,13 +101,27 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       f'zeroshot.top_k={config.zeroshot.top_k}, but there are {len(seen)} seen '
       'classes'
     )
-  descriptions = _read_descriptions(config, protocol, say)
+  _read_descriptions(config, protocol, lambda text: None)
   if config.init.clip and protocol.unseen_classes:
     # What would fail in its row at the end should fail now.
     run_protocol.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
-  checkpointing.claim_workdir(workdir, plain)
+  with checkpointing.lock_workdir(workdir):
+    checkpointing.claim_workdir(workdir, plain)
+    return _run(config, workdir, stop, start, prep, protocol, mesh, say)
+
+
+def _run(
+  config, workdir, stop, start, prep, protocol, mesh, say
+) -> dict[str, Any]:
+  """The run itself, once everything is known to fit."""
+  pieces, seen = start.pieces, protocol.seen_classes
+  num_tokens = model_builder.vocabulary_size(pieces)
+  weights = train_step.LossWeights(**config.loss)
+  augmentation = make_augmentation(config.augmentation)
+  descriptions = _read_descriptions(config, protocol, say)
+  results_path = os.path.join(workdir, RESULTS_FILE)
   model = model_builder.build_model(config, prep, num_tokens, len(seen))
   schedule, optimizer = _make_optimizer(config)
   state = train_step.init_state(
@@ -98,9 +130,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     model_builder.input_shapes(prep),
     jax.random.key(config.seed),
     mesh,
+    with_ema=config.optim.ema_decay > 0,
   )
   state = dataclasses.replace(
-    state, params=initialisation.put(state.params, start.loaded)
+    state,
+    params=initialisation.put(state.params, start.loaded),
+    ema=initialisation.put(state.ema, start.loaded) if state.ema else {},
   )
   meta = {
     'config': config_utils.to_dict(config),
@@ -147,12 +182,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
         config.seed,
         mesh,
         augmentation,
+        accumulate=config.train.accumulate,
+        ema_decay=config.optim.ema_decay,
       ),
       lambda state: checkpoints.save(state, meta),
       say,
+      checkpoints.wait,
+      lambda: bool(stop),
     )
-    state = loop.run(state)
-  recognizer = recognizer.with_params(state.params, int(state.step))
+    with stop.deferred():
+      state = loop.run(state)
+  recognizer = recognizer.with_params(state.best_params, int(state.step))
   outcome = run_protocol.evaluate(
     recognizer,
     run_protocol.make_protocols(config, seen),
@@ -198,6 +238,7 @@ def _make_optimizer(config):
     learning_rate=config.optim.learning_rate,
     warmup_steps=config.optim.warmup_steps,
     num_steps=config.train.num_steps,
+    name=config.optim.schedule,
   )
   optimizer = optim.make_optimizer(
     schedule,
@@ -205,6 +246,7 @@ def _make_optimizer(config):
     clip_norm=config.optim.clip_norm,
     b2=config.optim.b2,
     frozen=tuple(config.optim.frozen),
+    layer_decay=config.optim.layer_decay,
   )
   return schedule, optimizer
 

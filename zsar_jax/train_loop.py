@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from zsar_jax import (
+  interruption,
   metric_writers,
   run_protocol,
   sharding,
@@ -44,6 +45,46 @@ def _over_hosts(count: int) -> int:
   return int(counts.sum())
 
 
+class _FiniteGuard:
+  """Stops a run whose updates are skipped too often, and says on what data."""
+
+  def __init__(self, most: int, workdir: str, say: Callable[[str], None]):
+    self._most, self._workdir, self._say = most, workdir, say
+    self._records: dict[int, list[int]] = {}
+    self._counted: int | None = None
+
+  def remember(self, step: int, record_ids: np.ndarray) -> None:
+    """Keeps the records of the last few steps."""
+    self._records[step] = np.asarray(record_ids).tolist()
+    for old in [s for s in self._records if s < step - 2]:
+      del self._records[old]
+
+  def look(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    """Reads the counter of a step that is over.
+
+    Raises:
+      ValueError: more were skipped than may be.
+    """
+    if 'skipped' not in metrics:
+      return
+    count = int(metrics['skipped'])
+    before, self._counted = self._counted, count
+    if not count or count == before:
+      return
+    records = self._records.get(step, [])
+    self._say(
+      f'step {step}: loss or gradient is not finite; the update is skipped '
+      f'({count} so far; records {records})'
+    )
+    if count > self._most:
+      raise ValueError(
+        f'{count} updates were not finite, more than train.max_skipped='
+        f'{self._most}; the last one at step {step}, on the records {records}. '
+        f'The newest checkpoint in {self._workdir} is from before; try a '
+        'lower optim.learning_rate'
+      )
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainLoop:
   """The steps of a run, with all that they need.
@@ -56,8 +97,10 @@ class TrainLoop:
     cache: decoded videos, or None.
     mesh: from `sharding.make_mesh`.
     step_fn: from `train_step.make_train_step`.
-    save: writes a checkpoint.
+    save: starts writing a checkpoint.
     say: prints a line.
+    wait: returns when what `save` started is committed.
+    stop: whether the run was told to stop.
   """
 
   config: ml_collections.ConfigDict
@@ -69,6 +112,8 @@ class TrainLoop:
   step_fn: Callable[..., tuple[train_step.TrainState, dict[str, jax.Array]]]
   save: Callable[[train_step.TrainState], None]
   say: Callable[[str], None]
+  wait: Callable[[], None] = lambda: None
+  stop: Callable[[], bool] = lambda: False
 
   def run(self, state: train_step.TrainState) -> train_step.TrainState:
     """Runs the steps that are left.
@@ -80,7 +125,8 @@ class TrainLoop:
       The final state.
 
     Raises:
-      ValueError: the loss is not finite.
+      ValueError: too many updates were not finite.
+      Interrupted: the run was told to stop; a checkpoint is committed.
     """
     start, total = int(state.step), self.config.train.num_steps
     text = jax.device_put(
@@ -90,6 +136,7 @@ class TrainLoop:
     batches = self._batches(start)
     progress = progress_lib.Progress(start, total)
     metrics, failed = {}, 0
+    guard = _FiniteGuard(self.config.train.max_skipped, self.workdir, self.say)
     busy = lambda: any(not x.is_ready() for x in metrics.values())
     with metric_writers.MetricWriter(
       self.workdir,
@@ -98,6 +145,9 @@ class TrainLoop:
       for step in range(start + 1, total + 1):
         batch = progress.fetch(batches, busy)
         failed += int(batch['num_failed'].sum())
+        # One step late: the step under way is not waited for.
+        guard.look(step - 1, metrics)
+        guard.remember(step, batch['record_id'])
         batch = {name: batch[name] for name in train_step.BATCH_KEYS}
         state, metrics = self.step_fn(
           state,
@@ -106,7 +156,7 @@ class TrainLoop:
         )
         first, last = step == start + 1, step == total
         if step % self.config.train.log_every == 0 or last or first:
-          values = self._values(step, metrics)
+          values = {k: float(v) for k, v in jax.device_get(metrics).items()}
           values |= progress.measure(step)
           values['failed_records'] = _over_hosts(failed)
           writer.write(step, values)
@@ -118,9 +168,19 @@ class TrainLoop:
           )
         if self._pauses(step):
           jax.block_until_ready(state)  # steps under way are not a pause
+          guard.look(step, metrics)
           began = time.monotonic()
           self._pause(step, state, writer)
           progress.skip(time.monotonic() - began)
+        if self.stop() and not last:
+          if not self._saves(step):
+            self.save(state)
+          self.wait()
+          raise interruption.Interrupted(
+            f'told to stop at step {step} of {total}; the checkpoint is '
+            'committed: the same command goes on from there'
+          )
+      guard.look(total, metrics)
     return state
 
   def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -145,31 +205,22 @@ class TrainLoop:
       num_threads=data.num_threads,
     )
 
-  def _values(
-    self, step: int, metrics: dict[str, jax.Array]
-  ) -> dict[str, float]:
-    """The metrics as numbers; refuses to go on where the loss is none."""
-    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    if not np.isfinite(values['loss']):
-      raise ValueError(
-        f'the loss is not finite at step {step}; the newest checkpoint in '
-        f'{self.workdir} is from before. Try a lower optim.learning_rate'
-      )
-    return values
+  def _saves(self, step: int) -> bool:
+    """Whether a step is followed by a checkpoint."""
+    c = self.config.train
+    return step == c.num_steps or step % c.checkpoint_every == 0
 
   def _pauses(self, step: int) -> bool:
     """Whether a step is followed by validation or a checkpoint."""
     c = self.config.train
-    return step == c.num_steps or not (
-      step % c.validate_every and step % c.checkpoint_every
-    )
+    return self._saves(step) or step % c.validate_every == 0
 
   def _pause(self, step, state, writer) -> None:
     """Validates and saves, whichever is due."""
     c, last = self.config.train, step == self.config.train.num_steps
     if step % c.validate_every == 0 and not last:
       row = run_protocol.validate(
-        self.recognizer.with_params(state.params, step),
+        self.recognizer.with_params(state.best_params, step),
         self.protocol,
         self.cache,
       )
@@ -178,5 +229,5 @@ class TrainLoop:
         f'step {step}: seen-class validation top1 {100 * row.value:.1f}% '
         f'(chance {100 * row.chance:.1f}%)'
       )
-    if step % c.checkpoint_every == 0 or last:
+    if self._saves(step):
       self.save(state)

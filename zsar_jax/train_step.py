@@ -23,7 +23,7 @@ BATCH_KEYS = ('video', 'label', 'index')
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=['step', 'params', 'opt_state'],
+  data_fields=['step', 'params', 'opt_state', 'ema', 'skipped'],
   meta_fields=[],
 )
 @dataclasses.dataclass
@@ -31,14 +31,23 @@ class TrainState:
   """All that changes during training; the step is the loader's state too.
 
   Attributes:
-    step: int32, updates done.
+    step: int32, batches seen: also those whose update was skipped.
     params: model parameters.
     opt_state: optimiser state.
+    ema: exponential moving average of the parameters; {} without one.
+    skipped: int32, updates left out because they were not finite.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
+  ema: Any = dataclasses.field(default_factory=dict)
+  skipped: Any = None
+
+  @property
+  def best_params(self) -> Any:
+    """What to evaluate: the average where there is one."""
+    return self.ema or self.params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +106,7 @@ def init_state(
   example: Mapping[str, jax.ShapeDtypeStruct],
   key: jax.Array,
   mesh: jax.sharding.Mesh,
+  with_ema: bool = False,
 ) -> TrainState:
   """Creates the state already sharded.
 
@@ -106,6 +116,7 @@ def init_state(
     example: shapes of the model's arguments `video`, `ids` and `mask`.
     key: random key.
     mesh: from `sharding.make_mesh`.
+    with_ema: keep a moving average of the parameters, too.
 
   Returns:
     The state at step 0.
@@ -114,7 +125,9 @@ def init_state(
   def create(key):
     zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
     params = model.init(key, **zeros)['params']
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    zero = jnp.zeros((), jnp.int32)
+    ema = jax.tree.map(jnp.copy, params) if with_ema else {}
+    return TrainState(zero, params, optimizer.init(params), ema, zero)
 
   shapes = jax.eval_shape(create, key)
   shardings = sharding.tree_shardings(shapes, mesh)
@@ -168,12 +181,24 @@ def compute_loss(
     augmentation: what is done to the clips first.
 
   Returns:
-    The loss, and scalar metrics by name. `train_top1` is against the class
-    that has the most mass.
+    The loss, and scalar metrics by name.
 
   Raises:
     ValueError: fewer seen classes than `least_classes`.
   """
+  _check_classes(text, weights, augmentation)
+  return _loss_of_clips(
+    params,
+    model,
+    _prepare(batch, augmentation, key),
+    text,
+    key,
+    weights,
+    prep,
+  )
+
+
+def _check_classes(text, weights, augmentation) -> None:
   num_classes = text['ids'].shape[0]
   least = least_classes(weights, augmentation)
   if num_classes < least:
@@ -181,6 +206,44 @@ def compute_loss(
       f'{num_classes} seen classes; these losses and this augmentation need '
       f'at least {least}'
     )
+
+
+def _prepare(batch, augmentation, key) -> dict[str, jax.Array]:
+  """The batch after augmentation, which mixes clips of the whole of it."""
+  clip, labels, mass = _augmented(batch, augmentation, key)
+  return {
+    'video': clip,
+    'labels': labels,
+    'mass': mass,
+    'index': batch['index'],
+  }
+
+
+def _loss_of_clips(
+  params: Any,
+  model: Any,
+  batch: Batch,
+  text: Batch,
+  key: jax.Array,
+  weights: LossWeights,
+  prep: preprocessing_lib.Preprocessing,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Weighted sum of the losses, mean over some clips of the batch.
+
+  Args:
+    params: model parameters.
+    model: `models.zsar_model.ZsarModel`.
+    batch: of `_prepare`.
+    text: `ids` int [s l] and `mask` bool [s l] of all seen classes.
+    key: the step's random key.
+    weights: weight of each loss.
+    prep: how pixels are normalised.
+
+  Returns:
+    The loss, and scalar metrics by name. `train_top1` is against the class
+    that has the most mass.
+  """
+  num_classes = text['ids'].shape[0]
   dropout_key, negative_key = jax.random.split(key)
   apply = functools.partial(
     model.apply,
@@ -188,8 +251,8 @@ def compute_loss(
     deterministic=False,
     rngs={'dropout': dropout_key},
   )
-  clip, labels, mass = _augmented(batch, augmentation, key)
-  clip = pixel_ops.to_inputs(clip, prep.mean, prep.std, prep.inputs)
+  labels, mass = batch['labels'], batch['mass']
+  clip = pixel_ops.to_inputs(batch['video'], prep.mean, prep.std, prep.inputs)
   video = apply(clip, method='encode_video')
   names = apply(text['ids'], text['mask'], method='encode_text')
   heads = model.apply({'params': params}, method='heads')
@@ -234,6 +297,15 @@ def compute_loss(
   return loss, metrics
 
 
+def _split(x: jax.Array, parts: int, mesh: jax.sharding.Mesh) -> jax.Array:
+  """[b ...] -> [parts b/parts ...]; every device keeps its own rows."""
+  x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+  spec = sharding.P(None, *sharding.BATCH_SPEC)
+  return jax.lax.with_sharding_constraint(
+    x, jax.sharding.NamedSharding(mesh, spec)
+  )
+
+
 def make_train_step(
   model: Any,
   optimizer: optax.GradientTransformation,
@@ -243,8 +315,15 @@ def make_train_step(
   seed: int,
   mesh: jax.sharding.Mesh,
   augmentation: Augmentation = NO_AUGMENTATION,
+  *,
+  accumulate: int = 1,
+  ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, dict]]:
   """Builds the jitted training step.
+
+  An update whose loss or gradient is not finite is left out inside the step:
+  its parameters are gone when the host could see it, because the state is
+  donated. It is counted in `skipped`.
 
   Args:
     model: `models.zsar_model.ZsarModel`.
@@ -256,22 +335,59 @@ def make_train_step(
       the step's key, so that a resumed run draws the same numbers.
     mesh: from `sharding.make_mesh`.
     augmentation: what is done to the clips first.
+    accumulate: parts that the batch goes through in one after the other, in
+      less memory. Without dropout gradients equal those of the whole batch
+      up to rounding: no loss looks across examples, and clips are mixed
+      before. A model with batch statistics would see those of a part.
+    ema_decay: of the moving average, in [0, 1); 0 for none.
 
   Returns:
     (state, batch, text) -> (state, metrics). The state is donated.
   """
 
+  def gradients(params, batch, text, key):
+    if accumulate == 1:
+      return jax.grad(compute_loss, has_aux=True)(
+        params, model, batch, text, key, weights, prep, augmentation
+      )
+    _check_classes(text, weights, augmentation)
+    whole = _prepare(batch, augmentation, key)
+    differentiate = jax.grad(_loss_of_clips, has_aux=True)
+    part = lambda clips, key: differentiate(
+      params, model, clips, text, key, weights, prep
+    )
+    parts = jax.tree.map(lambda x: _split(x, accumulate, mesh), whole)
+
+    def add(total, clips):
+      # One key for all parts: wrong classes are drawn by the global index.
+      return jax.tree.map(jnp.add, total, part(clips, key)), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(part, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / accumulate, total)
+
   def step(state: TrainState, batch: Batch, text: Batch):
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    grads, metrics = jax.grad(compute_loss, has_aux=True)(
-      state.params, model, batch, text, key, weights, prep, augmentation
-    )
+    grads, metrics = gradients(state.params, batch, text, key)
+    norm = optax.global_norm(grads)
+    finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics['gradient_norm'] = optax.global_norm(grads)
+    keep = lambda new, old: jnp.where(finite, new, old)
+    params = jax.tree.map(keep, params, state.params)
+    opt_state = jax.tree.map(keep, opt_state, state.opt_state)
+    ema = state.ema
+    if ema_decay:
+      average = lambda e, p: ema_decay * e + (1 - ema_decay) * p
+      ema = jax.tree.map(keep, jax.tree.map(average, ema, params), ema)
+    skipped = state.skipped + ~finite
+    metrics['gradient_norm'] = norm
     metrics['learning_rate'] = schedule(state.step)
-    shardings = sharding.tree_shardings(params, mesh)
-    params = jax.lax.with_sharding_constraint(params, shardings)
-    return TrainState(state.step + 1, params, opt_state), metrics
+    metrics['skipped'] = skipped
+    new = TrainState(state.step + 1, params, opt_state, ema, skipped)
+    shardings = sharding.tree_shardings(new, mesh)
+    return jax.lax.with_sharding_constraint(new, shardings), metrics
 
   return sharding.on_mesh(jax.jit(step, donate_argnums=0), mesh)

@@ -1,0 +1,67 @@
+"""Being told to stop: save, and leave with a code that means "start again"."""
+
+from collections.abc import Iterator
+import contextlib
+import signal
+import threading
+
+# EX_TEMPFAIL of sysexits.h: schedulers can be told to start such a job again.
+EXIT_CODE = 75
+
+
+class Interrupted(Exception):
+  """A run was stopped from outside, and has saved what it had."""
+
+
+class StopFlag:
+  """Whether this process was told to stop.
+
+  Outside `deferred` there is nothing to save first: being told raises
+  `Interrupted` on the spot.
+  """
+
+  def __init__(self):
+    self._told = self._deferred = False
+
+  def __bool__(self) -> bool:
+    return self._told
+
+  def _raise(self) -> None:
+    raise Interrupted('told to stop; the same command goes on from there')
+
+  def handle(self, *_) -> None:
+    """The signal handler."""
+    self._told = True
+    if not self._deferred:
+      self._raise()
+
+  @contextlib.contextmanager
+  def deferred(self) -> Iterator[None]:
+    """Only notes a signal while steps run; the loop looks between two."""
+    self._deferred = True
+    try:
+      yield
+    finally:
+      self._deferred = False
+    if self._told:
+      self._raise()
+
+
+@contextlib.contextmanager
+def on_termination() -> Iterator[StopFlag]:
+  """Handles SIGTERM, the notice of preemption.
+
+  Outside the main thread, where no handler can be set, nothing is handled.
+
+  Yields:
+    The flag.
+  """
+  flag = StopFlag()
+  if threading.current_thread() is not threading.main_thread():
+    yield flag
+    return
+  before = signal.signal(signal.SIGTERM, flag.handle)
+  try:
+    yield flag
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -173,3 +173,46 @@ def test_replicated_puts_a_copy_everywhere(mesh):
   x = jax.device_put(np.arange(3), sharding.replicated(mesh))
   assert len(x.addressable_shards) == 8
   assert all(s.data.shape == (3,) for s in x.addressable_shards)
+
+
+@pytest.mark.parametrize(
+  'preset,devices,expected',
+  [
+    ('dp', 8, (8, 1, 1)),
+    ('fsdp', 8, (1, 8, 1)),
+    ('fsdp', 48, (3, 16, 1)),
+    ('fsdp', 256, (16, 16, 1)),
+    ('fsdp', 7, (1, 7, 1)),
+    ('fsdp_tp', 8, (1, 4, 2)),
+    ('fsdp_tp', 64, (2, 16, 2)),
+    ('dp', 1, (1, 1, 1)),
+  ],
+)
+def test_presets_fit_the_devices(preset, devices, expected):
+  sizes = sharding.preset_sizes(preset, devices)
+  assert tuple(sizes[axis] for axis in sharding.AXES) == expected
+
+
+def test_a_preset_takes_the_place_of_sizes():
+  mesh = sharding.make_mesh(
+    {'preset': 'fsdp_tp', 'data': -1, 'fsdp': 1, 'tensor': 1}
+  )
+  assert tuple(mesh.shape.values()) == (1, 4, 2)
+  with pytest.raises(ValueError, match="mesh.preset='ddp' is not one of"):
+    sharding.make_mesh({'preset': 'ddp'})
+  with pytest.raises(ValueError, match='even number of devices, got 3'):
+    sharding.make_mesh({'preset': 'fsdp_tp'}, jax.devices()[:3])
+
+
+def test_the_table_says_where_parameters_lie(mesh):
+  tree = {
+    'mlp': {'in': {'kernel': _shape(8, 6)}},
+    'head': {'kernel': _shape(7, 4), 'bias': _shape(4)},
+  }
+  lines = sharding.describe(tree, mesh)
+  of = {line.split()[0]: line for line in lines}
+  assert "'fsdp', 'tensor'" in of['mlp/in/kernel']
+  assert of['mlp/in/kernel'].endswith(' 1/8')
+  # Seven rows do not divide over four devices: whole.
+  assert of['head/kernel'].endswith(' 1/1')
+  assert of['head/bias'].endswith(' 1/1')

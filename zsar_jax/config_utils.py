@@ -229,8 +229,10 @@ def default_config() -> ml_collections.ConfigDict:
   # TensorBoard files beside metrics.jsonl (needs TensorFlow).
   c.train.tensorboard = True
 
-  # Sizes of the mesh axes; one may be -1 and takes the devices left.
-  c.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  # Sizes of the mesh axes; one may be -1 and takes the devices left. A preset,
+  # 'dp', 'fsdp' or 'fsdp_tp', takes their place and fits any devices: see
+  # zsar_jax/sharding.py.
+  c.mesh = ml_collections.ConfigDict(dict(preset='', data=-1, fsdp=1, tensor=1))
 
   # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
   # What each key does: zsar_jax/evaluators/zeroshot.py, TransferSettings.

@@ -40,14 +40,72 @@ _RULES: tuple[tuple[str, P], ...] = (
 )
 
 
+PRESETS = ('dp', 'fsdp', 'fsdp_tp')
+# Gathering parameters over more devices than this costs more than it saves.
+_MOST_FSDP = 16
+_TENSOR = 2
+
+
+def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
+  """Axis sizes for the devices that are there.
+
+  Args:
+    preset: 'dp' splits the batch alone; 'fsdp' also the parameters, over up
+      to 16 devices; 'fsdp_tp' also their other dimension, over 2.
+    num_devices: how many there are.
+
+  Returns:
+    Size of each axis of AXES; they multiply to the number of devices.
+
+  Raises:
+    ValueError: an unknown preset, or 'fsdp_tp' on an odd number of devices.
+  """
+  if preset not in PRESETS:
+    raise ValueError(f'mesh.preset={preset!r} is not one of {PRESETS}')
+  tensor = _TENSOR if preset == 'fsdp_tp' else 1
+  if num_devices % tensor:
+    raise ValueError(
+      f'mesh.preset={preset!r} needs an even number of devices, got '
+      f'{num_devices}'
+    )
+  left, fsdp = num_devices // tensor, 1
+  if preset != 'dp':
+    fsdp = max(n for n in range(1, _MOST_FSDP + 1) if left % n == 0)
+  return {'data': left // fsdp, 'fsdp': fsdp, 'tensor': tensor}
+
+
+def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
+  """How a tree of parameters lies on a mesh, a line each.
+
+  Args:
+    tree: arrays or abstract arrays.
+    mesh: from `make_mesh`.
+
+  Returns:
+    Path, shape, spec, and share of it on each device.
+  """
+  specs = tree_shardings(tree, mesh)
+  lines = []
+  for (path, leaf), sharding in zip(
+    jax.tree.leaves_with_path(tree), jax.tree.leaves(specs), strict=True
+  ):
+    share = math.prod(sharding.shard_shape(leaf.shape)) / max(leaf.size, 1)
+    name = '/'.join(_key_name(key) for key in path)
+    lines.append(
+      f'{name:64} {str(leaf.shape):20} {str(tuple(sharding.spec)):28} 1/'
+      f'{round(1 / max(share, 1e-12))}'
+    )
+  return lines
+
+
 def make_mesh(
-  axis_sizes: Mapping[str, int], devices: list[jax.Device] | None = None
+  axis_sizes: Mapping[str, Any], devices: list[jax.Device] | None = None
 ) -> jax.sharding.Mesh:
   """Makes the (data, fsdp, tensor) mesh.
 
   Args:
     axis_sizes: size of each axis of AXES; at most one is -1 and takes the
-      devices that are left.
+      devices that are left. A `preset` that is not '' takes their place.
     devices: default all of them.
 
   Returns:
@@ -57,6 +115,9 @@ def make_mesh(
     ValueError: the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else devices
+  preset = axis_sizes.get('preset', '')
+  if preset:
+    axis_sizes = preset_sizes(preset, len(devices))
   sizes = [axis_sizes[axis] for axis in AXES]
   known = math.prod(s for s in sizes if s != -1)
   if sizes.count(-1) == 1 and len(devices) % known == 0:

@@ -29,6 +29,8 @@ from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
 RESULTS_FILE = 'results.json'
+# How each parameter lies on the mesh.
+PARAMETERS_FILE = 'parameters.txt'
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -149,6 +151,8 @@ def _run(
     f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(mesh.shape)} of '
     f'{jax.devices()[0].device_kind}'
   )
+  with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
+    f.write('\n'.join(sharding.describe(state.params, mesh)) + '\n')
   cache = run_protocol.video_cache(config)
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zsar_jax import results
-from zsar_jax.zeroshot import metrics, scoring
+from zsar_jax.zeroshot import metrics, scoring, statistics
 
 
 def seen_validation_row(
@@ -33,16 +33,17 @@ def seen_validation_row(
   if readable is None:
     readable = np.ones(len(labels), bool)
   correct &= readable
-  low, high = metrics.bootstrap_interval(
-    correct, labels, groups, per_class=False
-  )
+  n = len(labels)
+  gains = statistics.Gains(correct[:, None] / n, np.full(n, 1 / n), False)
+  (resampled,) = statistics.resample([gains], labels, groups)
+  (low,), (high,) = statistics.interval(resampled.over_videos)
   s = class_centres.shape[0]
   return results.Row(
     'seen',
     'seen_val_top1',
     float(correct.mean()),
-    low,
-    high,
+    float(low),
+    float(high),
     1 / s,
     len(labels),
     s,

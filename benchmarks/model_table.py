@@ -27,7 +27,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from benchmarks import program_cost
+from benchmarks import module_cost
 from zsar_jax.models import clip, resnet, text_encoder, video_encoder
 
 
@@ -244,10 +244,8 @@ def measure(row: Row) -> dict[str, float]:
   params = parameter_shapes(module, arguments)
   return {
     'parameters': count_parameters(params),
-    'macs': program_cost.forward_macs(module, params, arguments),
-    'activation_bytes': program_cost.activation_bytes(
-      module, params, arguments
-    ),
+    'macs': module_cost.forward_macs(module, params, arguments),
+    'activation_bytes': module_cost.activation_bytes(module, params, arguments),
   }
 
 

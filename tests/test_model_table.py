@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import model_table, program_cost
+from benchmarks import model_table, module_cost
+from zsar_jax import program_cost
 from zsar_jax.models import resnet, text_encoder, video_encoder
 
 TINY = dict(width=32, depth=3, num_heads=2, mlp_dim=64)
@@ -29,7 +30,7 @@ def tiny_text():
 
 def macs(module, arguments):
   params = model_table.parameter_shapes(module, arguments)
-  return program_cost.forward_macs(module, params, arguments)
+  return module_cost.forward_macs(module, params, arguments)
 
 
 def compiled(function, *arguments):
@@ -88,7 +89,7 @@ def test_count_agrees_with_the_compiled_program(name):
   params = model_table.parameter_shapes(module, arguments)
   program = compiled(module.apply, {'params': params}, *arguments)
   measured = program.cost_analysis()['flops']
-  ours = 2 * program_cost.forward_macs(module, params, arguments)
+  ours = 2 * module_cost.forward_macs(module, params, arguments)
   assert ours == pytest.approx(measured, rel=0.04)
 
 
@@ -129,7 +130,7 @@ def test_activations_are_near_what_the_compiled_step_needs(build):
 
   step = compiled(jax.grad(loss), params, *arguments)
   needed = step.memory_analysis().temp_size_in_bytes
-  ours = program_cost.activation_bytes(module, params, arguments)
+  ours = module_cost.activation_bytes(module, params, arguments)
   assert 0.5 < ours / needed < 3
 
 
@@ -145,7 +146,7 @@ def test_dense_layer_keeps_its_input_alone():
   arguments = (jax.ShapeDtypeStruct((5, 3), jnp.bfloat16),)
   params = model_table.parameter_shapes(TwoLayers(), arguments)
   # Neither the first input nor kernels cast to bfloat16 count.
-  kept = program_cost.activation_bytes(TwoLayers(), params, arguments)
+  kept = module_cost.activation_bytes(TwoLayers(), params, arguments)
   assert kept == 5 * 7 * 2
 
 
@@ -161,7 +162,7 @@ def test_published_costs_are_reproduced_within_two_percent(row):
   assert model_table.count_parameters(params) == pytest.approx(
     published.parameters - published.without, rel=0.02
   )
-  assert program_cost.forward_macs(module, params, arguments) == pytest.approx(
+  assert module_cost.forward_macs(module, params, arguments) == pytest.approx(
     published.macs, rel=0.02
   )
 

@@ -37,7 +37,27 @@ def test_wait_is_a_mean_per_step_and_a_share_of_the_time():
     'steps_per_second': pytest.approx(1.0),
     'data_wait_ms': pytest.approx(250),
     'data_wait_share': pytest.approx(0.25),
+    'step_ms': pytest.approx(1000),
+    'clips_per_second': pytest.approx(1.0),
   }
+
+
+def test_clips_and_utilisation_follow_from_the_time_of_a_step():
+  clock = Clock()
+  progress = progress_lib.Progress(
+    0,
+    10,
+    clock,
+    clips_per_step=32,
+    utilisation_of=lambda seconds: 0.1 / seconds,
+  )
+  clock.now += 1.0
+  metrics = progress.measure(5)
+  assert metrics['step_ms'] == pytest.approx(200)
+  assert metrics['clips_per_second'] == pytest.approx(160)
+  assert metrics['mfu'] == pytest.approx(0.5)
+  line = progress.line(5, {**metrics, 'loss': 1.0, 'train_top1': 0.5})
+  assert '160 clips/s  MFU 50%  0:01 left' in line
 
 
 def test_wait_behind_a_busy_device_costs_nothing():
@@ -79,11 +99,13 @@ def test_line_names_the_wait_only_above_a_tenth():
     'loss': 1.25,
     'train_top1': 0.5,
     'steps_per_second': 2.0,
+    'clips_per_second': 64.0,
     'data_wait_share': 0.1,
   }
   line = progress.line(20, metrics)
   assert line == (
-    'step 20/170  loss 1.250  train top1 50%  2.0 steps/s  1:15 left'
+    'step 20/170  loss 1.250  train top1 50%  2.0 steps/s  64 clips/s  '
+    '1:15 left'
   )
   metrics['data_wait_share'] = 0.25
   assert progress.line(20, metrics) == f'{line}  25% waiting for data'

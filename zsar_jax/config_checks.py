@@ -61,6 +61,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'train.batch_size': _POSITIVE,
   'train.accumulate': _POSITIVE,
   'train.max_skipped': _NOT_NEGATIVE,
+  'train.profile_steps': _NOT_NEGATIVE,
   'optim.ema_decay': ('must be in [0, 1)', lambda x: 0 <= x < 1),
   'optim.layer_decay': ('must be in (0, 1]', lambda x: 0 < x <= 1),
   'train.num_steps': _POSITIVE,

@@ -226,6 +226,8 @@ def default_config() -> ml_collections.ConfigDict:
   c.train.validate_every = 250
   c.train.checkpoint_every = 250
   c.train.keep_checkpoints = 2
+  # Writes a profiler trace of this many steps into the workdir.
+  c.train.profile_steps = 0
   # TensorBoard files beside metrics.jsonl (needs TensorFlow).
   c.train.tensorboard = True
 
@@ -398,6 +400,7 @@ _HARMLESS = (
   'model.video.remat',
   'train.log_every',
   'train.keep_checkpoints',
+  'train.profile_steps',
   'train.tensorboard',
 )
 

@@ -48,16 +48,21 @@ class StopFlag:
 
 
 @contextlib.contextmanager
-def on_termination() -> Iterator[StopFlag]:
+def on_termination(handle: bool = True) -> Iterator[StopFlag]:
   """Handles SIGTERM, the notice of preemption.
 
   Outside the main thread, where no handler can be set, nothing is handled.
+
+  Args:
+    handle: False where somebody else listens for it: with several processes
+      JAX does, and tells all of them.
 
   Yields:
     The flag.
   """
   flag = StopFlag()
-  if threading.current_thread() is not threading.main_thread():
+  in_main = threading.current_thread() is threading.main_thread()
+  if not (handle and in_main):
     yield flag
     return
   before = signal.signal(signal.SIGTERM, flag.handle)

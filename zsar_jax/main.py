@@ -4,6 +4,10 @@ python -m zsar_jax.main --config=configs/demo.py --workdir=runs/demo
 
 Any key of the config can be set: --config.train.num_steps=1000. A config
 file may take an argument after a colon: --config=configs/demo.py:smoke.
+
+On several hosts start the same command on each. A Cloud TPU slice, SLURM and
+Open MPI are recognised; elsewhere --coordinator, --num_processes and
+--process_id say who is who.
 """
 
 import re
@@ -11,7 +15,7 @@ import re
 from absl import flags
 from ml_collections import config_flags
 
-from zsar_jax import cli, train
+from zsar_jax import cli, distributed, train
 
 
 def main(argv: list[str]) -> None:
@@ -32,7 +36,38 @@ def main(argv: list[str]) -> None:
     'config', None, 'The config file.', flag_values=values, sys_argv=argv
   )
   flags.mark_flag_as_required('config', flag_values=values)
-  train.train(_parse(values, argv), values.workdir)
+  _define_processes(values)
+  config = _parse(values, argv)
+  distributed.initialize(
+    values.coordinator,
+    values.num_processes,
+    values.process_id,
+    values.heartbeat_seconds,
+  )
+  train.train(config, values.workdir)
+
+
+def _define_processes(values: flags.FlagValues) -> None:
+  """Flags of a run of several processes, where no cluster tells them."""
+  flags.DEFINE_string(
+    'coordinator',
+    '',
+    'host:port of process 0. Found by itself on Cloud TPU, SLURM, Open MPI.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'num_processes', 0, 'Processes of the run.', flag_values=values
+  )
+  flags.DEFINE_integer(
+    'process_id', -1, 'Which of them this is, from 0.', flag_values=values
+  )
+  flags.DEFINE_integer(
+    'heartbeat_seconds',
+    100,
+    'Silence after which another process counts as dead.',
+    flag_values=values,
+    lower_bound=10,
+  )
 
 
 def _parse(values: flags.FlagValues, argv: list[str]):

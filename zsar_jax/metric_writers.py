@@ -37,10 +37,18 @@ def _import_clu_writers():
 class MetricWriter:
   """Writes scalars as JSON lines and, through clu, as TensorBoard events."""
 
-  def __init__(self, workdir: str, tensorboard: bool):
-    self._file = open(os.path.join(workdir, 'metrics.jsonl'), 'a')  # noqa: SIM115
+  def __init__(self, workdir: str, tensorboard: bool, enabled: bool = True):
+    """Opens the files.
+
+    Args:
+      workdir: where they are.
+      tensorboard: write TensorBoard events too.
+      enabled: False writes nothing at all: of several processes one writes.
+    """
+    path = os.path.join(workdir, 'metrics.jsonl') if enabled else os.devnull
+    self._file = open(path, 'a')  # noqa: SIM115
     self._clu = None
-    if tensorboard:
+    if tensorboard and enabled:
       metric_writers = _import_clu_writers()
       self._clu = metric_writers.AsyncWriter(
         metric_writers.SummaryWriter(workdir)

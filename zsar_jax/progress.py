@@ -15,7 +15,13 @@ class Progress:
   """
 
   def __init__(
-    self, start: int, total: int, clock: Callable[[], float] = time.monotonic
+    self,
+    start: int,
+    total: int,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    clips_per_step: int = 1,
+    utilisation_of: Callable[[float], float] | None = None,
   ):
     """Starts counting.
 
@@ -23,8 +29,12 @@ class Progress:
       start: steps done.
       total: steps to do.
       clock: seconds.
+      clips_per_step: of the whole batch.
+      utilisation_of: seconds of a step -> model FLOP utilisation; None where
+        the device's peak is not known.
     """
     self._total, self._clock = total, clock
+    self._clips, self._utilisation_of = clips_per_step, utilisation_of
     self._from, self._since = start, clock()
     self._waited = 0.0
 
@@ -61,15 +71,23 @@ class Progress:
       step: steps done.
 
     Returns:
-      `steps_per_second`; `data_wait_ms`, waited for data, mean a step; and
-      `data_wait_share`, of the time, in [0, 1].
+      `steps_per_second`, `step_ms` and `clips_per_second`; `data_wait_ms`,
+      waited for data, mean a step; `data_wait_share`, of the time, in [0, 1];
+      and where it can be known `mfu`, model FLOP utilisation in [0, 1].
     """
     now = self._clock()
     seconds, steps = max(now - self._since, 1e-9), step - self._from
     waited = self._waited
     self._from, self._since, self._waited = step, now, 0.0
+    step_seconds = seconds / max(steps, 1)
+    known = {}
+    if self._utilisation_of:
+      known['mfu'] = self._utilisation_of(step_seconds)
     return {
+      **known,
       'steps_per_second': steps / seconds,
+      'step_ms': 1000 * step_seconds,
+      'clips_per_second': self._clips * steps / seconds,
       'data_wait_ms': 1000 * waited / max(steps, 1),
       'data_wait_share': min(waited / seconds, 1.0),
     }
@@ -82,15 +100,17 @@ class Progress:
       metrics: `loss`, `train_top1`, and those of `measure`.
 
     Returns:
-      One line with the time left; how much was waited for data where it is
-      more than a tenth.
+      One line with the time left; utilisation where it is known, and how
+      much was waited for data where it is more than a tenth.
     """
     rate = metrics['steps_per_second']
     left = int((self._total - step) / max(rate, 1e-9))
     share = metrics['data_wait_share']
     waited = f'  {share:.0%} waiting for data' if share > _SHOWN_SHARE else ''
+    mfu = f'  MFU {metrics["mfu"]:.0%}' if 'mfu' in metrics else ''
     return (
       f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
       f'train top1 {100 * metrics["train_top1"]:.0f}%  '
-      f'{rate:.1f} steps/s  {left // 60}:{left % 60:02d} left{waited}'
+      f'{rate:.1f} steps/s  {metrics["clips_per_second"]:.0f} clips/s{mfu}  '
+      f'{left // 60}:{left % 60:02d} left{waited}'
     )

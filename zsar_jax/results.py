@@ -106,6 +106,11 @@ def _commit() -> str | None:
     return None
 
 
+def versions() -> dict[str, str]:
+  """Versions of the packages that results depend on."""
+  return {p: importlib.metadata.version(p) for p in _PACKAGES}
+
+
 def make_results(
   protocol: str,
   rows: Sequence[Row],
@@ -138,7 +143,7 @@ def make_results(
     'rows': [dataclasses.asdict(row) for row in rows],
     'paired': [dataclasses.asdict(pair) for pair in paired],
     'config': dict(config),
-    'versions': {p: importlib.metadata.version(p) for p in _PACKAGES},
+    'versions': versions(),
     'commit': _commit(),
     **(extra or {}),
   }

@@ -210,6 +210,30 @@ def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
+def check_processes(mesh: jax.sharding.Mesh) -> None:
+  """Refuses a mesh on which processes would share rows of a batch.
+
+  Every process reads its own rows, so that the batch must be split at least
+  as often as there are processes.
+
+  Args:
+    mesh: from `make_mesh`.
+
+  Raises:
+    ValueError: two processes hold the same rows.
+  """
+  shards = num_batch_shards(mesh)
+  rows = batch_sharding(mesh).addressable_devices_indices_map((shards,))
+  own = {index[0].start or 0 for index in rows.values()}
+  if len(own) * jax.process_count() != shards:
+    raise ValueError(
+      f'mesh {dict(mesh.shape)} splits a batch into {shards}, of which process '
+      f'{jax.process_index()} of {jax.process_count()} would hold {len(own)}: '
+      'every process must hold rows of its own, so keep the tensor axis '
+      'within a host'
+    )
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh):
   """Puts this process's rows of a batch on the mesh as global arrays.
 

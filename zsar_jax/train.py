@@ -5,16 +5,19 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from zsar_jax import (
   checkpointing,
   config_utils,
+  distributed,
   initialisation,
   interruption,
   model_builder,
   optim,
   pixel_ops,
+  program_cost,
   prototype_bank,
   results,
   run_protocol,
@@ -49,10 +52,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       config, or one in use.
     FileNotFoundError: dataset, split file or vocabulary missing.
     Interrupted: SIGTERM came; the run can go on.
+    PeerLost: another process of the run died.
   """
   config_utils.check_config(config)
-  with interruption.on_termination() as stop:
-    return _train(config, workdir, stop)
+  several = distributed.several()
+  with interruption.on_termination(handle=not several) as stop:
+    try:
+      return _train(config, workdir, stop)
+    except jax.errors.JaxRuntimeError as e:
+      if several:
+        raise distributed.explain(e) from e
+      raise
 
 
 def _train(
@@ -61,8 +71,19 @@ def _train(
   stop: interruption.StopFlag,
 ) -> dict[str, Any]:
   """What `train` does, with the flag that may stop it."""
-  say = lambda text: print(text, flush=True)
+  main = distributed.is_main()
+  say = lambda text: print(text, flush=True) if main else None
+  plain = config_utils.to_dict(config)
+  distributed.check_alike(
+    {
+      **plain,
+      'code': distributed.code_version(),
+      'versions': results.versions(),
+    },
+    config_utils.differences,
+  )
   mesh = sharding.make_mesh(config.mesh)
+  sharding.check_processes(mesh)
   shards = sharding.num_batch_shards(mesh)
   if config.train.batch_size % shards:
     raise ValueError(
@@ -77,7 +98,6 @@ def _train(
     )
   weights = train_step.LossWeights(**config.loss)
   augmentation = make_augmentation(config.augmentation)
-  plain = config_utils.to_dict(config)
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
   results_path = os.path.join(workdir, RESULTS_FILE)
   if os.path.exists(results_path):
@@ -94,7 +114,10 @@ def _train(
   model_builder.parameter_shapes(
     model_builder.build_model(config, prep, num_tokens, 1), prep
   )
-  protocol = run_protocol.make_protocol(config)
+  # It may render a dataset: not several processes at once.
+  protocol = distributed.main_first(
+    lambda: run_protocol.make_protocol(config), 'dataset'
+  )
   _describe(protocol, config, pieces, say)
   seen = protocol.seen_classes
   _check_seen(protocol, train_step.least_classes(weights, augmentation))
@@ -109,6 +132,8 @@ def _train(
     run_protocol.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
+  if not main:
+    return _run(config, workdir, stop, start, prep, protocol, mesh, say)
   with checkpointing.lock_workdir(workdir):
     checkpointing.claim_workdir(workdir, plain)
     return _run(config, workdir, stop, start, prep, protocol, mesh, say)
@@ -123,7 +148,6 @@ def _run(
   weights = train_step.LossWeights(**config.loss)
   augmentation = make_augmentation(config.augmentation)
   descriptions = _read_descriptions(config, protocol, say)
-  results_path = os.path.join(workdir, RESULTS_FILE)
   model = model_builder.build_model(config, prep, num_tokens, len(seen))
   schedule, optimizer = _make_optimizer(config)
   state = train_step.init_state(
@@ -151,8 +175,9 @@ def _run(
     f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(mesh.shape)} of '
     f'{jax.devices()[0].device_kind}'
   )
-  with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
-    f.write('\n'.join(sharding.describe(state.params, mesh)) + '\n')
+  if distributed.is_main():
+    with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
+      f.write('\n'.join(sharding.describe(state.params, mesh)) + '\n')
   cache = run_protocol.video_cache(config)
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints
@@ -163,10 +188,10 @@ def _run(
     recognizer = recognizer_lib.Recognizer(
       config,
       model,
-      state.params,
+      distributed.to_local(state.params, mesh),
       pieces,
       seen,
-      mesh,
+      distributed.local_mesh(mesh),
       int(state.step),
       descriptions,
     )
@@ -193,18 +218,62 @@ def _run(
       say,
       checkpoints.wait,
       lambda: bool(stop),
+      _step_flops(config, prep, num_tokens, state, recognizer),
     )
     with stop.deferred():
       state = loop.run(state)
-  recognizer = recognizer.with_params(state.best_params, int(state.step))
+  recognizer = recognizer.with_params(
+    distributed.to_local(state.best_params, mesh), int(state.step)
+  )
+  # Every process embeds its share, and all know the outcome; one writes.
+  embeddings = os.path.join(workdir, run_protocol.EMBEDDINGS_FOLDER)
   outcome = run_protocol.evaluate(
     recognizer,
     run_protocol.make_protocols(config, seen),
     cache,
     say,
-    embeddings_dir=os.path.join(workdir, run_protocol.EMBEDDINGS_FOLDER),
+    embeddings_dir='' if distributed.several() else embeddings,
   )
   content = outcome.content
+  if distributed.is_main():
+    _write(outcome, protocol, workdir, say)
+  distributed.wait('results')
+  return content
+
+
+def _step_flops(config, prep, num_tokens, state, recognizer) -> int:
+  """Model operations of one step over the whole batch; see MFU."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    # A kernel would hide its products.
+    config.model.video.attention_implementation = 'einsum'
+  seen = len(recognizer.seen_classes)
+  model = model_builder.build_model(config, prep, num_tokens, seen)
+  shape = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  b = config.train.batch_size
+  clip = (b, prep.num_frames, prep.size, prep.size, 3)
+  batch = {
+    'video': jax.ShapeDtypeStruct(clip, jnp.uint8),
+    'label': shape(b),
+    'index': shape(b),
+  }
+  text = {
+    'ids': shape(seen, prep.token_length),
+    'mask': jax.ShapeDtypeStruct((seen, prep.token_length), jnp.bool_),
+  }
+  weights = train_step.LossWeights(**config.loss)
+  loss = lambda params, batch, text, key: train_step.compute_loss(
+    params, model, batch, text, key, weights, prep
+  )
+  params = jax.eval_shape(lambda p: p, state.params)
+  return program_cost.training_flops(
+    loss, params, batch, text, jax.random.key(0)
+  )
+
+
+def _write(outcome: run_protocol.Outcome, protocol, workdir: str, say) -> None:
+  """Writes what a finished run leaves behind, and says so."""
+  content, results_path = outcome.content, os.path.join(workdir, RESULTS_FILE)
   prototype_bank.save_bank(
     outcome.bank, os.path.join(workdir, recognizer_lib.BANK_FILE)
   )
@@ -223,7 +292,6 @@ def _run(
       f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
       f'--classes="{",".join(protocol.unseen_classes)}"'
     )
-  return content
 
 
 def make_augmentation(

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import os
+import resource
 import time
 
 import jax
@@ -10,6 +12,8 @@ import ml_collections
 import numpy as np
 
 from zsar_jax import (
+  distributed,
+  hardware,
   interruption,
   metric_writers,
   run_protocol,
@@ -85,6 +89,39 @@ class _FiniteGuard:
       )
 
 
+def _memory() -> dict[str, float]:
+  """GiB at most so far: of this process, and of its first accelerator."""
+  # Linux counts in KiB.
+  host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' not in stats:
+    return {'host_memory_gib': host}
+  device = stats['peak_bytes_in_use'] / 2**30
+  return {'host_memory_gib': host, 'device_memory_gib': device}
+
+
+class _Profile:
+  """A trace of some steps for TensorBoard or Perfetto, under profile/."""
+
+  # By then everything is compiled and the input queue is full.
+  _SKIPPED = 5
+
+  def __init__(self, workdir: str, num_steps: int, start: int):
+    self._folder = os.path.join(workdir, 'profile')
+    self._first = start + self._SKIPPED if num_steps else -1
+    self._last = self._first + num_steps
+
+  def after(self, step: int, state: train_step.TrainState) -> None:
+    """Starts or ends the trace, if it is time to."""
+    if not distributed.is_main() or step not in (self._first, self._last):
+      return
+    jax.block_until_ready(state)
+    if step == self._first:
+      jax.profiler.start_trace(self._folder)
+    elif self._first > 0:
+      jax.profiler.stop_trace()
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainLoop:
   """The steps of a run, with all that they need.
@@ -101,6 +138,7 @@ class TrainLoop:
     say: prints a line.
     wait: returns when what `save` started is committed.
     stop: whether the run was told to stop.
+    step_flops: model operations of a step; 0 where they are not known.
   """
 
   config: ml_collections.ConfigDict
@@ -114,6 +152,7 @@ class TrainLoop:
   say: Callable[[str], None]
   wait: Callable[[], None] = lambda: None
   stop: Callable[[], bool] = lambda: False
+  step_flops: int = 0
 
   def run(self, state: train_step.TrainState) -> train_step.TrainState:
     """Runs the steps that are left.
@@ -134,13 +173,20 @@ class TrainLoop:
       sharding.replicated(self.mesh),
     )
     batches = self._batches(start)
-    progress = progress_lib.Progress(start, total)
+    progress = progress_lib.Progress(
+      start,
+      total,
+      clips_per_step=self.config.train.batch_size,
+      utilisation_of=self._utilisation(),
+    )
+    profile = _Profile(self.workdir, self.config.train.profile_steps, start)
     metrics, failed = {}, 0
     guard = _FiniteGuard(self.config.train.max_skipped, self.workdir, self.say)
     busy = lambda: any(not x.is_ready() for x in metrics.values())
     with metric_writers.MetricWriter(
       self.workdir,
-      self.config.train.tensorboard and jax.process_index() == 0,
+      self.config.train.tensorboard,
+      enabled=distributed.is_main(),
     ) as writer:
       for step in range(start + 1, total + 1):
         batch = progress.fetch(batches, busy)
@@ -157,7 +203,7 @@ class TrainLoop:
         first, last = step == start + 1, step == total
         if step % self.config.train.log_every == 0 or last or first:
           values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-          values |= progress.measure(step)
+          values |= progress.measure(step) | _memory()
           values['failed_records'] = _over_hosts(failed)
           writer.write(step, values)
           # The first step is compilation: its rate says nothing.
@@ -166,13 +212,14 @@ class TrainLoop:
             if first
             else progress.line(step, values)
           )
+        profile.after(step, state)
         if self._pauses(step):
           jax.block_until_ready(state)  # steps under way are not a pause
           guard.look(step, metrics)
           began = time.monotonic()
           self._pause(step, state, writer)
           progress.skip(time.monotonic() - began)
-        if self.stop() and not last:
+        if (self.stop() or distributed.told_to_stop(step)) and not last:
           if not self._saves(step):
             self.save(state)
           self.wait()
@@ -182,6 +229,15 @@ class TrainLoop:
           )
       guard.look(total, metrics)
     return state
+
+  def _utilisation(self) -> Callable[[float], float] | None:
+    """Seconds of a step -> share of the published peak; None if unknown."""
+    devices = self.mesh.devices.flat
+    device = hardware.find(devices[0].device_kind)
+    if device is None or not self.step_flops:
+      return None
+    peak = device.peak_flops * self.mesh.size
+    return lambda seconds: self.step_flops / seconds / peak
 
   def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
     data, augmentation = self.config.data, self.config.augmentation
@@ -220,7 +276,9 @@ class TrainLoop:
     c, last = self.config.train, step == self.config.train.num_steps
     if step % c.validate_every == 0 and not last:
       row = run_protocol.validate(
-        self.recognizer.with_params(state.best_params, step),
+        self.recognizer.with_params(
+          distributed.to_local(state.best_params, self.mesh), step
+        ),
         self.protocol,
         self.cache,
       )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import embedding_cache
+from zsar_jax import distributed, embedding_cache
 from zsar_jax.data.protocols import video_sets
 
 Batches = Iterator[dict[str, np.ndarray]]
@@ -105,12 +105,7 @@ class Embedder:
       The videos, without padding.
     """
     if self.cache_of is None:
-      arrays = list(self._compute(videos, first_frame, names))
-      joined = {
-        name: np.concatenate([batch[name] for batch in arrays])
-        for name in arrays[0]
-        if name != embedding_cache.TOKENS
-      }
+      joined = self._shared(videos, first_frame, names)
     else:
       wanted = tuple(dict.fromkeys((*names, *match_names)))
       keep = self.keep_tokens and bool(names)
@@ -143,6 +138,22 @@ class Embedder:
       joined.get('pooled'),
       joined.get('metadata'),
     )
+
+  def _shared(self, videos, first_frame, names):
+    """Arrays of all videos; of several processes each embeds its share."""
+    # One that gets none embeds the first: it needs arrays of the right shape.
+    mine = distributed.share(len(videos))
+    empty = not mine.any()
+    mine[0] |= empty
+    batches = list(self._compute(videos.subset(mine), first_frame, names))
+    joined = {
+      name: np.concatenate([batch[name] for batch in batches])
+      for name in batches[0]
+      if name != embedding_cache.TOKENS
+    }
+    if empty:
+      joined = {name: x[:0] for name, x in joined.items()}
+    return distributed.gather_shares(joined, len(videos))
 
   def _compute(self, videos, first_frame, names, keep_tokens=False):
     """Batches of arrays, without padding."""

@@ -1,14 +1,10 @@
 """What a traced program costs, without running or compiling it."""
 
+from collections.abc import Callable
 import math
 from typing import Any
 
-from flax import linen as nn
 import jax
-import jax.extend
-
-# Of a parameter these are the parameter again.
-_VIEWS = ('convert_element_type', 'reshape', 'transpose', 'broadcast_in_dim')
 
 
 def _subprograms(equation: Any):
@@ -55,37 +51,20 @@ def count_macs(program: Any) -> int:
   return total
 
 
-def forward_macs(module: nn.Module, params: Any, arguments: tuple) -> int:
-  """Multiply-adds of one call of a module; all arguments may be abstract."""
-  program = jax.make_jaxpr(module.apply)({'params': params}, *arguments)
-  return count_macs(program.jaxpr)
+def training_flops(loss: Callable[..., Any], *arguments: Any) -> int:
+  """Model operations of one training step.
 
-
-def activation_bytes(module: nn.Module, params: Any, arguments: tuple) -> int:
-  """Bytes that the forward pass keeps for the backward pass.
+  Twice the multiply-adds of the forward pass, and twice that again for the
+  backward pass, which has two products for each of the forward one. What
+  remat computes again is not counted: it is a cost of memory, not of the
+  model.
 
   Args:
-    module: a model.
-    params: its parameters; they and what is only another view or dtype of
-      them do not count.
-    arguments: of its call, likewise not counted.
+    loss: of the whole batch; its attention must be plain products, because
+      a kernel hides what it computes.
+    *arguments: of it; may be abstract.
 
   Returns:
-    Bytes of the distinct arrays kept.
+    Floating-point operations.
   """
-
-  def kept(params, *arguments):
-    apply = lambda params: module.apply({'params': params}, *arguments)
-    return jax.tree.leaves(jax.vjp(apply, params)[1])
-
-  program = jax.make_jaxpr(kept)(params, *arguments).jaxpr
-  variables = lambda atoms: {
-    atom for atom in atoms if not isinstance(atom, jax.extend.core.Literal)
-  }
-  given = set(program.invars)
-  for equation in program.eqns:
-    inputs = variables(equation.invars)
-    if equation.primitive.name in _VIEWS and inputs <= given:
-      given.update(equation.outvars)
-  arrays = variables(program.outvars) - given
-  return sum(v.aval.size * v.aval.dtype.itemsize for v in arrays)
+  return 6 * count_macs(jax.make_jaxpr(loss)(*arguments).jaxpr)

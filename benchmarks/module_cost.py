@@ -1,0 +1,48 @@
+"""What a module costs, without running or compiling it."""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.extend
+
+from zsar_jax import program_cost
+
+# Of a parameter these are the parameter again.
+_VIEWS = ('convert_element_type', 'reshape', 'transpose', 'broadcast_in_dim')
+
+
+def forward_macs(module: nn.Module, params: Any, arguments: tuple) -> int:
+  """Multiply-adds of one call of a module; all arguments may be abstract."""
+  program = jax.make_jaxpr(module.apply)({'params': params}, *arguments)
+  return program_cost.count_macs(program.jaxpr)
+
+
+def activation_bytes(module: nn.Module, params: Any, arguments: tuple) -> int:
+  """Bytes that the forward pass keeps for the backward pass.
+
+  Args:
+    module: a model.
+    params: its parameters; they and what is only another view or dtype of
+      them do not count.
+    arguments: of its call, likewise not counted.
+
+  Returns:
+    Bytes of the distinct arrays kept.
+  """
+
+  def kept(params, *arguments):
+    apply = lambda params: module.apply({'params': params}, *arguments)
+    return jax.tree.leaves(jax.vjp(apply, params)[1])
+
+  program = jax.make_jaxpr(kept)(params, *arguments).jaxpr
+  variables = lambda atoms: {
+    atom for atom in atoms if not isinstance(atom, jax.extend.core.Literal)
+  }
+  given = set(program.invars)
+  for equation in program.eqns:
+    inputs = variables(equation.invars)
+    if equation.primitive.name in _VIEWS and inputs <= given:
+      given.update(equation.outvars)
+  arrays = variables(program.outvars) - given
+  return sum(v.aval.size * v.aval.dtype.itemsize for v in arrays)

@@ -1,0 +1,227 @@
+"""Several processes as one run, on loopback."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from zsar_jax import distributed, main, sharding
+from zsar_jax import recognizer as recognizer_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+def environment(devices):
+  return {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': str(devices),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+  }
+
+
+class Pair:
+  """Two processes of four devices each that train in one workdir."""
+
+  def __init__(self, workdir, *flags, only_second=()):
+    self.workdir = workdir
+    port = free_port()
+    self.processes = []
+    for i in range(2):
+      command = [
+        sys.executable,
+        '-m',
+        'zsar_jax.main',
+        *tiny.flags(),
+        f'--workdir={workdir}',
+        f'--coordinator=localhost:{port}',
+        '--num_processes=2',
+        f'--process_id={i}',
+        *flags,
+        *(only_second if i else ()),
+      ]
+      with open(self._log(i), 'w') as log:
+        self.processes.append(
+          subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=environment(4),
+          )
+        )
+
+  def _log(self, i):
+    return f'{self.workdir}.log{i}'
+
+  def output(self, i):
+    return pathlib.Path(self._log(i)).read_text()
+
+  def wait(self, seconds=100):
+    """Exit codes of both."""
+    until = time.monotonic() + seconds
+    return [p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes]
+
+  def wait_for_step(self, step, seconds=60):
+    path = pathlib.Path(self.workdir) / 'metrics.jsonl'
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+      if path.exists() and any(
+        json.loads(line)['step'] >= step
+        for line in path.read_text().splitlines()
+      ):
+        return
+      assert all(p.poll() is None for p in self.processes), self.output(0)
+      time.sleep(0.1)
+    raise AssertionError(f'step {step} was not reached: {self.output(0)}')
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exc_info):
+    for process in self.processes:
+      with contextlib.suppress(ProcessLookupError):
+        process.kill()
+      process.wait()
+
+
+def params_of(workdir):
+  recognizer = recognizer_lib.Recognizer.from_workdir(str(workdir))
+  return jax.tree.map(np.asarray, recognizer._params)
+
+
+def metrics_of(workdir):
+  lines = (pathlib.Path(workdir) / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """The run of one process with eight devices."""
+  workdir = tmp_path_factory.mktemp('alone') / 'run'
+  main.main(['main', *tiny.flags(), f'--workdir={workdir}'])
+  return workdir
+
+
+def close(a, b):
+  # Sums are taken in another order; six steps of Adam carry it on.
+  def compare(path, x, y):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    # Softmax does not see a key's bias: its gradient is rounding, which Adam
+    # makes as large as the learning rate.
+    if not name.endswith('key/bias'):
+      np.testing.assert_allclose(x, y, atol=2e-5, err_msg=name)
+
+  jax.tree_util.tree_map_with_path(compare, a, b)
+
+
+@pytest.mark.parametrize('preset', ['dp', 'fsdp'])
+def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
+  flag = f'--config.mesh.preset={preset}'
+  with Pair(tmp_path / 'run', flag) as pair:
+    assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
+    # One speaks and writes.
+    assert 'step 6/6' in pair.output(0) and 'step 6/6' not in pair.output(1)
+  steps = [m for m in metrics_of(pair.workdir) if 'loss' in m]
+  expected = [m for m in metrics_of(alone) if 'loss' in m]
+  assert [m['step'] for m in steps] == [m['step'] for m in expected]
+  for ours, theirs in zip(steps, expected, strict=True):
+    for name in ('loss', 'loss_match', 'gradient_norm', 'train_top1'):
+      assert ours[name] == pytest.approx(theirs[name], rel=2e-5), name
+  close(params_of(pair.workdir), params_of(alone))
+  rows = lambda w: json.loads((pathlib.Path(w) / 'results.json').read_text())
+  for ours, theirs in zip(
+    rows(pair.workdir)['rows'], rows(alone)['rows'], strict=True
+  ):
+    assert (ours['method'], ours['metric']) == (
+      theirs['method'],
+      theirs['metric'],
+    )
+    assert ours['n_videos'] == theirs['n_videos']
+  # What every device holds was asked for, and is less than all of it.
+  table = (pair.workdir / 'parameters.txt').read_text()
+  assert ('1/8' in table) == (preset == 'fsdp')
+
+
+def test_a_notice_to_one_stops_both_and_one_alone_goes_on(alone, tmp_path):
+  # Told before the last step; slowed down by logging every one.
+  with Pair(tmp_path / 'run', '--config.train.log_every=1') as pair:
+    pair.wait_for_step(1)
+    pair.processes[1].send_signal(signal.SIGTERM)
+    assert pair.wait() == [75, 75], pair.output(0) + pair.output(1)
+    assert 'the checkpoint is committed' in pair.output(0)
+  flags = ['--config.train.log_every=1', f'--workdir={pair.workdir}']
+  main.main(['main', *tiny.flags(), *flags])
+  close(params_of(pair.workdir), params_of(alone))
+
+
+def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):
+  flags = ('--heartbeat_seconds=10', '--config.train.num_steps=10000')
+  with Pair(tmp_path / 'run', *flags) as pair:
+    pair.wait_for_step(2)
+    pair.processes[1].kill()
+    died = time.monotonic()
+    code, _ = pair.wait(60)
+    assert code not in (0, None)
+    assert time.monotonic() - died < 60
+    said = pair.output(0)
+    assert 'another task died' in said or 'one of them died' in said
+    assert 'most recent call first' not in said
+
+
+def test_a_process_with_another_config_is_refused(tmp_path):
+  with Pair(
+    tmp_path / 'run', only_second=('--config.optim.learning_rate=0.5',)
+  ) as pair:
+    codes = pair.wait()
+    assert 0 not in codes
+    assert 'optim.learning_rate: 0.001 -> 0.5' in pair.output(1)
+    assert 'processes [1] are started with another config' in pair.output(0)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_flags_that_leave_questions_are_refused(tmp_path):
+  flags = [*tiny.flags(), f'--workdir={tmp_path}/run', '--num_processes=2']
+  done = subprocess.run(
+    [sys.executable, '-m', 'zsar_jax.main', *flags],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env=environment(1),
+  )
+  assert done.returncode == 1
+  assert '--coordinator, --num_processes and --process_id belong' in done.stderr
+
+
+def test_one_process_shares_with_nobody():
+  assert not distributed.several() and distributed.is_main()
+  assert distributed.share(3).tolist() == [True] * 3
+  arrays = {'x': np.arange(3)}
+  assert distributed.gather_shares(arrays, 3)['x'].tolist() == [0, 1, 2]
+  mesh = sharding.make_mesh({'preset': 'dp'})
+  assert distributed.local_mesh(mesh) is mesh
+  assert not distributed.told_to_stop(3)
+  sharding.check_processes(mesh)
+
+
+def test_the_code_has_a_version():
+  version = distributed.code_version()
+  assert version == distributed.code_version() and len(version) == 12

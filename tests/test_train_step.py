@@ -103,6 +103,55 @@ def run(
   return state, history
 
 
+MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (2, 2, 2)]
+
+
+def gradients(mesh_sizes, **kwargs):
+  """Loss and gradients of one batch on a mesh, on the host."""
+  devices = jax.devices()[: int(np.prod(mesh_sizes))]
+  mesh = sharding.make_mesh(
+    dict(zip(sharding.AXES, mesh_sizes, strict=True)), devices
+  )
+  batch, text = batch_and_text()
+  the_model = model()
+  params = init_params(the_model, text)
+  params = jax.device_put(params, sharding.tree_shardings(params, mesh))
+  loss = lambda p, batch, text: train_step.compute_loss(
+    p, the_model, batch, text, jax.random.key(3), ALL_LOSSES, PREP, **kwargs
+  )
+  function = sharding.on_mesh(jax.jit(jax.grad(loss, has_aux=True)), mesh)
+  grads, metrics = function(
+    params,
+    sharding.put_batch(batch, mesh),
+    jax.device_put(text, sharding.replicated(mesh)),
+  )
+  return jax.tree.map(np.asarray, (metrics, grads))
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_a_mesh_does_not_change_loss_or_gradient(mesh):
+  expected_loss, expected = gradients((1, 1, 1))
+  loss, grads = gradients(mesh)
+  for name in expected_loss:
+    assert loss[name] == pytest.approx(expected_loss[name], rel=1e-5), name
+  for (path, ours), theirs in zip(
+    jax.tree.leaves_with_path(grads), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(
+      ours, theirs, atol=1e-5, err_msg=jax.tree_util.keystr(path)
+    )
+
+
+@pytest.mark.parametrize('mesh', [(1, 1, 1), (2, 2, 1)])
+def test_the_fusion_in_chunks_is_the_same_fusion(mesh):
+  loss, expected = gradients(mesh)
+  in_chunks, grads = gradients(mesh, fusion_chunks=4)
+  assert in_chunks['loss_match'] == pytest.approx(loss['loss_match'], rel=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, expected
+  )
+
+
 @pytest.mark.parametrize('mesh', [(8, 1, 1), (4, 2, 1)])
 def test_a_mesh_does_not_change_the_loss(mesh):
   # From the second step on the loss sees updated parameters too.
@@ -116,6 +165,26 @@ def test_a_mesh_does_not_change_the_loss(mesh):
       atol=2e-5,
       err_msg=name,
     )
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_every_array_of_the_state_lies_where_the_table_says(mesh):
+  state, _ = run(mesh, 8, steps=1)
+  the_mesh = sharding.make_mesh(dict(zip(sharding.AXES, mesh, strict=True)))
+  expected = sharding.tree_shardings(state, the_mesh)
+  split = 0
+  for (path, leaf), wanted in zip(
+    jax.tree.leaves_with_path(state), jax.tree.leaves(expected), strict=True
+  ):
+    name = jax.tree_util.keystr(path)
+    assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), name
+    if not wanted.is_fully_replicated:
+      split += leaf.size * (1 if 'params' in name else 0)
+      shard = leaf.addressable_shards[0].data
+      assert shard.size < leaf.size, name
+  if mesh != (8, 1, 1):
+    # Most of the model is in matrices, and those are split.
+    assert split > 0.8 * sum(x.size for x in jax.tree.leaves(state.params))
 
 
 def test_fsdp_and_tensor_axes_really_split_parameters():

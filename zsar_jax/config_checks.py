@@ -60,6 +60,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   ),
   'train.batch_size': _POSITIVE,
   'train.accumulate': _POSITIVE,
+  'train.fusion_chunks': _POSITIVE,
   'train.max_skipped': _NOT_NEGATIVE,
   'train.profile_steps': _NOT_NEGATIVE,
   'optim.ema_decay': ('must be in [0, 1)', lambda x: 0 <= x < 1),

@@ -219,6 +219,8 @@ def default_config() -> ml_collections.ConfigDict:
   c.train.batch_size = 32
   # Parts that a batch goes through in, one after the other, in less memory.
   c.train.accumulate = 1
+  # Parts of each of them that the fusion goes through in, likewise.
+  c.train.fusion_chunks = 1
   c.train.num_steps = 1000
   # Updates that are not finite are left out; more than this stop the run.
   c.train.max_skipped = 10

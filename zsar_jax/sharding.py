@@ -200,6 +200,37 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, BATCH_SPEC)
 
 
+def current_batch_shards() -> int:
+  """How many parts the batch is split into where this is traced.
+
+  One outside a mesh of ours, or inside `jax.shard_map`, which has split it.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or tuple(mesh.axis_names) != AXES or mesh.manual_axes:
+    return 1
+  return num_batch_shards(mesh)
+
+
+def constrain_batch(x: jax.Array) -> jax.Array:
+  """Keeps activations split along the batch, and along nothing else.
+
+  Without it the compiler may rather leave a kernel split where it lies, and
+  exchange activations: far more bytes than gathering the kernel.
+
+  Args:
+    x: [b ...].
+
+  Returns:
+    The same values; outside a mesh of ours, or where the batch does not
+    divide over it, nothing is asked for.
+  """
+  shards = current_batch_shards()
+  if shards == 1 or x.shape[0] % shards:
+    return x
+  spec = P(*BATCH_SPEC, *(None,) * (x.ndim - 1))
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   """The same array on every device."""
   return jax.sharding.NamedSharding(mesh, P())

@@ -84,18 +84,7 @@ def _train(
   )
   mesh = sharding.make_mesh(config.mesh)
   sharding.check_processes(mesh)
-  shards = sharding.num_batch_shards(mesh)
-  if config.train.batch_size % shards:
-    raise ValueError(
-      f'train.batch_size={config.train.batch_size} does not divide over '
-      f'{shards} batch shards of the mesh'
-    )
-  if config.train.batch_size % (shards * config.train.accumulate):
-    raise ValueError(
-      f'train.batch_size={config.train.batch_size} does not divide into '
-      f'train.accumulate={config.train.accumulate} parts over {shards} batch '
-      'shards'
-    )
+  _check_parts(config.train, sharding.num_batch_shards(mesh))
   weights = train_step.LossWeights(**config.loss)
   augmentation = make_augmentation(config.augmentation)
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
@@ -212,6 +201,7 @@ def _run(
         mesh,
         augmentation,
         accumulate=config.train.accumulate,
+        fusion_chunks=config.train.fusion_chunks,
         ema_decay=config.optim.ema_decay,
       ),
       lambda state: checkpoints.save(state, meta),
@@ -292,6 +282,28 @@ def _write(outcome: run_protocol.Outcome, protocol, workdir: str, say) -> None:
       f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
       f'--classes="{",".join(protocol.unseen_classes)}"'
     )
+
+
+def _check_parts(c: ml_collections.ConfigDict, shards: int) -> None:
+  """Refuses a batch that does not divide over devices and parts.
+
+  Args:
+    c: the config's section `train`.
+    shards: parts that the mesh splits a batch into.
+  """
+  left, by = c.batch_size, 1
+  for key, parts in (
+    ('batch shards of the mesh', shards),
+    ('train.accumulate', c.accumulate),
+    ('train.fusion_chunks', c.fusion_chunks),
+  ):
+    if left % (by * parts):
+      raise ValueError(
+        f'train.batch_size={c.batch_size} does not divide over {shards} batch '
+        f'shards of the mesh, train.accumulate={c.accumulate} parts and '
+        f'train.fusion_chunks={c.fusion_chunks}: it fails at {key}'
+      )
+    by *= parts
 
 
 def make_augmentation(

@@ -166,6 +166,7 @@ def compute_loss(
   weights: LossWeights,
   prep: preprocessing_lib.Preprocessing,
   augmentation: Augmentation = NO_AUGMENTATION,
+  fusion_chunks: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Weighted sum of the losses, mean over the global batch.
 
@@ -179,6 +180,8 @@ def compute_loss(
     weights: weight of each loss.
     prep: how pixels are normalised.
     augmentation: what is done to the clips first.
+    fusion_chunks: parts of the batch that the fusion goes through in, one
+      after the other, in less memory.
 
   Returns:
     The loss, and scalar metrics by name.
@@ -195,6 +198,7 @@ def compute_loss(
     key,
     weights,
     prep,
+    fusion_chunks,
   )
 
 
@@ -227,6 +231,7 @@ def _loss_of_clips(
   key: jax.Array,
   weights: LossWeights,
   prep: preprocessing_lib.Preprocessing,
+  chunks: int,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Weighted sum of the losses, mean over some clips of the batch.
 
@@ -238,6 +243,7 @@ def _loss_of_clips(
     key: the step's random key.
     weights: weight of each loss.
     prep: how pixels are normalised.
+    chunks: see `_match_pairs`.
 
   Returns:
     The loss, and scalar metrics by name. `train_top1` is against the class
@@ -254,7 +260,7 @@ def _loss_of_clips(
   labels, mass = batch['labels'], batch['mass']
   clip = pixel_ops.to_inputs(batch['video'], prep.mean, prep.std, prep.inputs)
   video = apply(clip, method='encode_video')
-  names = apply(text['ids'], text['mask'], method='encode_text')
+  names = _encode_names(apply, text)
   heads = model.apply({'params': params}, method='heads')
   q = losses.targets(labels, num_classes, weights.label_smoothing, mass)
   z, t = video['embedding'], names['embedding']
@@ -276,11 +282,8 @@ def _loss_of_clips(
       losses.global_index_keys(negative_key, batch['index']),
     )
     pairs = jnp.concatenate([labels, wrong[:, None]], axis=1)  # [b k+1]
-    logits = apply(
-      video['tokens'],
-      names['tokens'][pairs],
-      text['mask'][pairs],
-      method='match',
+    logits = _match_pairs(
+      apply, video['tokens'], names['tokens'], text['mask'], pairs, chunks
     )
     terms['match'] = losses.match_loss(logits[:, :-1], logits[:, -1], mass)
 
@@ -297,13 +300,54 @@ def _loss_of_clips(
   return loss, metrics
 
 
-def _split(x: jax.Array, parts: int, mesh: jax.sharding.Mesh) -> jax.Array:
+def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
+  """The class names' embeddings, each device encoding its share of them.
+
+  There may be more names than a device has clips. Fewer names than devices
+  are encoded whole by each: their gradients then need no exchange.
+  """
+  count = text['ids'].shape[0]
+  shards = sharding.current_batch_shards()
+  if shards == 1 or count < shards:
+    return apply(text['ids'], text['mask'], method='encode_text')
+  padded = {
+    name: sharding.constrain_batch(
+      jnp.pad(x, [(0, -count % shards), (0, 0)], mode='edge')
+    )
+    for name, x in text.items()
+  }
+  out = apply(padded['ids'], padded['mask'], method='encode_text')
+  # Every clip may need any of them.
+  whole = lambda x: jax.lax.with_sharding_constraint(x, sharding.P())
+  return {name: whole(x[:count]) for name, x in out.items()}
+
+
+def _match_pairs(apply, video_tokens, text_tokens, mask, pairs, chunks):
+  """Match logits [b k] of clips with the names `pairs` int [b k].
+
+  In chunks of clips only one chunk's tokens of names, queries and scores are
+  in memory at a time: the backward pass computes each chunk again.
+  """
+
+  def match(tokens, pairs):
+    return apply(tokens, text_tokens[pairs], mask[pairs], method='match')
+
+  if chunks == 1:
+    return match(video_tokens, pairs)
+  again = jax.checkpoint(lambda chunk: match(*chunk))
+  logits = jax.lax.map(
+    again, (_split(video_tokens, chunks), _split(pairs, chunks))
+  )
+  return logits.swapaxes(0, 1).reshape(pairs.shape)
+
+
+def _split(x: jax.Array, parts: int) -> jax.Array:
   """[b ...] -> [parts b/parts ...]; every device keeps its own rows."""
   x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+  if sharding.current_batch_shards() == 1:
+    return x
   spec = sharding.P(None, *sharding.BATCH_SPEC)
-  return jax.lax.with_sharding_constraint(
-    x, jax.sharding.NamedSharding(mesh, spec)
-  )
+  return jax.lax.with_sharding_constraint(x, spec)
 
 
 def make_train_step(
@@ -317,6 +361,7 @@ def make_train_step(
   augmentation: Augmentation = NO_AUGMENTATION,
   *,
   accumulate: int = 1,
+  fusion_chunks: int = 1,
   ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, dict]]:
   """Builds the jitted training step.
@@ -339,6 +384,7 @@ def make_train_step(
       less memory. Without dropout gradients equal those of the whole batch
       up to rounding: no loss looks across examples, and clips are mixed
       before. A model with batch statistics would see those of a part.
+    fusion_chunks: see `compute_loss`; of each part of the batch.
     ema_decay: of the moving average, in [0, 1); 0 for none.
 
   Returns:
@@ -348,15 +394,23 @@ def make_train_step(
   def gradients(params, batch, text, key):
     if accumulate == 1:
       return jax.grad(compute_loss, has_aux=True)(
-        params, model, batch, text, key, weights, prep, augmentation
+        params,
+        model,
+        batch,
+        text,
+        key,
+        weights,
+        prep,
+        augmentation,
+        fusion_chunks,
       )
     _check_classes(text, weights, augmentation)
     whole = _prepare(batch, augmentation, key)
     differentiate = jax.grad(_loss_of_clips, has_aux=True)
     part = lambda clips, key: differentiate(
-      params, model, clips, text, key, weights, prep
+      params, model, clips, text, key, weights, prep, fusion_chunks
     )
-    parts = jax.tree.map(lambda x: _split(x, accumulate, mesh), whole)
+    parts = jax.tree.map(lambda x: _split(x, accumulate), whole)
 
     def add(total, clips):
       # One key for all parts: wrong classes are drawn by the global index.

@@ -19,6 +19,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from zsar_jax import sharding
 from zsar_jax.models import layers
 
 QUERY_SIDES = ('text', 'video', 'both')
@@ -128,7 +129,10 @@ class CrossModalTransformer(nn.Module):
         f'query_side {self.query_side!r} is not one of {QUERY_SIDES}'
       )
     b, c = text_mask.shape[:2]
-    video, text = self._project(video_tokens, text_tokens)
+    video, text = self._project(
+      sharding.constrain_batch(video_tokens),
+      sharding.constrain_batch(text_tokens),
+    )
     read = []
     if self.query_side != 'video':
       read.append(self._text_asks(video, text, text_mask, deterministic))
@@ -173,9 +177,9 @@ class CrossModalTransformer(nn.Module):
       x = x + drop(y, deterministic)
       # Cross-attention treats each query alone, so the names of one video
       # can stand side by side: its keys and values are computed once.
-      x = x.reshape(b, c * length, self.width)
+      x = sharding.constrain_batch(x.reshape(b, c * length, self.width))
       x = self._block(f'block_{i}')(x, video, deterministic=deterministic)
-      x = x.reshape(b * c, length, self.width)
+      x = sharding.constrain_batch(x).reshape(b * c, length, self.width)
     return layers.masked_mean(self._norm('norm')(x), mask)
 
   def _video_asks(self, video, text, text_mask, deterministic) -> jax.Array:

@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from zsar_jax import sharding
 from zsar_jax.models import attention
 
 Dtype = jax.typing.DTypeLike
@@ -214,11 +215,13 @@ class PostNormBlock(nn.Module):
       nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
     )
     drop = nn.Dropout(self.dropout_rate)
+    x = sharding.constrain_batch(x)
     y = Attention(self.num_heads, self.dtype, name='attention')(x, mask=mask)
     x = norm(name='attention_norm')(x + drop(y, deterministic))
     mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
     y = mlp(x, deterministic)
-    return norm(name='mlp_norm')(x + drop(y, deterministic))
+    x = norm(name='mlp_norm')(x + drop(y, deterministic))
+    return sharding.constrain_batch(x)
 
 
 class AttentionPool(nn.Module):

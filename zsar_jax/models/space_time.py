@@ -8,6 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from zsar_jax import sharding
 from zsar_jax.models import layers
 
 # What the backward pass may keep of a block; the rest is computed again.
@@ -145,7 +146,9 @@ def apply_blocks(
     raise ValueError(f'remat {remat!r} is not one of {REMATS}')
 
   def step(block, x, rate):
-    return block(x, deterministic=deterministic, drop_path=rate)
+    x = sharding.constrain_batch(x)
+    x = block(x, deterministic=deterministic, drop_path=rate)
+    return sharding.constrain_batch(x)
 
   if remat != 'none':
     # Inside a loop the compiler cannot merge the two computations anyway.

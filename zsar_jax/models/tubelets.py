@@ -9,6 +9,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from zsar_jax import sharding
 from zsar_jax.models import layers
 
 
@@ -61,11 +62,12 @@ class TubeletEmbed(nn.Module):
     gt, gh, gw = token_grid((t, h, w), self.tubelet_size)
     x = video.reshape(b, gt, pt, gh, ph, gw, pw, c)
     x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    x = x.reshape(b, gt, gh, gw, pt * ph * pw * c)
-    return nn.Dense(
+    x = sharding.constrain_batch(x.reshape(b, gt, gh, gw, pt * ph * pw * c))
+    x = nn.Dense(
       self.width,
       use_bias=self.use_bias,
       dtype=self.dtype,
       kernel_init=nn.initializers.lecun_normal(),
       name='projection',
     )(x)
+    return sharding.constrain_batch(x)

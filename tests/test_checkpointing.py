@@ -82,7 +82,9 @@ def test_parameters_of_another_shape_are_refused(tmp_path):
     checkpoints.save(train_step.TrainState(jnp.int32(1), params, {}), META)
     checkpoints.wait()
     wrong = {'kernel': jax.ShapeDtypeStruct((8, 5), jnp.float32)}
-    with pytest.raises(ValueError, match=r'\(8, 5\) is not compatible'):
+    with pytest.raises(
+      ValueError, match=r'kernel: \(8, 4\) there, \(8, 5\) here'
+    ):
       checkpoints.restore_params(wrong, make_mesh(8, 1, 1))
 
 
@@ -140,3 +142,28 @@ def test_workdir_of_another_config_is_refused_and_the_key_named(tmp_path):
 def test_workdir_accepts_what_changes_no_number(tmp_path):
   claim(tmp_path, plain_config())
   claim(tmp_path, plain_config(**{'train.log_every': 1}))
+
+
+def test_another_architecture_is_refused_with_what_differs(saved):
+  workdir, state = saved
+  params = {
+    'mlp': {'in': {'kernel': jnp.zeros((8, 6)), 'bias': jnp.zeros(6)}},
+    'log_scale': jnp.zeros(()),
+  }
+  like = train_step.TrainState(
+    jnp.int32(0), params, optax.adamw(1e-3).init(params)
+  )
+  with (
+    checkpointing.Checkpoints(workdir) as checkpoints,
+    pytest.raises(ValueError, match='of another architecture') as error,
+  ):
+    checkpoints.restore(like)
+  assert 'mlp/in/kernel: (8, 4) there, (8, 6) here' in str(error.value)
+  assert 'mlp/in/bias: none there, (6,) here' in str(error.value)
+  assert 'log_scale' not in str(error.value)
+  shapes = jax.eval_shape(lambda: params)
+  with (
+    checkpointing.Checkpoints(workdir) as checkpoints,
+    pytest.raises(ValueError, match='of another architecture'),
+  ):
+    checkpoints.restore_params(shapes, make_mesh(8, 1, 1))

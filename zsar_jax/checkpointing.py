@@ -22,6 +22,8 @@ from zsar_jax import sharding, train_step
 _CONFIG_FILE = 'config.json'
 _FOLDER = 'checkpoints'
 _LOCK_FILE = '.lock'
+# Differences that an error lists.
+_SHOWN = 12
 
 
 def _quieten_orbax() -> None:
@@ -103,6 +105,16 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
   os.replace(f'{path}.tmp', path)
 
 
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Path -> shape of arrays, abstract arrays or orbax's metadata of them."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+      tree, is_leaf=lambda x: hasattr(x, 'shape')
+    )
+  }
+
+
 def _training_item(state: train_step.TrainState) -> dict[str, Any]:
   """What is needed beside the parameters to go on."""
   item = {'step': state.step, 'opt_state': state.opt_state}
@@ -162,8 +174,13 @@ class Checkpoints:
 
     Returns:
       The state.
+
+    Raises:
+      ValueError: the checkpoint is of another architecture; what differs is
+        listed.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    self._check_shapes(abstract.params, step)
     items = {
       'params': ocp.args.StandardRestore(abstract.params),
       'training': ocp.args.StandardRestore(_training_item(abstract)),
@@ -182,6 +199,29 @@ class Checkpoints:
       restored['ema'] if like.ema else {},
       training.get('skipped'),
     )
+
+  def _check_shapes(self, wanted: Any, step: int | None, item='params') -> None:
+    """Compares a checkpoint's parameters with those that are wanted."""
+    step = self.latest_step() if step is None else step
+    with ocp.StandardCheckpointer() as reader:
+      metadata = reader.metadata(self._manager.directory / str(step) / item)
+    stored = _shapes(metadata.item_metadata.tree)
+    ours = _shapes(wanted)
+    shown = lambda shapes, name: shapes.get(name, 'none')
+    found = [
+      f'{name}: {shown(stored, name)} there, {shown(ours, name)} here'
+      for name in sorted(stored.keys() | ours.keys())
+      if stored.get(name) != ours.get(name)
+    ]
+    if found:
+      more = len(found) - _SHOWN
+      listed = '\n  '.join(
+        found[:_SHOWN] + ([f'and {more} more'] if more > 0 else [])
+      )
+      raise ValueError(
+        f'the checkpoint of step {step} in {self._manager.directory} is of '
+        f'another architecture:\n  {listed}'
+      )
 
   def restore_meta(self) -> dict[str, Any]:
     """The JSON item of the newest checkpoint."""
@@ -208,6 +248,7 @@ class Checkpoints:
       sharding.tree_shardings(shapes, mesh),
     )
     item = 'ema' if ema else 'params'
+    self._check_shapes(abstract, None, item)
     return self._manager.restore(
       self.latest_step(),
       args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),

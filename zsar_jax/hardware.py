@@ -23,6 +23,9 @@ class Device:
     link_bandwidth: bytes a second that a chip sends to its neighbours, all
       links together; 0 where it depends on the machine.
     link_axes: torus dimensions of a slice, among which the links are split.
+    host_chips: chips of one host of a slice.
+    host_cpus: virtual CPU cores of that host (Google's machine types
+      ct5lp-hightpu-4t, ct5p-hightpu-4t and ct6e-standard-4t).
   """
 
   name: str
@@ -31,13 +34,15 @@ class Device:
   memory_bandwidth: float
   link_bandwidth: float = 0.0
   link_axes: int = 0
+  host_chips: int = 0
+  host_cpus: int = 0
 
 
 TPU = {
-  'v4': Device('v4', 275e12, 32e9, 1228e9, 300e9, 3),
-  'v5e': Device('v5e', 197e12, 16e9, 819e9, 200e9, 2),
-  'v5p': Device('v5p', 459e12, 95e9, 2765e9, 600e9, 3),
-  'v6e': Device('v6e', 918e12, 32e9, 1600e9, 400e9, 2),
+  'v4': Device('v4', 275e12, 32e9, 1228e9, 300e9, 3, 4, 240),
+  'v5e': Device('v5e', 197e12, 16e9, 819e9, 200e9, 2, 4, 112),
+  'v5p': Device('v5p', 459e12, 95e9, 2765e9, 600e9, 3, 4, 208),
+  'v6e': Device('v6e', 918e12, 32e9, 1600e9, 400e9, 2, 4, 180),
 }
 # Part of what `jax.Device.device_kind` says -> device, first match wins.
 _KINDS = (

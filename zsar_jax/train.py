@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from zsar_jax import (
@@ -17,7 +16,6 @@ from zsar_jax import (
   model_builder,
   optim,
   pixel_ops,
-  program_cost,
   prototype_bank,
   results,
   run_protocol,
@@ -208,7 +206,7 @@ def _run(
       say,
       checkpoints.wait,
       lambda: bool(stop),
-      _step_flops(config, prep, num_tokens, state, recognizer),
+      model_builder.step_flops(config, prep, num_tokens, len(seen)),
     )
     with stop.deferred():
       state = loop.run(state)
@@ -229,36 +227,6 @@ def _run(
     _write(outcome, protocol, workdir, say)
   distributed.wait('results')
   return content
-
-
-def _step_flops(config, prep, num_tokens, state, recognizer) -> int:
-  """Model operations of one step over the whole batch; see MFU."""
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    # A kernel would hide its products.
-    config.model.video.attention_implementation = 'einsum'
-  seen = len(recognizer.seen_classes)
-  model = model_builder.build_model(config, prep, num_tokens, seen)
-  shape = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-  b = config.train.batch_size
-  clip = (b, prep.num_frames, prep.size, prep.size, 3)
-  batch = {
-    'video': jax.ShapeDtypeStruct(clip, jnp.uint8),
-    'label': shape(b),
-    'index': shape(b),
-  }
-  text = {
-    'ids': shape(seen, prep.token_length),
-    'mask': jax.ShapeDtypeStruct((seen, prep.token_length), jnp.bool_),
-  }
-  weights = train_step.LossWeights(**config.loss)
-  loss = lambda params, batch, text, key: train_step.compute_loss(
-    params, model, batch, text, key, weights, prep
-  )
-  params = jax.eval_shape(lambda p: p, state.params)
-  return program_cost.training_flops(
-    loss, params, batch, text, jax.random.key(0)
-  )
 
 
 def _write(outcome: run_protocol.Outcome, protocol, workdir: str, say) -> None:

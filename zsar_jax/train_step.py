@@ -121,18 +121,35 @@ def init_state(
   Returns:
     The state at step 0.
   """
-
-  def create(key):
-    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
-    params = model.init(key, **zeros)['params']
-    zero = jnp.zeros((), jnp.int32)
-    ema = jax.tree.map(jnp.copy, params) if with_ema else {}
-    return TrainState(zero, params, optimizer.init(params), ema, zero)
-
-  shapes = jax.eval_shape(create, key)
-  shardings = sharding.tree_shardings(shapes, mesh)
+  create = functools.partial(_create, model, optimizer, example, with_ema)
+  shardings = sharding.tree_shardings(jax.eval_shape(create, key), mesh)
   with jax.set_mesh(mesh):
     return jax.jit(create, out_shardings=shardings)(key)
+
+
+def abstract_state(
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  example: Mapping[str, jax.ShapeDtypeStruct],
+  mesh: jax.sharding.Mesh,
+  with_ema: bool = False,
+) -> TrainState:
+  """The shapes and shardings of `init_state`, on devices that may be absent."""
+  create = functools.partial(_create, model, optimizer, example, with_ema)
+  shapes = jax.eval_shape(create, jax.random.key(0))
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    sharding.tree_shardings(shapes, mesh),
+  )
+
+
+def _create(model, optimizer, example, with_ema, key) -> TrainState:
+  zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
+  params = model.init(key, **zeros)['params']
+  zero = jnp.zeros((), jnp.int32)
+  ema = jax.tree.map(jnp.copy, params) if with_ema else {}
+  return TrainState(zero, params, optimizer.init(params), ema, zero)
 
 
 def _augmented(

@@ -179,7 +179,17 @@ class VideoSource:
 
   def _record(self, i: int, part: int) -> dict[str, Any]:
     """Record `part` of video `i`."""
-    record = self._data_source[int(self._first[i]) + part]
+    at = int(self._first[i]) + part
+    try:
+      record = self._data_source[at]
+    except RuntimeError as e:  # array_record's own
+      raise OSError(f'{self.path}: record {at} cannot be read: {e}') from e
+    if record['id'] is None:
+      # A file that shrinks under its reader gives nothing, and no error.
+      raise OSError(
+        f'{self.path}: record {at} cannot be read: it is empty; was the '
+        'dataset moved or deleted meanwhile?'
+      )
     video_id = record['id'].decode()
     if video_id != self.index.ids[i]:
       raise ValueError(

@@ -1,0 +1,66 @@
+"""A real process is really killed, and what follows is as if it never was."""
+
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import survival
+from tests import test_distributed, tiny
+from zsar_jax import main
+
+STEPS = 40
+FLAGS = (
+  f'--config.train.num_steps={STEPS}',
+  '--config.train.validate_every=1000',
+  '--config.optim.ema_decay=0.5',
+)
+
+
+@pytest.fixture(scope='module')
+def calm(tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp('calm') / 'run')
+  main.main(['main', *tiny.flags(), *FLAGS, f'--workdir={workdir}'])
+  return workdir
+
+
+@pytest.mark.parametrize(
+  'how,code', [(signal.SIGKILL, -9), (signal.SIGTERM, 75)]
+)
+def test_a_killed_run_ends_as_if_it_never_was(calm, tmp_path, how, code):
+  workdir = str(tmp_path / 'run')
+  before = survival.shared_memory()
+  log = tmp_path / 'log'
+  with open(log, 'w') as f:
+    process = subprocess.Popen(
+      [
+        sys.executable,
+        '-m',
+        'zsar_jax.main',
+        *tiny.flags(),
+        *FLAGS,
+        f'--workdir={workdir}',
+      ],
+      stdout=f,
+      stderr=subprocess.STDOUT,
+      cwd=tiny.ROOT,
+      env=test_distributed.environment(8),
+      start_new_session=True,
+    )
+  # A moment that differs from test to test, after the first steps.
+  until = time.monotonic() + 45
+  wanted = f'step {random.choice(range(4, 20, 2))}/'
+  while wanted not in log.read_text() and process.poll() is None:
+    assert time.monotonic() < until, log.read_text()
+    time.sleep(0.02)
+  process.send_signal(how)
+  assert process.wait(30) == code, log.read_text()
+  assert survival.of_session(process.pid) == []
+  assert survival.shared_memory() <= before
+  assert not (pathlib.Path(workdir) / 'results.json').exists()
+  main.main(['main', *tiny.flags(), *FLAGS, f'--workdir={workdir}'])
+  assert survival.differences(calm, workdir) == []

@@ -27,15 +27,18 @@ def free_port():
     return s.getsockname()[1]
 
 
+# What conftest sets, for a process of its own.
+FAKE_DEVICES = {
+  'JAX_PLATFORMS': 'cpu',
+  'JAX_NUM_CPU_DEVICES': '8',
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+}
+
+
 def environment(devices):
-  return {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': str(devices),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
-  }
+  return {**os.environ, **FAKE_DEVICES, 'JAX_NUM_CPU_DEVICES': str(devices)}
 
 
 class Pair:

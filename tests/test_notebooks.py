@@ -1,11 +1,12 @@
 """The notebooks run from the first cell to the last."""
 
+import json
 import os
 
 import nbformat
 import pytest
 
-from tests import tiny, videos
+from tests import test_distributed, tiny, videos
 from zsar_jax import cli, main
 
 nbclient = pytest.importorskip('nbclient')
@@ -55,6 +56,30 @@ def test_the_demo_names_actions_on_ones_own_video(tmp_path):
   assert any('<svg' in o.get('data', {}).get('text/html', '') for o in outputs)
   assert '6 seen classes:' in text and '  <-  ' in text
   assert 'trained on rendered stick figures alone' in text
+
+
+def test_training_on_a_mesh_of_eight(tmp_path):
+  workdir = tmp_path / 'run'
+  outputs = execute(
+    'train_on_tpu.ipynb',
+    tiny.ROOT,
+    ZSAR_CONFIG=f'{tiny.ROOT / "configs/demo.py"}:smoke',
+    ZSAR_CHANGES=json.dumps(tiny.OVERRIDES),
+    ZSAR_WORKDIR=str(workdir),
+    MPLBACKEND='module://matplotlib_inline.backend_inline',
+    PYTHONPATH=str(tiny.ROOT),
+    **test_distributed.FAKE_DEVICES,
+  )
+  text = ''.join(o.get('text', '') for o in outputs)
+  assert '8 x cpu' in text and "{'data': 1, 'fsdp': 8, 'tensor': 1}" in text
+  # Stacked blocks, split over all devices.
+  line = next(
+    line for line in text.splitlines() if 'blocks/attention/out/kernel' in line
+  )
+  assert line.endswith('1/8')
+  assert 'step 6/6' in text and 'transfer: ' in text
+  assert sum('image/png' in o.get('data', {}) for o in outputs) == 1
+  assert (workdir / 'results.json').exists()
 
 
 @pytest.mark.parametrize('name', sorted(os.listdir(tiny.ROOT / 'colabs')))

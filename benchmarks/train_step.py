@@ -1,0 +1,277 @@
+"""The same training step of a video ViT here and in PyTorch.
+
+```
+python -m benchmarks.train_step                     # whatever device there is
+python -m benchmarks.train_step --variant=B --frames=16 --size=224 --batch=32
+```
+
+The peer is transformers' VideoMAE for classification with PyTorch's `sdpa`
+attention, and on a GPU that compiled by `torch.compile` too. Both sides:
+tubelets of 2 x 16 x 16, joint attention, mean pooling, a linear classifier of
+400 classes, cross-entropy, backward, AdamW with weight decay; the same sizes,
+the same clips, the same dtypes (float32 on a CPU; on a GPU bfloat16
+computation with float32 parameters, on PyTorch's side by autocast).
+
+On a CPU both sides live in one process and take turns, each step timed. On a
+GPU every round is a process of its own for each side, one after the other:
+neither takes memory from the other.
+
+It imports jax, flax, optax, numpy, torch, transformers, and of this project
+the models and what they need, so that it runs on a bare GPU machine.
+
+Predicted before it was run: a ratio of 0.93 to 0.95 on two CPU cores; the gap
+is attention and GELU, matrix products run at equal speed.
+
+{recorded}
+"""
+
+import argparse
+from collections.abc import Callable
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+CLASSES = 400
+_SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
+_LEARNING_RATE, _WEIGHT_DECAY = 1e-4, 0.05
+TUBELET = (2, 16, 16)
+
+
+def model_flops(variant: str, frames: int, size: int, depth: int = 12) -> int:
+  """Operations of one training clip in closed form.
+
+  Multiply-adds of the forward pass, n tokens of width d: patches n d p, each
+  block 12 n d^2 + 2 n^2 d, classifier d c; twice that in operations, three
+  times that with the backward pass.
+
+  Args:
+    variant: of `_SIZES`.
+    frames: of the clip.
+    size: of its sides.
+    depth: blocks.
+
+  Returns:
+    Floating-point operations.
+  """
+  d = _SIZES[variant][0]
+  t, h, w = TUBELET
+  n = (frames // t) * (size // h) * (size // w)
+  macs = n * d * 3 * t * h * w
+  macs += depth * (12 * n * d * d + 2 * n * n * d)
+  return 6 * (macs + d * CLASSES)
+
+
+def clips_and_labels(args: argparse.Namespace):
+  """The same batch for both sides: [b t h w 3] float32, int [b]."""
+  rng = np.random.default_rng(0)
+  shape = (args.batch, args.frames, args.size, args.size, 3)
+  return (
+    rng.standard_normal(shape).astype(np.float32),
+    rng.integers(0, CLASSES, args.batch),
+  )
+
+
+def jax_step(args: argparse.Namespace) -> tuple[Callable[[], float], str]:
+  """(a step that returns when it is done, the device's name)."""
+  from flax import linen as nn
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from zsar_jax.models import video_encoder
+
+  device = jax.devices()[0]
+  dtype = jnp.float32 if device.platform == 'cpu' else jnp.bfloat16
+
+  class Classifier(nn.Module):
+    @nn.compact
+    def __call__(self, video):
+      encoder = video_encoder.VideoEncoder(
+        **video_encoder.variant(f'{args.variant}/16x2'),
+        dtype=dtype,
+        activation='gelu',
+        scan_blocks=False,
+      )
+      pooled = encoder(video)['pooled']
+      return nn.Dense(CLASSES, dtype=jnp.float32)(pooled)
+
+  model = Classifier()
+  video, labels = (jnp.asarray(x) for x in clips_and_labels(args))
+  params = jax.jit(model.init)(jax.random.key(0), video[:1])
+  optimizer = optax.adamw(_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+
+  def loss(params):
+    logits = model.apply(params, video.astype(dtype))
+    return optax.softmax_cross_entropy_with_integer_labels(
+      logits, labels
+    ).mean()
+
+  def update(params, opt_state):
+    value, grads = jax.value_and_grad(loss)(params)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, value
+
+  update = jax.jit(update, donate_argnums=(0, 1))
+  state = [params, jax.jit(optimizer.init)(params)]
+
+  def step() -> float:
+    *state[:], value = update(*state)
+    return float(value)
+
+  return step, device.device_kind
+
+
+def torch_step(
+  args: argparse.Namespace, compile_it: bool = False
+) -> tuple[Callable[[], float], str]:
+  """As `jax_step`."""
+  import torch
+  import transformers
+
+  cuda = torch.cuda.is_available()
+  device = torch.device('cuda' if cuda else 'cpu')
+  width, heads = _SIZES[args.variant]
+  config = transformers.VideoMAEConfig(
+    image_size=args.size,
+    num_frames=args.frames,
+    tubelet_size=TUBELET[0],
+    patch_size=TUBELET[1],
+    hidden_size=width,
+    num_attention_heads=heads,
+    intermediate_size=4 * width,
+    num_labels=CLASSES,
+    attn_implementation='sdpa',
+  )
+  torch.manual_seed(0)
+  model = transformers.VideoMAEForVideoClassification(config).to(device).train()
+  video, labels = (torch.from_numpy(x) for x in clips_and_labels(args))
+  video = video.permute(0, 1, 4, 2, 3).contiguous().to(device)
+  labels = labels.to(device)
+  optimizer = torch.optim.AdamW(
+    model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
+  )
+  run = torch.compile(model) if compile_it else model
+
+  def step() -> float:
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast('cuda', torch.bfloat16, enabled=cuda):
+      loss = run(pixel_values=video, labels=labels).loss
+    loss.backward()
+    optimizer.step()
+    return loss.item()  # waits for the device
+
+  name = torch.cuda.get_device_name() if cuda else 'cpu'
+  return step, name
+
+
+SIDES = {
+  'jax': jax_step,
+  'torch': torch_step,
+  'torch.compile': lambda args: torch_step(args, compile_it=True),
+}
+
+
+def seconds_of(step: Callable[[], float]) -> float:
+  """How long one step takes."""
+  began = time.perf_counter()
+  step()
+  return time.perf_counter() - began
+
+
+def interleaved(args, sides) -> dict[str, list[float]]:
+  """Seconds of every step, the sides taking turns in one process."""
+  import torch
+
+  torch.set_num_threads(args.threads)
+  steps = {side: SIDES[side](args)[0] for side in sides}
+  for step in steps.values():
+    for _ in range(2):
+      step()
+  times = {side: [] for side in sides}
+  for number in range(args.rounds):
+    # Who goes first changes, so that neither always finds a warm machine.
+    for side in sides if number % 2 else reversed(sides):
+      times[side].append(seconds_of(steps[side]))
+  return times
+
+
+def in_processes(args, sides) -> dict[str, list[float]]:
+  """Seconds of a step, the median of each process, sides taking turns."""
+  times = {side: [] for side in sides}
+  for _ in range(args.rounds):
+    for side in sides:
+      done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.train_step', *sys.argv[1:]]
+        + [f'--side={side}'],
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      times[side].append(json.loads(done.stdout.splitlines()[-1]))
+  return times
+
+
+def ratio_interval(ours, theirs, resamples: int = 2000):
+  """Ratio of medians theirs / ours (above 1: ours is faster), 95% interval."""
+  rng = np.random.default_rng(0)
+  draw = lambda x: np.median(rng.choice(x, (resamples, len(x))), axis=1)
+  low, high = np.percentile(draw(theirs) / draw(ours), [2.5, 97.5])
+  return statistics.median(theirs) / statistics.median(ours), low, high
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """The command line."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--variant', choices=_SIZES, default='S')
+  parser.add_argument('--frames', type=int, default=8)
+  parser.add_argument('--size', type=int, default=112)
+  parser.add_argument('--batch', type=int, default=4)
+  parser.add_argument('--rounds', type=int, default=30)
+  parser.add_argument('--steps', type=int, default=20, help='of a GPU process')
+  parser.add_argument('--threads', type=int, default=os.cpu_count())
+  parser.add_argument('--side', choices=SIDES, help='one side, one process')
+  return parser.parse_args(argv)
+
+
+def main() -> None:
+  """Prints the medians, and the ratio of each peer to ours."""
+  args = parse()
+  if args.side:
+    step, _ = SIDES[args.side](args)
+    for _ in range(5):
+      step()
+    print(statistics.median(seconds_of(step) for _ in range(args.steps)))
+    return
+  import torch
+
+  cuda = torch.cuda.is_available()
+  sides = ['jax', 'torch', 'torch.compile'] if cuda else ['jax', 'torch']
+  times = (in_processes if cuda else interleaved)(args, sides)
+  name = torch.cuda.get_device_name() if cuda else 'cpu'
+  print(
+    f'ViT-{args.variant}, {args.batch} clips of {args.frames} x {args.size}, '
+    f'{name}, n={args.rounds}'
+  )
+  work = args.batch * model_flops(args.variant, args.frames, args.size)
+  from zsar_jax import hardware
+
+  device = hardware.find(name)
+  for side in sides:
+    median = statistics.median(times[side])
+    line = f'{side:14} {1e3 * median:8.1f} ms'
+    line += f'  {args.batch / median:7.1f} clips/s'
+    if device:
+      line += f'  MFU {work / median / device.peak_flops:.1%}'
+    if side != 'jax':
+      ratio, low, high = ratio_interval(times['jax'], times[side])
+      line += f'  speed of ours to it {ratio:.3f} ({low:.3f} - {high:.3f})'
+    print(line)
+
+
+if __name__ == '__main__':
+  main()

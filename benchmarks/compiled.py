@@ -81,6 +81,9 @@ class Collective:
     return self.times * factor * self.array_bytes * share
 
 
+_OFTEN = Collective('', 2**62, 0, 2, '')
+
+
 def _computations(text: str) -> dict[str, list[str]]:
   bodies, name = {}, ''
   for line in text.splitlines():
@@ -148,8 +151,10 @@ def _times(text: str, bodies: dict[str, list[str]]) -> dict[str, int]:
       else:
         called = dict.fromkeys(_CALLED.findall(line), 1)
       for other, trips in called.items():
-        if other in bodies and name != other:
-          times[other] += times[name] * trips
+        # Not the sum over callers: what is asynchronous is called where it
+        # starts, where it goes on and where it is done, and runs once.
+        if other in bodies and times[other] < times[name] * trips:
+          times[other] = times[name] * trips
           todo.append(other)
   return times
 
@@ -168,7 +173,7 @@ def collectives(text: str) -> list[Collective]:
   """
   bodies = _computations(text)
   times = _times(text, bodies)
-  found = []
+  found, channels = [], {}
   for name, lines in bodies.items():
     scatters = 'all-reduce-scatter' in name
     for line in lines:
@@ -189,9 +194,17 @@ def collectives(text: str) -> list[Collective]:
         size = max(sizes)
       else:
         size = sum(sizes)
-      if group > 1:
-        found.append(Collective(kind, times[name], size, group, name))
-  return found
+      if group == 1:
+        continue
+      collective = Collective(kind, times[name], size, group, name)
+      channel = re.search(r'channel_id=(\d+)', line)
+      if channel is None:
+        found.append(collective)
+      # TPU spreads one exchange over many fusions, all of its channel, some
+      # of them in loops: it runs as often as it is started.
+      elif collective.times < channels.get(channel[1], _OFTEN).times:
+        channels[channel[1]] = collective
+  return found + list(channels.values())
 
 
 def sent_by_kind(found: list[Collective]) -> dict[str, float]:

@@ -152,7 +152,8 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
       print(f'undisturbed, {attempt}: exit {code}, {seconds:.1f} s', flush=True)
   before = shared_memory()
   log = open(os.path.join(root, 'stormy.log'), 'w')
-  for number in range(kills):
+  number = 0
+  while number < kills:
     if os.path.exists(os.path.join(stormy, 'results.json')):
       # Finished before all kills were spent: from the start again.
       wrong += report(calm, stormy)
@@ -162,7 +163,8 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
     wait = rng.uniform(0.2, seconds)
     try:
       code = process.wait(wait)
-      moment = 'after the end'
+      wrong += code != 0
+      continue  # it was done before: no kill
     except subprocess.TimeoutExpired:
       process.send_signal(how)
       asked = time.monotonic()
@@ -177,8 +179,9 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
       allowed = {0, _AGAIN, -signal.SIGTERM}
     fine &= code in allowed
     wrong += not fine
+    number += 1
     print(
-      f'{number + 1:2} {how.name} {moment}: exit {code}, left processes '
+      f'{number:2} {how.name} {moment}: exit {code}, left processes '
       f'{left}, shared memory {sorted(memory)}{"" if fine else "  WRONG"}',
       flush=True,
     )

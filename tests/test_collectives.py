@@ -185,6 +185,13 @@ def test_bytes_are_counted_by_hand():
   assert sent['all-gather'] == 480 + 64 * 7 / 8
 
 
+def test_what_goes_on_elsewhere_counts_once():
+  # The exchange of channel 7 is started at the top and goes on in the loop.
+  spread = PROGRAM.replace('<=[8]\n', '<=[8], channel_id=7\n')
+  gathers = [c for c in compiled.collectives(spread) if c.kind == 'all-gather']
+  assert [(c.times, c.array_bytes) for c in gathers] == [(1, 64)]
+
+
 def test_unknown_groups_are_refused():
   with pytest.raises(ValueError, match='of unknown groups'):
     compiled.collectives(PROGRAM.replace('replica_groups=[2,4]', 'groups=9'))

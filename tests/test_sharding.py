@@ -214,5 +214,5 @@ def test_the_table_says_where_parameters_lie(mesh):
   assert "'fsdp', 'tensor'" in of['mlp/in/kernel']
   assert of['mlp/in/kernel'].endswith(' 1/8')
   # Seven rows do not divide over four devices: whole.
-  assert of['head/kernel'].endswith(' 1/1')
+  assert of['head/kernel'].endswith(' 1/1  (does not divide)')
   assert of['head/bias'].endswith(' 1/1')

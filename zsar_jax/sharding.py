@@ -82,7 +82,8 @@ def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
     mesh: from `make_mesh`.
 
   Returns:
-    Path, shape, spec, and share of it on each device.
+    Path, shape, spec, share of it on each device, and whether it is kept
+    whole along an axis that does not divide it.
   """
   specs = tree_shardings(tree, mesh)
   lines = []
@@ -91,9 +92,11 @@ def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
   ):
     share = math.prod(sharding.shard_shape(leaf.shape)) / max(leaf.size, 1)
     name = '/'.join(_key_name(key) for key in path)
+    # What the table wants and the shape does not allow.
+    odd = '' if _fits(f'/{name}', leaf, mesh) else '  (does not divide)'
     lines.append(
       f'{name:64} {str(leaf.shape):20} {str(tuple(sharding.spec)):28} 1/'
-      f'{round(1 / max(share, 1e-12))}'
+      f'{round(1 / max(share, 1e-12))}{odd}'
     )
   return lines
 
@@ -168,16 +171,9 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
   def leaf_sharding(path, leaf):
     name = '/' + '/'.join(_key_name(k) for k in path)
-    for pattern, spec in _RULES:
-      if re.search(pattern, name):
-        fitted = _fit(spec, leaf.shape, mesh)
-        if any(
-          a is not None and b is None and mesh.shape[a] > 1
-          for a, b in zip(_align(spec, leaf.ndim), fitted, strict=True)
-        ):
-          replicated.append(f'{name} {leaf.shape}')
-        return jax.sharding.NamedSharding(mesh, fitted)
-    raise AssertionError('the last rule matches everything')
+    if not _fits(name, leaf, mesh):
+      replicated.append(f'{name} {leaf.shape}')
+    return jax.sharding.NamedSharding(mesh, _fit(_rule(name), leaf.shape, mesh))
 
   shardings = jax.tree_util.tree_map_with_path(leaf_sharding, tree)
   if replicated:
@@ -186,6 +182,23 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
       ', '.join(replicated),
     )
   return shardings
+
+
+def _rule(name: str) -> P:
+  """The table's first spec for a path."""
+  return next(spec for pattern, spec in _RULES if re.search(pattern, name))
+
+
+def _fits(name: str, leaf: Any, mesh: jax.sharding.Mesh) -> bool:
+  """Whether an array can lie as the table says."""
+  spec = _rule(name)
+  pairs = zip(
+    _align(spec, leaf.ndim), _fit(spec, leaf.shape, mesh), strict=True
+  )
+  return not any(
+    wanted is not None and got is None and mesh.shape[wanted] > 1
+    for wanted, got in pairs
+  )
 
 
 def _key_name(key) -> str:

@@ -162,9 +162,13 @@ def _run(
     f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(mesh.shape)} of '
     f'{jax.devices()[0].device_kind}'
   )
+  lines = sharding.describe(state.params, mesh)
+  whole = [line.split()[0] for line in lines if line.endswith('divide)')]
+  if whole:
+    say(f'whole along an axis that does not divide them: {whole}')
   if distributed.is_main():
     with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
-      f.write('\n'.join(sharding.describe(state.params, mesh)) + '\n')
+      f.write('\n'.join(lines) + '\n')
   cache = run_protocol.video_cache(config)
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints

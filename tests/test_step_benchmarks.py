@@ -1,0 +1,125 @@
+"""The benchmarks of the training step count and compare rightly."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import train_step as benchmark
+from tests import tiny
+from zsar_jax import (
+  config_utils,
+  hardware,
+  model_builder,
+  program_cost,
+)
+from zsar_jax.models import video_encoder
+
+# Everything else of the stack is absent on a bare GPU machine.
+_BARE = """
+import importlib.abc
+import sys
+
+ABSENT = {'tensorflow', 'tensorflow_text', 'tensorflow_datasets', 'clu',
+          'ml_collections', 'grain', 'av', 'cv2', 'simplejpeg', 'tokenizers',
+          'sklearn', 'matplotlib', 'scipy.stats'}
+for name in ABSENT - {'tokenizers', 'sklearn', 'scipy.stats'}:
+  sys.modules[name] = None
+
+from benchmarks import train_step
+args = train_step.parse(['--variant=Ti', '--frames=2', '--size=32',
+                         '--batch=2'])
+step, _ = train_step.jax_step(args)
+first = step()
+assert step() < first
+ours = {n for n in sys.modules if n.startswith('zsar_jax')}
+print(sorted(ours))
+"""
+
+
+def test_the_step_runs_where_only_models_and_jax_are():
+  done = subprocess.run(
+    [sys.executable, '-c', _BARE],
+    capture_output=True,
+    text=True,
+    cwd=tiny.ROOT,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'zsar_jax.data' not in done.stdout
+  assert 'zsar_jax.models.video_encoder' in done.stdout
+
+
+def test_both_sides_compute_the_same_thing():
+  pytest.importorskip('transformers')
+  torch = pytest.importorskip('torch')
+  args = benchmark.parse(
+    ['--variant=Ti', '--frames=2', '--size=32', '--batch=2']
+  )
+  ours, _ = benchmark.jax_step(args)
+  theirs, _ = benchmark.torch_step(args)
+  torch.set_num_threads(1)
+  # Other random weights of the same kind: losses start at log(classes).
+  first = [ours(), theirs()]
+  assert first == pytest.approx([np.log(benchmark.CLASSES)] * 2, rel=0.25)
+  assert [ours(), theirs()] < first
+
+
+@pytest.mark.parametrize('variant', ['S', 'B'])
+@pytest.mark.parametrize('scan', [True, False])
+def test_closed_form_operations_are_those_of_the_traced_model(variant, scan):
+  module = video_encoder.VideoEncoder(
+    **video_encoder.variant(f'{variant}/16x2'),
+    scan_blocks=scan,
+    attention_implementation='einsum',
+  )
+  video = jax.ShapeDtypeStruct((1, 16, 224, 224, 3), np.float32)
+  params = jax.eval_shape(module.init, jax.random.key(0), video)
+  counted = program_cost.training_flops(module.apply, params, video)
+  expected = benchmark.model_flops(variant, 16, 224)
+  assert counted == pytest.approx(expected, rel=0.001)
+  if variant == 'B':
+    assert expected == pytest.approx(1.07e12, rel=0.03)
+
+
+def test_a_steps_operations_grow_with_the_batch_and_not_with_remat():
+  def flops(**changes):
+    config = tiny.config(**changes)
+    prep = model_builder.make_preprocessing(config, ['a'] * 200)
+    return model_builder.step_flops(config, prep, 200, 6)
+
+  one, two = flops(train__batch_size=8), flops(train__batch_size=16)
+  names = 2 * one - two  # what does not depend on the batch
+  assert 0 < names < one
+  assert flops(train__batch_size=32) == pytest.approx(4 * one - 3 * names)
+  assert flops(model__video__remat='full') == one
+  config_utils.check_config(tiny.config())
+
+
+def test_a_ratio_has_an_interval_around_it():
+  rng = np.random.default_rng(0)
+  ours, theirs = rng.normal(1.0, 0.01, 40), rng.normal(1.2, 0.01, 40)
+  ratio, low, high = benchmark.ratio_interval(ours, theirs)
+  assert low < 1.2 < high and low < ratio < high and high - low < 0.05
+
+
+@pytest.mark.parametrize(
+  'kind,name',
+  [
+    ('TPU v5 lite', 'v5e'),
+    ('TPU v5p', 'v5p'),
+    ('TPU v5', 'v5p'),
+    ('TPU v6 lite', 'v6e'),
+    ('NVIDIA H100 80GB HBM3', 'H100'),
+    ('NVIDIA H200', 'H200'),
+    ('NVIDIA A100-SXM4-40GB', 'A100'),
+    ('NVIDIA L4', 'L4'),
+  ],
+)
+def test_devices_are_known_by_what_jax_calls_them(kind, name):
+  assert hardware.find(kind).name == name
+
+
+def test_a_cpu_has_no_published_peak():
+  assert hardware.find('cpu') is None

@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import jax
 import numpy as np
@@ -21,10 +23,12 @@ from zsar_jax import recognizer as recognizer_lib
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def free_port():
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
+def free_port(among=(0,)):
+  for port in random.sample(among, len(among)):
+    with socket.socket() as s, contextlib.suppress(OSError):
+      s.bind(('localhost', port))
+      return s.getsockname()[1]
+  raise AssertionError('no port is free')
 
 
 # What conftest sets, for a process of its own.
@@ -201,6 +205,57 @@ def test_a_process_with_another_config_is_refused(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+_WHO = """
+from zsar_jax import distributed
+distributed.initialize()
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+ranks = multihost_utils.process_allgather(np.int32(jax.process_index()))
+print(jax.process_index(), jax.process_count(), ranks.tolist())
+"""
+
+
+def slurm(rank, port):
+  # The port that JAX takes follows from the job's number.
+  return {
+    'SLURM_JOB_ID': str(port - (65535 - 2**12 + 1)),
+    'SLURM_STEP_NODELIST': 'localhost',
+    'SLURM_NTASKS': '2',
+    'SLURM_PROCID': str(rank),
+    'SLURM_LOCALID': str(rank),
+  }
+
+
+def open_mpi(rank, port):
+  job = (port - (65535 - 2**12 + 1)) * 2**12
+  return {
+    'OMPI_MCA_orte_hnp_uri': f'{job}.0;tcp://127.0.0.1:1',
+    'OMPI_COMM_WORLD_SIZE': '2',
+    'OMPI_COMM_WORLD_RANK': str(rank),
+    'OMPI_COMM_WORLD_LOCAL_RANK': str(rank),
+  }
+
+
+@pytest.mark.parametrize('cluster', [slurm, open_mpi])
+def test_processes_find_each_other_in_a_cluster(cluster):
+  port = free_port(range(65535 - 2**12 + 1, 65535))
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', _WHO],
+      env={**environment(1), **cluster(rank, port)},
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for rank in range(2)
+  ]
+  for rank, process in enumerate(processes):
+    out, _ = process.communicate(timeout=50)
+    assert f'{rank} 2 [0, 1]' in out, out
+
+
 def test_flags_that_leave_questions_are_refused(tmp_path):
   flags = [*tiny.flags(), f'--workdir={tmp_path}/run', '--num_processes=2']
   done = subprocess.run(
@@ -223,6 +278,14 @@ def test_one_process_shares_with_nobody():
   assert distributed.local_mesh(mesh) is mesh
   assert not distributed.told_to_stop(3)
   sharding.check_processes(mesh)
+
+
+def test_a_mesh_on_which_processes_would_share_rows_is_refused():
+  mesh = sharding.make_mesh({'data': 1, 'fsdp': 1, 'tensor': 8})
+  sharding.check_processes(mesh)  # one process may hold all rows
+  with mock.patch.object(jax, 'process_count', lambda: 2):
+    with pytest.raises(ValueError, match='keep the tensor axis within a host'):
+      sharding.check_processes(mesh)
 
 
 def test_the_code_has_a_version():

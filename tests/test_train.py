@@ -13,6 +13,7 @@ import pytest
 from tests import tiny, videos
 from zsar_jax import (
   checkpointing,
+  hardware,
   interruption,
   progress,
   run_protocol,
@@ -157,6 +158,41 @@ def test_mixing_two_classes_leaves_no_wrong_one(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match='at least three, since clips are mix'):
     train.train(config, str(tmp_path))
   assert not os.listdir(tmp_path)
+
+
+def test_a_profile_and_utilisation_where_the_device_is_known(
+  tmp_path, monkeypatch
+):
+  # As if this CPU were listed, with a peak of 10^9 operations a second.
+  listed = hardware.Device('this one', 1e9, 1e9, 1e9)
+  monkeypatch.setattr(hardware, 'find', lambda kind: listed)
+  config = tiny.config(
+    train__num_steps=8, train__log_every=1, train__profile_steps=2
+  )
+  train.train(config, str(tmp_path))
+  with open(tmp_path / 'metrics.jsonl') as f:
+    lines = [m for m in map(json.loads, f) if 'loss' in m]
+  for line in lines:
+    seconds = line['step_ms'] / 1000
+    flops = line['mfu'] * seconds * 1e9 * jax.device_count()
+    # The same model operations, whatever the time.
+    assert flops == pytest.approx(
+      lines[0]['mfu'] * lines[0]['step_ms'] * 1e6 * jax.device_count()
+    )
+    assert line['clips_per_second'] == pytest.approx(8 / seconds)
+    assert line['host_memory_gib'] > 0.1
+  assert glob.glob(str(tmp_path / 'profile/**/*.xplane.pb'), recursive=True)
+
+
+def test_a_batch_that_does_not_divide_is_refused_early(tmp_path):
+  for changes in (
+    {'train__batch_size': 12},
+    {'train__batch_size': 16, 'train__accumulate': 4},
+    {'train__batch_size': 16, 'train__fusion_chunks': 4},
+  ):
+    with pytest.raises(ValueError, match='does not divide over 8 batch shards'):
+      train.train(tiny.config(**changes), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
 
 
 def test_prompts_take_turns():

@@ -20,6 +20,8 @@ setuptools.setup(
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['zsar_jax', 'zsar_jax.*']),
   package_data={
+    # A model small enough to come along: what the demo trains.
+    'zsar_jax': ['shipped_models/*/*', 'shipped_models/*/examples/*'],
     'zsar_jax.data': ['vocabulary.txt'],
     'zsar_jax.data.protocols': ['class_lists/*'],
   },

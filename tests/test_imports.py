@@ -48,6 +48,7 @@ _LAYERS = {
   'prototype_bank': (3, 'safetensors'),
   'embedding_cache': (3, 'safetensors'),
   'score_files': (3, 'safetensors'),
+  'model_files': (3, 'safetensors'),
   'progress': (3, ''),
   'interruption': (0, ''),
   'report_content': (4, 'cv2'),

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import prototype_bank
+from zsar_jax import model_files, prototype_bank
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
@@ -424,7 +424,8 @@ def load(path: str, workdir: str = '') -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
-    path: workdir of a finished run, or a bank file.
+    path: workdir of a finished run, a folder that `bank export` wrote, the
+      name of a model that ships ('stick_figures'), or a bank file.
     workdir: of the run that has the bank's encoders; by default the folder
       that the bank lies in.
 
@@ -439,6 +440,7 @@ def load(path: str, workdir: str = '') -> ActionModel:
   if os.path.isfile(path):
     workdir = workdir or os.path.dirname(os.path.abspath(path))
   else:
+    path = model_files.resolve(path)
     workdir = workdir or path
     path = os.path.join(path, recognizer_lib.BANK_FILE)
   recognizer = recognizer_lib.Recognizer.from_workdir(workdir)

@@ -7,28 +7,34 @@ python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
 python -m zsar_jax.bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
 python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
+python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
 
 `build` makes the prototypes of a run's training videos, or of all classes of
 another prepared dataset. `add` adds classes by name, without any video.
-`merge` joins banks of the same encoders.
+`merge` joins banks of the same encoders. `export` writes encoders and bank as
+a folder of plain files, to give to others: every command takes it as
+--workdir.
 """
 
 from collections.abc import Sequence
 import os
+import shutil
 
 from absl import flags
 
 from zsar_jax import (
   action_model,
   cli,
+  model_files,
   predict,
   prototype_bank,
   results,
   run_protocol,
+  train,
 )
 from zsar_jax import recognizer as recognizer_lib
 
-_COMMANDS = ('show', 'build', 'add', 'merge')
+_COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 
 
 def main(argv: list[str]) -> None:
@@ -56,11 +62,18 @@ def main(argv: list[str]) -> None:
   if command != 'show':
     if not values.output:
       raise ValueError(f'{command} needs --output')
-    results.check_output(values.output, values.overwrite)
-  if command == 'build':
+    if command != 'export':
+      results.check_output(values.output, values.overwrite)
+    elif os.path.exists(values.output):
+      raise FileExistsError(
+        f'{values.output} is there already: export writes a new folder'
+      )
+  if command in ('build', 'export'):
     if paths:
       raise ValueError(f'arguments not understood: {" ".join(paths)}')
-    bank = _build(values)
+    if not values.workdir:
+      raise ValueError(f'{command} needs --workdir')
+    bank = {'build': _build, 'export': _export}[command](values)
   else:
     most = len(paths) if command == 'merge' else 1
     if not paths or len(paths) != most:
@@ -115,9 +128,24 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   return bank
 
 
+def _export(values) -> None:
+  """Encoders and bank as plain files, the bank checked to be theirs."""
+  model = action_model.load(values.workdir)
+  model.recognizer.export(values.output)
+  path = os.path.join(values.output, recognizer_lib.BANK_FILE)
+  prototype_bank.save_bank(model.bank, path)
+  # How good it is, and something to try it on, where the run has them.
+  for name in (train.RESULTS_FILE, train.EXAMPLES_FOLDER):
+    source = os.path.join(model_files.resolve(values.workdir), name)
+    target = os.path.join(values.output, name)
+    if os.path.isdir(source):
+      shutil.copytree(source, target)
+    elif os.path.exists(source):
+      shutil.copy(source, target)
+  print(f'encoders and bank written to {values.output}')
+
+
 def _build(values) -> prototype_bank.PrototypeBank:
-  if not values.workdir:
-    raise ValueError('build needs --workdir')
   recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
   config = recognizer.config
   data = config.data

@@ -203,9 +203,10 @@ class Checkpoints:
   def _check_shapes(self, wanted: Any, step: int | None, item='params') -> None:
     """Compares a checkpoint's parameters with those that are wanted."""
     step = self.latest_step() if step is None else step
-    with ocp.StandardCheckpointer() as reader:
-      metadata = reader.metadata(self._manager.directory / str(step) / item)
-    stored = _shapes(metadata.item_metadata.tree)
+    metadata = ocp.StandardCheckpointHandler().metadata(
+      self._manager.directory / str(step) / item
+    )
+    stored = _shapes(metadata.tree)
     ours = _shapes(wanted)
     shown = lambda shapes, name: shapes.get(name, 'none')
     found = [

@@ -3,10 +3,11 @@
 python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
   --classes="juggling,rowing,arm wrestling"
 
-A prototype bank beside its encoders does as well (--bank=FILE), several videos
-or a pattern ("clips/*.mp4"), and names from a file, one a line. --segments
-finds what happens when in a long video; --reject_below=0.5 answers "none of
-these" where no name is as probable.
+--workdir=stick_figures is a small model that comes with the package; it knows
+drawings alone, and says so. A prototype bank beside its encoders does as well
+(--bank=FILE), several videos or a pattern ("clips/*.mp4"), and names from a
+file, one a line. --segments finds what happens when in a long video;
+--reject_below=0.5 answers "none of these" where no name is as probable.
 
 Who has trained nothing gives a directory of public CLIP weights instead:
 
@@ -24,7 +25,7 @@ import sys
 
 from absl import flags
 
-from zsar_jax import action_model, cli, frozen_clip
+from zsar_jax import action_model, cli, frozen_clip, model_files
 
 _SECONDS = '{:.1f}'
 
@@ -78,7 +79,11 @@ def _define_flags() -> flags.FlagValues:
   number = lambda name, default, what, low=None: flags.DEFINE_float(
     name, default, what, lower_bound=low, flag_values=values
   )
-  text('workdir', 'Of a finished run; with --bank, of its encoders.')
+  text(
+    'workdir',
+    'Of a finished run; with --bank, of its encoders. Or a model that ships: '
+    f'{", ".join(model_files.shipped())}.',
+  )
   text('bank', 'File of a prototype bank, by default the one of the workdir.')
   text('pretrained', 'Directory of public CLIP weights, instead of a run.')
   text('video', 'Video files or patterns, with commas.', required=True)

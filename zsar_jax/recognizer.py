@@ -18,6 +18,7 @@ from zsar_jax import (
   embedding_cache,
   initialisation,
   model_builder,
+  model_files,
   pixel_ops,
   prototype_bank,
   sharding,
@@ -68,6 +69,7 @@ class Recognizer:
     self._model = model
     self._params = params
     self._mesh = mesh
+    self._pieces = tuple(pieces)
     self._tokenizer = byte_pairs.open_tokenizer(pieces, self.prep.token_length)
     self._encode_text = jax.jit(
       functools.partial(model.apply, method='encode_text')
@@ -82,42 +84,82 @@ class Recognizer:
 
   @classmethod
   def from_workdir(cls, workdir: str) -> 'Recognizer':
-    """Loads the newest checkpoint of a run onto all devices present.
+    """Loads a model onto all devices present.
 
     Args:
-      workdir: of the run.
+      workdir: of a run, whose newest checkpoint is taken; a folder that
+        `export` wrote; or the name of a model that ships.
 
     Returns:
       The recognizer.
 
     Raises:
-      FileNotFoundError: no checkpoint there.
+      FileNotFoundError: no model there.
+      ValueError: its files do not belong together.
     """
+    workdir = model_files.resolve(workdir)
+    if model_files.is_model(workdir):
+      params, meta = model_files.read(workdir)
+
+      def place(shapes, mesh, ema):
+        del ema  # what was exported is what is to be used
+        _check_same_shapes(params, shapes, workdir)
+        return jax.device_put(params, sharding.replicated(mesh))
+
+      return cls._of_meta(meta, place, meta['step'])
     with checkpointing.open_existing(workdir) as checkpoints:
-      meta = checkpoints.restore_meta()
-      config = config_utils.from_dict(meta['config'])
-      prep = model_builder.make_preprocessing(config, meta['vocabulary'])
-      model = model_builder.build_model(
-        config,
-        prep,
-        model_builder.vocabulary_size(meta['vocabulary']),
-        len(meta['seen_classes']),
-      )
-      # Inference splits the batch alone, whatever mesh it was trained on.
-      mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
-      shapes = model_builder.parameter_shapes(model, prep)
-      return cls(
-        config,
-        model,
-        checkpoints.restore_params(
-          shapes, mesh, ema=config.optim.ema_decay > 0
-        ),
-        meta['vocabulary'],
-        meta['seen_classes'],
-        mesh,
+      return cls._of_meta(
+        checkpoints.restore_meta(),
+        checkpoints.restore_params,
         checkpoints.latest_step(),
-        meta.get('descriptions'),
       )
+
+  @classmethod
+  def _of_meta(cls, meta, place, step: int) -> 'Recognizer':
+    """The recognizer of a saved `meta`; `place` puts parameters on a mesh."""
+    config = config_utils.from_dict(meta['config'])
+    prep = model_builder.make_preprocessing(config, meta['vocabulary'])
+    model = model_builder.build_model(
+      config,
+      prep,
+      model_builder.vocabulary_size(meta['vocabulary']),
+      len(meta['seen_classes']),
+    )
+    # Inference splits the batch alone, whatever mesh it was trained on.
+    mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
+    shapes = model_builder.parameter_shapes(model, prep)
+    return cls(
+      config,
+      model,
+      place(shapes, mesh, config.optim.ema_decay > 0),
+      meta['vocabulary'],
+      meta['seen_classes'],
+      mesh,
+      step,
+      meta.get('descriptions'),
+    )
+
+  def export(self, folder: str) -> None:
+    """Writes the model as plain files; see `model_files`.
+
+    Args:
+      folder: made if missing.
+    """
+    config = config_utils.to_dict(self.config)
+    # Paths of this machine are nobody else's.
+    for key in ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split'):
+      config['data'][key] = ''
+    model_files.write(
+      folder,
+      jax.tree.map(np.asarray, self._params),
+      {
+        'config': config,
+        'vocabulary': list(self._pieces),
+        'seen_classes': list(self.seen_classes),
+        'descriptions': self.descriptions,
+        'step': self.step,
+      },
+    )
 
   def with_params(self, params: Any, step: int) -> 'Recognizer':
     """The same encoders with other weights; nothing is compiled again."""
@@ -480,6 +522,24 @@ class Recognizer:
       licence=licence,
       settings=dataclasses.asdict(settings),
       calibration=None if calibration is None else dict(calibration),
+    )
+
+
+def _check_same_shapes(params: Any, shapes: Any, where: str) -> None:
+  """Refuses parameters that are not those of a model."""
+  of = lambda tree: {
+    jax.tree_util.keystr(path): tuple(x.shape)
+    for path, x in jax.tree.leaves_with_path(tree)
+  }
+  found, wanted = of(params), of(shapes)
+  wrong = sorted(
+    name
+    for name in found.keys() | wanted.keys()
+    if found.get(name) != wanted.get(name)
+  )
+  if wrong:
+    raise ValueError(
+      f'{where}: the parameters {wrong[:5]} are not those of its config'
     )
 
 

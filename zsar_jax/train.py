@@ -32,6 +32,7 @@ from zsar_jax.data.protocols import class_split
 RESULTS_FILE = 'results.json'
 # How each parameter lies on the mesh.
 PARAMETERS_FILE = 'parameters.txt'
+EXAMPLES_FOLDER = 'examples'
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -324,7 +325,7 @@ def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
     test is None or test.dataset_dir != protocol.dataset_dir
   ):
     return ''
-  folder = os.path.join(workdir, 'examples')
+  folder = os.path.join(workdir, EXAMPLES_FOLDER)
   os.makedirs(folder, exist_ok=True)
   for label, name in enumerate(protocol.unseen_classes):
     first = list(test.labels).index(label)

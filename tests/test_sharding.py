@@ -34,6 +34,31 @@ def test_mesh_has_the_sizes_asked_for(sizes, expected):
   assert mesh.axis_names == sharding.AXES
 
 
+def test_a_torus_that_fits_no_axis_is_split(monkeypatch):
+  # A slice of 4 x 8 x 8 chips has no sides whose product is 16, and JAX says
+  # so unless it may split one.
+  class Chip:
+    platform, device_kind, process_index, slice_index = 'tpu', 'TPU v5p', 0, 0
+    core_on_chip = 0
+
+    def __init__(self, number, coords):
+      self.id, self.coords = number, coords
+
+  chips = [Chip(n, coords) for n, coords in enumerate(np.ndindex(4, 8, 8))]
+  with pytest.raises(NotImplementedError):
+    jax.make_mesh((16, 16, 1), sharding.AXES, devices=chips)
+  made = {}
+  monkeypatch.setattr(
+    jax.sharding,
+    'Mesh',
+    lambda array, axes, axis_types: made.update(array=array, types=axis_types),
+  )
+  sharding.make_mesh({'preset': 'fsdp'}, chips)
+  assert made['array'].shape == (16, 16, 1)
+  assert len({chip.id for chip in made['array'].flat}) == 256
+  assert set(made['types']) == {jax.sharding.AxisType.Auto}
+
+
 def test_mesh_axes_are_auto():
   mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
   assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}

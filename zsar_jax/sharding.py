@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 import jax
+from jax.experimental import mesh_utils
 import numpy as np
 
 P = jax.sharding.PartitionSpec
@@ -130,12 +131,15 @@ def make_mesh(
       f'mesh {dict(axis_sizes)} does not fit {len(devices)} devices: the '
       'sizes must multiply to that number, and one of them may be -1'
     )
-  return jax.make_mesh(
-    tuple(sizes),
-    AXES,
-    axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
-    devices=devices,
-  )
+  types = (jax.sharding.AxisType.Auto,) * len(AXES)
+  try:
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
+  except NotImplementedError:
+    # A torus whose sides (4 x 8 x 8) no axis of ours (16) is a product of.
+    array = mesh_utils.create_device_mesh(
+      tuple(sizes), devices, allow_split_physical_axes=True
+    )
+    return jax.sharding.Mesh(array, AXES, axis_types=types)
 
 
 def _align(spec: P, ndim: int) -> list[str | None]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import pathlib
 from typing import Any
+import warnings
 
 import jax
 from jax.experimental import multihost_utils
@@ -50,12 +51,16 @@ def initialize(
   """
   given = bool(coordinator or num_processes or process_id >= 0)
   try:
-    jax.distributed.initialize(
-      coordinator or None,
-      num_processes or None,
-      None if process_id < 0 else process_id,
-      heartbeat_timeout_seconds=heartbeat_seconds,
-    )
+    with warnings.catch_warnings():
+      # In every pod, alone or not: that a package is missing without which
+      # the flags must say who is who.
+      warnings.filterwarnings('ignore', 'Kubernetes environment detected')
+      jax.distributed.initialize(
+        coordinator or None,
+        num_processes or None,
+        None if process_id < 0 else process_id,
+        heartbeat_timeout_seconds=heartbeat_seconds,
+      )
   except ValueError as e:
     if given:
       raise ValueError(

@@ -96,6 +96,7 @@ def shared_memory() -> set[str]:
 
 def state_of(workdir: str) -> dict[str, object]:
   """Every array of the newest checkpoint, by path."""
+  import jax
   import numpy as np
   import orbax.checkpoint as ocp
 
@@ -105,8 +106,6 @@ def state_of(workdir: str) -> dict[str, object]:
     arrays = {'step': np.asarray(step)}
     for item in ('params', 'ema', 'training'):
       tree = ocp.StandardCheckpointer().restore(folder / item)
-      import jax
-
       for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
   return arrays

@@ -45,9 +45,8 @@ from benchmarks import compiled
 from zsar_jax import (
   hardware,
   model_builder,
-  optim,
-  pixel_ops,
   sharding,
+  train,
   train_step,
 )
 
@@ -96,17 +95,7 @@ def compile_step(
     config, [f'piece{i}' for i in range(vocabulary_size)]
   )
   model = model_builder.build_model(config, prep, vocabulary_size, num_classes)
-  c = config.optim
-  schedule = optim.make_schedule(
-    learning_rate=c.learning_rate,
-    warmup_steps=c.warmup_steps,
-    num_steps=config.train.num_steps,
-    name=c.schedule,
-  )
-  optimizer = optim.make_optimizer(
-    schedule, weight_decay=c.weight_decay, clip_norm=c.clip_norm, b2=c.b2
-  )
-  section = config.augmentation
+  schedule, optimizer = train.make_optimizer(config)
   step = train_step.make_train_step(
     model,
     optimizer,
@@ -115,16 +104,17 @@ def compile_step(
     prep,
     config.seed,
     mesh,
-    train_step.Augmentation(
-      pixel_ops.ColourJitter(**section.colour_jitter),
-      pixel_ops.Mixing(section.mixup_alpha, section.cutmix_alpha),
-    ),
+    train.make_augmentation(config.augmentation),
     accumulate=config.train.accumulate,
     fusion_chunks=config.train.fusion_chunks,
-    ema_decay=c.ema_decay,
+    ema_decay=config.optim.ema_decay,
   )
   state = train_step.abstract_state(
-    model, optimizer, model_builder.input_shapes(prep), mesh, c.ema_decay > 0
+    model,
+    optimizer,
+    model_builder.input_shapes(prep),
+    mesh,
+    config.optim.ema_decay > 0,
   )
   batch, text = model_builder.step_inputs(
     prep, config.train.batch_size, num_classes

@@ -115,6 +115,24 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   }
 
 
+def shape_differences(stored: Any, wanted: Any) -> list[str]:
+  """How the parameters that are stored differ from those that are wanted.
+
+  Args:
+    stored: tree of arrays, or of what has their shape.
+    wanted: likewise.
+
+  Returns:
+    'path: shape there, shape here' of each that differs; none where equal.
+  """
+  there, here = _shapes(stored), _shapes(wanted)
+  return [
+    f'{name}: {there.get(name, "none")} there, {here.get(name, "none")} here'
+    for name in sorted(there.keys() | here.keys())
+    if there.get(name) != here.get(name)
+  ]
+
+
 def _training_item(state: train_step.TrainState) -> dict[str, Any]:
   """What is needed beside the parameters to go on."""
   item = {'step': state.step, 'opt_state': state.opt_state}
@@ -206,14 +224,7 @@ class Checkpoints:
     metadata = ocp.StandardCheckpointHandler().metadata(
       self._manager.directory / str(step) / item
     )
-    stored = _shapes(metadata.tree)
-    ours = _shapes(wanted)
-    shown = lambda shapes, name: shapes.get(name, 'none')
-    found = [
-      f'{name}: {shown(stored, name)} there, {shown(ours, name)} here'
-      for name in sorted(stored.keys() | ours.keys())
-      if stored.get(name) != ours.get(name)
-    ]
+    found = shape_differences(metadata.tree, wanted)
     if found:
       more = len(found) - _SHOWN
       listed = '\n  '.join(

@@ -103,7 +103,11 @@ class Recognizer:
 
       def place(shapes, mesh, ema):
         del ema  # what was exported is what is to be used
-        _check_same_shapes(params, shapes, workdir)
+        wrong = checkpointing.shape_differences(params, shapes)
+        if wrong:
+          raise ValueError(
+            f'{workdir}: the parameters {wrong[:5]} are not those of its config'
+          )
         return jax.device_put(params, sharding.replicated(mesh))
 
       return cls._of_meta(meta, place, meta['step'])
@@ -522,24 +526,6 @@ class Recognizer:
       licence=licence,
       settings=dataclasses.asdict(settings),
       calibration=None if calibration is None else dict(calibration),
-    )
-
-
-def _check_same_shapes(params: Any, shapes: Any, where: str) -> None:
-  """Refuses parameters that are not those of a model."""
-  of = lambda tree: {
-    jax.tree_util.keystr(path): tuple(x.shape)
-    for path, x in jax.tree.leaves_with_path(tree)
-  }
-  found, wanted = of(params), of(shapes)
-  wrong = sorted(
-    name
-    for name in found.keys() | wanted.keys()
-    if found.get(name) != wanted.get(name)
-  )
-  if wrong:
-    raise ValueError(
-      f'{where}: the parameters {wrong[:5]} are not those of its config'
     )
 
 

@@ -137,7 +137,7 @@ def _run(
   augmentation = make_augmentation(config.augmentation)
   descriptions = _read_descriptions(config, protocol, say)
   model = model_builder.build_model(config, prep, num_tokens, len(seen))
-  schedule, optimizer = _make_optimizer(config)
+  schedule, optimizer = make_optimizer(config)
   state = train_step.init_state(
     model,
     optimizer,
@@ -211,7 +211,7 @@ def _run(
       say,
       checkpoints.wait,
       lambda: bool(stop),
-      model_builder.step_flops(config, prep, num_tokens, len(seen)),
+      lambda: model_builder.step_flops(config, prep, num_tokens, len(seen)),
     )
     with stop.deferred():
       state = loop.run(state)
@@ -289,7 +289,7 @@ def make_augmentation(
   )
 
 
-def _make_optimizer(config):
+def make_optimizer(config):
   """The schedule of the learning rate, and the optimiser that follows it."""
   schedule = optim.make_schedule(
     learning_rate=config.optim.learning_rate,

@@ -138,7 +138,8 @@ class TrainLoop:
     say: prints a line.
     wait: returns when what `save` started is committed.
     stop: whether the run was told to stop.
-    step_flops: model operations of a step; 0 where they are not known.
+    step_flops: counts the model operations of a step; asked only where the
+      device's peak is known.
   """
 
   config: ml_collections.ConfigDict
@@ -152,7 +153,7 @@ class TrainLoop:
   say: Callable[[str], None]
   wait: Callable[[], None] = lambda: None
   stop: Callable[[], bool] = lambda: False
-  step_flops: int = 0
+  step_flops: Callable[[], int] | None = None
 
   def run(self, state: train_step.TrainState) -> train_step.TrainState:
     """Runs the steps that are left.
@@ -234,10 +235,10 @@ class TrainLoop:
     """Seconds of a step -> share of the published peak; None if unknown."""
     devices = self.mesh.devices.flat
     device = hardware.find(devices[0].device_kind)
-    if device is None or not self.step_flops:
+    if device is None or self.step_flops is None:
       return None
-    peak = device.peak_flops * self.mesh.size
-    return lambda seconds: self.step_flops / seconds / peak
+    flops, peak = self.step_flops(), device.peak_flops * self.mesh.size
+    return lambda seconds: flops / seconds / peak
 
   def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
     data, augmentation = self.config.data, self.config.augmentation

@@ -63,6 +63,7 @@ def test_results_hold_every_row_and_field(finished):
     'floor_verb_only',
     'control_permuted_names',
     'control_first_frame',
+    'control_shuffled_frames',
     'oracle_relatedness',
     'oracle_prototypes',
   ):

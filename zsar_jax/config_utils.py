@@ -193,7 +193,17 @@ def default_config() -> ml_collections.ConfigDict:
 
   # Weights of the losses, see zsar_jax/losses.py.
   c.loss = ml_collections.ConfigDict(
-    dict(visual=1.0, contrast=1.0, match=1.0, label_smoothing=0.0)
+    dict(
+      visual=1.0,
+      contrast=1.0,
+      match=1.0,
+      # Each class composited from the others, as unseen ones will be.
+      transfer=0.0,
+      transfer_temperature=0.1,
+      # Distance to the class name, as older methods have it.
+      regression=0.0,
+      label_smoothing=0.0,
+    )
   )
   c.optim = ml_collections.ConfigDict(
     dict(

@@ -203,11 +203,11 @@ class FrozenClip:
       Rows of the method `frozen_clip`: nearest name, one view a video.
     """
 
-    def read(videos, first_frame):
+    def read(videos, frames):
       return input_pipeline.eval_batches(
         input_pipeline.ClipReader(videos, self.prep),
         batch_size=batch_size,
-        first_frame=first_frame,
+        frames=frames,
         num_threads=num_threads,
       )
 

@@ -77,6 +77,67 @@ def contrast_loss(
   return optax.softmax_cross_entropy(scale * video @ text.T, q)
 
 
+@_exact
+def transfer_loss(
+  video: jax.Array,
+  text: jax.Array,
+  centres: jax.Array,
+  scale: jax.Array,
+  q: jax.Array,
+  temperature: float,
+) -> jax.Array:
+  """The inference of unseen classes, trained for on seen ones (ours).
+
+  Every seen class c is composited from the *other* seen centres, as if it
+  had no videos of its own, and clips must choose their own composite:
+
+    p'_c = n(sum_{s != c} softmax_{s != c}(r_cs / tau) w_s),
+    - sum_c q_ic log softmax_c(alpha_v z_i . p'_c),
+
+  where r are cosines of the class embeddings less their mean, as in
+  `zeroshot.semantic_transfer.relatedness`.
+
+  Args:
+    video: z [b d].
+    text: t [s d].
+    centres: w [s d].
+    scale: alpha_v.
+    q: [b s].
+    temperature: tau.
+
+  Returns:
+    [b], one loss a clip.
+  """
+  unit = lambda x: x * jax.lax.rsqrt((x * x).sum(-1, keepdims=True) + 1e-12)
+  rows = unit(text - text.mean(axis=0))
+  itself = jnp.eye(len(text), dtype=bool)
+  related = jnp.where(itself, -jnp.inf, rows @ rows.T / temperature)
+  composites = unit(jax.nn.softmax(related) @ centres)
+  return optax.softmax_cross_entropy(scale * video @ composites.T, q)
+
+
+@_exact
+def regression_loss(
+  video: jax.Array, text: jax.Array, q: jax.Array
+) -> jax.Array:
+  """Squared distance to the class name, sum_c q_ic |z_i - t_c|^2.
+
+  After Brattoli et al. 2020, whose text side is fixed: a trained one would
+  find that all names may be one point.
+
+  Args:
+    video: z [b d].
+    text: t [s d]; carries no gradient.
+    q: [b s].
+
+  Returns:
+    [b], one loss a clip.
+  """
+  text = jax.lax.stop_gradient(text)
+  # Both are unit vectors, and rows of q sum to one.
+  return 2 - 2 * (q * (video @ text.T)).sum(axis=1)
+
+
 def global_index_keys(key: jax.Array, index: jax.Array) -> jax.Array:
   """One random key an example, whatever device or host holds it.
 

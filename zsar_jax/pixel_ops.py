@@ -68,9 +68,20 @@ class Mixing:
     return bool(self.mixup_alpha or self.cutmix_alpha)
 
 
+# Below this deviation of normalised pixels a clip is taken to be still, and
+# is not blown up: about a grey level of 256 at a deviation of 0.25.
+_LEAST_CONTRAST = 0.02
+
+
 def num_channels(inputs: str) -> int:
   """Channels of `to_inputs` for this kind of inputs."""
-  return {'rgb': 3, 'rgb+difference': 6, 'grey+difference': 2}[inputs]
+  return {
+    'rgb': 3,
+    'rgb+difference': 6,
+    'grey+difference': 2,
+    'contrast+difference': 2,
+    'contrast+motion': 3,
+  }[inputs]
 
 
 def to_inputs(
@@ -89,8 +100,12 @@ def to_inputs(
     clip: uint8 or float [... t h w 3], values in [0, 255].
     mean: per channel, of pixels in [0, 1].
     std: per channel.
-    inputs: 'rgb' (3 channels), 'rgb+difference' (6) or 'grey+difference'
-      (2: luma of the normalised colours).
+    inputs: 'rgb' (3 channels), 'rgb+difference' (6), 'grey+difference'
+      (2: luma of the normalised colours), 'contrast+difference' (2: luma with
+      the clip's own mean and deviation taken out, and its differences over
+      their own deviation, so that a clip filmed in the dark looks like one
+      filmed by day), or 'contrast+motion' (3: likewise, and what differs from
+      the clip's mean frame: what moves, before a background that does not).
 
   Returns:
     float32 [... t h w c].
@@ -99,10 +114,23 @@ def to_inputs(
   x = (x - jnp.asarray(mean)) / jnp.asarray(std)
   if inputs == 'rgb':
     return x
-  if inputs == 'grey+difference':
+  own_contrast = inputs.startswith('contrast')
+  if inputs != 'rgb+difference':
     x = _luma(x)
-  difference = jnp.diff(x, axis=-4, prepend=x[..., :1, :, :, :])
-  return jnp.concatenate([x, difference], axis=-1)
+  if own_contrast:
+    x = _over_deviation(x - x.mean(axis=(-4, -3, -2, -1), keepdims=True))
+  channels = [x, jnp.diff(x, axis=-4, prepend=x[..., :1, :, :, :])]
+  if inputs == 'contrast+motion':
+    channels.append(x - x.mean(axis=-4, keepdims=True))
+  if own_contrast:
+    channels[1:] = [_over_deviation(y) for y in channels[1:]]
+  return jnp.concatenate(channels, axis=-1)
+
+
+def _over_deviation(x: jax.Array) -> jax.Array:
+  """A channel of clips [... t h w 1] of mean zero, over its deviation."""
+  square = (x * x).mean(axis=(-4, -3, -2, -1), keepdims=True)
+  return x / jnp.sqrt(square + _LEAST_CONTRAST**2)
 
 
 def _dot(x: jax.Array, weights: tuple[float, ...]) -> jax.Array:

@@ -9,7 +9,13 @@ import json
 from typing import Any
 
 SAMPLINGS = ('uniform', 'segment', 'dense')
-INPUTS = ('rgb', 'rgb+difference', 'grey+difference')
+INPUTS = (
+  'rgb',
+  'rgb+difference',
+  'grey+difference',
+  'contrast+difference',
+  'contrast+motion',
+)
 
 
 @dataclasses.dataclass(frozen=True)

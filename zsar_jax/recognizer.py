@@ -19,6 +19,7 @@ from zsar_jax import (
   initialisation,
   model_builder,
   model_files,
+  optim,
   pixel_ops,
   prototype_bank,
   sharding,
@@ -272,6 +273,38 @@ class Recognizer:
       rows.append({'ids': ids, 'mask': mask})
     return rows
 
+  def training_text(
+    self, names: Sequence[str]
+  ) -> list[dict[str, np.ndarray | jax.Array]]:
+    """What a training step needs of the seen classes' names.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      The rows of `token_ids`. Where the whole text encoder is frozen, and
+      nothing in it is random, its `tokens` [c l e] and `pooled` [c e] too:
+      they are the same in every step.
+    """
+    rows = self.token_ids(names)
+    labels = optim.frozen_labels(self._params, self.config.optim.frozen)
+    parts = jax.tree.leaves(labels['text_encoder'])
+    if 'trained' in parts or self.config.model.text.dropout_rate:
+      return rows
+    return [
+      {
+        **row,
+        **{
+          name: np.asarray(value)
+          for name, value in self._encode_text(
+            {'params': self._params}, row['ids'], row['mask']
+          ).items()
+          if name in ('tokens', 'pooled')
+        },
+      }
+      for row in rows
+    ]
+
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
   ) -> tuple[np.ndarray, np.ndarray]:
@@ -361,7 +394,7 @@ class Recognizer:
   def eval_batches(
     self,
     videos: video_sets.VideoSet,
-    first_frame: bool = False,
+    frames: str = clip_reader_lib.FILMED,
     cache: clip_reader_lib.VideoCache | None = None,
   ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of every video once; see `input_pipeline.eval_batches`."""
@@ -370,7 +403,7 @@ class Recognizer:
       batch_size=self.config.zeroshot.batch_size,
       num_views=self.config.zeroshot.num_views,
       num_crops=self.config.zeroshot.num_crops,
-      first_frame=first_frame,
+      frames=frames,
       num_threads=self.config.data.num_threads,
     )
 
@@ -458,7 +491,7 @@ class Recognizer:
 
     return embedding.Embedder(
       self.encoders,
-      lambda videos, first_frame: self.eval_batches(videos, first_frame, cache),
+      lambda videos, frames: self.eval_batches(videos, frames, cache),
       cache_of if embeddings_dir else None,
       keep_tokens,
       say,

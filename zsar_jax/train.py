@@ -1,5 +1,6 @@
 """A training run: from a config and a workdir to results.json."""
 
+from collections.abc import Callable
 import dataclasses
 import os
 from typing import Any
@@ -25,7 +26,7 @@ from zsar_jax import (
   train_step,
 )
 from zsar_jax import recognizer as recognizer_lib
-from zsar_jax.data import class_names, name_linter, prompts
+from zsar_jax.data import class_names, clip_reader, name_linter, prompts
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
@@ -33,15 +34,33 @@ RESULTS_FILE = 'results.json'
 # How each parameter lies on the mesh.
 PARAMETERS_FILE = 'parameters.txt'
 EXAMPLES_FOLDER = 'examples'
+# (recognizer, splits of its protocol, decoded videos) -> what it found.
+Measure = Callable[
+  [
+    recognizer_lib.Recognizer,
+    list[class_split.Protocol],
+    clip_reader.VideoCache | None,
+  ],
+  dict[str, Any],
+]
 
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+def train(
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  cache: clip_reader.VideoCache | None = None,
+  measure: Measure | None = None,
+) -> dict[str, Any]:
   """Trains, or goes on, and evaluates.
 
   Args:
     config: from a config file; checked first.
     workdir: checkpoints, metrics and results go there. Started again on the
       same one, it goes on from the newest checkpoint; finished, it says so.
+    cache: of decoded videos, for several runs on one dataset with one
+      `preprocessing.short_side`; None makes the one that the config asks for.
+    measure: what to do with the trained model in place of evaluating it; then
+      nothing is written, and what it returns is returned.
 
   Returns:
     The content of results.json.
@@ -57,7 +76,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   several = distributed.several()
   with interruption.on_termination(handle=not several) as stop:
     try:
-      return _train(config, workdir, stop)
+      return _train(config, workdir, stop, cache, measure)
     except jax.errors.JaxRuntimeError as e:
       if several:
         raise distributed.explain(e) from e
@@ -68,6 +87,8 @@ def _train(
   config: ml_collections.ConfigDict,
   workdir: str,
   stop: interruption.StopFlag,
+  cache: clip_reader.VideoCache | None,
+  measure: Measure | None,
 ) -> dict[str, Any]:
   """What `train` does, with the flag that may stop it."""
   main = distributed.is_main()
@@ -120,15 +141,18 @@ def _train(
     run_protocol.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
+  run = lambda: _run(
+    config, workdir, stop, start, prep, protocol, mesh, cache, measure, say
+  )
   if not main:
-    return _run(config, workdir, stop, start, prep, protocol, mesh, say)
+    return run()
   with checkpointing.lock_workdir(workdir):
     checkpointing.claim_workdir(workdir, plain)
-    return _run(config, workdir, stop, start, prep, protocol, mesh, say)
+    return run()
 
 
 def _run(
-  config, workdir, stop, start, prep, protocol, mesh, say
+  config, workdir, stop, start, prep, protocol, mesh, cache, measure, say
 ) -> dict[str, Any]:
   """The run itself, once everything is known to fit."""
   pieces, seen = start.pieces, protocol.seen_classes
@@ -170,7 +194,7 @@ def _run(
   if distributed.is_main():
     with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
       f.write('\n'.join(lines) + '\n')
-  cache = run_protocol.video_cache(config)
+  cache = cache or run_protocol.video_cache(config)
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints
   ) as checkpoints:
@@ -206,6 +230,7 @@ def _run(
         accumulate=config.train.accumulate,
         fusion_chunks=config.train.fusion_chunks,
         ema_decay=config.optim.ema_decay,
+        frozen=tuple(config.optim.frozen),
       ),
       lambda state: checkpoints.save(state, meta),
       say,
@@ -218,6 +243,8 @@ def _run(
   recognizer = recognizer.with_params(
     distributed.to_local(state.best_params, mesh), int(state.step)
   )
+  if measure is not None:
+    return measure(recognizer, run_protocol.make_protocols(config, seen), cache)
   # Every process embeds its share, and all know the outcome; one writes.
   embeddings = os.path.join(workdir, run_protocol.EMBEDDINGS_FOLDER)
   outcome = run_protocol.evaluate(

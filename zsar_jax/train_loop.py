@@ -170,7 +170,7 @@ class TrainLoop:
     """
     start, total = int(state.step), self.config.train.num_steps
     text = jax.device_put(
-      self.recognizer.token_ids(self.protocol.seen_classes),
+      self.recognizer.training_text(self.protocol.seen_classes),
       sharding.replicated(self.mesh),
     )
     batches = self._batches(start)

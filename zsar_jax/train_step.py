@@ -4,7 +4,7 @@
 they lie is decided by the shardings of the arguments (sharding.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zsar_jax import losses, pixel_ops, sharding
+from zsar_jax import losses, optim, pixel_ops, sharding
 from zsar_jax import preprocessing as preprocessing_lib
 
 Batch = Mapping[str, jax.Array]
+LOSSES = ('visual', 'contrast', 'match', 'transfer', 'regression')
 # What the step reads of a batch.
 BATCH_KEYS = ('video', 'label', 'index')
 
@@ -58,18 +59,26 @@ class LossWeights:
     visual: cosine classifier over class centres.
     contrast: video to class name.
     match: fused logit of true and wrong pairs.
-    label_smoothing: of the targets of `visual` and `contrast`.
+    transfer: every class composited from the others.
+    regression: squared distance to the class name.
+    label_smoothing: of the targets of all but `match`.
+    transfer_temperature: tau of `transfer`.
   """
 
   visual: float = 1.0
   contrast: float = 1.0
   match: float = 1.0
+  transfer: float = 0.0
+  regression: float = 0.0
   label_smoothing: float = 0.0
+  transfer_temperature: float = 0.1
 
   def __post_init__(self):
     if min(dataclasses.astuple(self)) < 0 or self.label_smoothing >= 1:
       raise ValueError(f'loss weights must not be negative: {self}')
-    if not (self.visual or self.contrast or self.match):
+    if self.transfer_temperature <= 0:
+      raise ValueError('loss.transfer_temperature must be positive')
+    if not any(getattr(self, name) for name in LOSSES):
       raise ValueError('all loss weights are zero: nothing to train')
 
 
@@ -95,9 +104,11 @@ def least_classes(weights: LossWeights, augmentation: Augmentation) -> int:
   """How many seen classes training needs.
 
   Two, to tell apart; `match` draws a wrong class, of which a mixed clip has
-  one only beyond the two that it may be mixed of.
+  one only beyond the two that it may be mixed of; `transfer` composites each
+  of two from the other, and only a third makes them differ in kind.
   """
-  return 3 if weights.match and augmentation.mixing else 2
+  mixed = weights.match and augmentation.mixing
+  return 3 if mixed or weights.transfer else 2
 
 
 def init_state(
@@ -192,7 +203,9 @@ def compute_loss(
     model: `models.zsar_model.ZsarModel`.
     batch: `video` uint8 [b t h w 3], `label` int [b] among the seen classes,
       `index` int [b], position in the global stream of examples.
-    text: `ids` int [s l] and `mask` bool [s l] of all seen classes.
+    text: `ids` int [s l] and `mask` bool [s l] of all seen classes; where the
+      text encoder is frozen, its `tokens` [s l e] and `pooled` [s e] may be
+      there too, and it is not run.
     key: the step's random key.
     weights: weight of each loss.
     prep: how pixels are normalised.
@@ -289,6 +302,17 @@ def _loss_of_clips(
     )
   if weights.contrast:
     terms['contrast'] = losses.contrast_loss(z, t, heads['text_scale'], q)
+  if weights.transfer:
+    terms['transfer'] = losses.transfer_loss(
+      z,
+      t,
+      heads['class_centres'],
+      heads['visual_scale'],
+      q,
+      weights.transfer_temperature,
+    )
+  if weights.regression:
+    terms['regression'] = losses.regression_loss(z, t, q)
   if weights.match:
     wrong = losses.hard_negatives(
       z,
@@ -320,9 +344,13 @@ def _loss_of_clips(
 def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
   """The class names' embeddings, each device encoding its share of them.
 
-  There may be more names than a device has clips. Fewer names than devices
-  are encoded whole by each: their gradients then need no exchange.
+  What a frozen encoder gave is known already. There may be more names than a
+  device has clips. Fewer names than devices are encoded whole by each: their
+  gradients then need no exchange.
   """
+  if 'pooled' in text:
+    known = {name: text[name] for name in ('tokens', 'pooled')}
+    return apply(known, method='embed_encoded_text')
   count = text['ids'].shape[0]
   shards = sharding.current_batch_shards()
   if shards == 1 or count < shards:
@@ -380,6 +408,7 @@ def make_train_step(
   accumulate: int = 1,
   fusion_chunks: int = 1,
   ema_decay: float = 0.0,
+  frozen: Sequence[str] = (),
 ) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, dict]]:
   """Builds the jitted training step.
 
@@ -403,14 +432,26 @@ def make_train_step(
       before. A model with batch statistics would see those of a part.
     fusion_chunks: see `compute_loss`; of each part of the batch.
     ema_decay: of the moving average, in [0, 1); 0 for none.
+    frozen: patterns of parameters that the optimiser leaves alone, see
+      `optim.frozen_labels`: no gradient is computed for them, and none counts
+      in `gradient_norm`.
 
   Returns:
     (state, batch, text) -> (state, metrics). The state is donated.
   """
 
   def gradients(params, batch, text, key):
+    # Constants of the differentiated function: the backward pass stops there.
+    held = optim.frozen_labels(params, frozen)
+    hold = lambda params: jax.tree.map(
+      lambda x, label: jax.lax.stop_gradient(x) if label == 'frozen' else x,
+      params,
+      held,
+    )
+    whole_loss = lambda params, *rest: compute_loss(hold(params), *rest)
+    part_loss = lambda params, *rest: _loss_of_clips(hold(params), *rest)
     if accumulate == 1:
-      return jax.grad(compute_loss, has_aux=True)(
+      return jax.grad(whole_loss, has_aux=True)(
         params,
         model,
         batch,
@@ -423,7 +464,7 @@ def make_train_step(
       )
     _check_classes(text, weights, augmentation)
     whole = _prepare(batch, augmentation, key)
-    differentiate = jax.grad(_loss_of_clips, has_aux=True)
+    differentiate = jax.grad(part_loss, has_aux=True)
     part = lambda clips, key: differentiate(
       params, model, clips, text, key, weights, prep, fusion_chunks
     )

@@ -279,24 +279,28 @@ def test_views_are_different_instants(protocol):
     assert (a != b).any()
 
 
-def test_first_frame_is_repeated_to_the_end(protocol):
+def test_frames_are_repeated_or_shuffled(protocol):
   reader = make_reader(protocol, protocol.test)
-  moving, still = (
+  moving, still, shuffled, again = (
     next(
       input_pipeline.eval_batches(
         reader,
         batch_size=12,
         num_views=2,
-        first_frame=first_frame,
+        frames=frames,
         num_threads=2,
       )
     )['video']
-    for first_frame in (False, True)
+    for frames in ('filmed', 'first_frame', *['shuffled_frames'] * 2)
   )
   np.testing.assert_array_equal(
     still, np.repeat(moving[:, :, :1], FRAMES, axis=2)
   )
   assert (moving[:, :, 1:] != still[:, :, 1:]).any()
+  np.testing.assert_array_equal(shuffled, again)
+  in_order = lambda clips: np.sort(clips.sum(axis=(-1, -2, -3)), axis=-1)
+  np.testing.assert_array_equal(in_order(shuffled), in_order(moving))
+  assert (shuffled != moving).any()
 
 
 def test_dense_sampling_reaches_the_reader(protocol):

@@ -49,22 +49,24 @@ PROTOCOL = class_split.Protocol(
 )
 
 
-def pixel(split, label, first_frame):
+def pixel(split, label, frames):
   """The number that stands for what a video shows."""
   if split == 'train':
     return label
-  # Unseen class 0 looks like s0, class 1 like s2, and still ones like s1.
-  return 1 if first_frame else {0: 0, 1: 2}[label]
+  # Unseen class 0 looks like s0, class 1 like s2, still ones like s1, and
+  # those whose frames are shuffled like the other class.
+  looks = {'filmed': (0, 2), 'first_frame': (1, 1), 'shuffled_frames': (2, 0)}
+  return looks[frames][label]
 
 
-def read(videos, first_frame):
+def read(videos, frames):
   """Batches as the input pipeline makes them, the tail padded."""
   for start in range(0, len(videos), BATCH):
     real = np.arange(start, start + BATCH) < len(videos)
     clips = np.full((BATCH, 1, 2, 4, 4, 3), 3, np.uint8)  # 3: padding
     for row in np.flatnonzero(real):
       label = int(videos.labels[start + row])
-      clips[row] = pixel(videos.splits[start + row], label, first_frame)
+      clips[row] = pixel(videos.splits[start + row], label, frames)
     yield {'video': clips, 'example_mask': real, 'readable': real}
 
 
@@ -125,11 +127,14 @@ def test_rows_count_every_test_video_once(evaluation):
   assert rows['transfer', 'per_class'].value == pytest.approx((1 + 3 / 4) / 2)
 
 
-def test_first_frames_are_read_for_their_control(evaluation):
+def test_changed_frames_are_read_for_their_controls(evaluation):
   rows = {(row.method, row.metric): row for row in evaluation.rows}
   # Still videos all look like s1, hence more like u0 than like u1 or tied:
   # never all right.
   assert rows['control_first_frame', 'per_class'].value == 0.5
+  # One of a class of four cannot be read.
+  assert rows['transfer', 'per_class'].value == 0.875
+  assert rows['control_shuffled_frames', 'per_class'].value == 0
 
 
 def test_only_test_videos_are_matched_with_the_unseen_names():
@@ -140,7 +145,7 @@ def test_only_test_videos_are_matched_with_the_unseen_names():
     zeroshot.TransferSettings(),
   )
   # Two batches each of training, test and still test videos.
-  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 2
+  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 4
 
 
 def test_progress_is_told():
@@ -167,8 +172,8 @@ def evaluate(protocols, read=read, **encoders):
 
 
 def test_unreadable_videos_are_wrong_and_shape_no_prototype():
-  def with_gaps(videos, first_frame):
-    for batch in read(videos, first_frame):
+  def with_gaps(videos, frames):
+    for batch in read(videos, frames):
       # The second video of each batch: s1 is still shown by its other one.
       batch['readable'] = batch['readable'] & (np.arange(BATCH) != 1)
       batch['video'][1] = 3
@@ -195,7 +200,7 @@ def test_splits_are_embedded_once_and_averaged():
   asked = []
   rows = evaluate([PROTOCOL, second], asked=asked)
   # Two batches each of training, test and still test videos, as for one.
-  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 2
+  assert asked == [()] * 2 + [UNSEEN] * 2 + [()] * 4
   top1 = rows['transfer', 'top1']
   assert top1.value == pytest.approx((5 / 6 + 1) / 2)
   assert top1.std == pytest.approx((1 - 5 / 6) / 2)

@@ -191,9 +191,9 @@ def test_unreadable_videos_count_as_wrong():
   assert rows['oracle_prototypes', 'per_class'].value == pytest.approx(3.5 / 4)
 
 
-def test_first_frame_control_scores_the_still_videos():
+def test_a_control_scores_the_changed_videos():
   still = make_videos(VISUAL[[0, 0, 2, 3]]).embeddings
-  rows = evaluate(make_videos(first_frame_embeddings=still))
+  rows = evaluate(make_videos(changed_embeddings={'first_frame': still}))
   assert rows['control_first_frame', 'per_class'].value == pytest.approx(0.75)
   assert rows['transfer', 'per_class'].value == pytest.approx(1)
   assert 'control_first_frame' not in {method for method, _ in evaluate()}

@@ -17,6 +17,11 @@ from zsar_jax.data import clips, decode, randaugment, video_transforms
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
 
+# What is made of the frames of an evaluation clip: nothing; the first one
+# repeated to the end, which takes the motion away; or another order, which
+# takes the direction of time away.
+FILMED, FIRST, SHUFFLED = 'filmed', 'first_frame', 'shuffled_frames'
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CachedVideo:
@@ -153,7 +158,7 @@ class ClipReader:
     self,
     i: int,
     num_views: int = 1,
-    first_frame: bool = False,
+    frames: str = FILMED,
     num_crops: int = 1,
   ) -> np.ndarray:
     """The fixed views of a video.
@@ -161,8 +166,7 @@ class ClipReader:
     Args:
       i: position in the set.
       num_views: temporal clips.
-      first_frame: repeat each clip's first frame to the end: what is left
-        when the motion is taken away.
+      frames: FILMED, FIRST or SHUFFLED.
       num_crops: squares of each clip, spread along the longer side.
 
     Returns:
@@ -173,10 +177,10 @@ class ClipReader:
       VideoError: the video does not decode.
       ValueError: its record is damaged.
     """
-    return self.eval_example(i, num_views, first_frame, num_crops)[0]
+    return self.eval_example(i, num_views, frames, num_crops)[0]
 
   def eval_example(
-    self, i: int, num_views: int, first_frame: bool, num_crops: int
+    self, i: int, num_views: int, frames: str, num_crops: int
   ) -> tuple[np.ndarray, np.ndarray]:
     """What `eval_clip` gives, and what is known without looking.
 
@@ -191,8 +195,12 @@ class ClipReader:
         for view in range(num_views)
       ]
     )
-    if first_frame:
+    if frames == FIRST:
       indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
+    elif frames == SHUFFLED:
+      # The same for the same video, whatever set it is in.
+      rng = np.random.default_rng(int(self.videos.rows[i]))
+      indices = rng.permuted(indices, axis=1)
     shapes = set()
 
     def crops(frame):
@@ -200,12 +208,12 @@ class ClipReader:
       return self._crops(num_crops, frame)
 
     # [clips*t crops size size 3]
-    frames = self._decode(video, indices.reshape(-1), crops)
+    pixels = self._decode(video, indices.reshape(-1), crops)
     height, width = max(shapes)
     metadata = np.log([width / height, max(video.duration, 1e-3)])
-    frames = frames.reshape(*indices.shape, *frames.shape[1:])
-    frames = frames.swapaxes(1, 2)
-    views = frames.reshape(-1, *frames.shape[2:])
+    pixels = pixels.reshape(*indices.shape, *pixels.shape[1:])
+    pixels = pixels.swapaxes(1, 2)
+    views = pixels.reshape(-1, *pixels.shape[2:])
     return views, metadata.astype(np.float32)
 
   def blank_clip(self, num_views: int) -> np.ndarray:

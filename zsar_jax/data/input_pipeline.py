@@ -19,6 +19,7 @@ import numpy as np
 
 from zsar_jax.data import class_names, decode
 from zsar_jax.data.clip_reader import (
+  FILMED,
   READ_ERRORS,
   ClipReader,
   TrainView,
@@ -271,7 +272,7 @@ def eval_batches(
   *,
   batch_size: int,
   num_views: int = 1,
-  first_frame: bool = False,
+  frames: str = FILMED,
   num_crops: int = 1,
   num_threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -284,7 +285,7 @@ def eval_batches(
     reader: of the videos.
     batch_size: of every batch.
     num_views: see `ClipReader.eval_clip`.
-    first_frame: see `ClipReader.eval_clip`.
+    frames: see `ClipReader.eval_clip`.
     num_crops: see `ClipReader.eval_clip`.
     num_threads: decoding threads.
 
@@ -304,7 +305,7 @@ def eval_batches(
 
   def read(i: int) -> tuple[np.ndarray, np.ndarray, bool]:
     try:
-      return *reader.eval_example(i, num_views, first_frame, num_crops), True
+      return *reader.eval_example(i, num_views, frames, num_crops), True
     except READ_ERRORS as e:
       logging.warning('%s cannot be read: %s', videos.ids[i], e)
       return blank, unknown, False

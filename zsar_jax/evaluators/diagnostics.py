@@ -25,12 +25,13 @@ from zsar_jax.zeroshot import (
   simplex,
 )
 
+PERMUTED_NAMES = 'control_permuted_names'
 LADDER = (
   'oracle_prototypes',
   'oracle_mixture',
   'oracle_relatedness',
   'transfer',
-  'control_permuted_names',
+  PERMUTED_NAMES,
 )
 _NUM_FOLDS = 5
 # The claim is that transfer has fewer hubs than names have.
@@ -63,23 +64,41 @@ def add_controls(
     transfer: its scores [n u].
     settings: of the transfer.
   """
-  figures.add_permuted('control_permuted_names', videos.pad(transfer))
+  figures.add_permuted(PERMUTED_NAMES, videos.pad(transfer))
+  scores = control_scores(seen, unseen, videos, settings)
+  for name, of_control in scores.items():
+    figures.add_scores(name, videos.pad(of_control), brief=True)
+
+
+def control_scores(
+  seen, unseen: Classes, videos, settings
+) -> dict[str, np.ndarray]:
+  """Transfer without the motion, its direction, or the pictures.
+
+  Args:
+    seen: a `zeroshot.Seen`.
+    unseen: the candidates.
+    videos: a `zeroshot.TestVideos`.
+    settings: of the transfer.
+
+  Returns:
+    Control -> scores [n u], as far as the arrays are there.
+  """
   softmax = _softmax_weights(seen.classes, unseen, settings)
-  for name, there, embeddings in (
-    (
-      'control_first_frame',
-      seen.prototypes,
-      None
-      if videos.first_frame_embeddings is None
-      else scoring.view_means(videos.first_frame_embeddings),
-    ),
-    ('control_metadata', seen.metadata_prototypes, videos.metadata),
-  ):
-    if embeddings is None or there is None:
-      continue
-    composites = np.asarray(semantic_transfer.composite(softmax, there))
-    scores = scoring.score_videos(embeddings, composites)
-    figures.add_scores(name, videos.pad(scores), brief=True)
+  controls = [
+    (f'control_{change}', seen.prototypes, scoring.view_means(embeddings))
+    for change, embeddings in videos.changed_embeddings.items()
+  ]
+  if videos.metadata is not None and seen.metadata_prototypes is not None:
+    controls.append(
+      ('control_metadata', seen.metadata_prototypes, videos.metadata)
+    )
+  return {
+    name: scoring.score_videos(
+      embeddings, np.asarray(semantic_transfer.composite(softmax, there))
+    )
+    for name, there, embeddings in controls
+  }
 
 
 def _softmax_weights(seen: Classes, unseen: Classes, settings) -> np.ndarray:
@@ -118,6 +137,24 @@ def add_oracles(
     z: embeddings, means over views [n d].
     settings: of the transfer.
   """
+  scores = oracle_scores(seen, unseen, videos, z, settings)
+  for name, of_oracle in scores.items():
+    figures.add_scores(name, videos.pad(of_oracle), brief=True)
+
+
+def oracle_scores(
+  seen, unseen: Classes, videos, z, settings
+) -> dict[str, np.ndarray]:
+  """What looks at the unseen labels: oracle -> scores [n u].
+
+  Args:
+    seen: a `zeroshot.Seen`.
+    unseen: the candidates.
+    videos: a `zeroshot.TestVideos`.
+    z: embeddings, means over views [n d].
+    settings: of the transfer.
+  """
+  found = {}
   if seen.classes.attribute_names and unseen.attribute_names:
     seen_vectors, unseen_vectors = _attribute_vectors([seen.classes, unseen])
     trained = dataclasses.replace(settings, relatedness_source='trained')
@@ -129,10 +166,9 @@ def add_oracles(
     composites = np.asarray(
       semantic_transfer.composite(weights, seen.prototypes)
     )
-    scores = scoring.score_videos(z, composites)
-    figures.add_scores('oracle_relatedness', videos.pad(scores), brief=True)
+    found['oracle_relatedness'] = scoring.score_videos(z, composites)
   if len(set(videos.groups)) < 2:
-    return
+    return found
 
   def mixtures(means):
     weights = simplex.nearest_mixtures(means, seen.prototypes)
@@ -145,10 +181,8 @@ def add_oracles(
     len(unseen.names),
     (mixtures, lambda means: means),
   )
-  for name, of_oracle in zip(
-    ('oracle_mixture', 'oracle_prototypes'), scores, strict=True
-  ):
-    figures.add_scores(name, videos.pad(of_oracle), brief=True)
+  names = ('oracle_mixture', 'oracle_prototypes')
+  return found | dict(zip(names, scores, strict=True))
 
 
 def out_of_fold_scores(

@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 
 from zsar_jax import distributed, embedding_cache
+from zsar_jax.data import clip_reader
 from zsar_jax.data.protocols import video_sets
 
 Batches = Iterator[dict[str, np.ndarray]]
 _SAY_EVERY = 30.0  # seconds
+# What an embedding cache calls them.
+_KINDS = {
+  clip_reader.FILMED: 'clips',
+  clip_reader.FIRST: 'first_frames',
+  clip_reader.SHUFFLED: clip_reader.SHUFFLED,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Embedder:
 
   Attributes:
     encoders: of the model.
-    read: (video set, first_frame) -> batches of every video once, as
+    read: (video set, frames) -> batches of every video once, as
       `input_pipeline.eval_batches` makes them.
     cache_of: folder of a dataset -> its cache; None for no cache.
     keep_tokens: also keep every video's tokens in the cache, so that match
@@ -80,7 +87,7 @@ class Embedder:
   """
 
   encoders: Encoders
-  read: Callable[[video_sets.VideoSet, bool], Batches]
+  read: Callable[[video_sets.VideoSet, str], Batches]
   cache_of: Callable[[str], embedding_cache.EmbeddingCache] | None = None
   keep_tokens: bool = False
   say: Callable[[str], Any] = lambda text: None
@@ -88,7 +95,7 @@ class Embedder:
   def __call__(
     self,
     videos: video_sets.VideoSet,
-    first_frame: bool = False,
+    frames: str = clip_reader.FILMED,
     names: Sequence[str] = (),
     match_names: Sequence[str] = (),
   ) -> Embedded:
@@ -96,7 +103,7 @@ class Embedder:
 
     Args:
       videos: the set; no video twice.
-      first_frame: repeat each clip's first frame.
+      frames: what is made of each clip's frames; see `clip_reader`.
       names: class names to match every video with.
       match_names: more names that whoever reads the cache later may ask for;
         without a cache they are ignored.
@@ -105,7 +112,7 @@ class Embedder:
       The videos, without padding.
     """
     if self.cache_of is None:
-      joined = self._shared(videos, first_frame, names)
+      joined = self._shared(videos, frames, names)
     else:
       wanted = tuple(dict.fromkeys((*names, *match_names)))
       keep = self.keep_tokens and bool(names)
@@ -116,14 +123,14 @@ class Embedder:
           mask = np.zeros(len(videos), bool)
           mask[at] = True
           chosen = videos.subset(mask)
-        return self._compute(chosen, first_frame, wanted, keep)
+        return self._compute(chosen, frames, wanted, keep)
 
       keys = [
         (split, int(row))
         for split, row in zip(videos.splits, videos.rows, strict=True)
       ]
       joined = self.cache_of(videos.dataset_dir).embed(
-        'first_frames' if first_frame else 'clips',
+        _KINDS[frames],
         keys,
         tuple(names),
         compute,
@@ -139,13 +146,13 @@ class Embedder:
       joined.get('metadata'),
     )
 
-  def _shared(self, videos, first_frame, names):
+  def _shared(self, videos, frames, names):
     """Arrays of all videos; of several processes each embeds its share."""
     # One that gets none embeds the first: it needs arrays of the right shape.
     mine = distributed.share(len(videos))
     empty = not mine.any()
     mine[0] |= empty
-    batches = list(self._compute(videos.subset(mine), first_frame, names))
+    batches = list(self._compute(videos.subset(mine), frames, names))
     joined = {
       name: np.concatenate([batch[name] for batch in batches])
       for name in batches[0]
@@ -155,11 +162,11 @@ class Embedder:
       joined = {name: x[:0] for name, x in joined.items()}
     return distributed.gather_shares(joined, len(videos))
 
-  def _compute(self, videos, first_frame, names, keep_tokens=False):
+  def _compute(self, videos, frames, names, keep_tokens=False):
     """Batches of arrays, without padding."""
     began = said = time.monotonic()
     done = 0
-    for batch in self.read(videos, first_frame):
+    for batch in self.read(videos, frames):
       out = self.encoders.videos(batch['video'], names)
       real = batch['example_mask']
       arrays = {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax import results
+from zsar_jax.data import clip_reader
 from zsar_jax.data.protocols import class_split, overlap, video_sets
 from zsar_jax.evaluators import embedding, generalised, zeroshot
 from zsar_jax.zeroshot import claims, prototypes, scoring
@@ -124,25 +125,23 @@ def standardise(metadata: np.ndarray, moments: np.ndarray) -> np.ndarray:
   return (away / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
-def evaluate_protocols(
+def embed_protocols(
   protocols: Sequence[class_split.Protocol],
   embed: embedding.Embedder,
-  settings: zeroshot.TransferSettings,
   match_names: Sequence[str] = (),
 ) -> Evaluation:
-  """Measures a model by the splits of a protocol.
+  """Embeds all that a protocol measures, and measures nothing yet.
 
   Every video is embedded once, however many splits it is in.
 
   Args:
-    protocols: the splits; they have the training videos in common. One
-      without a test gives no rows.
+    protocols: the splits; they have the training videos in common. One may
+      be without a test.
     embed: embeds videos.
-    settings: of the methods.
     match_names: more names to keep match logits for, where there is a cache.
 
   Returns:
-    Tables over all splits, and what a prototype bank is made of.
+    The arrays, without table and GZSL.
   """
   first = protocols[0]
   seen, moments = embed_seen(embed, first)
@@ -158,15 +157,49 @@ def evaluate_protocols(
   embed.say(
     f'embedding {len(everything)} videos of {len(names)} unseen classes'
   )
-  test = embed(everything, False, names, match_names)
-  still = embed(everything, True)
+  test = embed(everything, names=names, match_names=match_names)
+  changed = {
+    frames: embed(everything, frames)
+    for frames in (clip_reader.FIRST, clip_reader.SHUFFLED)
+  }
   unseen = classes(_all_known(protocols), names, embed.encoders)
   videos, ids = _test_videos(
-    protocols, everything, members, names, test, still, moments
+    protocols, everything, members, names, test, changed, moments
   )
+  return Evaluation(
+    seen,
+    unseen=unseen,
+    videos=videos,
+    video_ids=ids,
+    seen_videos=kept_videos,
+    test_set=everything,
+  )
+
+
+def evaluate_protocols(
+  protocols: Sequence[class_split.Protocol],
+  embed: embedding.Embedder,
+  settings: zeroshot.TransferSettings,
+  match_names: Sequence[str] = (),
+) -> Evaluation:
+  """Measures a model by the splits of a protocol.
+
+  Args:
+    protocols: see `embed_protocols`; one without a test gives no rows.
+    embed: embeds videos.
+    settings: of the methods.
+    match_names: see `embed_protocols`.
+
+  Returns:
+    Tables over all splits, and what a prototype bank is made of.
+  """
+  embedded = embed_protocols(protocols, embed, match_names)
+  seen, unseen, videos = embedded.seen, embedded.unseen, embedded.videos
+  if videos is None:
+    return embedded
   probed = {'unseen': videos}
-  if kept_videos is not None:
-    probed['seen'] = kept_videos
+  if embedded.seen_videos is not None:
+    probed['seen'] = embedded.seen_videos
   embed.say('scoring')
   table = zeroshot.evaluate(seen, unseen, videos, settings)
   table = dataclasses.replace(
@@ -180,9 +213,7 @@ def evaluate_protocols(
   gzsl = None
   if 'seen' in probed:
     gzsl = generalised.evaluate(seen, unseen, probed['seen'], videos, settings)
-  return Evaluation(
-    seen, table, unseen, videos, ids, gzsl, kept_videos, everything
-  )
+  return dataclasses.replace(embedded, table=table, gzsl=gzsl)
 
 
 def nearest_name_rows(
@@ -202,10 +233,10 @@ def nearest_name_rows(
   """
   everything, members = _union([p.test for p in protocols])
   names = tuple(sorted({n for p in protocols for n in p.unseen_classes}))
-  test = embed(everything, False, names)
+  test = embed(everything, names=names)
   unseen = classes(_all_known(protocols), names, embed.encoders)
   videos, _ = _test_videos(
-    protocols, everything, members, names, test, test, None
+    protocols, everything, members, names, test, {}, None
   )
   table = zeroshot.score_rows({method: videos.match}, unseen, videos)
   return [row for row in table.rows if row.method == method]
@@ -251,7 +282,7 @@ def _union(
 
 
 def _test_videos(
-  protocols, everything, members, names, test, still, moments
+  protocols, everything, members, names, test, changed, moments
 ) -> tuple[zeroshot.TestVideos, tuple[str, ...]]:
   """All splits' videos as the evaluators want them, and their ids."""
   n, splits = len(everything), len(protocols)
@@ -269,7 +300,9 @@ def _test_videos(
     for video in protocol.unreadable:
       lost[video['id']] = place[video['label']]
       lost_in.setdefault(video['id'], []).append(s)
-  readable = test.readable & still.readable
+  readable = np.logical_and.reduce(
+    [test.readable, *(embedded.readable for embedded in changed.values())]
+  )
   at = np.concatenate([np.flatnonzero(readable), np.flatnonzero(~readable)])
   prepared = np.zeros((len(lost), splits), bool)
   for row, several in zip(prepared, lost_in.values(), strict=True):
@@ -282,7 +315,10 @@ def _test_videos(
     match=None if test.match is None else test.match[readable],
     labels=labels[readable],
     groups=everything.subset(readable).groups,
-    first_frame_embeddings=still.embeddings[readable],
+    changed_embeddings={
+      frames: embedded.embeddings[readable]
+      for frames, embedded in changed.items()
+    },
     unreadable_labels=(*labels[~readable].tolist(), *lost.values()),
     candidates=candidates,
     tested=np.concatenate([tested[at], prepared]),

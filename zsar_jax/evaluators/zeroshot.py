@@ -5,7 +5,7 @@ Everything here is arithmetic on arrays: no model, no video. A *diagnostic*
 it is, and is never itself a result: the oracles use the unseen labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -128,8 +128,9 @@ class TestVideos:
     match: fused match logits [n u], mean over views; None where unknown.
     labels: int [n], index among the unseen classes.
     groups: recording session of each video.
-    first_frame_embeddings: as `embeddings`, of videos whose first frame was
-      repeated to the end; None leaves that control out.
+    changed_embeddings: what was made of the frames -> as `embeddings`, of
+      the same videos so changed; one that is not there leaves its control
+      out.
     unreadable_labels: labels of test videos that could not be read. They
       count as wrong.
     candidates: bool [u s], of each of s splits; None for one split of all.
@@ -145,7 +146,9 @@ class TestVideos:
   match: np.ndarray | None
   labels: np.ndarray
   groups: Sequence[str]
-  first_frame_embeddings: np.ndarray | None = None
+  changed_embeddings: Mapping[str, np.ndarray] = dataclasses.field(
+    default_factory=dict
+  )
   unreadable_labels: tuple[int, ...] = ()
   candidates: np.ndarray | None = None
   tested: np.ndarray | None = None

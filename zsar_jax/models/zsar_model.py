@@ -205,9 +205,24 @@ class ZsarModel(nn.Module):
       `tokens` [c l e], `pooled` [c e], and `embedding` [c d], unit vectors,
       float32.
     """
-    out = self.text_encoder(ids, mask, deterministic)
-    embedding = layers.l2_normalise(self.text_projection(out['pooled']))
-    return {**out, 'embedding': embedding}
+    return self.embed_encoded_text(self.text_encoder(ids, mask, deterministic))
+
+  def embed_encoded_text(
+    self, encoded: Mapping[str, jax.Array], deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """What `encode_text` does after the text encoder.
+
+    Args:
+      encoded: what the encoder gave, `tokens` [c l e] and `pooled` [c e]; a
+        frozen one gives the same in every step.
+      deterministic: nothing here is random; as `encode_text` has it.
+
+    Returns:
+      As `encode_text`.
+    """
+    del deterministic
+    embedding = layers.l2_normalise(self.text_projection(encoded['pooled']))
+    return {**encoded, 'embedding': embedding}
 
   def match(
     self,

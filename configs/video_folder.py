@@ -22,22 +22,25 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.data.cache_mb = 4096
   c.data.num_threads = 2
 
-  c.preprocessing.size = 64
-  c.preprocessing.short_side = 72
-  c.preprocessing.num_frames = 8
-  # Colour and background tell the place, not the action.
-  c.preprocessing.inputs = 'grey+difference'
-  c.preprocessing.token_length = 24
+  c.preprocessing.size = 48
+  c.preprocessing.short_side = 48
+  c.preprocessing.num_frames = 16
+  # Light and background tell the place, not the action.
+  c.preprocessing.inputs = 'contrast+motion'
+  c.preprocessing.token_length = 16
 
-  c.model.video.depth = 4
-  c.model.video.tubelet_size = (2, 8, 8)
+  # 64 tokens a clip, and small batches: many updates in little time.
+  c.model.video.depth = 3
+  c.model.video.mlp_dim = 256
+  c.model.video.tubelet_size = (4, 12, 12)
+  c.loss.label_smoothing = 0.1
 
-  c.train.batch_size = 32
-  c.train.num_steps = 500
-  c.zeroshot.temperature = 0.05
+  c.train.batch_size = 16
+  c.train.num_steps = 800
+  c.zeroshot.temperature = 0.2
 
   if 'smoke' in args:
-    c.preprocessing.size = 32
-    c.preprocessing.short_side = 32
+    c.preprocessing.size = 24
+    c.preprocessing.short_side = 24
     config_utils.shorten(c, 20)
   return c

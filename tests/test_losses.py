@@ -204,3 +204,56 @@ def test_match_loss_of_one_pair_of_full_mass_is_the_plain_one():
     losses.match_loss(positive[:, None], negative, jnp.ones((2, 1))),
     losses.match_loss(positive, negative),
   )
+
+
+def test_transfer_composites_each_class_from_the_others_alone():
+  # Two kinds of class: 0 and 1 have like names, as have 2 and 3.
+  text = jnp.array([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.1], [-1.0, -0.1]])
+  text /= jnp.linalg.norm(text, axis=1, keepdims=True)
+  centres = jnp.eye(4)
+  loss = lambda z, q, tau: losses.transfer_loss(z, text, centres, 20.0, q, tau)
+  # At a low temperature the composite of 0 is the centre of 1, and so on.
+  others = centres[jnp.array([1, 0, 3, 2])]
+  np.testing.assert_allclose(loss(others, jnp.eye(4), 0.01), 0, atol=1e-4)
+  assert (loss(centres, jnp.eye(4), 0.01) > 10).all()
+  # At a very high one it is the mean of the other three, n([0 1 1 1]).
+  z, q = unit_rows(0, 5, 4), np.eye(4)[[0, 1, 2, 3, 0]]
+  composites = (1 - np.eye(4)) / np.sqrt(3)
+  np.testing.assert_allclose(
+    loss(z, q, 1e6), cross_entropy(20 * z @ composites.T, q), rtol=1e-4
+  )
+
+
+def test_transfer_loss_is_the_inference_of_one_class_left_out():
+  from zsar_jax.zeroshot import semantic_transfer
+
+  z, text, centres = (unit_rows(i, n, 8) for i, n in ((0, 6), (1, 5), (2, 5)))
+  rows = text - text.mean(axis=0)  # all names are seen here
+  composites = []
+  for c in range(5):
+    rest = np.arange(5) != c
+    weights = semantic_transfer.transfer_weights(
+      rows[[c]], rows[rest], temperature=0.2, centre=False
+    )
+    composites.append(
+      np.asarray(semantic_transfer.composite(weights, centres[rest]))[0]
+    )
+  q = np.eye(5)[np.arange(6) % 5]
+  np.testing.assert_allclose(
+    losses.transfer_loss(z, text, centres, 10.0, q, 0.2),
+    cross_entropy(10 * z @ np.stack(composites).T, q),
+    rtol=1e-4,
+  )
+
+
+def test_regression_is_the_squared_distance_and_holds_the_names():
+  z, text = unit_rows(0, 4, 8), unit_rows(1, 3, 8)
+  labels = np.array([0, 2, 1, 1])
+  q = np.eye(3, dtype=np.float32)[labels]
+  np.testing.assert_allclose(
+    losses.regression_loss(z, text, q),
+    ((z - text[labels]) ** 2).sum(axis=1),
+    rtol=1e-5,
+  )
+  grad = jax.grad(lambda t: losses.regression_loss(z, t, q).sum())(text)
+  np.testing.assert_array_equal(grad, 0)

@@ -65,6 +65,36 @@ def test_a_still_clip_has_no_differences():
   np.testing.assert_array_equal(x[..., 3:], 0)
 
 
+@pytest.mark.parametrize('inputs', ['contrast+difference', 'contrast+motion'])
+def test_a_clip_in_the_dark_looks_like_one_by_day(inputs):
+  day = np.random.default_rng(0).integers(0, 16, size=(2, 3, 4, 4, 3)) * 16.0
+  dark = 4 + day / 8
+  of_day, of_dark = (
+    np.asarray(pixel_ops.to_inputs(x, (0.5,) * 3, (0.25,) * 3, inputs))
+    for x in (day, dark)
+  )
+  np.testing.assert_allclose(of_dark, of_day, rtol=0.1, atol=0.05)
+  # Every channel of every clip has deviation one.
+  np.testing.assert_allclose(of_day.std(axis=(1, 2, 3)), 1, atol=0.02)
+
+
+def test_what_moves_stands_before_what_does_not():
+  clip = np.full((1, 4, 1, 8, 3), 40.0)
+  clip[0, :, 0, 4:] = 90  # a still background
+  clip[0, 1, 0, 0] = 200  # something that is there in one frame
+  x = pixel_ops.to_inputs(clip, (0,) * 3, (1,) * 3, 'contrast+motion')
+  motion = np.asarray(x)[0, :, 0, :, 2]
+  np.testing.assert_allclose(motion[:, 1:], 0, atol=1e-5)
+  # One of four frames: three times as far above the mean as the others below.
+  np.testing.assert_allclose(motion[1, 0], -3 * motion[0, 0], rtol=1e-5)
+
+
+def test_the_noise_of_a_still_clip_is_not_blown_up():
+  still = np.full((1, 4, 2, 2, 3), 100.0)
+  x = pixel_ops.to_inputs(still, (0,) * 3, (1,) * 3, 'contrast+motion')
+  np.testing.assert_allclose(x, 0, atol=1e-3)
+
+
 def random_clips(b=8, t=2, h=6, w=10):
   rng = np.random.default_rng(0)
   return rng.integers(256, size=(b, t, h, w, 3)).astype(np.uint8)

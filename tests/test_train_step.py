@@ -546,3 +546,112 @@ def test_the_average_follows_the_parameters():
   assert states[-1].best_params is states[-1].ema
   _, (plain,), _ = run_with()
   assert plain.ema == {} and plain.best_params is plain.params
+
+
+FROZEN = ('^text_encoder/', '^video_encoder/block_0')
+
+
+def frozen_step(frozen, text, accumulate=1):
+  """State after two steps with frozen parameters, and its metrics."""
+  mesh = sharding.make_mesh(dict(data=-1, fsdp=1, tensor=1))
+  schedule = optim.make_schedule(learning_rate=0.1, warmup_steps=0, num_steps=9)
+  optimizer = optim.make_optimizer(
+    schedule, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  )
+  the_model = model()
+  inputs = model_builder.input_shapes(PREP), jax.random.key(0), mesh
+  state = train_step.init_state(the_model, optimizer, *inputs)
+  start = jax.device_get(state.params)
+  step = train_step.make_train_step(
+    the_model,
+    optimizer,
+    schedule,
+    ALL_LOSSES,
+    PREP,
+    0,
+    mesh,
+    frozen=frozen,
+    accumulate=accumulate,
+  )
+  batch, plain_text = batch_and_text()
+  batch = sharding.put_batch(batch, mesh)
+  text = text(the_model, start, plain_text)
+  for _ in range(2):
+    state, metrics = step(state, batch, text)
+  return start, jax.device_get(state.params), jax.device_get(metrics)
+
+
+def known_text(the_model, params, text):
+  out = the_model.apply(
+    {'params': params}, text['ids'], text['mask'], method='encode_text'
+  )
+  return {**text, 'tokens': out['tokens'], 'pooled': out['pooled']}
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_frozen_parameters_stay_and_do_not_count(accumulate):
+  plain = lambda the_model, params, text: text
+  start, end, metrics = frozen_step(FROZEN, plain, accumulate)
+  for side, part in (('text_encoder', 'word'), ('video_encoder', 'block_0')):
+    jax.tree.map(
+      np.testing.assert_array_equal, end[side][part], start[side][part]
+    )
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, end)
+  assert moved['text_projection']['kernel'] > 0
+  assert moved['video_encoder']['norm']['scale'] > 0
+  # The norm is of the others alone: that of the whole is larger.
+  _, _, of_all = frozen_step((), plain, accumulate)
+  assert 0 < metrics['gradient_norm'] < of_all['gradient_norm']
+
+
+def test_a_frozen_text_encoder_need_not_run():
+  plain = lambda the_model, params, text: text
+  _, runs, _ = frozen_step(FROZEN, plain)
+  _, known, _ = frozen_step(FROZEN, known_text)
+
+  def compare(path, a, b):
+    # The gradient of a key's bias is rounding, which Adam makes a step of.
+    if 'key' not in jax.tree_util.keystr(path[-2:-1]):
+      np.testing.assert_allclose(a, b, atol=1e-4, err_msg=str(path))
+
+  jax.tree_util.tree_map_with_path(compare, runs, known)
+
+
+def test_no_backward_pass_of_what_is_frozen():
+  the_model, (batch, text) = model(), batch_and_text()
+  params = init_params(the_model, text)
+  mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), jax.devices()[:1])
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1, weight_decay=0, clip_norm=1.0, frozen=FROZEN[:1]
+  )
+  state = train_step.TrainState(
+    jnp.zeros((), jnp.int32),
+    params,
+    optimizer.init(params),
+    {},
+    jnp.zeros((), jnp.int32),
+  )
+
+  def flops(frozen):
+    step = train_step.make_train_step(
+      the_model,
+      optimizer,
+      lambda step: 0.1,
+      ALL_LOSSES,
+      PREP,
+      0,
+      mesh,
+      frozen=frozen,
+    )
+    return step.lower(state, batch, text).compile().cost_analysis()['flops']
+
+  assert flops(FROZEN[:1]) < flops(())
+
+
+@pytest.mark.parametrize('name', ['transfer', 'regression'])
+def test_optional_losses_can_be_learnt(name):
+  weights = train_step.LossWeights(visual=0, contrast=0, match=0, **{name: 1.0})
+  # The centres of `transfer` are learnt by it alone here.
+  _, history = run((1, 1, 1), 1, 12, weights)
+  assert set(history[0]) & {'loss_visual', 'loss_contrast'} == set()
+  assert history[-1][f'loss_{name}'] < 0.8 * history[0][f'loss_{name}']

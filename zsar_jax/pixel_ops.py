@@ -78,6 +78,7 @@ def num_channels(inputs: str) -> int:
   return {
     'rgb': 3,
     'rgb+difference': 6,
+    'grey': 1,
     'grey+difference': 2,
     'contrast+difference': 2,
     'contrast+motion': 3,
@@ -100,12 +101,13 @@ def to_inputs(
     clip: uint8 or float [... t h w 3], values in [0, 255].
     mean: per channel, of pixels in [0, 1].
     std: per channel.
-    inputs: 'rgb' (3 channels), 'rgb+difference' (6), 'grey+difference'
-      (2: luma of the normalised colours), 'contrast+difference' (2: luma with
-      the clip's own mean and deviation taken out, and its differences over
-      their own deviation, so that a clip filmed in the dark looks like one
-      filmed by day), or 'contrast+motion' (3: likewise, and what differs from
-      the clip's mean frame: what moves, before a background that does not).
+    inputs: 'rgb' (3 channels), 'rgb+difference' (6), 'grey' and
+      'grey+difference' (1 and 2: luma of the normalised colours),
+      'contrast+difference' (2: luma with the clip's own mean and deviation
+      taken out, and its differences over their own deviation, so that a clip
+      filmed in the dark looks like one filmed by day), or 'contrast+motion'
+      (3: likewise, and what differs from the clip's mean frame: what moves,
+      before a background that does not).
 
   Returns:
     float32 [... t h w c].
@@ -117,6 +119,8 @@ def to_inputs(
   own_contrast = inputs.startswith('contrast')
   if inputs != 'rgb+difference':
     x = _luma(x)
+  if inputs == 'grey':
+    return x
   if own_contrast:
     x = _over_deviation(x - x.mean(axis=(-4, -3, -2, -1), keepdims=True))
   channels = [x, jnp.diff(x, axis=-4, prepend=x[..., :1, :, :, :])]

@@ -12,6 +12,7 @@ SAMPLINGS = ('uniform', 'segment', 'dense')
 INPUTS = (
   'rgb',
   'rgb+difference',
+  'grey',
   'grey+difference',
   'contrast+difference',
   'contrast+motion',

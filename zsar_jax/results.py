@@ -267,7 +267,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
   return '\n'.join(
     [
       f'protocol: {a["protocol"]} {a["protocol_hash"]}',
-      *_columns(('method', 'metric', 'A %', 'B %', 'B - A'), lines),
+      *columns(('method', 'metric', 'A %', 'B %', 'B - A'), lines),
     ]
   )
 
@@ -283,9 +283,7 @@ def _is_computed(row: Mapping[str, Any]) -> bool:
   return row['method'].startswith('floor_')
 
 
-def _columns(
-  header: Sequence[str], lines: Sequence[Sequence[str]]
-) -> list[str]:
+def columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
   """Lines of a table, as wide as its longest cells."""
   widths = [
     max(map(len, column)) for column in zip(header, *lines, strict=True)
@@ -322,7 +320,7 @@ def _without_empty(
     i for i in range(len(header)) if any(line[i].strip() for line in lines)
   ]
   pick = lambda cells: [cells[i] for i in used]
-  return _columns(pick(header), [pick(line) for line in lines])
+  return columns(pick(header), [pick(line) for line in lines])
 
 
 def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -352,7 +350,7 @@ def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
   )
   return [
     'paired, on the same videos and resamples; * was declared first:',
-    *_columns(header, lines),
+    *columns(header, lines),
   ]
 
 

@@ -38,8 +38,8 @@ from zsar_jax.zeroshot import prototypes
 EVALUATION_FILE = 'evaluation.safetensors'
 PLAN_FILE = 'plan.json'
 _LOCK_FILE = '.lock'
-# What a cell leaves behind, beside its file; the checkpoint is the largest.
-_LEFTOVERS = ('checkpoints', 'tensorboard')
+# Config files are named from here.
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,9 @@ class Cell:
   def make_config(self) -> ml_collections.ConfigDict:
     """The whole config of the run."""
     path, _, argument = self.config.partition(':')
-    spec = importlib.util.spec_from_file_location('grid_config', path)
+    spec = importlib.util.spec_from_file_location(
+      'grid_config', os.path.join(_ROOT, path)
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(argument or None)

@@ -16,18 +16,29 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import processes, tiny
 from zsar_jax import distributed, main, sharding
 from zsar_jax import recognizer as recognizer_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def free_port(among=(0,)):
-  for port in random.sample(among, len(among)):
+def free_port(among=range(20000, 30000)):
+  """A port that is free, and that nobody else takes until it is used.
+
+  Args:
+    among: ports; the system gives none of them to who asks for any (its own
+      start at 32768), and of two test workers each looks at a half.
+
+  Returns:
+    The port.
+  """
+  worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')
+  mine = among[int(worker) % 2 :: 2]
+  for port in random.sample(mine, len(mine)):
     with socket.socket() as s, contextlib.suppress(OSError):
       s.bind(('localhost', port))
-      return s.getsockname()[1]
+      return port
   raise AssertionError('no port is free')
 
 
@@ -52,6 +63,7 @@ class Pair:
     self.workdir = workdir
     port = free_port()
     self.processes = []
+    self._stack = contextlib.ExitStack()
     for i in range(2):
       command = [
         sys.executable,
@@ -67,12 +79,14 @@ class Pair:
       ]
       with open(self._log(i), 'w') as log:
         self.processes.append(
-          subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=environment(4),
+          self._stack.enter_context(
+            processes.start(
+              command,
+              stdout=log,
+              stderr=subprocess.STDOUT,
+              cwd=ROOT,
+              env=environment(4),
+            )
           )
         )
 
@@ -82,12 +96,19 @@ class Pair:
   def output(self, i):
     return pathlib.Path(self._log(i)).read_text()
 
-  def wait(self, seconds=100):
+  def wait(self, seconds=150):
     """Exit codes of both."""
     until = time.monotonic() + seconds
-    return [p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes]
+    try:
+      return [
+        p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes
+      ]
+    except subprocess.TimeoutExpired:
+      raise AssertionError(
+        f'not over after {seconds} s: {self.output(0)}{self.output(1)}'
+      ) from None
 
-  def wait_for_step(self, step, seconds=60):
+  def wait_for_step(self, step, seconds=120):
     path = pathlib.Path(self.workdir) / 'metrics.jsonl'
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -104,10 +125,7 @@ class Pair:
     return self
 
   def __exit__(self, *exc_info):
-    for process in self.processes:
-      with contextlib.suppress(ProcessLookupError):
-        process.kill()
-      process.wait()
+    self._stack.close()
 
 
 def params_of(workdir):
@@ -240,28 +258,29 @@ def open_mpi(rank, port):
 @pytest.mark.parametrize('cluster', [slurm, open_mpi])
 def test_processes_find_each_other_in_a_cluster(cluster):
   port = free_port(range(65535 - 2**12 + 1, 65535))
-  processes = [
-    subprocess.Popen(
-      [sys.executable, '-c', _WHO],
-      env={**environment(1), **cluster(rank, port)},
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    for rank in range(2)
-  ]
-  for rank, process in enumerate(processes):
-    out, _ = process.communicate(timeout=50)
-    assert f'{rank} 2 [0, 1]' in out, out
+  with contextlib.ExitStack() as stack:
+    started = [
+      stack.enter_context(
+        processes.start(
+          [sys.executable, '-c', _WHO],
+          env={**environment(1), **cluster(rank, port)},
+          cwd=ROOT,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.STDOUT,
+          text=True,
+        )
+      )
+      for rank in range(2)
+    ]
+    for rank, process in enumerate(started):
+      out, _ = process.communicate(timeout=processes.DEADLINE)
+      assert f'{rank} 2 [0, 1]' in out, out
 
 
 def test_flags_that_leave_questions_are_refused(tmp_path):
   flags = [*tiny.flags(), f'--workdir={tmp_path}/run', '--num_processes=2']
-  done = subprocess.run(
+  done = processes.run(
     [sys.executable, '-m', 'zsar_jax.main', *flags],
-    capture_output=True,
-    text=True,
     cwd=ROOT,
     env=environment(1),
   )

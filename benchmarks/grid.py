@@ -372,9 +372,7 @@ def main(argv: list[str]) -> None:
   """A worker: `python -m benchmarks.grid OUT CORES`."""
   out, cores = argv[1:]
   os.sched_setaffinity(0, {int(core) for core in cores.split(',')})
-  jax.config.update(
-    'jax_compilation_cache_dir', os.path.join(out, '.compiled')
-  )
+  jax.config.update('jax_compilation_cache_dir', os.path.join(out, '.compiled'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   from absl import flags
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests import processes, tiny
-from zsar_jax import distributed, main, sharding
+from zsar_jax import config_utils, distributed, main, sharding
 from zsar_jax import recognizer as recognizer_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -160,8 +160,13 @@ def close(a, b):
 
 @pytest.mark.parametrize('preset', ['dp', 'fsdp'])
 def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
-  flag = f'--config.mesh.preset={preset}'
-  with Pair(tmp_path / 'run', flag) as pair:
+  # Once is enough for evaluation, which is most of the time.
+  whole = preset == 'dp'
+  flags = (
+    f'--config.mesh.preset={preset}',
+    f'--config.data.train_only={not whole}',
+  )
+  with Pair(tmp_path / 'run', *flags) as pair:
     assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
     # One speaks and writes.
     assert 'step 6/6' in pair.output(0) and 'step 6/6' not in pair.output(1)
@@ -173,9 +178,10 @@ def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
       assert ours[name] == pytest.approx(theirs[name], rel=2e-5), name
   close(params_of(pair.workdir), params_of(alone))
   rows = lambda w: json.loads((pathlib.Path(w) / 'results.json').read_text())
-  for ours, theirs in zip(
-    rows(pair.workdir)['rows'], rows(alone)['rows'], strict=True
-  ):
+  expected = [
+    r for r in rows(alone)['rows'] if whole or r['metric'] == 'seen_val_top1'
+  ]
+  for ours, theirs in zip(rows(pair.workdir)['rows'], expected, strict=True):
     assert (ours['method'], ours['metric']) == (
       theirs['method'],
       theirs['metric'],
@@ -188,13 +194,13 @@ def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
 
 def test_a_notice_to_one_stops_both_and_one_alone_goes_on(alone, tmp_path):
   # Told before the last step; slowed down by logging every one.
-  with Pair(tmp_path / 'run', '--config.train.log_every=1') as pair:
+  flags = '--config.train.log_every=1', '--config.data.train_only=True'
+  with Pair(tmp_path / 'run', *flags) as pair:
     pair.wait_for_step(1)
     pair.processes[1].send_signal(signal.SIGTERM)
     assert pair.wait() == [75, 75], pair.output(0) + pair.output(1)
     assert 'the checkpoint is committed' in pair.output(0)
-  flags = ['--config.train.log_every=1', f'--workdir={pair.workdir}']
-  main.main(['main', *tiny.flags(), *flags])
+  main.main(['main', *tiny.flags(), *flags, f'--workdir={pair.workdir}'])
   close(params_of(pair.workdir), params_of(alone))
 
 
@@ -208,7 +214,10 @@ def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):
     assert code not in (0, None)
     assert time.monotonic() - died < 60
     said = pair.output(0)
-    assert 'another task died' in said or 'one of them died' in said
+    # JAX's words or ours. Between CPUs alone: the transport may notice first,
+    # in a thread of its own, which ends the process before anybody can speak.
+    words = 'another task died', 'one of them died', "'gloo::"
+    assert any(w in said for w in words), said
     assert 'most recent call first' not in said
 
 
@@ -224,7 +233,12 @@ def test_a_process_with_another_config_is_refused(tmp_path):
 
 
 _WHO = """
+import os
 from zsar_jax import distributed
+if 'TPU_WORKER_ID' in os.environ:
+  # What JAX sets where it finds TPUs.
+  from jax._src.clusters import cloud_tpu_cluster
+  cloud_tpu_cluster.running_in_cloud_tpu_vm = True
 distributed.initialize()
 import jax
 from jax.experimental import multihost_utils
@@ -255,7 +269,20 @@ def open_mpi(rank, port):
   }
 
 
-@pytest.mark.parametrize('cluster', [slurm, open_mpi])
+def gke(rank, port):
+  # TPUs on Google's Kubernetes; the second group would be asked of a server.
+  return {
+    'TPU_WORKER_HOSTNAMES': 'localhost,localhost',
+    'TPU_WORKER_ID': str(rank),
+    'JAX_COORDINATOR_PORT': str(port),
+    'TPU_SKIP_MDS_QUERY': '1',
+    'MEGASCALE_COORDINATOR_ADDRESS': 'localhost',
+    'MEGASCALE_NUM_SLICES': '1',
+    'MEGASCALE_SLICE_ID': '0',
+  }
+
+
+@pytest.mark.parametrize('cluster', [slurm, open_mpi, gke])
 def test_processes_find_each_other_in_a_cluster(cluster):
   port = free_port(range(65535 - 2**12 + 1, 65535))
   with contextlib.ExitStack() as stack:
@@ -286,6 +313,31 @@ def test_flags_that_leave_questions_are_refused(tmp_path):
   )
   assert done.returncode == 1
   assert '--coordinator, --num_processes and --process_id belong' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'here, odd, words',
+  [
+    ({'code': 'b', 'x': 1}, [1], r"\(there -> here\):\n  code: 'a' -> 'b'"),
+    ({'code': 'a', 'x': 1}, [1], r'processes \[1\] are started with another'),
+    ({'code': 'a', 'x': 1}, [], ''),
+  ],
+)
+def test_a_process_with_another_code_is_refused(monkeypatch, here, odd, words):
+  # As if there were two processes, and `odd` found a difference.
+  monkeypatch.setattr(distributed, 'several', lambda: True)
+  main_facts = json.dumps({'code': 'a', 'x': 1})
+  monkeypatch.setattr(distributed, '_from_main', lambda text: main_facts)
+  monkeypatch.setattr(
+    distributed.multihost_utils,
+    'process_allgather',
+    lambda count: np.isin(np.arange(2), odd).astype(np.int32),
+  )
+  check = lambda: distributed.check_alike(here, config_utils.differences)
+  if not words:
+    return check()
+  with pytest.raises(ValueError, match=words):
+    check()
 
 
 def test_one_process_shares_with_nobody():

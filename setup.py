@@ -58,6 +58,7 @@ setuptools.setup(
     # imageio-ffmpeg is FFmpeg itself, whose frames ours are compared with.
     'test': [
       'pytest>=8',
+      'pytest-timeout>=2.3',
       'pytest-xdist>=3.6',
       'ruff>=0.9',
       'imageio-ffmpeg>=0.5',

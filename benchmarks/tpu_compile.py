@@ -108,6 +108,7 @@ def compile_step(
     accumulate=config.train.accumulate,
     fusion_chunks=config.train.fusion_chunks,
     ema_decay=config.optim.ema_decay,
+    frozen=tuple(config.optim.frozen),
   )
   state = train_step.abstract_state(
     model,

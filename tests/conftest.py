@@ -31,6 +31,49 @@ jax.config.update('jax_disable_most_optimizations', True)
 flags.FLAGS.mark_as_parsed()
 
 
+class _FailuresAtOnce:
+  """Prints what failed when it fails: a later hang must not keep it back."""
+
+  def __init__(self, config):
+    self._config = config
+
+  @pytest.hookimpl(trylast=True)
+  def pytest_runtest_logreport(self, report):
+    terminal = self._config.pluginmanager.get_plugin('terminalreporter')
+    if report.failed and terminal is not None:
+      terminal.ensure_newline()
+      terminal.section(
+        f'{report.when} of {report.nodeid} failed', sep='-', red=True
+      )
+      report.toterminal(terminal._tw)
+      terminal.flush()
+
+
+def pytest_configure(config):
+  # The workers of xdist report to the process that started them.
+  if not hasattr(config, 'workerinput'):
+    config.pluginmanager.register(_FailuresAtOnce(config))
+
+
+def _policy():
+  """How this thread is scheduled; None where the system does not say."""
+  get = getattr(os, 'sched_getscheduler', None)
+  return get and get(0)
+
+
+_AT_START = _policy()
+
+
+@pytest.fixture(autouse=True)
+def nothing_takes_the_machine_for_itself():
+  """Fails a test after which this process goes before all others for good."""
+  yield
+  policy = _policy()
+  if policy != _AT_START:
+    os.sched_setscheduler(0, _AT_START, os.sched_param(0))
+    pytest.fail(f'scheduled by policy {policy}, and {_AT_START} at the start')
+
+
 @pytest.fixture(scope='session')
 def test_data():
   """Folder of real videos, which the repository does not hold."""

@@ -16,18 +16,29 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
-from zsar_jax import distributed, main, sharding
+from tests import processes, tiny
+from zsar_jax import config_utils, distributed, main, sharding
 from zsar_jax import recognizer as recognizer_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def free_port(among=(0,)):
-  for port in random.sample(among, len(among)):
+def free_port(among=range(20000, 30000)):
+  """A port that is free, and that nobody else takes until it is used.
+
+  Args:
+    among: ports; the system gives none of them to who asks for any (its own
+      start at 32768), and of two test workers each looks at a half.
+
+  Returns:
+    The port.
+  """
+  worker = os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')
+  mine = among[int(worker) % 2 :: 2]
+  for port in random.sample(mine, len(mine)):
     with socket.socket() as s, contextlib.suppress(OSError):
       s.bind(('localhost', port))
-      return s.getsockname()[1]
+      return port
   raise AssertionError('no port is free')
 
 
@@ -52,6 +63,7 @@ class Pair:
     self.workdir = workdir
     port = free_port()
     self.processes = []
+    self._stack = contextlib.ExitStack()
     for i in range(2):
       command = [
         sys.executable,
@@ -67,12 +79,14 @@ class Pair:
       ]
       with open(self._log(i), 'w') as log:
         self.processes.append(
-          subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=environment(4),
+          self._stack.enter_context(
+            processes.start(
+              command,
+              stdout=log,
+              stderr=subprocess.STDOUT,
+              cwd=ROOT,
+              env=environment(4),
+            )
           )
         )
 
@@ -82,12 +96,19 @@ class Pair:
   def output(self, i):
     return pathlib.Path(self._log(i)).read_text()
 
-  def wait(self, seconds=100):
+  def wait(self, seconds=150):
     """Exit codes of both."""
     until = time.monotonic() + seconds
-    return [p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes]
+    try:
+      return [
+        p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes
+      ]
+    except subprocess.TimeoutExpired:
+      raise AssertionError(
+        f'not over after {seconds} s: {self.output(0)}{self.output(1)}'
+      ) from None
 
-  def wait_for_step(self, step, seconds=60):
+  def wait_for_step(self, step, seconds=120):
     path = pathlib.Path(self.workdir) / 'metrics.jsonl'
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -104,10 +125,7 @@ class Pair:
     return self
 
   def __exit__(self, *exc_info):
-    for process in self.processes:
-      with contextlib.suppress(ProcessLookupError):
-        process.kill()
-      process.wait()
+    self._stack.close()
 
 
 def params_of(workdir):
@@ -142,8 +160,13 @@ def close(a, b):
 
 @pytest.mark.parametrize('preset', ['dp', 'fsdp'])
 def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
-  flag = f'--config.mesh.preset={preset}'
-  with Pair(tmp_path / 'run', flag) as pair:
+  # Once is enough for evaluation, which is most of the time.
+  whole = preset == 'dp'
+  flags = (
+    f'--config.mesh.preset={preset}',
+    f'--config.data.train_only={not whole}',
+  )
+  with Pair(tmp_path / 'run', *flags) as pair:
     assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
     # One speaks and writes.
     assert 'step 6/6' in pair.output(0) and 'step 6/6' not in pair.output(1)
@@ -155,9 +178,10 @@ def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
       assert ours[name] == pytest.approx(theirs[name], rel=2e-5), name
   close(params_of(pair.workdir), params_of(alone))
   rows = lambda w: json.loads((pathlib.Path(w) / 'results.json').read_text())
-  for ours, theirs in zip(
-    rows(pair.workdir)['rows'], rows(alone)['rows'], strict=True
-  ):
+  expected = [
+    r for r in rows(alone)['rows'] if whole or r['metric'] == 'seen_val_top1'
+  ]
+  for ours, theirs in zip(rows(pair.workdir)['rows'], expected, strict=True):
     assert (ours['method'], ours['metric']) == (
       theirs['method'],
       theirs['metric'],
@@ -170,13 +194,13 @@ def test_two_processes_are_as_good_as_one(alone, tmp_path, preset):
 
 def test_a_notice_to_one_stops_both_and_one_alone_goes_on(alone, tmp_path):
   # Told before the last step; slowed down by logging every one.
-  with Pair(tmp_path / 'run', '--config.train.log_every=1') as pair:
+  flags = '--config.train.log_every=1', '--config.data.train_only=True'
+  with Pair(tmp_path / 'run', *flags) as pair:
     pair.wait_for_step(1)
     pair.processes[1].send_signal(signal.SIGTERM)
     assert pair.wait() == [75, 75], pair.output(0) + pair.output(1)
     assert 'the checkpoint is committed' in pair.output(0)
-  flags = ['--config.train.log_every=1', f'--workdir={pair.workdir}']
-  main.main(['main', *tiny.flags(), *flags])
+  main.main(['main', *tiny.flags(), *flags, f'--workdir={pair.workdir}'])
   close(params_of(pair.workdir), params_of(alone))
 
 
@@ -190,7 +214,10 @@ def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):
     assert code not in (0, None)
     assert time.monotonic() - died < 60
     said = pair.output(0)
-    assert 'another task died' in said or 'one of them died' in said
+    # JAX's words or ours. Between CPUs alone: the transport may notice first,
+    # in a thread of its own, which ends the process before anybody can speak.
+    words = 'another task died', 'one of them died', "'gloo::"
+    assert any(w in said for w in words), said
     assert 'most recent call first' not in said
 
 
@@ -206,7 +233,12 @@ def test_a_process_with_another_config_is_refused(tmp_path):
 
 
 _WHO = """
+import os
 from zsar_jax import distributed
+if 'TPU_WORKER_ID' in os.environ:
+  # What JAX sets where it finds TPUs.
+  from jax._src.clusters import cloud_tpu_cluster
+  cloud_tpu_cluster.running_in_cloud_tpu_vm = True
 distributed.initialize()
 import jax
 from jax.experimental import multihost_utils
@@ -237,36 +269,75 @@ def open_mpi(rank, port):
   }
 
 
-@pytest.mark.parametrize('cluster', [slurm, open_mpi])
+def gke(rank, port):
+  # TPUs on Google's Kubernetes; the second group would be asked of a server.
+  return {
+    'TPU_WORKER_HOSTNAMES': 'localhost,localhost',
+    'TPU_WORKER_ID': str(rank),
+    'JAX_COORDINATOR_PORT': str(port),
+    'TPU_SKIP_MDS_QUERY': '1',
+    'MEGASCALE_COORDINATOR_ADDRESS': 'localhost',
+    'MEGASCALE_NUM_SLICES': '1',
+    'MEGASCALE_SLICE_ID': '0',
+  }
+
+
+@pytest.mark.parametrize('cluster', [slurm, open_mpi, gke])
 def test_processes_find_each_other_in_a_cluster(cluster):
   port = free_port(range(65535 - 2**12 + 1, 65535))
-  processes = [
-    subprocess.Popen(
-      [sys.executable, '-c', _WHO],
-      env={**environment(1), **cluster(rank, port)},
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    for rank in range(2)
-  ]
-  for rank, process in enumerate(processes):
-    out, _ = process.communicate(timeout=50)
-    assert f'{rank} 2 [0, 1]' in out, out
+  with contextlib.ExitStack() as stack:
+    started = [
+      stack.enter_context(
+        processes.start(
+          [sys.executable, '-c', _WHO],
+          env={**environment(1), **cluster(rank, port)},
+          cwd=ROOT,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.STDOUT,
+          text=True,
+        )
+      )
+      for rank in range(2)
+    ]
+    for rank, process in enumerate(started):
+      out, _ = process.communicate(timeout=processes.DEADLINE)
+      assert f'{rank} 2 [0, 1]' in out, out
 
 
 def test_flags_that_leave_questions_are_refused(tmp_path):
   flags = [*tiny.flags(), f'--workdir={tmp_path}/run', '--num_processes=2']
-  done = subprocess.run(
+  done = processes.run(
     [sys.executable, '-m', 'zsar_jax.main', *flags],
-    capture_output=True,
-    text=True,
     cwd=ROOT,
     env=environment(1),
   )
   assert done.returncode == 1
   assert '--coordinator, --num_processes and --process_id belong' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'here, odd, words',
+  [
+    ({'code': 'b', 'x': 1}, [1], r"\(there -> here\):\n  code: 'a' -> 'b'"),
+    ({'code': 'a', 'x': 1}, [1], r'processes \[1\] are started with another'),
+    ({'code': 'a', 'x': 1}, [], ''),
+  ],
+)
+def test_a_process_with_another_code_is_refused(monkeypatch, here, odd, words):
+  # As if there were two processes, and `odd` found a difference.
+  monkeypatch.setattr(distributed, 'several', lambda: True)
+  main_facts = json.dumps({'code': 'a', 'x': 1})
+  monkeypatch.setattr(distributed, '_from_main', lambda text: main_facts)
+  monkeypatch.setattr(
+    distributed.multihost_utils,
+    'process_allgather',
+    lambda count: np.isin(np.arange(2), odd).astype(np.int32),
+  )
+  check = lambda: distributed.check_alike(here, config_utils.differences)
+  if not words:
+    return check()
+  with pytest.raises(ValueError, match=words):
+    check()
 
 
 def test_one_process_shares_with_nobody():

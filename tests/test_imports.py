@@ -4,12 +4,12 @@ import ast
 import fnmatch
 import os
 import pathlib
-import subprocess
 import sys
 import textwrap
 
 import pytest
 
+from tests import processes
 from zsar_jax.data.datasets import stick_figures
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -237,7 +237,7 @@ _WITHOUT_TENSORFLOW = """
 
 def run_without_tensorflow(code, *args):
   """Runs code in a process of its own; returns what it printed."""
-  done = subprocess.run(
+  done = processes.run(
     [
       sys.executable,
       '-c',
@@ -252,8 +252,6 @@ def run_without_tensorflow(code, *args):
       'JAX_COMPILATION_CACHE_DIR': str(_ROOT / '.jax_cache'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
     },
-    capture_output=True,
-    text=True,
   )
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout

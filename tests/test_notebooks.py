@@ -18,7 +18,8 @@ def execute(name, folder, **environment):
     notebook = nbformat.read(f, as_version=4)
   client = nbclient.NotebookClient(
     notebook,
-    timeout=120,
+    timeout=120,  # seconds of a cell
+    startup_timeout=120,
     kernel_name='python3',
     resources={'metadata': {'path': str(folder)}},
   )

@@ -1,12 +1,11 @@
 import pathlib
-import subprocess
 import sys
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 import pytest
 
-from tests import videos
+from tests import processes, videos
 from tests.data.datasets import test_ucf101
 from zsar_jax import cli, prepare
 from zsar_jax.data.datasets import records
@@ -134,11 +133,8 @@ class TestMain:
 
   def test_as_a_program(self, tmp_path):
     def run(*argv):
-      return subprocess.run(
+      return processes.run(
         [sys.executable, '-m', 'zsar_jax.prepare', *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
         cwd=pathlib.Path(__file__).parents[1],
       )
 

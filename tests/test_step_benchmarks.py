@@ -1,6 +1,5 @@
 """The benchmarks of the training step count and compare rightly."""
 
-import subprocess
 import sys
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import train_step as benchmark
-from tests import tiny
+from tests import processes, tiny
 from zsar_jax import (
   config_utils,
   hardware,
@@ -40,12 +39,7 @@ print(sorted(ours))
 
 
 def test_the_step_runs_where_only_models_and_jax_are():
-  done = subprocess.run(
-    [sys.executable, '-c', _BARE],
-    capture_output=True,
-    text=True,
-    cwd=tiny.ROOT,
-  )
+  done = processes.run([sys.executable, '-c', _BARE], cwd=tiny.ROOT)
   assert done.returncode == 0, done.stderr[-2000:]
   assert 'zsar_jax.data' not in done.stdout
   assert 'zsar_jax.models.video_encoder' in done.stdout

@@ -52,7 +52,7 @@ def _define_processes(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'coordinator',
     '',
-    'host:port of process 0. Found by itself on Cloud TPU, SLURM, Open MPI.',
+    'host:port of process 0; known on Cloud TPU, in GKE, SLURM and Open MPI.',
     flag_values=values,
   )
   flags.DEFINE_integer(

@@ -65,6 +65,8 @@ def video(request, folder):
   )
   child.start()
   child.join(60)
+  child.kill()  # nothing, unless it hangs
+  child.join()
   assert child.exitcode == 0
   return path
 

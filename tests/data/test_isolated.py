@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import processes
 from zsar_jax.data import decode, isolated
 
 PREFIX = 'zsar_jax.data.isolated_tasks:'
@@ -175,23 +176,23 @@ print(pool.run('{PREFIX}echo', {{}}, name='v', deadline=20.0)[0]['pid'],
       flush=True)
 pool.run('{PREFIX}sleep', {{'seconds': 60}}, name='v', deadline=60.0)
 """
-  parent = subprocess.Popen(
+  with processes.start(
     [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
-  )
-  child = int(parent.stdout.readline())
-  os.kill(child, 0)
-  parent.send_signal(signal.SIGKILL)
-  parent.wait()
-  parent.stdout.close()
-  for _ in range(100):
-    try:
-      with open(f'/proc/{child}/stat') as f:
-        if f.read().rsplit(')', 1)[1].split()[0] == 'Z':
-          return  # Dead, and waiting for init to notice.
-    except FileNotFoundError:
-      return
-    time.sleep(0.05)
-  raise AssertionError('the child lives on')
+  ) as parent:
+    # Answered within its deadline of 20 s, or it ends and this is empty.
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.send_signal(signal.SIGKILL)  # to it alone, not to its child
+    parent.wait()
+    for _ in range(400):
+      try:
+        with open(f'/proc/{child}/stat') as f:
+          if f.read().rsplit(')', 1)[1].split()[0] == 'Z':
+            return  # Dead, and waiting for init to notice.
+      except FileNotFoundError:
+        return
+      time.sleep(0.05)
+    raise AssertionError('the child lives on')
 
 
 def test_a_pool_needs_a_worker():

@@ -1,12 +1,11 @@
 """Real videos: every frame there, upright, and the same as FFmpeg's own."""
 
 import csv
-import functools
-import subprocess
 
 import numpy as np
 import pytest
 
+from tests import processes
 from zsar_jax.data import decode, video_transforms
 
 
@@ -59,9 +58,9 @@ def ffmpeg_frames(program, path, shape):
   """All frames as FFmpeg's own program writes them."""
   command = f'-v error -threads 1 -i {path} -map 0:v:0 -fps_mode passthrough'
   command += ' -sws_flags neighbor -f rawvideo -pix_fmt rgb24 -'
-  run = functools.partial(subprocess.run, capture_output=True, check=True)
-  raw = run([program, *command.split()]).stdout
-  return np.frombuffer(raw, np.uint8).reshape(-1, *shape)
+  done = processes.run([program, *command.split()], text=False)
+  assert done.returncode == 0, done.stderr
+  return np.frombuffer(done.stdout, np.uint8).reshape(-1, *shape)
 
 
 def test_frames_equal_those_of_ffmpeg(rows):

@@ -1,11 +1,11 @@
 import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests import processes
 from zsar_jax.data import class_names, tokenizer
 from zsar_jax.data.datasets import stick_figure_classes
 
@@ -140,13 +140,12 @@ def test_hash_tells_vocabularies_apart():
 
 def test_command_writes_the_vocabulary(tmp_path, shipped):
   output = tmp_path / 'vocabulary.txt'
-  subprocess.run(
+  done = processes.run(
     [sys.executable, '-m', 'zsar_jax.data.tokenizer', f'--output={output}'],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    check=True,
-    capture_output=True,
   )
+  assert done.returncode == 0, done.stderr
   assert (
     output.read_bytes()
     == pathlib.Path(tokenizer.default_vocabulary_path()).read_bytes()

@@ -167,6 +167,8 @@ def browser(tmp_path_factory):
   driver = selenium.Chrome(
     options=options, service=selenium.ChromeService(DRIVER)
   )
+  for set_limit in (driver.set_page_load_timeout, driver.set_script_timeout):
+    set_limit(30)
   yield driver
   driver.quit()
 

@@ -2,14 +2,13 @@ import errno
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
-from tests import videos
+from tests import processes, videos
 from zsar_jax.data import decode, isolated, transcode
 from zsar_jax.data.datasets import manifest as manifest_lib
 from zsar_jax.data.datasets import staging
@@ -180,8 +179,8 @@ def test_only_what_is_named_is_removed(entries, tmp_path):
 
 
 def test_leftovers_of_dead_processes_are_removed(entries, tmp_path):
-  dead = subprocess.Popen([sys.executable, '-c', ''])
-  dead.wait()
+  with processes.start([sys.executable, '-c', '']) as dead:
+    dead.wait(processes.DEADLINE)
   folder = pathlib.Path(staging.staging_dir(str(tmp_path), FRAMES))
   (folder / 'ab').mkdir(parents=True)
   name = f'ab.safetensors.{staging._HOST}'
@@ -211,12 +210,12 @@ entries = [
 staging.stage(entries, {str(tmp_path)!r}, transcode.Storage(kind='frames'),
               workers=1, show_progress=False)
 """
-  run = subprocess.Popen([sys.executable, '-c', code])
-  until = time.monotonic() + 30
-  while len(cached(tmp_path)) < 5 and time.monotonic() < until:
-    time.sleep(0.005)
-  run.send_signal(signal.SIGKILL)
-  run.wait()
+  with processes.start([sys.executable, '-c', code]) as run:
+    until = time.monotonic() + processes.DEADLINE
+    while len(cached(tmp_path)) < 5 and time.monotonic() < until:
+      time.sleep(0.005)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
   done = len(cached(tmp_path))
   assert 5 <= done < 30
   staged = stage(made, tmp_path)

@@ -1,12 +1,12 @@
 import inspect
 import io
-import subprocess
 import sys
 
 import av
 import numpy as np
 import pytest
 
+from tests import processes
 from zsar_jax.data.datasets import records, stick_figures
 from zsar_jax.data.datasets import stick_figure_classes as classes
 from zsar_jax.data.datasets import stick_figure_nuisance as nuisances
@@ -154,4 +154,5 @@ def test_building_needs_no_tensorflow(tmp_path):
     ' test_clips_per_class=1).download_and_prepare()\n'
     'assert "tensorflow" not in sys.modules\n'
   )
-  subprocess.run([sys.executable, '-c', program, tmp_path], check=True)
+  done = processes.run([sys.executable, '-c', program, tmp_path])
+  assert done.returncode == 0, done.stderr

@@ -71,10 +71,6 @@ def video(request, folder):
   return path
 
 
-def test_nothing_here_takes_the_machine_for_itself(video):
-  assert os.sched_getscheduler(0) == os.SCHED_OTHER
-
-
 @pytest.fixture(scope='module')
 def mp4(folder):
   frames = videos.numbered_frames(NUM_FRAMES)

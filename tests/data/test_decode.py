@@ -1,7 +1,6 @@
 import concurrent.futures
 import functools
 import multiprocessing
-import os
 
 import av
 import numpy as np

@@ -381,7 +381,10 @@ def main(argv: list[str]) -> None:
   flags.FLAGS.mark_as_parsed()  # grain asks
   with open(os.path.join(out, PLAN_FILE)) as f:
     cells = [Cell(**values) for values in json.load(f)]
-  work(cells, out, lambda text: print(text, flush=True))
+  try:
+    work(cells, out, lambda text: print(text, flush=True))
+  except interruption.Interrupted as e:
+    sys.exit(str(e))
 
 
 if __name__ == '__main__':

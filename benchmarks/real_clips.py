@@ -34,9 +34,10 @@ from zsar_jax.data.protocols import split_file
 from zsar_jax.evaluators import choosing, diagnostics, zeroshot
 
 CONFIG = 'configs/video_folder.py'
+WITH_TEXT = f'{CONFIG}:frozen_text'
 DEVELOPMENT = 0  # the split that the recipe was developed on
 NUM_SEEDS, NUM_DRAWS = 3, 3
-FROZEN_TEXT = ('^text_encoder/',)
+FROZEN_TEXT, FROZEN_PROJECTION = '^text_encoder/', '^text_projection/'
 # One thing changed at a time; what it says of is in the table's rows.
 ABLATIONS: dict[str, dict[str, Any]] = {
   'without the fusion': {'loss.match': 0.0},
@@ -46,9 +47,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     'loss.contrast': 0.0,
     'loss.match': 0.0,
     'loss.regression': 1.0,
-    'optim.frozen': (*FROZEN_TEXT, '^text_projection/'),
   },
-  'text encoder trained': {'optim.frozen': ()},
+  'text encoder trained': {'optim.frozen': (FROZEN_PROJECTION,)},
+  'text projection trained': {'optim.frozen': (FROZEN_TEXT,)},
   'grey frames alone': {'preprocessing.inputs': 'grey'},
   'grey and differences': {'preprocessing.inputs': 'grey+difference'},
   'dense sampling': {'preprocessing.sampling': 'dense'},
@@ -100,34 +101,33 @@ class Experiment:
   out: str
   num_splits: int
 
-  def _cell(self, name: str, split: int, changes: Mapping[str, Any]):
+  def _cell(
+    self, name: str, split: int, changes: Mapping[str, Any], text: bool = True
+  ) -> grid.Cell:
     common = {
       'data.dataset_dir': self.dataset_dir,
       'data.class_split': self.class_split,
       'data.class_split_index': split,
     }
-    return grid.Cell(name, CONFIG, {**common, **changes})
-
-  @property
-  def _with_text(self) -> dict[str, Any]:
-    return {'init.text': self.text, 'optim.frozen': FROZEN_TEXT}
+    if text:
+      common['init.text'] = self.text
+    config = WITH_TEXT if text else CONFIG
+    return grid.Cell(name, config, {**common, **changes})
 
   def main(self, split: int, seed: int, text: bool = True) -> grid.Cell:
     """A cell of tier 1."""
     name = f'{"main" if text else "random_text"}_split{split}_seed{seed}'
-    changes = self._with_text if text else {}
-    return self._cell(name, split, {**changes, 'seed': seed})
+    return self._cell(name, split, {'seed': seed}, text)
 
   def inner(self, split: int, draw: int) -> grid.Cell:
     """A cell of tier 3."""
     name = f'inner_split{split}_draw{draw}'
-    changes = {**self._with_text, 'data.inner_draw': draw}
-    return self._cell(name, split, changes)
+    return self._cell(name, split, {'data.inner_draw': draw})
 
   def ablation(self, ablation: str, split: int) -> grid.Cell:
     """A cell of tier 2."""
     name = f'{re.sub("[^a-z0-9]+", "_", ablation)}_split{split}'
-    changes = {**self._with_text, **ABLATIONS[ablation]}
+    changes = dict(ABLATIONS[ablation])
     if ablation == 'half the steps':
       whole = self.main(split, 0).make_config()
       changes['train.num_steps'] = whole.train.num_steps // 2

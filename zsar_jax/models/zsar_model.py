@@ -132,9 +132,14 @@ class ZsarModel(nn.Module):
     self.cross_modal = fusion.CrossModalTransformer(
       dtype=self.dtype, **self.fusion
     )
-    project = lambda: nn.Dense(self.embedding_dim, dtype=self.dtype)
-    self.video_projection = project()
-    self.text_projection = project()
+    self.video_projection = nn.Dense(self.embedding_dim, dtype=self.dtype)
+    # A rotation at first, where the sizes allow: what an encoder that has
+    # read before knows of how names are related is still there after it.
+    self.text_projection = nn.Dense(
+      self.embedding_dim,
+      kernel_init=nn.initializers.orthogonal(),
+      dtype=self.dtype,
+    )
     self.class_centres = self.param(
       'class_centres',
       nn.initializers.normal(1.0),

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import signal
+from unittest import mock
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from zsar_jax import (
   run_protocol,
   train,
   train_loop,
+  train_step,
 )
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import datasets
@@ -292,7 +294,35 @@ def test_too_many_skipped_updates_stop_the_run(tmp_path, capsys):
   with pytest.raises(ValueError, match='more than train.max_skipped=1') as e:
     train.train(config, str(tmp_path / 'run'))
   assert 'on the records [' in str(e.value)
+  assert 'there is no checkpoint yet' in str(e.value)
   assert 'the update is skipped (1 so far' in capsys.readouterr().out
+
+
+def test_the_last_good_checkpoint_is_named(tmp_path):
+  workdir = str(tmp_path / 'run')
+  good = tiny.config(train__num_steps=6, train__max_skipped=0)
+  stop = {}
+
+  def poison(step_fn):
+    def step(state, batch, text):
+      if int(state.step) == 4:  # the checkpoint is of step 3
+        stop['poisoned'] = True
+        state = dataclasses.replace(
+          state, params=jax.tree.map(lambda x: x * np.nan, state.params)
+        )
+      return step_fn(state, batch, text)
+
+    return step
+
+  make = train_step.make_train_step
+  with (
+    mock.patch.object(
+      train_step, 'make_train_step', lambda *a, **k: poison(make(*a, **k))
+    ),
+    pytest.raises(ValueError, match='the newest checkpoint, of step 3, is'),
+  ):
+    train.train(good, workdir)
+  assert stop
 
 
 def test_an_average_is_what_is_evaluated(tmp_path):

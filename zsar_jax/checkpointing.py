@@ -161,6 +161,11 @@ class Checkpoints:
     """Step of the newest whole checkpoint, or None."""
     return self._manager.latest_step()
 
+  def newest_committed(self) -> int | None:
+    """As `latest_step`, once what `save` started is written."""
+    self.wait()
+    return self.latest_step()
+
   def save(self, state: train_step.TrainState, meta: Mapping[str, Any]) -> None:
     """Starts saving; returns before the checkpoint is committed."""
     items = {

@@ -235,6 +235,7 @@ def _run(
       lambda state: checkpoints.save(state, meta),
       say,
       checkpoints.wait,
+      checkpoints.newest_committed,
       lambda: bool(stop),
       lambda: model_builder.step_flops(config, prep, num_tokens, len(seen)),
     )

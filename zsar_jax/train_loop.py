@@ -52,8 +52,15 @@ def _over_hosts(count: int) -> int:
 class _FiniteGuard:
   """Stops a run whose updates are skipped too often, and says on what data."""
 
-  def __init__(self, most: int, workdir: str, say: Callable[[str], None]):
+  def __init__(
+    self,
+    most: int,
+    workdir: str,
+    say: Callable[[str], None],
+    newest: Callable[[], int | None],
+  ):
     self._most, self._workdir, self._say = most, workdir, say
+    self._newest = newest
     self._records: dict[int, list[int]] = {}
     self._counted: int | None = None
 
@@ -81,11 +88,14 @@ class _FiniteGuard:
       f'({count} so far; records {records})'
     )
     if count > self._most:
+      newest = self._newest()
+      good = 'there is no checkpoint yet'
+      if newest is not None:
+        good = f'the newest checkpoint, of step {newest}, is finite'
       raise ValueError(
         f'{count} updates were not finite, more than train.max_skipped='
         f'{self._most}; the last one at step {step}, on the records {records}. '
-        f'The newest checkpoint in {self._workdir} is from before; try a '
-        'lower optim.learning_rate'
+        f'In {self._workdir} {good}; try a lower optim.learning_rate'
       )
 
 
@@ -137,6 +147,7 @@ class TrainLoop:
     save: starts writing a checkpoint.
     say: prints a line.
     wait: returns when what `save` started is committed.
+    newest: step of the newest committed checkpoint; None without one.
     stop: whether the run was told to stop.
     step_flops: counts the model operations of a step; asked only where the
       device's peak is known.
@@ -152,6 +163,7 @@ class TrainLoop:
   save: Callable[[train_step.TrainState], None]
   say: Callable[[str], None]
   wait: Callable[[], None] = lambda: None
+  newest: Callable[[], int | None] = lambda: None
   stop: Callable[[], bool] = lambda: False
   step_flops: Callable[[], int] | None = None
 
@@ -182,7 +194,9 @@ class TrainLoop:
     )
     profile = _Profile(self.workdir, self.config.train.profile_steps, start)
     metrics, failed = {}, 0
-    guard = _FiniteGuard(self.config.train.max_skipped, self.workdir, self.say)
+    guard = _FiniteGuard(
+      self.config.train.max_skipped, self.workdir, self.say, self.newest
+    )
     busy = lambda: any(not x.is_ready() for x in metrics.values())
     with metric_writers.MetricWriter(
       self.workdir,

@@ -29,7 +29,7 @@ USUAL = {'num_seen': 24, 'clips_per_class': 24, 'nuisance': 1.0}
 VARIED: dict[str, tuple[Any, ...]] = {
   'num_seen': (12, 16, 20, 24),
   'clips_per_class': (3, 6, 12, 24),
-  'nuisance': (0.0, 0.5, 1.0, 2.0),
+  'nuisance': (0.0, 0.25, 0.5, 1.0),
 }
 WORDS = {
   'num_seen': 'seen classes',
@@ -147,8 +147,13 @@ def draw(found, path: str) -> None:
 
   # Okabe and Ito's colours, which differ for the colour-blind, too.
   colours = ('#999999', '#009e73', '#0072b2', '#d55e00', '#cc79a7', '#000000')
-  figure, axes = plt.subplots(
-    1, len(found), figsize=(11, 3.6), sharey=True, layout='constrained'
+  figure, ((*axes,),) = plt.subplots(
+    1,
+    len(found),
+    figsize=(11, 3.6),
+    sharey=True,
+    squeeze=False,
+    layout='constrained',
   )
   for axis, (key, rows_of_points) in zip(axes, found.items(), strict=True):
     known = [

@@ -55,12 +55,20 @@ _TOPOLOGY = flags.DEFINE_list('topology', ['v5e:4x4'], 'slices of TPUs')
 _PRESET = flags.DEFINE_string('preset', 'fsdp', 'mesh preset')
 _CLIPS = flags.DEFINE_integer('clips_per_chip', 8, 'clips on each chip')
 _CLASSES = flags.DEFINE_integer('num_classes', 400, 'seen classes')
+_WINDOWED = flags.DEFINE_bool(
+  'windowed',
+  True,
+  'as XLA does it by default: gathers and scatters of matrix products in rings '
+  'of permutations; --nowindowed shows them as all-gather and reduce-scatter',
+)
 _HBM_TIME = flags.DEFINE_bool('hbm_time', True, 'two more compilations a kind')
 
 # Clips a second that one core reads, from benchmarks/input_pipeline.py:
 # 2026-11-24, two cores of an AMD EPYC, 16 of 250 frames of 340 x 256.
 READ_RATES = {'video': 31.7, 'frames': 78.8}
 _UTILISATION = 0.4
+# In MiB, above all sizes.
+_NO_WINDOWS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
 # What public checkpoints of BERT have.
 _VOCABULARY = 30522
 
@@ -89,6 +97,7 @@ def compile_step(
   mesh: jax.sharding.Mesh,
   num_classes: int,
   vocabulary_size: int = _VOCABULARY,
+  compiler_options: dict[str, str] | None = None,
 ):
   """Compiles a config's training step for a mesh of described devices."""
   prep = model_builder.make_preprocessing(
@@ -125,7 +134,9 @@ def compile_step(
   text = jax.tree.map(on(sharding.replicated(mesh)), text)
   flops = model_builder.step_flops(config, prep, vocabulary_size, num_classes)
   with jax.set_mesh(mesh):
-    program = step.__wrapped__.lower(state, batch, text).compile()
+    program = step.__wrapped__.lower(state, batch, text).compile(
+      compiler_options=compiler_options
+    )
   return program, flops
 
 
@@ -239,7 +250,10 @@ def main(argv: Sequence[str]) -> None:
       )
     mesh = make_mesh(topology, _PRESET.value)
     program, flops = compile_step(
-      prepared(config, mesh.size, clips), mesh, _CLASSES.value
+      prepared(config, mesh.size, clips),
+      mesh,
+      _CLASSES.value,
+      compiler_options=None if _WINDOWED.value else _NO_WINDOWS,
     )
     cost = cost_of(program, flops, mesh.size)
     print(row(topology, cost, accessed.get(kind, 0.0), clips), flush=True)

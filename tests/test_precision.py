@@ -21,7 +21,13 @@ def _hard_negatives(video, text, scale, q, index):
   return losses.hard_negatives(video, text, scale, q, keys)
 
 
+def _transfer_loss(video, text, centres, scale, q):
+  return losses.transfer_loss(video, text, centres, scale, q, 0.1)
+
+
 _COSINES = (_shape(B, D), _shape(S, D), _shape(), _shape(B, S))
+_WITH_CENTRES = (_shape(B, D), _shape(S, D), *_COSINES[1:])
+_WITHOUT_SCALE = (_shape(B, D), _shape(S, D), _shape(B, S))
 MULTIPLYING = {
   'visual_loss': (losses.visual_loss, _COSINES),
   'visual_loss_gradient': (
@@ -32,6 +38,16 @@ MULTIPLYING = {
   'contrast_loss_gradient': (
     jax.grad(lambda *a: losses.contrast_loss(*a).sum(), argnums=(0, 1)),
     _COSINES,
+  ),
+  'transfer_loss': (_transfer_loss, _WITH_CENTRES),
+  'transfer_loss_gradient': (
+    jax.grad(lambda *a: _transfer_loss(*a).sum(), argnums=(0, 1, 2)),
+    _WITH_CENTRES,
+  ),
+  'regression_loss': (losses.regression_loss, _WITHOUT_SCALE),
+  'regression_loss_gradient': (
+    jax.grad(lambda *a: losses.regression_loss(*a).sum()),
+    _WITHOUT_SCALE,
   ),
   'hard_negatives': (
     _hard_negatives,

@@ -104,21 +104,7 @@ def compile_step(
     config, [f'piece{i}' for i in range(vocabulary_size)]
   )
   model = model_builder.build_model(config, prep, vocabulary_size, num_classes)
-  schedule, optimizer = train.make_optimizer(config)
-  step = train_step.make_train_step(
-    model,
-    optimizer,
-    schedule,
-    train_step.LossWeights(**config.loss),
-    prep,
-    config.seed,
-    mesh,
-    train.make_augmentation(config.augmentation),
-    accumulate=config.train.accumulate,
-    fusion_chunks=config.train.fusion_chunks,
-    ema_decay=config.optim.ema_decay,
-    frozen=tuple(config.optim.frozen),
-  )
+  optimizer, step = train.make_step(config, model, prep, mesh)
   state = train_step.abstract_state(
     model,
     optimizer,

@@ -43,6 +43,8 @@ import time
 
 import numpy as np
 
+from benchmarks import kernels
+
 CLASSES = 400
 _SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-4, 0.05
@@ -242,6 +244,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--steps', type=int, default=20, help='of a GPU process')
   parser.add_argument('--threads', type=int, default=os.cpu_count())
   parser.add_argument('--side', choices=SIDES, help='one side, one process')
+  parser.add_argument(
+    '--profile', action='store_true', help='with --side: its kernels, on a GPU'
+  )
   return parser.parse_args(argv)
 
 
@@ -252,6 +257,9 @@ def main() -> None:
     step, _ = SIDES[args.side](args)
     for _ in range(5):
       step()
+    if args.profile:
+      of = kernels.of_jax if args.side == 'jax' else kernels.of_torch
+      print(args.side, *kernels.lines(of(step)), sep='\n')
     print(statistics.median(seconds_of(step) for _ in range(args.steps)))
     return
   import torch

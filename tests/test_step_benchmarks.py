@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import kernels
 from benchmarks import train_step as benchmark
 from tests import processes, tiny
 from zsar_jax import (
@@ -117,3 +118,25 @@ def test_devices_are_known_by_what_jax_calls_them(kind, name):
 
 def test_a_cpu_has_no_published_peak():
   assert hardware.find('cpu') is None
+
+
+def test_kernels_are_read_from_a_profile_and_sorted_by_kind():
+  step = jax.jit(lambda x: jax.nn.gelu(x @ x).sum())
+  x = np.ones((256, 256), np.float32)
+  found = kernels.of_jax(
+    lambda: step(x).block_until_ready(), plane='/host:CPU', line='tf_XLA'
+  )
+  assert any('fusion' in name for name in found) and min(found.values()) >= 0
+  with pytest.raises(ValueError, match='/device:GPU'):
+    kernels.of_jax(lambda: step(x).block_until_ready())
+  kinds = kernels.by_kind(
+    {
+      'cudnn_generated_fort_native_sdpa_sm90_flash_bprop': 1.0,
+      'nvjet_tst_256x128_64x4': 2.0,
+      'MemcpyD2D': 4.0,
+      'loop_add_fusion': 8.0,
+      'gemm_fusion_dot_3': 16.0,
+    }
+  )
+  assert list(kinds.values()) == [1.0, 18.0, 4.0, 8.0]
+  assert len(kernels.lines(found)) >= 6

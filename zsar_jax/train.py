@@ -157,11 +157,9 @@ def _run(
   """The run itself, once everything is known to fit."""
   pieces, seen = start.pieces, protocol.seen_classes
   num_tokens = model_builder.vocabulary_size(pieces)
-  weights = train_step.LossWeights(**config.loss)
-  augmentation = make_augmentation(config.augmentation)
   descriptions = _read_descriptions(config, protocol, say)
   model = model_builder.build_model(config, prep, num_tokens, len(seen))
-  schedule, optimizer = make_optimizer(config)
+  optimizer, step = make_step(config, model, prep, mesh)
   state = train_step.init_state(
     model,
     optimizer,
@@ -218,20 +216,7 @@ def _run(
       recognizer,
       cache,
       mesh,
-      train_step.make_train_step(
-        model,
-        optimizer,
-        schedule,
-        weights,
-        prep,
-        config.seed,
-        mesh,
-        augmentation,
-        accumulate=config.train.accumulate,
-        fusion_chunks=config.train.fusion_chunks,
-        ema_decay=config.optim.ema_decay,
-        frozen=tuple(config.optim.frozen),
-      ),
+      step,
       lambda state: checkpoints.save(state, meta),
       say,
       checkpoints.wait,
@@ -317,8 +302,18 @@ def make_augmentation(
   )
 
 
-def make_optimizer(config):
-  """The schedule of the learning rate, and the optimiser that follows it."""
+def make_step(config, model, prep, mesh):
+  """A config's optimiser and its training step.
+
+  Args:
+    config: from a config file.
+    model: from `model_builder.build_model`.
+    prep: the preprocessing that goes with it.
+    mesh: from `sharding.make_mesh`.
+
+  Returns:
+    The optimiser, and what `train_step.make_train_step` returns.
+  """
   schedule = optim.make_schedule(
     learning_rate=config.optim.learning_rate,
     warmup_steps=config.optim.warmup_steps,
@@ -333,7 +328,21 @@ def make_optimizer(config):
     frozen=tuple(config.optim.frozen),
     layer_decay=config.optim.layer_decay,
   )
-  return schedule, optimizer
+  step = train_step.make_train_step(
+    model,
+    optimizer,
+    schedule,
+    train_step.LossWeights(**config.loss),
+    prep,
+    config.seed,
+    mesh,
+    make_augmentation(config.augmentation),
+    accumulate=config.train.accumulate,
+    fusion_chunks=config.train.fusion_chunks,
+    ema_decay=config.optim.ema_decay,
+    frozen=tuple(config.optim.frozen),
+  )
+  return optimizer, step
 
 
 def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:

@@ -1,0 +1,208 @@
+"""Does a resumed run equal an undisturbed one on this device, at what cost?
+
+```
+python -m benchmarks.determinism --config=configs/k400.py --clips=16
+```
+
+The real training step of a config on clips of random pixels, in processes of
+their own: one takes six steps and writes a checkpoint after three, the other
+starts from that checkpoint and takes the last three. Parameters, optimiser
+state and metrics of both are compared bit by bit. Once as XLA does by default,
+and on a GPU once more with `--xla_gpu_deterministic_ops`, which also switches
+autotuning off; the ratio of the step times is what that costs. Also printed:
+clips/s and MFU of the real step, text encoder, fusion and losses included.
+
+Neither clu nor TensorFlow is needed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+_STEPS = 6
+_NUM_CLASSES = 400
+_VOCABULARY = 30522
+_FLAG = '--xla_gpu_deterministic_ops=true'
+
+
+def digest(tree) -> str:
+  """SHA-256 over all arrays of a tree."""
+  import jax
+  import numpy as np
+
+  found = hashlib.sha256()
+  for leaf in jax.tree.leaves(tree):
+    found.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+  return found.hexdigest()
+
+
+def load_config(path: str, clips: int):
+  """The config of a file, for so many clips a step."""
+  import importlib.util
+
+  path, _, arg = path.partition(':')
+  spec = importlib.util.spec_from_file_location('config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(arg or None)
+  config.train.batch_size = clips
+  config.model.video.scan_blocks = True
+  return config
+
+
+def one_process(args: argparse.Namespace) -> dict:
+  """Takes the steps of one side; see the module docstring."""
+  import jax
+  import numpy as np
+
+  from zsar_jax import (
+    checkpointing,
+    hardware,
+    model_builder,
+    sharding,
+    train,
+    train_step,
+  )
+
+  config = load_config(args.config, args.clips)
+  mesh = sharding.make_mesh({'preset': 'dp'}, jax.devices())
+  pieces = [f'piece{i}' for i in range(_VOCABULARY)]
+  prep = model_builder.make_preprocessing(config, pieces)
+  model = model_builder.build_model(config, prep, _VOCABULARY, _NUM_CLASSES)
+  optimizer, step = train.make_step(config, model, prep, mesh)
+  state = train_step.init_state(
+    model,
+    optimizer,
+    model_builder.input_shapes(prep),
+    jax.random.key(0),
+    mesh,
+    config.optim.ema_decay > 0,
+  )
+  video, ids = (
+    shapes[key].shape
+    for shapes, key in zip(
+      model_builder.step_inputs(prep, args.clips, _NUM_CLASSES),
+      ('video', 'ids'),
+      strict=True,
+    )
+  )
+
+  def batch_of(number: int):
+    rng = np.random.default_rng(number)
+    batch = {
+      'video': rng.integers(0, 256, video, np.uint8),
+      'label': rng.integers(0, _NUM_CLASSES, args.clips, np.int32),
+      'index': number * args.clips + np.arange(args.clips, dtype=np.int32),
+    }
+    return sharding.put_batch(batch, mesh)
+
+  words = np.random.default_rng(0).integers(5, _VOCABULARY, ids, np.int32)
+  text = jax.device_put(
+    {'ids': words, 'mask': np.ones(ids, bool)}, sharding.replicated(mesh)
+  )
+  metrics = {}
+  with checkpointing.Checkpoints(args.workdir, keep=4) as checkpoints:
+    first = 0
+    if args.resume:
+      state = checkpoints.restore(state)
+      first = int(state.step)
+    for number in range(first, _STEPS):
+      state, metrics = step(state, batch_of(number), text)
+      if not args.resume and number + 1 == _STEPS // 2:
+        checkpoints.save(state, {})
+    checkpoints.wait()
+  found = {
+    'first': first,
+    'state': digest(state),
+    'metrics': {k: float(v).hex() for k, v in sorted(metrics.items())},
+  }
+  batch, times = batch_of(0), []
+  for _ in range(args.timed):
+    began = time.perf_counter()
+    state, metrics = step(state, batch, text)
+    float(metrics['loss'])
+    times.append(time.perf_counter() - began)
+  found['seconds'] = statistics.median(times)
+  name = jax.devices()[0].device_kind
+  found['device'] = name
+  found['flops'] = model_builder.step_flops(
+    config, prep, _VOCABULARY, _NUM_CLASSES
+  )
+  known = hardware.find(name)
+  found['peak'] = known.peak_flops * len(jax.devices()) if known else None
+  return found
+
+
+def run_side(
+  args: argparse.Namespace, workdir: str, *, resume: bool, flags: str
+) -> dict:
+  """Runs `one_process` in a process of its own."""
+  environment = dict(os.environ)
+  environment['XLA_FLAGS'] = ' '.join(
+    filter(None, (environment.get('XLA_FLAGS'), flags))
+  )
+  # A cached program would hide that another one may be chosen.
+  environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+  command = [sys.executable, '-m', 'benchmarks.determinism', '--one']
+  command += [f'--config={args.config}', f'--clips={args.clips}']
+  command += [f'--timed={args.timed}', f'--workdir={workdir}']
+  done = subprocess.run(
+    command + ['--resume'] * resume,
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """The command line."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--config', default='configs/k400.py')
+  parser.add_argument('--clips', type=int, default=16, help='in a batch')
+  parser.add_argument('--timed', type=int, default=20, help='steps')
+  parser.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
+  parser.add_argument('--resume', action='store_true', help=argparse.SUPPRESS)
+  parser.add_argument('--workdir', help=argparse.SUPPRESS)
+  return parser.parse_args(argv)
+
+
+def main() -> None:
+  """Prints a line for each set of flags."""
+  args = parse()
+  if args.one:
+    print(json.dumps(one_process(args)))
+    return
+  by_default = None
+  for flags in ('', _FLAG):
+    with tempfile.TemporaryDirectory() as workdir:
+      whole = run_side(args, workdir, resume=False, flags=flags)
+      again = run_side(args, workdir, resume=True, flags=flags)
+    assert again['first'] == _STEPS // 2, again
+    equal = all(whole[k] == again[k] for k in ('state', 'metrics'))
+    line = f'{flags or "by default":32} '
+    line += f'{"equal" if equal else "NOT equal"} bit by bit'
+    line += f'  {1e3 * whole["seconds"]:8.1f} ms'
+    line += f'  {args.clips / whole["seconds"]:7.1f} clips/s'
+    if whole['peak']:
+      reached = whole['flops'] / whole['seconds'] / whole['peak']
+      line += f'  MFU {reached:.1%}'
+    if by_default:
+      line += f'  {whole["seconds"] / by_default:.2f} times as long'
+    else:
+      print(f'{args.config}, {args.clips} clips, {whole["device"]}')
+    by_default = by_default or whole['seconds']
+    print(line, flush=True)
+    if 'cpu' in whole['device'].lower():
+      break
+
+
+if __name__ == '__main__':
+  main()

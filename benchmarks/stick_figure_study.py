@@ -36,7 +36,7 @@ WORDS = {
   'clips_per_class': 'clips of each class',
   'nuisance': 'nuisance',
 }
-NUM_SEEDS = 1
+NUM_SEEDS = 3
 # From what could be reached to what has been, and two that stand beside.
 SHOWN = {
   'oracle_prototypes': 'true prototypes',

@@ -40,6 +40,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,8 @@ CLASSES = 400
 _SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-4, 0.05
 TUBELET = (2, 16, 16)
+# Steps in a row on a GPU.
+_ROW = 5
 
 
 def model_flops(variant: str, frames: int, size: int, depth: int = 12) -> int:
@@ -85,8 +88,8 @@ def clips_and_labels(args: argparse.Namespace):
   )
 
 
-def jax_step(args: argparse.Namespace) -> tuple[Callable[[], float], str]:
-  """(a step that returns when it is done, the device's name)."""
+def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
+  """(a step that returns its loss when it is on its way, the device's name)."""
   from flax import linen as nn
   import jax
   import jax.numpy as jnp
@@ -128,16 +131,16 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], float], str]:
   update = jax.jit(update, donate_argnums=(0, 1))
   state = [params, jax.jit(optimizer.init)(params)]
 
-  def step() -> float:
+  def step():
     *state[:], value = update(*state)
-    return float(value)
+    return value
 
   return step, device.device_kind
 
 
 def torch_step(
   args: argparse.Namespace, compile_it: bool = False
-) -> tuple[Callable[[], float], str]:
+) -> tuple[Callable[[], Any], str]:
   """As `jax_step`."""
   import torch
   import transformers
@@ -166,13 +169,13 @@ def torch_step(
   )
   run = torch.compile(model) if compile_it else model
 
-  def step() -> float:
+  def step():
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast('cuda', torch.bfloat16, enabled=cuda):
       loss = run(pixel_values=video, labels=labels).loss
     loss.backward()
     optimizer.step()
-    return loss.item()  # waits for the device
+    return loss.detach()
 
   name = torch.cuda.get_device_name() if cuda else 'cpu'
   return step, name
@@ -185,11 +188,27 @@ SIDES = {
 }
 
 
-def seconds_of(step: Callable[[], float]) -> float:
+def seconds_of(step: Callable[[], Any]) -> float:
   """How long one step takes."""
   began = time.perf_counter()
-  step()
+  float(step())
   return time.perf_counter() - began
+
+
+def several_seconds(step: Callable[[], Any], turns: int) -> list[float]:
+  """How long a step takes, on average over each of some rows of `_ROW`.
+
+  Only the last of a row is waited for: a step is sent off while the one before
+  it runs, as in training.
+  """
+  found = []
+  for _ in range(turns):
+    began = time.perf_counter()
+    for _ in range(_ROW):
+      value = step()
+    float(value)
+    found.append((time.perf_counter() - began) / _ROW)
+  return found
 
 
 def interleaved(args, sides) -> dict[str, list[float]]:
@@ -210,7 +229,7 @@ def interleaved(args, sides) -> dict[str, list[float]]:
 
 
 def in_processes(args, sides) -> dict[str, list[float]]:
-  """Seconds of a step, the median of each process, sides taking turns."""
+  """Seconds of all rows of steps of all processes, sides taking turns."""
   times = {side: [] for side in sides}
   for _ in range(args.rounds):
     for side in sides:
@@ -221,7 +240,9 @@ def in_processes(args, sides) -> dict[str, list[float]]:
         text=True,
         check=True,
       )
-      times[side].append(json.loads(done.stdout.splitlines()[-1]))
+      found = json.loads(done.stdout.splitlines()[-1])
+      times[side] += found
+      print(f'{side}: {1e3 * statistics.median(found):.1f} ms', file=sys.stderr)
   return times
 
 
@@ -241,7 +262,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)
   parser.add_argument('--rounds', type=int, default=30)
-  parser.add_argument('--steps', type=int, default=20, help='of a GPU process')
+  parser.add_argument(
+    '--steps', type=int, default=10, help=f'a GPU process takes {_ROW} times'
+  )
   parser.add_argument('--threads', type=int, default=os.cpu_count())
   parser.add_argument('--side', choices=SIDES, help='one side, one process')
   parser.add_argument(
@@ -255,12 +278,11 @@ def main() -> None:
   args = parse()
   if args.side:
     step, _ = SIDES[args.side](args)
-    for _ in range(5):
-      step()
+    several_seconds(step, 1)
     if args.profile:
       of = kernels.of_jax if args.side == 'jax' else kernels.of_torch
-      print(args.side, *kernels.lines(of(step)), sep='\n')
-    print(statistics.median(seconds_of(step) for _ in range(args.steps)))
+      print(args.side, *kernels.lines(of(lambda: float(step()))), sep='\n')
+    print(json.dumps(several_seconds(step, args.steps)))
     return
   import torch
 
@@ -270,7 +292,7 @@ def main() -> None:
   name = torch.cuda.get_device_name() if cuda else 'cpu'
   print(
     f'ViT-{args.variant}, {args.batch} clips of {args.frames} x {args.size}, '
-    f'{name}, n={args.rounds}'
+    f'{name}, n={len(times["jax"])}'
   )
   work = args.batch * model_flops(args.variant, args.frames, args.size)
   from zsar_jax import hardware

@@ -32,8 +32,8 @@ from benchmarks import train_step
 args = train_step.parse(['--variant=Ti', '--frames=2', '--size=32',
                          '--batch=2'])
 step, _ = train_step.jax_step(args)
-first = step()
-assert step() < first
+first = float(step())
+assert float(step()) < first
 ours = {n for n in sys.modules if n.startswith('zsar_jax')}
 print(sorted(ours))
 """
@@ -56,9 +56,9 @@ def test_both_sides_compute_the_same_thing():
   theirs, _ = benchmark.torch_step(args)
   torch.set_num_threads(1)
   # Other random weights of the same kind: losses start at log(classes).
-  first = [ours(), theirs()]
+  first = [float(ours()), float(theirs())]
   assert first == pytest.approx([np.log(benchmark.CLASSES)] * 2, rel=0.25)
-  assert [ours(), theirs()] < first
+  assert [float(ours()), float(theirs())] < first
 
 
 @pytest.mark.parametrize('variant', ['S', 'B'])

@@ -35,6 +35,23 @@ def test_auto_chooses_by_platform_and_dtype(changes, chosen):
   assert choose('auto', **changes) == chosen
 
 
+@pytest.mark.parametrize(
+  'flags, chosen',
+  [
+    ('--a=1 --xla_gpu_deterministic_ops=true', 'einsum'),
+    ('--xla_gpu_deterministic_ops', 'einsum'),
+    ('--xla_gpu_deterministic_ops=false', 'cudnn'),
+  ],
+)
+def test_auto_leaves_cudnn_where_xla_is_deterministic(
+  flags, chosen, monkeypatch
+):
+  monkeypatch.setenv('XLA_FLAGS', flags)
+  on_gpu = {'platform': 'gpu', 'dtype': jnp.bfloat16}
+  assert choose('auto', **on_gpu) == chosen
+  assert choose('cudnn', **on_gpu) == 'cudnn'
+
+
 @pytest.mark.parametrize('name', ['einsum', 'flash'])
 def test_a_name_insists(name):
   assert choose(name, platform='gpu', dtype=jnp.bfloat16) == name

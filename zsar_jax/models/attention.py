@@ -4,7 +4,8 @@ Three implementations of one function:
 
 - 'einsum': two einsums and a softmax; runs everywhere, takes masks, keeps
   the whole [b h q n] matrix.
-- 'cudnn': cuDNN's fused kernel; GPUs, 16-bit floats.
+- 'cudnn': cuDNN's fused kernel; GPUs, 16-bit floats, and not where XLA is told
+  to be deterministic.
 - 'flash': the Pallas flash kernel that ships with JAX; TPUs. Lengths are
   padded to whole tiles, and where a mesh is set (`jax.set_mesh`) each device
   runs the kernel on its own clips and heads, since the compiler cannot split
@@ -16,6 +17,7 @@ the log once for each such choice.
 
 import functools
 import math
+import os
 
 from absl import logging
 import jax
@@ -73,7 +75,7 @@ def choose(
     fits_cudnn = half and head_dim % 8 == 0 and head_dim <= 128
     if masked:
       chosen = 'einsum'
-    elif platform == 'gpu' and fits_cudnn:
+    elif platform == 'gpu' and fits_cudnn and not _deterministic():
       chosen = 'cudnn'
     elif platform == 'tpu' and length >= _FLASH_MIN_LENGTH:
       chosen = 'flash'
@@ -89,6 +91,19 @@ def choose(
       )
   _log_choice(chosen, platform, str(dtype), length, masked)
   return chosen
+
+
+def _deterministic() -> bool:
+  """Whether XLA was told to repeat itself bit by bit.
+
+  Under that flag its cuDNN attention is compiled under one key and looked up
+  under another (openxla/xla#46500), and a step ends with an IndexError.
+  """
+  flags = os.environ.get('XLA_FLAGS', '').split()
+  return any(
+    flag in ('--xla_gpu_deterministic_ops', '--xla_gpu_deterministic_ops=true')
+    for flag in flags
+  )
 
 
 @functools.cache

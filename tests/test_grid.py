@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,27 @@ def test_seeds_are_averaged_and_splits_weigh_the_same(folder):
   row = splits.rows()[0]
   assert row.value == pytest.approx(wanted) and row.n_splits == 2
   assert row.n_videos == 2 * len(a.videos.labels)
+
+
+def test_where_it_fails_adds_up_to_the_accuracy(folder):
+  trained = grid.read_cell(folder, 'a')
+  series = real_clips.Series((0,), ((trained,),), (settings(),))
+  pool = real_clips.pool_of(series)
+  row = next(
+    r for r in pool.rows() if (r.method, r.metric) == ('transfer', 'per_class')
+  )
+  lines = real_clips.where_lines(series)
+  by_source = dict(zip(lines[0].split(), lines[2].split(), strict=True))
+  assert by_source['source'] == 'all'
+  assert by_source['transfer'] == f'{100 * row.value:.1f}'
+  classes = lines[lines.index('') + 3 :]
+  assert len(classes) == len(trained.evaluation.unseen.names)
+  # Whatever is not right was taken for something else.
+  for line in classes:
+    shares = [int(v) for v in re.findall(r'(\d+)%', line)]
+    right = float(re.search(r'  (\d+\.\d)  ', line)[1])
+    assert sum(shares) <= 100 - right + 2
+    assert shares or right == 100
 
 
 def test_a_finished_cell_is_not_trained_again(folder):

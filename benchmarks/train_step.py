@@ -22,14 +22,9 @@ the models and what they need, so that it runs on a bare GPU machine.
 Predicted before it was run: a ratio of 0.93 to 0.95 on two CPU cores; the gap
 is attention and GELU, matrix products run at equal speed.
 
-2026-11-24, two cores of an AMD EPYC, float32, n=30; no GPU was at hand:
-
-  ViT-S, 4 clips of 8 x 112, cpu
-  jax               432.3 ms      9.3 clips/s
-  torch             597.6 ms      6.7 clips/s  1.382 (1.326 - 1.414)
-
-The prediction was too low: 1.38 times PyTorch's speed, with transformers 5
-and torch 2.13.
+It was 1.38 on an AMD EPYC and 0.75 on an Intel Xeon, where MKL multiplies
+faster than XLA; 1.30 on an H200, and 1.02 beside `torch.compile`. Figures,
+dates and a profile are in docs/performance.md.
 """
 
 import argparse

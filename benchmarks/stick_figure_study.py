@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import grid, pooled, real_clips
+from benchmarks import documents, grid, pooled, real_clips_cells
 from zsar_jax import cli, results, run_protocol
 from zsar_jax.evaluators import accuracy
 
@@ -101,7 +101,7 @@ def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
   ]
   if not trained:
     return {}
-  settings = real_clips.declared_settings(cell(values, 0))
+  settings = real_clips_cells.declared_settings(cell(values, 0))
   scores = [pooled.all_scores(one.evaluation, settings) for one in trained]
   pool = pooled.Pool([trained[0].evaluation])
   for name in SHOWN:
@@ -230,15 +230,15 @@ def main(argv: list[str]) -> None:
   }
   lines = table(found)
   print('\n'.join(lines))
-  print(real_clips.machine())
+  print(documents.machine())
   if values.figure:
     draw(found, values.figure)
   if values.docs:
-    real_clips.put_into(
+    documents.put_into(
       values.docs,
       {
         'stick figures': lines,
-        'stick figures, machine': [real_clips.machine()],
+        'stick figures, machine': [documents.machine()],
       },
     )
 

@@ -7,7 +7,14 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import grid, pooled, real_clips, stick_figure_study
+from benchmarks import (
+  documents,
+  grid,
+  pooled,
+  real_clips_cells,
+  real_clips_tables,
+  stick_figure_study,
+)
 from tests import test_distributed, tiny
 from zsar_jax import score_files, train
 from zsar_jax.evaluators import zeroshot
@@ -37,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def settings():
-  return real_clips.declared_settings(cell('a'))
+  return real_clips_cells.declared_settings(cell('a'))
 
 
 def test_a_cell_keeps_all_that_its_table_needs(folder, tmp_path):
@@ -120,12 +127,12 @@ def test_seeds_are_averaged_and_splits_weigh_the_same(folder):
 
 def test_where_it_fails_adds_up_to_the_accuracy(folder):
   trained = grid.read_cell(folder, 'a')
-  series = real_clips.Series((0,), ((trained,),), (settings(),))
-  pool = real_clips.pool_of(series)
+  series = real_clips_tables.Series((0,), ((trained,),), (settings(),))
+  pool = real_clips_tables.pool_of(series)
   row = next(
     r for r in pool.rows() if (r.method, r.metric) == ('transfer', 'per_class')
   )
-  lines = real_clips.where_lines(series)
+  lines = real_clips_tables.where_lines(series)
   by_source = dict(zip(lines[0].split(), lines[2].split(), strict=True))
   assert by_source['source'] == 'all'
   assert by_source['transfer'] == f'{100 * row.value:.1f}'
@@ -181,21 +188,23 @@ def test_bad_grids_are_refused(tmp_path):
 
 
 def test_all_cells_of_the_experiments_have_configs(tmp_path):
-  experiment = real_clips.Experiment('DIR', 'split.json', 'TEXT', 'OUT', 2)
+  experiment = real_clips_cells.Experiment(
+    'DIR', 'split.json', 'TEXT', 'OUT', 2
+  )
   cells = [c for tier in experiment.tiers().values() for c in tier]
   assert len({c.name for c in cells}) == len(cells)
   for one in (*cells, *stick_figure_study.cells()):
     one.make_config()
   # Every ablation changes what it says, and one thing alone.
   recipe = experiment.main(0, 0).changes
-  for name in real_clips.ABLATIONS:
+  for name in real_clips_cells.ABLATIONS:
     assert experiment.ablation(name, 0).changes != recipe, name
 
 
 def test_tables_go_between_the_markers(tmp_path):
   path = tmp_path / 'doc.md'
   path.write_text('a\n<!-- table: x -->\nold\n<!-- end -->\nb\n')
-  real_clips.put_into(str(path), {'x': ['1\\2', '3'], 'unknown': ['4']})
+  documents.put_into(str(path), {'x': ['1\\2', '3'], 'unknown': ['4']})
   assert path.read_text() == (
     'a\n<!-- table: x -->\n```\n1\\2\n3\n```\n<!-- end -->\nb\n'
   )

@@ -1,0 +1,41 @@
+"""Tables that commands put into documents, and where they were made."""
+
+from collections.abc import Mapping, Sequence
+import datetime
+import os
+import platform
+import re
+
+
+def machine() -> str:
+  """Date and processor, for the document."""
+  name = platform.processor() or platform.machine()
+  if os.path.exists('/proc/cpuinfo'):
+    with open('/proc/cpuinfo') as f:
+      for line in f:
+        if line.startswith('model name'):
+          name = line.split(':', 1)[1].strip()
+          break
+  cores = len(os.sched_getaffinity(0))
+  return f'{datetime.date.today()}, {cores} cores of {name}'
+
+
+def put_into(path: str, tables: Mapping[str, Sequence[str]]) -> None:
+  """Replaces what stands between a document's markers.
+
+  A table NAME goes between `<!-- table: NAME -->` and `<!-- end -->`.
+
+  Args:
+    path: of the document.
+    tables: by name; those that the document has no marker for are left out.
+  """
+  with open(path) as f:
+    text = f.read()
+  for name, lines in tables.items():
+    begin = f'<!-- table: {name} -->'
+    pattern = re.compile(re.escape(begin) + r'.*?<!-- end -->', re.DOTALL)
+    body = '\n'.join([begin, '```', *lines, '```', '<!-- end -->'])
+    text = pattern.sub(lambda _, body=body: body, text)
+  with open(f'{path}.tmp', 'w') as f:
+    f.write(text)
+  os.replace(f'{path}.tmp', path)

@@ -46,25 +46,12 @@ def digest(tree) -> str:
   return found.hexdigest()
 
 
-def load_config(path: str, clips: int):
-  """The config of a file, for so many clips a step."""
-  import importlib.util
-
-  path, _, arg = path.partition(':')
-  spec = importlib.util.spec_from_file_location('config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(arg or None)
-  config.train.batch_size = clips
-  config.model.video.scan_blocks = True
-  return config
-
-
 def one_process(args: argparse.Namespace) -> dict:
   """Takes the steps of one side; see the module docstring."""
   import jax
   import numpy as np
 
+  from benchmarks import grid
   from zsar_jax import (
     checkpointing,
     hardware,
@@ -74,8 +61,11 @@ def one_process(args: argparse.Namespace) -> dict:
     train_step,
   )
 
-  config = load_config(args.config, args.clips)
-  mesh = sharding.make_mesh({'preset': 'dp'}, jax.devices())
+  config = grid.load_config(args.config)
+  config.train.batch_size = args.clips
+  config.model.video.scan_blocks = True
+  devices = jax.devices()[: args.devices]
+  mesh = sharding.make_mesh({'preset': 'dp'}, devices)
   pieces = [f'piece{i}' for i in range(_VOCABULARY)]
   prep = model_builder.make_preprocessing(config, pieces)
   model = model_builder.build_model(config, prep, _VOCABULARY, _NUM_CLASSES)
@@ -133,13 +123,13 @@ def one_process(args: argparse.Namespace) -> dict:
     float(metrics['loss'])
     times.append(time.perf_counter() - began)
   found['seconds'] = statistics.median(times)
-  name = jax.devices()[0].device_kind
+  name = devices[0].device_kind
   found['device'] = name
   found['flops'] = model_builder.step_flops(
     config, prep, _VOCABULARY, _NUM_CLASSES
   )
   known = hardware.find(name)
-  found['peak'] = known.peak_flops * len(jax.devices()) if known else None
+  found['peak'] = known.peak_flops * len(devices) if known else None
   return found
 
 
@@ -156,6 +146,7 @@ def run_side(
   command = [sys.executable, '-m', 'benchmarks.determinism', '--one']
   command += [f'--config={args.config}', f'--clips={args.clips}']
   command += [f'--timed={args.timed}', f'--workdir={workdir}']
+  command += [f'--devices={args.devices}']
   done = subprocess.run(
     command + ['--resume'] * resume,
     env=environment,
@@ -172,6 +163,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--config', default='configs/k400.py')
   parser.add_argument('--clips', type=int, default=16, help='in a batch')
   parser.add_argument('--timed', type=int, default=20, help='steps')
+  parser.add_argument('--devices', type=int, default=1, help='of the mesh')
   parser.add_argument('--modes', default=','.join(_MODES))
   parser.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
   parser.add_argument('--resume', action='store_true', help=argparse.SUPPRESS)

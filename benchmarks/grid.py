@@ -42,6 +42,17 @@ _LOCK_FILE = '.lock'
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+def load_config(name: str) -> ml_collections.ConfigDict:
+  """The config of a file, `configs/x.py:argument`, named from the root."""
+  path, _, argument = name.partition(':')
+  spec = importlib.util.spec_from_file_location(
+    'grid_config', os.path.join(_ROOT, path)
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument or None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
   """One training run.
@@ -58,13 +69,7 @@ class Cell:
 
   def make_config(self) -> ml_collections.ConfigDict:
     """The whole config of the run."""
-    path, _, argument = self.config.partition(':')
-    spec = importlib.util.spec_from_file_location(
-      'grid_config', os.path.join(_ROOT, path)
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(argument or None)
+    config = load_config(self.config)
     values = {
       key: tuple(value) if isinstance(value, list) else value
       for key, value in self.changes.items()

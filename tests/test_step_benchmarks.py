@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import kernels
+from benchmarks import determinism, kernels
 from benchmarks import train_step as benchmark
 from tests import processes, tiny
 from zsar_jax import (
@@ -140,3 +140,15 @@ def test_kernels_are_read_from_a_profile_and_sorted_by_kind():
   )
   assert list(kinds.values()) == [1.0, 18.0, 4.0, 8.0]
   assert len(kernels.lines(found)) >= 6
+
+
+def test_a_resumed_run_is_compared_with_an_undisturbed_one(tmp_path):
+  args = ['--config=configs/k400.py:smoke', '--clips=8', '--timed=1', '--one']
+  args.append(f'--workdir={tmp_path}')
+  whole = determinism.one_process(determinism.parse(args))
+  again = determinism.one_process(determinism.parse([*args, '--resume']))
+  assert whole['first'] == 0 and again['first'] == 3
+  assert whole['state'] == again['state']
+  assert whole['metrics'] == again['metrics']
+  changed = {'a': np.ones(3), 'b': np.zeros(2)}
+  assert determinism.digest(changed) != determinism.digest({'a': np.ones(3)})

@@ -143,7 +143,7 @@ def test_kernels_are_read_from_a_profile_and_sorted_by_kind():
 
 
 def test_a_resumed_run_is_compared_with_an_undisturbed_one(tmp_path):
-  args = ['--config=configs/k400.py:smoke', '--clips=8', '--timed=1', '--one']
+  args = ['--config=configs/demo.py:smoke', '--clips=2', '--timed=1', '--one']
   args.append(f'--workdir={tmp_path}')
   whole = determinism.one_process(determinism.parse(args))
   again = determinism.one_process(determinism.parse([*args, '--resume']))

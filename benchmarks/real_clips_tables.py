@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -31,7 +32,6 @@ _WHERE = (
   'oracle_prototypes',
 )
 SOURCE_ONLY = 'floor_source_only'
-_CHANCE = 'floor_chance'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Series:
   cells: tuple[tuple[grid.Trained, ...], ...]
   settings: tuple[zeroshot.TransferSettings, ...]
 
+  @functools.cached_property
   def scores(self) -> list[list[dict[str, np.ndarray]]]:
     """Of each split, of each seed, method -> [n u]."""
     return [
@@ -99,7 +100,7 @@ def pool_of(series: Series, default=None) -> pooled.Pool:
     default: also add the transfer with these settings.
   """
   pool = pooled.Pool([seeds[0].evaluation for seeds in series.cells])
-  scores = series.scores()
+  scores = series.scores
   pick = lambda name: [[one[name] for one in seeds] for seeds in scores]
   names = [n for n in scores[0][0] if n in _ROWS]
   for name in names:
@@ -112,7 +113,7 @@ def pool_of(series: Series, default=None) -> pooled.Pool:
     )
     pool.add(
       'transfer, declared settings',
-      [[one['transfer'] for one in seeds] for seeds in plain.scores()],
+      [[one['transfer'] for one in seeds] for seeds in plain.scores],
     )
   _add_source_only(pool)
   return pool
@@ -174,7 +175,7 @@ def where_lines(series: Series) -> list[str]:
   Returns:
     A table of sources, and one of classes.
   """
-  all_scores = series.scores()
+  all_scores = series.scores
   methods = [m for m in _WHERE if m in all_scores[0][0]]
   of_class: dict[tuple[str, str], list[list[float]]] = {}
   taken: dict[tuple[str, str], collections.Counter] = {}
@@ -254,7 +255,7 @@ def ablation_pairs(
     return [], [], list(real_clips_cells.ABLATIONS)
   pool = pooled.Pool([seeds[0].evaluation for seeds in main.cells])
   transfer = lambda series: [
-    [one['transfer'] for one in seeds] for seeds in series.scores()
+    [one['transfer'] for one in seeds] for seeds in series.scores
   ]
   pool.add('recipe', transfer(main))
   missing = []

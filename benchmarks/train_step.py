@@ -22,9 +22,9 @@ the models and what they need, so that it runs on a bare GPU machine.
 Predicted before it was run: a ratio of 0.93 to 0.95 on two CPU cores; the gap
 is attention and GELU, matrix products run at equal speed.
 
-It was 1.38 on an AMD EPYC and 0.75 on an Intel Xeon, where MKL multiplies
-faster than XLA; 1.30 on an H200, and 1.02 beside `torch.compile`. Figures,
-dates and a profile are in docs/performance.md.
+It was 1.38 on an AMD EPYC, 0.75 on an Intel Xeon, where MKL multiplies faster
+than XLA, and 1.296 on an H200 beside eager PyTorch. Figures, dates, a profile
+and what was not measured are in docs/performance.md.
 """
 
 import argparse
@@ -214,7 +214,7 @@ def interleaved(args, sides) -> dict[str, list[float]]:
   steps = {side: SIDES[side](args)[0] for side in sides}
   for step in steps.values():
     for _ in range(2):
-      step()
+      seconds_of(step)
   times = {side: [] for side in sides}
   for number in range(args.rounds):
     # Who goes first changes, so that neither always finds a warm machine.

@@ -1,9 +1,12 @@
 """Makes small videos whose frames can be told apart by their brightness."""
 
 import fractions
+import multiprocessing
+import subprocess
 
 import av
 import numpy as np
+import pytest
 
 # Levels 16 apart survive compression at the quality used here.
 LEVEL = 16
@@ -81,4 +84,61 @@ def write_video(
       frame.time_base = clock
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
+  return str(path)
+
+
+def write_video_apart(path, frames, **kwargs):
+  """`write_video` in a child process, for encoders that harm theirs.
+
+  Started by root, SVT-AV1 puts its process, for good, before all others of the
+  machine (SCHED_FIFO, priority 99). Other threads and children then wait for a
+  core that is never free.
+
+  Args:
+    path: file to write.
+    frames: the frames.
+    **kwargs: of `write_video`.
+
+  Returns:
+    `path` as text.
+  """
+  child = multiprocessing.get_context('spawn').Process(
+    target=write_video, args=(path, frames), kwargs=kwargs
+  )
+  child.start()
+  child.join(60)
+  child.kill()  # nothing, unless it hangs
+  child.join()
+  assert child.exitcode == 0
+  return str(path)
+
+
+def write_video_by_program(path, frames, *, fps, codec, pixel_format):
+  """Encodes uint8 RGB frames [n, h, w, 3] with the FFmpeg program.
+
+  An encoder that aborts (libx265 at 10 bits) ends the program, not the tests.
+
+  Args:
+    path: file to write.
+    frames: the frames.
+    fps: frames per second.
+    codec: FFmpeg's name of the encoder.
+    pixel_format: FFmpeg's name of the encoded pixels.
+
+  Returns:
+    `path` as text. The test is skipped where there is no program.
+  """
+  imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
+  height, width = frames.shape[1:3]
+  raw = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}']
+  encoded = ['-c:v', codec, '-pix_fmt', pixel_format, '-b:v', '4M']
+  subprocess.run(
+    [
+      *(imageio_ffmpeg.get_ffmpeg_exe(), '-v', 'error', '-y'),
+      *(*raw, '-r', str(fps), '-i', '-', *encoded, str(path)),
+    ],
+    input=frames.tobytes(),
+    timeout=60,
+    check=True,
+  )
   return str(path)

@@ -108,16 +108,12 @@ def open_video(
     if not os.path.isfile(video):
       raise VideoError(name, 'is not a file')
     empty = os.path.getsize(video) == 0
-    # FFmpeg would take 'a:b.mp4' for a protocol; an absolute path is a path.
-    source = os.path.abspath(video)
   else:
     empty = len(video) == 0
-    source = io.BytesIO(video)
   if empty:
     raise VideoError(name, 'is empty (0 bytes)')
   try:
-    # Tags in another encoding than UTF-8 would raise by default.
-    container = av.open(source, metadata_errors='replace')
+    container = _open_container(video)
   except PermissionError as e:
     raise VideoError(name, 'may not be read (permission denied)') from e
   except av.FFmpegError as e:
@@ -139,6 +135,18 @@ def open_video(
       yield container, stream
     except av.FFmpegError as e:
       raise VideoError(name, f'is damaged ({reason_of(e)})') from e
+
+
+def _open_container(video: bytes | str) -> av.container.InputContainer:
+  """Opens a container; tags that are not UTF-8 do not matter."""
+  # FFmpeg would take 'a:b.mp4' for a protocol; an absolute path is a path.
+  source = os.path.abspath if isinstance(video, str) else io.BytesIO
+  try:
+    return av.open(source(video))
+  except UnicodeDecodeError:
+    # Only PyAV up to version 18 raises this. Version 19 replaces what it
+    # cannot read, and no longer has the argument.
+    return av.open(source(video), metadata_errors='replace')
 
 
 def _first_video_stream(

@@ -1,4 +1,9 @@
-"""Installs zsar_jax. Lower bounds are versions that were run, not guesses."""
+"""Installs zsar_jax.
+
+Lower bounds are installed and tested together: `.ci/oldest.txt` pins them. An
+upper bound stands only where a next major version is known to break us, and
+says why.
+"""
 
 import pathlib
 import re
@@ -31,26 +36,30 @@ setuptools.setup(
     'flax>=0.12.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.0',
-    'chex>=0.1.90',
     'numpy>=2.0',
     'ml_collections>=1.1.0',
     'clu>=0.0.12',
     'absl-py>=2.3',
     'safetensors>=0.5',
     # Statistics and the report.
-    'scipy>=1.13',
+    'scipy>=1.14',
     'scikit-learn>=1.5',
     'matplotlib>=3.10',
-    # Data. TensorFlow and tensorflow-text release in step and must match.
-    'tensorflow>=2.21,<2.22',
-    'tensorflow-text>=2.21,<2.22',
+    # TensorBoard files, and the vocabulary's learner. Nothing else needs
+    # them, and they have no wheels for Python 3.14. They release in step and
+    # must match.
+    'tensorflow>=2.21,<2.22; python_version < "3.14"',
+    'tensorflow-text>=2.21,<2.22; python_version < "3.14"',
+    # Data.
     'tensorflow-datasets>=4.9.9',
     'tensorboard>=2.20',  # clu's writers need it; TensorFlow 2.21 does not
     'grain>=0.2.15',
     'array-record>=0.8.1',
-    'av>=14',
-    'opencv-python-headless>=4.10',
-    'simplejpeg>=1.7',
+    # A major version of PyAV takes arguments and attributes away: 19 did.
+    'av>=14,<20',
+    # A major version of OpenCV moves whole modules: 5 did.
+    'opencv-python-headless>=4.10.0.84,<6',
+    'simplejpeg>=1.7.1',
     'tokenizers>=0.21',
     'tqdm>=4.66',
   ],
@@ -58,8 +67,8 @@ setuptools.setup(
     # imageio-ffmpeg is FFmpeg itself, whose frames ours are compared with.
     'test': [
       'pytest>=8',
-      'pytest-timeout>=2.3',
-      'pytest-xdist>=3.6',
+      'pytest-timeout>=2.3.1',
+      'pytest-xdist>=3.6.1',
       'ruff>=0.9',
       'imageio-ffmpeg>=0.5',
       # Drives Chromium to look at the report, where that is installed.
@@ -74,6 +83,10 @@ setuptools.setup(
     'tpu': ['jax[tpu]>=0.10.0'],
     # In an environment of its own: it wants older protobuf and pillow.
     'beam': ['apache-beam>=2.60'],
+    # The driver decides: `nvidia-smi` shows the newest CUDA that it knows.
+    'cuda12': ['jax[cuda12]>=0.10.0'],
+    'cuda13': ['jax[cuda13]>=0.10.0'],
+    # The name of an earlier version.
     'cuda': ['jax[cuda12]>=0.10.0'],
   },
 )

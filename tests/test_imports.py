@@ -55,7 +55,7 @@ _LAYERS = {
   'report*': (3, 'matplotlib'),
   'results': (3, ''),
   'checkpointing': (3, 'absl jax orbax'),
-  'metric_writers': (3, 'tensorflow clu'),
+  'metric_writers': (3, 'absl tensorflow clu'),
   'pretrained*': (3, 'jax safetensors'),
   'train_step': (2, 'jax optax'),
   'optim': (2, 'jax optax'),
@@ -347,3 +347,25 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
   )
   said, rows, n_videos = out.split()
   assert said == 'rows' and int(rows) > 10 and int(n_videos) == 24
+
+
+def test_what_tensorflow_alone_can_do_says_so(tmp_path):
+  out = run_without_tensorflow(
+    """
+    from zsar_jax import metric_writers
+    from zsar_jax.data import tokenizer
+
+    with metric_writers.MetricWriter(sys.argv[1], tensorboard=True) as writer:
+      writer.write(1, {'loss': 2.0})
+    print(open(sys.argv[1] + '/metrics.jsonl').read(), end='')
+    try:
+      tokenizer.build_vocabulary(['rowing'])
+    except ValueError as e:
+      print(e)
+    """,
+    str(tmp_path),
+  )
+  metrics, refusal = out.splitlines()
+  assert metrics == '{"step": 1, "loss": 2.0}'
+  assert 'needs tensorflow' in refusal and 'works without' in refusal
+  assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']

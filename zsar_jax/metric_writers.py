@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import importlib.util
 import json
 import os
+
+from absl import logging
 
 
 @contextlib.contextmanager
@@ -42,13 +45,22 @@ class MetricWriter:
 
     Args:
       workdir: where they are.
-      tensorboard: write TensorBoard events too.
+      tensorboard: write TensorBoard events too, where TensorFlow is installed;
+        a warning says where it is not.
       enabled: False writes nothing at all: of several processes one writes.
     """
     path = os.path.join(workdir, 'metrics.jsonl') if enabled else os.devnull
     self._file = open(path, 'a')  # noqa: SIM115
     self._clu = None
-    if tensorboard and enabled:
+    if not (tensorboard and enabled):
+      return
+    if importlib.util.find_spec('tensorflow') is None:
+      logging.warning(
+        'TensorFlow is not installed (it has no wheels for Python 3.14 and '
+        'later), so no TensorBoard files are written; metrics.jsonl holds the '
+        'same numbers'
+      )
+    else:
       metric_writers = _import_clu_writers()
       self._clu = metric_writers.AsyncWriter(
         metric_writers.SummaryWriter(workdir)

@@ -135,6 +135,20 @@ def padded_ids(
   return ids, mask
 
 
+def _import_tensorflow():
+  """TensorFlow and tensorflow-text, or an error that says who has them."""
+  try:
+    import tensorflow as tf
+    import tensorflow_text as tf_text
+  except ModuleNotFoundError as e:
+    raise ValueError(
+      'building or checking a vocabulary needs tensorflow and '
+      'tensorflow-text, which have wheels up to Python 3.13; everything else '
+      'works without them'
+    ) from e
+  return tf, tf_text
+
+
 def reference_token_ids(
   pieces: Sequence[str], names: Sequence[str]
 ) -> list[list[int]]:
@@ -151,10 +165,11 @@ def reference_token_ids(
 
   Returns:
     One list of ids per name, [CLS] and [SEP] included.
-  """
-  import tensorflow as tf
-  import tensorflow_text as tf_text
 
+  Raises:
+    ValueError: tensorflow-text is not installed.
+  """
+  tf, tf_text = _import_tensorflow()
   table = tf.lookup.StaticVocabularyTable(
     tf.lookup.KeyValueTensorInitializer(
       list(pieces), tf.range(len(pieces), dtype=tf.int64)
@@ -182,8 +197,11 @@ def build_vocabulary(names: Sequence[str], size: int = 2000) -> list[str]:
 
   Returns:
     The pieces, reserved ones first.
+
+  Raises:
+    ValueError: tensorflow-text is not installed.
   """
-  import tensorflow as tf
+  tf, _ = _import_tensorflow()
   from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
   corpus = tf.data.Dataset.from_tensor_slices(sorted(set(names))).batch(256)

@@ -31,6 +31,7 @@ setuptools.setup(
     'flax>=0.12.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.0',
+    'tensorstore>=0.1.74',
     'chex>=0.1.90',
     'numpy>=2.0',
     'ml_collections>=1.1.0',

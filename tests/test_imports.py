@@ -55,6 +55,7 @@ _LAYERS = {
   'report*': (3, 'matplotlib'),
   'results': (3, ''),
   'checkpointing': (3, 'absl jax orbax'),
+  'checkpoint_files': (3, 'tensorstore'),
   'metric_writers': (3, 'tensorflow clu'),
   'pretrained*': (3, 'jax safetensors'),
   'train_step': (2, 'jax optax'),

@@ -6,6 +6,7 @@ import glob
 import io
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -263,6 +264,37 @@ def test_a_bank_of_other_weights_is_refused(workdir, tmp_path, capsys):
       '--classes=a',
     )
     assert code == 1 and reason in capsys.readouterr().err
+
+
+def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
+  workdir, tmp_path, examples, capsys
+):
+  run_dir = tmp_path / 'run'
+  shutil.copytree(workdir, run_dir)
+  (run_dir / 'checkpoints' / '6' / 'params' / 'manifest.ocdbt').write_bytes(b'')
+  flags = f'--video={examples[0]}', '--classes=juggling'
+  for entry, more in (
+    (predict, flags),
+    (evaluate, ()),
+    (bank, ('build', f'--output={tmp_path / "x"}')),
+  ):
+    assert run(entry, f'--workdir={run_dir}', *more) == 1
+    error = capsys.readouterr().err
+    assert 'checkpoint of step 6 in' in error and '--step=3' in error
+    assert 'params/manifest.ocdbt is damaged' in error
+    assert error.count('\n') == 1
+  assert run(evaluate, f'--workdir={run_dir}', '--step=3') == 0
+  # A bank is of one step's weights.
+  chosen = f'--workdir={run_dir}', '--step=3'
+  assert run(predict, *chosen, *flags) == 1
+  assert 'zsar_jax.bank build' in capsys.readouterr().err
+  built = tmp_path / 'bank.safetensors'
+  assert run(bank, 'build', *chosen, f'--output={built}') == 0
+  assert run(predict, *chosen, f'--bank={built}', *flags) == 0
+  assert run(predict, f'--workdir={run_dir}', '--step=4', *flags) == 1
+  assert 'no checkpoint of step 4, only of [3, 6]' in capsys.readouterr().err
+  assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
+  assert 'has no step to choose' in capsys.readouterr().err
 
 
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):

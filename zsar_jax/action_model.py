@@ -420,7 +420,7 @@ class ActionModel:
     return named, self._domain_warning(path, windows.comment) + self.warnings
 
 
-def load(path: str, workdir: str = '') -> ActionModel:
+def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
@@ -428,6 +428,8 @@ def load(path: str, workdir: str = '') -> ActionModel:
       name of a model that ships ('stick_figures'), or a bank file.
     workdir: of the run that has the bank's encoders; by default the folder
       that the bank lies in.
+    step: of the run's checkpoint to take; None means the newest. The bank
+      must be of the same step.
 
   Returns:
     The model, without classes to choose from but those that were added to
@@ -443,5 +445,5 @@ def load(path: str, workdir: str = '') -> ActionModel:
     path = model_files.resolve(path)
     workdir = workdir or path
     path = os.path.join(path, recognizer_lib.BANK_FILE)
-  recognizer = recognizer_lib.Recognizer.from_workdir(workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(workdir, step)
   return ActionModel(recognizer, prototype_bank.load_bank(path), path)

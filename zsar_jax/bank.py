@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
   text('classes', 'add: names with commas, or a file with a name a line.')
   text('output', 'The bank to write.')
   text('licence', 'build: under which the videos may be used.')
+  cli.define_step(values)
   flags.DEFINE_bool(
     'overwrite', False, 'Replace an output that is there.', flag_values=values
   )
@@ -112,7 +113,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   path = paths[0]
   bank = prototype_bank.load_bank(path)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = recognizer_lib.Recognizer.from_workdir(workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(workdir, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -130,7 +131,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 
 def _export(values) -> None:
   """Encoders and bank as plain files, the bank checked to be theirs."""
-  model = action_model.load(values.workdir)
+  model = action_model.load(values.workdir, step=values.step)
   model.recognizer.export(values.output)
   path = os.path.join(values.output, recognizer_lib.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
@@ -146,7 +147,9 @@ def _export(values) -> None:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
-  recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(
+    values.workdir, values.step
+  )
   config = recognizer.config
   data = config.data
   with data.unlocked():

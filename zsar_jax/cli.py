@@ -52,6 +52,17 @@ def new_flags() -> flags.FlagValues:
   return values
 
 
+def define_step(values: flags.FlagValues) -> None:
+  """Adds the flag that chooses a checkpoint of a run."""
+  flags.DEFINE_integer(
+    'step',
+    None,
+    "Of the run's checkpoint; by default the newest.",
+    flag_values=values,
+    lower_bound=0,
+  )
+
+
 def parse(
   values: flags.FlagValues,
   argv: Sequence[str],

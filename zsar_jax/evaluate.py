@@ -66,6 +66,7 @@ def _define_flags() -> flags.FlagValues:
     name, False, what, flag_values=values
   )
   text('workdir', 'Of the run.', None)
+  cli.define_step(values)
   text('dataset', "Folder of a prepared dataset; by default the run's own.")
   text(
     'class_split', 'JSON file with the seen and unseen classes of --dataset.'
@@ -167,7 +168,9 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = lambda text: print(text, flush=True)
-  recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(
+    values.workdir, values.step
+  )
   config = recognizer.config
   _change(config.data, values)
   with config.zeroshot.unlocked():
@@ -236,7 +239,9 @@ def _choice(values, say) -> dict[str, Any] | None:
       return None
     with open(path) as f:
       return json.load(f)
-  choice = run_protocol.choose_on(values.inner.split(','), values.workdir, say)
+  choice = run_protocol.choose_on(
+    values.inner.split(','), values.workdir, say, values.step
+  )
   with open(f'{path}.tmp', 'w') as f:
     json.dump(choice, f, indent=2)
   os.replace(f'{path}.tmp', path)

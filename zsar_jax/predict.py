@@ -84,6 +84,7 @@ def _define_flags() -> flags.FlagValues:
     'Of a finished run; with --bank, of its encoders. Or a model that ships: '
     f'{", ".join(model_files.shipped())}.',
   )
+  cli.define_step(values)
   text('bank', 'File of a prototype bank, by default the one of the workdir.')
   text('pretrained', 'Directory of public CLIP weights, instead of a run.')
   text('video', 'Video files or patterns, with commas.', required=True)
@@ -158,7 +159,7 @@ def main(argv: list[str]) -> None:
     predictions = (clip.predict(path, names) for path in paths)
   else:
     model = action_model.load(
-      values.bank or values.workdir, values.workdir or ''
+      values.bank or values.workdir, values.workdir or '', values.step
     )
     if names:
       model.clear_classes().add_classes(names)

@@ -284,7 +284,10 @@ def build_bank(
 
 
 def choose_on(
-  inner_workdirs: Sequence[str], workdir: str, say: Callable[[str], Any]
+  inner_workdirs: Sequence[str],
+  workdir: str,
+  say: Callable[[str], Any],
+  step: int | None = None,
 ) -> dict[str, Any]:
   """Chooses settings on runs whose unseen classes are seen ones of a run.
 
@@ -292,6 +295,7 @@ def choose_on(
     inner_workdirs: of the draws' finished runs.
     workdir: of the run that the settings are for.
     say: is told what is being done.
+    step: of that run's checkpoint; None means the newest.
 
   Returns:
     See `choosing.choose`.
@@ -301,7 +305,7 @@ def choose_on(
       run has not seen.
     FileNotFoundError: a workdir without a checkpoint.
   """
-  run = recognizer_lib.Recognizer.from_workdir(workdir)
+  run = recognizer_lib.Recognizer.from_workdir(workdir, step)
   draws, names = [], []
   for folder in inner_workdirs:
     recognizer = recognizer_lib.Recognizer.from_workdir(folder)

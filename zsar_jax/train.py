@@ -193,6 +193,9 @@ def _run(
     with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
       f.write('\n'.join(lines) + '\n')
   cache = cache or run_protocol.video_cache(config)
+  if distributed.is_main():
+    checkpointing.set_aside_damaged(workdir, bool(state.ema), say)
+  distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints
   ) as checkpoints:

@@ -51,6 +51,7 @@ _LAYERS = {
   'model_files': (3, 'safetensors'),
   'progress': (3, ''),
   'interruption': (0, ''),
+  'terminal': (0, ''),
   'report_content': (4, 'cv2'),
   'report*': (3, 'matplotlib'),
   'results': (3, ''),

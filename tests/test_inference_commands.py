@@ -331,6 +331,53 @@ def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):
   assert code == 1 and 'no file matches' in capsys.readouterr().err
 
 
+def test_several_videos_are_named_and_classes_warned_of_once(
+  workdir, tmp_path, examples, capsys
+):
+  odd = str(tmp_path / 'a\x1b[2J\nb.mp4')
+  shutil.copy(examples[1], odd)
+  short = videos.write_video(
+    tmp_path / 'short.mp4', videos.numbered_frames(3, 32, 32), fps=10
+  )
+  paths = [examples[0], odd, str(short)]
+  flags = (
+    f'--workdir={workdir}',
+    f'--video={",".join(paths)}',
+    '--classes=juggling,rowing',
+    '--top_k=1',
+  )
+  assert run(predict, *flags, '--reject_below=0.5') == 0
+  out, err = capsys.readouterr()
+  shown = [
+    paths[0],
+    odd.replace('\x1b', r'\x1b').replace('\n', r'\n'),
+    paths[2],
+  ]
+  lines = out.splitlines()
+  places = [lines.index(name) for name in shown]
+  assert places == sorted(places)
+  # Of the classes and of answers at this threshold: once, for all videos.
+  assert out.count('words that no training class had') == 1
+  assert lines.index(next(x for x in lines if 'no training class' in x)) == 0
+  assert out.count('measured on') <= 1
+  # Of one video: below its name.
+  warnings = [i for i, x in enumerate(lines) if 'fewer than the 4' in x]
+  assert warnings and min(warnings) > places[2]
+  for i in places:
+    assert any(x.startswith('  1. ') for x in lines[i + 1 : i + 4])
+  assert '\x1b' not in out + err and f'2/3 {shown[1]}' in err
+  # One video needs no name; programs get all names as they are.
+  assert run(predict, *flags[:1], f'--video={odd}', *flags[2:]) == 0
+  assert shown[1] not in capsys.readouterr().out
+  assert run(predict, *flags, '--csv') == 0
+  rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline='')))
+  assert [row['video'] for row in rows] == paths
+  assert run(predict, *flags, '--segments') == 0
+  out, err = capsys.readouterr()
+  assert err.count('words that no training class had') == 1
+  assert out.splitlines()[0] == paths[0] and '\x1b' not in out + err
+
+
 def test_explain_names_the_seen_classes(workdir, examples, capsys):
   flags = f'--workdir={workdir}', f'--video={examples[0]}', '--classes=juggling'
   assert run(predict, *flags) == 0

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import model_files, prototype_bank
+from zsar_jax import model_files, prototype_bank, terminal
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
@@ -226,8 +226,9 @@ class ActionModel:
     if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
       return []
     return [
-      f'these weights were trained on {domain} alone and {path} is something '
-      'else: the ranking means little'
+      f'these weights were trained on {domain} alone and '
+      f'{terminal.visible_name(path)} is something else: the ranking means '
+      'little'
     ]
 
   def predict(self, path: str, reject_below: float | None = None) -> Prediction:

@@ -51,6 +51,7 @@ from zsar_jax import (
   results,
   run_protocol,
   score_files,
+  terminal,
 )
 from zsar_jax import recognizer as recognizer_lib
 
@@ -137,7 +138,7 @@ def _compare(pair: str) -> None:
   if len(paths) != 2:
     raise ValueError(f'--compare takes two files with a comma, got {pair!r}')
   a, b = map(score_files.read_scores, paths)
-  print(outside_scores.format_comparison(a, b, *paths))
+  terminal.say(outside_scores.format_comparison(a, b, *paths))
 
 
 def _evaluate_files(values) -> None:
@@ -159,7 +160,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  print(results.format_table(outcome.content))
+  terminal.say(results.format_table(outcome.content))
   if values.output:
     _write(values.output, outcome.content, outcome.scores)
   if values.report:
@@ -167,7 +168,7 @@ def _evaluate_files(values) -> None:
 
 
 def _evaluate_run(values) -> None:
-  say = lambda text: print(text, flush=True)
+  say = terminal.say
   recognizer = recognizer_lib.Recognizer.from_workdir(
     values.workdir, values.step
   )
@@ -189,11 +190,13 @@ def _evaluate_run(values) -> None:
     keep_tokens=values.cache_tokens,
     choice=choice,
   )
-  print(results.format_table(outcome.content))
+  terminal.say(results.format_table(outcome.content))
   if values.inner:
     path = os.path.join(values.workdir, recognizer_lib.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
-    print(f'settings and calibration of the inner draws written to {path}')
+    terminal.say(
+      f'settings and calibration of the inner draws written to {path}'
+    )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
   if values.report:
@@ -220,7 +223,7 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
     )
   # Last: its presence says that the rest is there.
   results.write_results(content, path)
-  print(f'written to {path}')
+  terminal.say(f'written to {path}')
 
 
 def _write_report(path: str, outcome) -> None:
@@ -228,7 +231,7 @@ def _write_report(path: str, outcome) -> None:
   from zsar_jax.report import page
 
   page.write_report(outcome.content, report_content.make(outcome), path)
-  print(f'report written to {path}')
+  terminal.say(f'report written to {path}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:

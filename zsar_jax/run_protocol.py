@@ -15,6 +15,7 @@ from zsar_jax import (
   prototype_bank,
   results,
   score_files,
+  terminal,
 )
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import clip_reader
@@ -54,7 +55,7 @@ def dataset_dir(data: ml_collections.ConfigDict) -> str:
   )
   datasets.prepare(
     builder,
-    lambda: print(f'rendering stick_figures into {builder.data_dir}'),
+    lambda: terminal.say(f'rendering stick_figures into {builder.data_dir}'),
   )
   return str(builder.data_dir)
 

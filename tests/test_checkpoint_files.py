@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.test_checkpointing import META, assert_bit_equal, make_mesh
-from zsar_jax import checkpoint_files, checkpointing, train_step
+from zsar_jax import checkpoint_files, checkpointing, results, train_step
+from zsar_jax.data.datasets import records
 
 ITEMS = ('params', 'training', 'meta', 'ema')
 
@@ -196,3 +197,23 @@ def test_inference_names_the_damaged_one_and_a_whole_one(workdir):
 def test_a_step_that_is_not_there_is_refused(saved):
   with pytest.raises(FileNotFoundError, match=r'step 4, only of \[3, 6\]'):
     checkpointing.open_existing(str(saved), 4)
+
+
+@pytest.mark.parametrize('how', [cut, empty])
+@pytest.mark.parametrize(
+  'name, read',
+  [
+    (
+      'config.json',
+      lambda path: checkpointing.check_workdir(str(path.parent), {}, min),
+    ),
+    ('results.json', lambda path: results.read_results(str(path))),
+    ('metadata.json', lambda path: records.read_metadata(str(path.parent))),
+  ],
+)
+def test_json_that_was_cut_off_is_named(tmp_path, name, read, how):
+  path = tmp_path / name
+  path.write_text('{"schema_version": 3, "videos": {}}')
+  how(path)
+  with pytest.raises(ValueError, match=f'{name} is damaged: it is no JSON'):
+    read(path)

@@ -17,7 +17,7 @@ from absl import logging
 import jax
 import orbax.checkpoint as ocp
 
-from zsar_jax import checkpoint_files, sharding, train_step
+from zsar_jax import checkpoint_files, json_files, sharding, train_step
 
 _CONFIG_FILE = 'config.json'
 _FOLDER = 'checkpoints'
@@ -51,14 +51,13 @@ def check_workdir(
     differences: lists how two plain configs differ.
 
   Raises:
-    ValueError: it holds a run of another config; the message says which
-      keys differ.
+    ValueError: it holds a run of another config, and the message says which
+      keys differ; or its config is damaged.
   """
   path = os.path.join(workdir, _CONFIG_FILE)
   if not os.path.exists(path):
     return
-  with open(path) as f:
-    changes = differences(json.load(f), config)
+  changes = differences(json_files.read(path), config)
   if changes:
     shown = '\n  '.join(changes)
     raise ValueError(

@@ -46,6 +46,7 @@ from absl import flags
 
 from zsar_jax import (
   cli,
+  json_files,
   outside_scores,
   prototype_bank,
   results,
@@ -240,8 +241,7 @@ def _choice(values, say) -> dict[str, Any] | None:
   if not values.inner:
     if not os.path.exists(path):
       return None
-    with open(path) as f:
-      return json.load(f)
+    return json_files.read(path)
   choice = run_protocol.choose_on(
     values.inner.split(','), values.workdir, say, values.step
   )

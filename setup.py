@@ -36,6 +36,7 @@ setuptools.setup(
     'flax>=0.12.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.0',
+    'tensorstore>=0.1.84',
     'numpy>=2.0',
     'ml_collections>=1.1.0',
     'clu>=0.0.12',

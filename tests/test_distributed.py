@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -202,6 +203,21 @@ def test_a_notice_to_one_stops_both_and_one_alone_goes_on(alone, tmp_path):
     assert 'the checkpoint is committed' in pair.output(0)
   main.main(['main', *tiny.flags(), *flags, f'--workdir={pair.workdir}'])
   close(params_of(pair.workdir), params_of(alone))
+
+
+def test_two_processes_agree_on_which_checkpoint_is_whole(alone, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(alone, workdir)
+  os.remove(workdir / 'results.json')
+  manifest = workdir / 'checkpoints' / '6' / 'params' / 'manifest.ocdbt'
+  manifest.write_bytes(b'')
+  with Pair(workdir) as pair:
+    assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
+    said = pair.output(0)
+    assert 'the checkpoint of step 6 is damaged' in said
+    assert 'going on from step 3' in said
+    assert 'damaged' not in pair.output(1)
+  close(params_of(workdir), params_of(alone))
 
 
 def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):

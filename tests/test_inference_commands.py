@@ -6,6 +6,7 @@ import glob
 import io
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -265,6 +266,37 @@ def test_a_bank_of_other_weights_is_refused(workdir, tmp_path, capsys):
     assert code == 1 and reason in capsys.readouterr().err
 
 
+def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
+  workdir, tmp_path, examples, capsys
+):
+  run_dir = tmp_path / 'run'
+  shutil.copytree(workdir, run_dir)
+  (run_dir / 'checkpoints' / '6' / 'params' / 'manifest.ocdbt').write_bytes(b'')
+  flags = f'--video={examples[0]}', '--classes=juggling'
+  for entry, more in (
+    (predict, flags),
+    (evaluate, ()),
+    (bank, ('build', f'--output={tmp_path / "x"}')),
+  ):
+    assert run(entry, f'--workdir={run_dir}', *more) == 1
+    error = capsys.readouterr().err
+    assert 'checkpoint of step 6 in' in error and '--step=3' in error
+    assert 'params/manifest.ocdbt is damaged' in error
+    assert error.count('\n') == 1
+  assert run(evaluate, f'--workdir={run_dir}', '--step=3') == 0
+  # A bank is of one step's weights.
+  chosen = f'--workdir={run_dir}', '--step=3'
+  assert run(predict, *chosen, *flags) == 1
+  assert 'zsar_jax.bank build' in capsys.readouterr().err
+  built = tmp_path / 'bank.safetensors'
+  assert run(bank, 'build', *chosen, f'--output={built}') == 0
+  assert run(predict, *chosen, f'--bank={built}', *flags) == 0
+  assert run(predict, f'--workdir={run_dir}', '--step=4', *flags) == 1
+  assert 'no checkpoint of step 4, only of [3, 6]' in capsys.readouterr().err
+  assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
+  assert 'has no step to choose' in capsys.readouterr().err
+
+
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):
   broken = tmp_path / 'broken.mp4'
   broken.write_bytes(b'no video')
@@ -297,6 +329,53 @@ def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):
     predict, f'--workdir={workdir}', '--video=*.nothing', '--classes=a'
   )
   assert code == 1 and 'no file matches' in capsys.readouterr().err
+
+
+def test_several_videos_are_named_and_classes_warned_of_once(
+  workdir, tmp_path, examples, capsys
+):
+  odd = str(tmp_path / 'a\x1b[2J\nb.mp4')
+  shutil.copy(examples[1], odd)
+  short = videos.write_video(
+    tmp_path / 'short.mp4', videos.numbered_frames(3, 32, 32), fps=10
+  )
+  paths = [examples[0], odd, str(short)]
+  flags = (
+    f'--workdir={workdir}',
+    f'--video={",".join(paths)}',
+    '--classes=juggling,rowing',
+    '--top_k=1',
+  )
+  assert run(predict, *flags, '--reject_below=0.5') == 0
+  out, err = capsys.readouterr()
+  shown = [
+    paths[0],
+    odd.replace('\x1b', r'\x1b').replace('\n', r'\n'),
+    paths[2],
+  ]
+  lines = out.splitlines()
+  places = [lines.index(name) for name in shown]
+  assert places == sorted(places)
+  # Of the classes and of answers at this threshold: once, for all videos.
+  assert out.count('words that no training class had') == 1
+  assert lines.index(next(x for x in lines if 'no training class' in x)) == 0
+  assert out.count('measured on') <= 1
+  # Of one video: below its name.
+  warnings = [i for i, x in enumerate(lines) if 'fewer than the 4' in x]
+  assert warnings and min(warnings) > places[2]
+  for i in places:
+    assert any(x.startswith('  1. ') for x in lines[i + 1 : i + 4])
+  assert '\x1b' not in out + err and f'2/3 {shown[1]}' in err
+  # One video needs no name; programs get all names as they are.
+  assert run(predict, *flags[:1], f'--video={odd}', *flags[2:]) == 0
+  assert shown[1] not in capsys.readouterr().out
+  assert run(predict, *flags, '--csv') == 0
+  rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline='')))
+  assert [row['video'] for row in rows] == paths
+  assert run(predict, *flags, '--segments') == 0
+  out, err = capsys.readouterr()
+  assert err.count('words that no training class had') == 1
+  assert out.splitlines()[0] == paths[0] and '\x1b' not in out + err
 
 
 def test_explain_names_the_seen_classes(workdir, examples, capsys):

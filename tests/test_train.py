@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import json
 import os
+import shutil
 import signal
 from unittest import mock
 
@@ -129,6 +130,28 @@ def test_resuming_equals_an_uninterrupted_run(finished, tmp_path, monkeypatch):
     np.testing.assert_array_equal, params_of(workdir), params_of(interrupted)
   )
   assert resumed['rows'] == results['rows']
+
+
+def test_a_damaged_checkpoint_costs_its_steps_alone(finished, tmp_path, capsys):
+  config, workdir, results = finished
+  run = tmp_path / 'run'
+  shutil.copytree(workdir, run)
+  os.remove(run / 'results.json')
+  newest = run / 'checkpoints' / '6' / 'params'
+  largest = max(
+    (newest / 'ocdbt.process_0' / 'd').iterdir(),
+    key=lambda path: path.stat().st_size,
+  )
+  os.truncate(largest, largest.stat().st_size // 2)
+  again = train.train(config, str(run))
+  out = capsys.readouterr().out
+  assert 'warning: the checkpoint of step 6 is damaged (params/' in out
+  assert 'going on from step 3' in out
+  assert (run / 'damaged_checkpoints' / '6').is_dir()
+  jax.tree.map(
+    np.testing.assert_array_equal, params_of(workdir), params_of(str(run))
+  )
+  assert again['rows'] == results['rows']
 
 
 def protocol_like(monkeypatch, **changes):

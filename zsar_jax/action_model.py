@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import model_files, prototype_bank
+from zsar_jax import model_files, prototype_bank, terminal
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
@@ -226,8 +226,9 @@ class ActionModel:
     if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
       return []
     return [
-      f'these weights were trained on {domain} alone and {path} is something '
-      'else: the ranking means little'
+      f'these weights were trained on {domain} alone and '
+      f'{terminal.visible_name(path)} is something else: the ranking means '
+      'little'
     ]
 
   def predict(self, path: str, reject_below: float | None = None) -> Prediction:
@@ -420,7 +421,7 @@ class ActionModel:
     return named, self._domain_warning(path, windows.comment) + self.warnings
 
 
-def load(path: str, workdir: str = '') -> ActionModel:
+def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
@@ -428,6 +429,8 @@ def load(path: str, workdir: str = '') -> ActionModel:
       name of a model that ships ('stick_figures'), or a bank file.
     workdir: of the run that has the bank's encoders; by default the folder
       that the bank lies in.
+    step: of the run's checkpoint to take; None means the newest. The bank
+      must be of the same step.
 
   Returns:
     The model, without classes to choose from but those that were added to
@@ -443,5 +446,5 @@ def load(path: str, workdir: str = '') -> ActionModel:
     path = model_files.resolve(path)
     workdir = workdir or path
     path = os.path.join(path, recognizer_lib.BANK_FILE)
-  recognizer = recognizer_lib.Recognizer.from_workdir(workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(workdir, step)
   return ActionModel(recognizer, prototype_bank.load_bank(path), path)

@@ -30,6 +30,7 @@ from zsar_jax import (
   prototype_bank,
   results,
   run_protocol,
+  terminal,
   train,
 )
 from zsar_jax import recognizer as recognizer_lib
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> None:
   text('classes', 'add: names with commas, or a file with a name a line.')
   text('output', 'The bank to write.')
   text('licence', 'build: under which the videos may be used.')
+  cli.define_step(values)
   flags.DEFINE_bool(
     'overwrite', False, 'Replace an output that is there.', flag_values=values
   )
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> None:
     bank = {'show': _show, 'add': _add, 'merge': _merge}[command](paths, values)
   if bank is not None:
     prototype_bank.save_bank(bank, values.output)
-    print(
+    terminal.say(
       f'{len(bank.seen_classes)} seen and {len(bank.added_classes)} added '
       f'classes written to {values.output}'
     )
@@ -89,7 +91,7 @@ def main(argv: list[str]) -> None:
 
 def _show(paths: Sequence[str], values) -> None:
   del values
-  print(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
+  terminal.say(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
 
 
 def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
@@ -99,9 +101,11 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   banks = [prototype_bank.load_bank(path) for path in paths]
   merged = prototype_bank.merge(banks)
   if any(bank.calibration for bank in banks):
-    print('the calibration is left out: it was measured on other seen classes')
+    terminal.say(
+      'the calibration is left out: it was measured on other seen classes'
+    )
   if any(bank.settings != banks[0].settings for bank in banks):
-    print(f'the settings of {paths[0]} are kept')
+    terminal.say(f'the settings of {paths[0]} are kept')
   return merged
 
 
@@ -112,7 +116,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   path = paths[0]
   bank = prototype_bank.load_bank(path)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = recognizer_lib.Recognizer.from_workdir(workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(workdir, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -124,13 +128,13 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   for name, made_of in model.explain().items():
     if name in bank.added_classes[-len(names) :]:
       parts = ', '.join(f'{seen} {100 * w:.0f}%' for seen, w in made_of)
-      print(f'{name}  <- {parts}')
+      terminal.say(f'{name}  <- {parts}')
   return bank
 
 
 def _export(values) -> None:
   """Encoders and bank as plain files, the bank checked to be theirs."""
-  model = action_model.load(values.workdir)
+  model = action_model.load(values.workdir, step=values.step)
   model.recognizer.export(values.output)
   path = os.path.join(values.output, recognizer_lib.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
@@ -142,11 +146,13 @@ def _export(values) -> None:
       shutil.copytree(source, target)
     elif os.path.exists(source):
       shutil.copy(source, target)
-  print(f'encoders and bank written to {values.output}')
+  terminal.say(f'encoders and bank written to {values.output}')
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
-  recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
+  recognizer = recognizer_lib.Recognizer.from_workdir(
+    values.workdir, values.step
+  )
   config = recognizer.config
   data = config.data
   with data.unlocked():
@@ -160,7 +166,7 @@ def _build(values) -> prototype_bank.PrototypeBank:
     run_protocol.video_cache(config),
     embeddings_dir=os.path.join(values.workdir, run_protocol.EMBEDDINGS_FOLDER),
     licence=values.licence,
-    say=lambda line: print(line, flush=True),
+    say=terminal.say,
   )
 
 

@@ -17,7 +17,7 @@ from absl import logging
 import jax
 import orbax.checkpoint as ocp
 
-from zsar_jax import sharding, train_step
+from zsar_jax import checkpoint_files, json_files, sharding, train_step
 
 _CONFIG_FILE = 'config.json'
 _FOLDER = 'checkpoints'
@@ -51,14 +51,13 @@ def check_workdir(
     differences: lists how two plain configs differ.
 
   Raises:
-    ValueError: it holds a run of another config; the message says which
-      keys differ.
+    ValueError: it holds a run of another config, and the message says which
+      keys differ; or its config is damaged.
   """
   path = os.path.join(workdir, _CONFIG_FILE)
   if not os.path.exists(path):
     return
-  with open(path) as f:
-    changes = differences(json.load(f), config)
+  changes = differences(json_files.read(path), config)
   if changes:
     shown = '\n  '.join(changes)
     raise ValueError(
@@ -240,49 +239,112 @@ class Checkpoints:
         f'another architecture:\n  {listed}'
       )
 
-  def restore_meta(self) -> dict[str, Any]:
-    """The JSON item of the newest checkpoint."""
+  def _check_whole(self, step: int, item: str) -> None:
+    """Raises ValueError if an item cannot be read; names what can be."""
+    folder = str(self._manager.directory)
+    fault = checkpoint_files.find_fault(folder, step, (item,))
+    if not fault:
+      return
+    others = (
+      s
+      for s in reversed(checkpoint_files.list_steps(folder))
+      if s != step and not checkpoint_files.find_fault(folder, s)
+    )
+    other = next(others, None)
+    advice = 'no other is whole: train again'
+    if other is not None:
+      advice = (
+        f'the one of step {other} is whole: evaluate, predict and bank take '
+        f'it with --step={other}'
+      )
+    raise ValueError(
+      f'the checkpoint of step {step} in {folder} is damaged ({fault}); '
+      f'{advice}'
+    )
+
+  def restore_meta(self, step: int | None = None) -> dict[str, Any]:
+    """The JSON item of a checkpoint.
+
+    Args:
+      step: of the checkpoint; None means the newest.
+
+    Raises:
+      ValueError: it is damaged; the message says which other is whole.
+    """
+    step = self.latest_step() if step is None else step
+    self._check_whole(step, 'meta')
     return self._manager.restore(
-      self.latest_step(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     )['meta']
 
   def restore_params(
-    self, shapes: Any, mesh: jax.sharding.Mesh, ema: bool = False
+    self,
+    shapes: Any,
+    mesh: jax.sharding.Mesh,
+    ema: bool = False,
+    step: int | None = None,
   ) -> Any:
-    """The parameters of the newest checkpoint, laid out for a mesh.
+    """The parameters of a checkpoint, laid out for a mesh.
 
     Args:
       shapes: abstract parameters.
       mesh: from `sharding.make_mesh`.
       ema: their moving average instead.
+      step: of the checkpoint; None means the newest.
 
     Returns:
       The parameters.
+
+    Raises:
+      ValueError: they are damaged, or of another architecture.
     """
+    step = self.latest_step() if step is None else step
     abstract = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes,
       sharding.tree_shardings(shapes, mesh),
     )
     item = 'ema' if ema else 'params'
-    self._check_shapes(abstract, None, item)
+    self._check_whole(step, item)
+    self._check_shapes(abstract, step, item)
     return self._manager.restore(
-      self.latest_step(),
+      step,
       args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}),
     )[item]
 
 
-def open_existing(workdir: str) -> Checkpoints:
+def set_aside_damaged(
+  workdir: str, with_ema: bool, say: Callable[[str], None]
+) -> None:
+  """Makes sure that the newest checkpoint of a run can be restored.
+
+  Only one process may do this, and none may have opened the checkpoints.
+
+  Args:
+    workdir: of the run.
+    with_ema: whether a checkpoint has an average of the parameters.
+    say: is told which checkpoints are damaged, and where they are moved.
+
+  Raises:
+    ValueError: there are checkpoints, and all are damaged; none is moved.
+  """
+  items = ('params', 'training', 'meta') + (('ema',) if with_ema else ())
+  folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+  checkpoint_files.set_aside_damaged(folder, items, say)
+
+
+def open_existing(workdir: str, step: int | None = None) -> Checkpoints:
   """Opens the checkpoints of a run that was at least started.
 
   Args:
     workdir: of the run.
+    step: that one of them must be of; None for any.
 
   Returns:
     Its checkpoints, at least one.
 
   Raises:
-    FileNotFoundError: no checkpoint there.
+    FileNotFoundError: no checkpoint there, or none of that step.
   """
   if not os.path.isdir(os.path.join(workdir, _FOLDER)):
     raise FileNotFoundError(
@@ -293,4 +355,10 @@ def open_existing(workdir: str) -> Checkpoints:
   if checkpoints.latest_step() is None:
     checkpoints.close()
     raise FileNotFoundError(f'{workdir} holds no finished checkpoint')
+  steps = checkpoint_files.list_steps(os.path.join(workdir, _FOLDER))
+  if step is not None and step not in steps:
+    checkpoints.close()
+    raise FileNotFoundError(
+      f'{workdir} has no checkpoint of step {step}, only of {steps}'
+    )
   return checkpoints

@@ -24,17 +24,21 @@ for its overrides there, by default in `sys.argv`.
 """
 
 from collections.abc import Callable, Sequence
+import os
+import select
 import sys
 from typing import Any
 
 from absl import app, flags, logging
 
-from zsar_jax import interruption
+from zsar_jax import interruption, terminal
 
 # What a user can put right: shown as one line, without a traceback. OSError
 # is a file that is missing or not theirs, or a disk that is full.
 USER_ERRORS = (ValueError, OSError, flags.Error)
 _INTERRUPTED = 130
+# 128 + SIGPIPE: whoever read the output has left, as `head` does.
+_READER_LEFT = 141
 
 
 def new_flags() -> flags.FlagValues:
@@ -50,6 +54,17 @@ def new_flags() -> flags.FlagValues:
   # The only one of absl's own flags that is of use here.
   values['verbosity'] = flags.FLAGS['verbosity']
   return values
+
+
+def define_step(values: flags.FlagValues) -> None:
+  """Adds the flag that chooses a checkpoint of a run."""
+  flags.DEFINE_integer(
+    'step',
+    None,
+    "Of the run's checkpoint; by default the newest.",
+    flag_values=values,
+    lower_bound=0,
+  )
 
 
 def parse(
@@ -76,7 +91,7 @@ def parse(
   """
   # Looked for first, because parsing fails where a required flag is missing.
   if '--help' in argv[1:]:
-    print(usage or '', values.get_help(), sep='\n')
+    terminal.say(f'{usage or ""}\n{values.get_help()}')
     raise SystemExit(0)
   extra = values(argv)[1:]
   if extra and not allow_arguments:
@@ -93,24 +108,76 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
 
   Returns:
     0, 1 after one of `USER_ERRORS`, 75 where a run was told to stop and can
-    be started again, or 130 after Ctrl-C, as shells have it.
+    be started again, 130 after Ctrl-C or 141 where nobody reads the output
+    any more, as shells have it.
   """
+  code = 0
+  try:
+    code = _call(main, argv)
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # Another pipe, say to a child process, may have broken.
+    if not _silence_unread():
+      raise
+    return code or _READER_LEFT
+  return code
+
+
+def _call(main: Callable[[list[str]], Any], argv: list[str]) -> int:
+  """What `exit_code` does while the output can be written."""
   try:
     main(argv)
   except USER_ERRORS as e:
-    if '--traceback' in argv:
+    if '--traceback' in argv or _is_of_output(e):
       raise
-    print(f'error: {e}', file=sys.stderr)
+    terminal.say(f'error: {e}', error=True)
     return 1
   except interruption.Interrupted as e:
-    print(f'stopped: {e}', file=sys.stderr)
+    terminal.say(f'stopped: {e}', error=True)
     return interruption.EXIT_CODE
   except KeyboardInterrupt:
     if '--traceback' in argv:
       raise
-    print('interrupted', file=sys.stderr)
+    terminal.say('interrupted', error=True)
     return _INTERRUPTED
   return 0
+
+
+def _has_reader(stream) -> bool:
+  try:
+    descriptor = stream.fileno()
+  except (AttributeError, OSError, ValueError):
+    return True  # what tests and notebooks put in its place
+  poll = select.poll()
+  poll.register(descriptor, 0)  # errors are told unasked
+  return not poll.poll(0)
+
+
+def _is_of_output(error: Exception) -> bool:
+  """Whether an error came because nobody reads stdout or stderr any more."""
+  return isinstance(error, BrokenPipeError) and not (
+    _has_reader(sys.stdout) and _has_reader(sys.stderr)
+  )
+
+
+def _silence_unread() -> bool:
+  """Makes streams without a reader lead nowhere; whether there were any.
+
+  What is left in their buffers would fail once more when Python ends, and
+  noisily.
+  """
+  unread = [s for s in (sys.stdout, sys.stderr) if not _has_reader(s)]
+  for stream in unread:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+  return bool(unread)
+
+
+def _make_visible(record) -> bool:
+  """A logging filter that lets everything through, but no control character."""
+  record.msg, record.args = terminal.visible(record.getMessage()), ()
+  return True
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
@@ -121,6 +188,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
     flags.FLAGS(argv[:1])
     # They also talk at INFO, which absl shows by default.
     logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().addFilter(_make_visible)
     return argv
 
   app.run(lambda argv: exit_code(main, argv), flags_parser=leave_flags_to_main)

@@ -46,11 +46,13 @@ from absl import flags
 
 from zsar_jax import (
   cli,
+  json_files,
   outside_scores,
   prototype_bank,
   results,
   run_protocol,
   score_files,
+  terminal,
 )
 from zsar_jax import recognizer as recognizer_lib
 
@@ -66,6 +68,7 @@ def _define_flags() -> flags.FlagValues:
     name, False, what, flag_values=values
   )
   text('workdir', 'Of the run.', None)
+  cli.define_step(values)
   text('dataset', "Folder of a prepared dataset; by default the run's own.")
   text(
     'class_split', 'JSON file with the seen and unseen classes of --dataset.'
@@ -136,7 +139,7 @@ def _compare(pair: str) -> None:
   if len(paths) != 2:
     raise ValueError(f'--compare takes two files with a comma, got {pair!r}')
   a, b = map(score_files.read_scores, paths)
-  print(outside_scores.format_comparison(a, b, *paths))
+  terminal.say(outside_scores.format_comparison(a, b, *paths))
 
 
 def _evaluate_files(values) -> None:
@@ -158,7 +161,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  print(results.format_table(outcome.content))
+  terminal.say(results.format_table(outcome.content))
   if values.output:
     _write(values.output, outcome.content, outcome.scores)
   if values.report:
@@ -166,8 +169,10 @@ def _evaluate_files(values) -> None:
 
 
 def _evaluate_run(values) -> None:
-  say = lambda text: print(text, flush=True)
-  recognizer = recognizer_lib.Recognizer.from_workdir(values.workdir)
+  say = terminal.say
+  recognizer = recognizer_lib.Recognizer.from_workdir(
+    values.workdir, values.step
+  )
   config = recognizer.config
   _change(config.data, values)
   with config.zeroshot.unlocked():
@@ -186,11 +191,13 @@ def _evaluate_run(values) -> None:
     keep_tokens=values.cache_tokens,
     choice=choice,
   )
-  print(results.format_table(outcome.content))
+  terminal.say(results.format_table(outcome.content))
   if values.inner:
     path = os.path.join(values.workdir, recognizer_lib.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
-    print(f'settings and calibration of the inner draws written to {path}')
+    terminal.say(
+      f'settings and calibration of the inner draws written to {path}'
+    )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
   if values.report:
@@ -217,7 +224,7 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
     )
   # Last: its presence says that the rest is there.
   results.write_results(content, path)
-  print(f'written to {path}')
+  terminal.say(f'written to {path}')
 
 
 def _write_report(path: str, outcome) -> None:
@@ -225,7 +232,7 @@ def _write_report(path: str, outcome) -> None:
   from zsar_jax.report import page
 
   page.write_report(outcome.content, report_content.make(outcome), path)
-  print(f'report written to {path}')
+  terminal.say(f'report written to {path}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:
@@ -234,9 +241,10 @@ def _choice(values, say) -> dict[str, Any] | None:
   if not values.inner:
     if not os.path.exists(path):
       return None
-    with open(path) as f:
-      return json.load(f)
-  choice = run_protocol.choose_on(values.inner.split(','), values.workdir, say)
+    return json_files.read(path)
+  choice = run_protocol.choose_on(
+    values.inner.split(','), values.workdir, say, values.step
+  )
   with open(f'{path}.tmp', 'w') as f:
     json.dump(choice, f, indent=2)
   os.replace(f'{path}.tmp', path)

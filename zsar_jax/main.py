@@ -79,6 +79,8 @@ def _parse(values: flags.FlagValues, argv: list[str]):
     # A locked config refuses keys that it does not have.
     words = re.findall(r'[\w.]+', str(e.args[0]).replace(r'\n', ' '))
     raise ValueError(f'the config has no such key: {" ".join(words)}') from e
+  except BrokenPipeError:
+    raise  # of the help, not of the file
   except OSError as e:
     # The file could not be read; the error is raised at first use.
     raise FileNotFoundError(f'config: {e.__cause__ or e}') from e

@@ -25,7 +25,7 @@ import sys
 
 from absl import flags
 
-from zsar_jax import action_model, cli, frozen_clip, model_files
+from zsar_jax import action_model, cli, frozen_clip, model_files, terminal
 
 _SECONDS = '{:.1f}'
 
@@ -54,7 +54,7 @@ def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
 def _format(
   prediction: action_model.Prediction, top_k: int, explain: bool
 ) -> str:
-  lines = [f'warning: {text}' for text in prediction.warnings]
+  lines = []
   shown = prediction.ranking[:top_k]
   width = max(len(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
@@ -64,7 +64,7 @@ def _format(
   if prediction.none_of_these is not None:
     lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
   if prediction.risk:
-    lines.append(f'answer: {prediction.answer}\n{prediction.risk}')
+    lines.append(f'answer: {prediction.answer}')
   return '\n'.join(lines)
 
 
@@ -84,6 +84,7 @@ def _define_flags() -> flags.FlagValues:
     'Of a finished run; with --bank, of its encoders. Or a model that ships: '
     f'{", ".join(model_files.shipped())}.',
   )
+  cli.define_step(values)
   text('bank', 'File of a prototype bank, by default the one of the workdir.')
   text('pretrained', 'Directory of public CLIP weights, instead of a run.')
   text('video', 'Video files or patterns, with commas.', required=True)
@@ -156,12 +157,14 @@ def main(argv: list[str]) -> None:
       )
     clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)
+    of_classes = []
   else:
     model = action_model.load(
-      values.bank or values.workdir, values.workdir or ''
+      values.bank or values.workdir, values.workdir or '', values.step
     )
     if names:
       model.clear_classes().add_classes(names)
+    of_classes = model.warnings
     if values.segments:
       _print_segments(model, paths, values)
       return
@@ -169,27 +172,45 @@ def main(argv: list[str]) -> None:
       predictions = [model.predict(paths[0], values.reject_below)]
     else:
       predictions = model.predict_many(paths, values.reject_below)
-  _print_predictions(predictions, paths, values)
+  _print_predictions(predictions, paths, of_classes, values)
 
 
-def _print_predictions(predictions, paths: Sequence[str], values) -> None:
+def _print_predictions(
+  predictions, paths: Sequence[str], of_classes: Sequence[str], values
+) -> None:
   """Prints each as it comes, or all at the end for programs.
+
+  Args:
+    predictions: of the videos, or the error of one that cannot be used.
+    paths: of the videos.
+    of_classes: warnings that every prediction repeats; printed once.
+    values: of the flags.
 
   Raises:
     ValueError: some of several videos could not be used; the others are
       printed.
   """
-  done, failed = [], []
+  done, failed, risk = [], [], ''
+  plain = not (values.json or values.csv)
+  if plain:
+    _warn(of_classes)
   for path, prediction in zip(paths, predictions, strict=True):
     if isinstance(prediction, Exception):
       failed.append(path)
-      print(f'error: {prediction}', file=sys.stderr)
+      terminal.say(f'error: {prediction}', error=True)
     else:
       done.append(dataclasses.replace(prediction, video=path))
+    name = terminal.visible_name(path)
     if len(paths) > 1:
-      print(f'{len(done) + len(failed)}/{len(paths)} {path}', file=sys.stderr)
-    if not values.json and not values.csv and path not in failed:
-      print(_format(prediction, values.top_k, values.explain), flush=True)
+      terminal.say(f'{len(done) + len(failed)}/{len(paths)} {name}', error=True)
+    if plain and path not in failed:
+      if len(paths) > 1:
+        terminal.say(name)
+      _warn([text for text in prediction.warnings if text not in of_classes])
+      terminal.say(_format(prediction, values.top_k, values.explain))
+      risk = prediction.risk
+  if risk:
+    terminal.say(risk)
   if values.json:
     shown = [dataclasses.asdict(prediction) for prediction in done]
     print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
@@ -206,18 +227,33 @@ def _print_predictions(predictions, paths: Sequence[str], values) -> None:
     raise ValueError(f'{len(failed)} of {len(paths)} videos cannot be used')
 
 
+def _warn(texts: Sequence[str], error: bool = False) -> None:
+  for text in texts:
+    terminal.say(f'warning: {text}', error=error)
+
+
 def _print_csv(header, rows) -> None:
+  # Programs get names as they are, people what a terminal does not obey.
+  shown = terminal.printable
+  if sys.stdout.isatty():
+    shown = terminal.visible_name
   writer = csv.writer(sys.stdout)
   writer.writerow(header)
-  writer.writerows(rows)
+  writer.writerows(
+    [shown(cell) if isinstance(cell, str) else cell for cell in row]
+    for row in rows
+  )
 
 
 def _print_segments(model, paths: Sequence[str], values) -> None:
   found = {}
+  of_classes = model.warnings
+  _warn(of_classes, error=True)
   for path in paths:
+    name = terminal.visible_name(path)
 
-    def progress(done, total, path=path):
-      print(f'\r{path}: window {done}/{total}', end='', file=sys.stderr)
+    def progress(done, total, name=name):
+      print(f'\r{name}: window {done}/{total}', end='', file=sys.stderr)
 
     segments, warnings = model.segment(
       path,
@@ -228,14 +264,13 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
     )
     print(file=sys.stderr)
     found[path] = segments
-    for text in warnings:
-      print(f'warning: {text}', file=sys.stderr)
+    _warn([text for text in warnings if text not in of_classes], error=True)
     if not values.json and not values.csv:
       if len(paths) > 1:
-        print(path)
+        terminal.say(name)
       for s in segments:
         times = f'{_SECONDS.format(s.start):>8} - {_SECONDS.format(s.end):>8} s'
-        print(f'{times}  {100 * s.score:5.1f}%  {s.name}')
+        terminal.say(f'{times}  {100 * s.score:5.1f}%  {s.name}')
   if values.json:
     as_dicts = {
       path: [dataclasses.asdict(s) for s in segments]

@@ -14,7 +14,7 @@ import time
 
 from absl import flags
 
-from zsar_jax import cli
+from zsar_jax import cli, terminal
 from zsar_jax.data import datasets, transcode
 from zsar_jax.data.datasets import records
 
@@ -41,8 +41,9 @@ def main(argv: list[str]) -> None:
   builder = datasets.make_builder(
     values.dataset, values.data_dir or None, values.source or '', **options
   )
+  name = terminal.visible_name
   for line in datasets.check_missing(builder):
-    print(line)
+    terminal.say(line)
   if values.stage_only:
     if not hasattr(builder, 'stage'):
       raise ValueError(
@@ -52,8 +53,8 @@ def main(argv: list[str]) -> None:
     reused = sum(s.is_reused for s in staged)
     failed = [s for s in staged if s.reason]
     for s in failed:
-      print(f'cannot be used: {s.entry.id} {s.reason}')
-    print(
+      terminal.say(f'cannot be used: {name(s.entry.id)} {name(s.reason)}')
+    terminal.say(
       f'staged {len(staged)} videos, {reused} of them before; '
       f'{len(failed)} cannot be used'
     )
@@ -64,9 +65,9 @@ def main(argv: list[str]) -> None:
   metadata = records.read_metadata(builder.data_dir)
   unreadable = metadata['unreadable']
   for video in unreadable[:_SHOWN]:
-    print(f'left out: {video["id"]} {video["reason"]}')
+    terminal.say(f'left out: {name(video["id"])} {name(video["reason"])}')
   if len(unreadable) > _SHOWN:
-    print(
+    terminal.say(
       f'and {len(unreadable) - _SHOWN} more, listed under "unreadable" in '
       f'{os.path.join(builder.data_dir, "metadata.json")}'
     )
@@ -74,14 +75,14 @@ def main(argv: list[str]) -> None:
   videos = sum(len(c['id']) for c in columns)
   classes = {label for c in columns for label in c['label']}
   sources = {source for c in columns for source in c['source']}
-  print(
+  terminal.say(
     f'{videos} videos, {len(classes)} classes, {len(sources)} sources; '
     f'{len(metadata["unreadable"])} files left out'
   )
   done = f'prepared in {seconds:.0f} s' if written else 'already prepared'
   size = builder.info.dataset_size
-  print(f'storage {metadata["storage"]["kind"]}, {size}')
-  print(f'{done}: {builder.data_dir}')
+  terminal.say(f'storage {metadata["storage"]["kind"]}, {size}')
+  terminal.say(f'{done}: {builder.data_dir}')
 
 
 # Flag -> option of `datasets.make_builder`; one not given is the default's.

@@ -19,7 +19,7 @@ import os
 
 from absl import flags
 
-from zsar_jax import cli, results
+from zsar_jax import cli, results, terminal
 from zsar_jax.data import class_names, name_linter, tokenizer
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import (
@@ -35,14 +35,14 @@ def _list(arguments: list[str], values: flags.FlagValues) -> None:
   for name in registry.ids():
     spec = registry.get(name)
     split = spec.splits[0]
-    print(
+    terminal.say(
       f'{name:45} {spec.hash}  {len(spec.splits):2} splits  '
       f'{len(split.unseen):3} candidates'
     )
 
 
 def _show(arguments: list[str], values: flags.FlagValues) -> None:
-  print(registry.describe(_protocol(*_expect(arguments, 1))))
+  terminal.say(registry.describe(_protocol(*_expect(arguments, 1))))
 
 
 def _check(arguments: list[str], values: flags.FlagValues) -> None:
@@ -55,7 +55,7 @@ def _check(arguments: list[str], values: flags.FlagValues) -> None:
     raise ValueError(
       '\n  '.join([f'{values.dataset} is not {name}:', *problems])
     )
-  print(f'{values.dataset} is what {name} ({spec.hash}) expects')
+  terminal.say(f'{values.dataset} is what {name} ({spec.hash}) expects')
 
 
 def _audit(arguments: list[str], values: flags.FlagValues) -> None:
@@ -72,8 +72,8 @@ def _audit(arguments: list[str], values: flags.FlagValues) -> None:
       unseen,
     )
   strict = overlap.strict(leaks)
-  print(overlap.format_leaks(leaks, len(leaks)) or '  none')
-  print(
+  terminal.say(overlap.format_leaks(leaks, len(leaks)) or '  none')
+  terminal.say(
     f'{len(strict)} strict leaks into {len(overlap.leaking_classes(leaks))} '
     f'unseen classes, {len(leaks) - len(strict)} for a human to judge'
   )
@@ -108,13 +108,15 @@ def _lint(arguments: list[str], values: flags.FlagValues) -> None:
   )
   found = name_linter.lint(_read_names(source), pieces)
   for warning in found:
-    print(warning)
-  print(f'{len(found)} warnings')
+    terminal.say(warning)
+  terminal.say(f'{len(found)} warnings')
 
 
 def _compare(arguments: list[str], values: flags.FlagValues) -> None:
   a, b = _expect(arguments, 2)
-  print(results.compare(results.read_results(a), results.read_results(b)))
+  terminal.say(
+    results.compare(results.read_results(a), results.read_results(b))
+  )
 
 
 _COMMANDS: dict[str, Callable[[list[str], flags.FlagValues], None]] = {

@@ -84,22 +84,25 @@ class Recognizer:
     self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
   @classmethod
-  def from_workdir(cls, workdir: str) -> 'Recognizer':
+  def from_workdir(cls, workdir: str, step: int | None = None) -> 'Recognizer':
     """Loads a model onto all devices present.
 
     Args:
-      workdir: of a run, whose newest checkpoint is taken; a folder that
-        `export` wrote; or the name of a model that ships.
+      workdir: of a run; a folder that `export` wrote; or the name of a model
+        that ships.
+      step: of the run's checkpoint to take; None means the newest.
 
     Returns:
       The recognizer.
 
     Raises:
-      FileNotFoundError: no model there.
-      ValueError: its files do not belong together.
+      FileNotFoundError: no model there, or no checkpoint of that step.
+      ValueError: its files are damaged or do not belong together.
     """
     workdir = model_files.resolve(workdir)
     if model_files.is_model(workdir):
+      if step is not None:
+        raise ValueError(f'{workdir} is no run: it has no step to choose')
       params, meta = model_files.read(workdir)
 
       def place(shapes, mesh, ema):
@@ -112,11 +115,12 @@ class Recognizer:
         return jax.device_put(params, sharding.replicated(mesh))
 
       return cls._of_meta(meta, place, meta['step'])
-    with checkpointing.open_existing(workdir) as checkpoints:
+    with checkpointing.open_existing(workdir, step) as checkpoints:
+      step = checkpoints.latest_step() if step is None else step
       return cls._of_meta(
-        checkpoints.restore_meta(),
-        checkpoints.restore_params,
-        checkpoints.latest_step(),
+        checkpoints.restore_meta(step),
+        functools.partial(checkpoints.restore_params, step=step),
+        step,
       )
 
   @classmethod

@@ -8,6 +8,8 @@ import os
 import subprocess
 from typing import Any
 
+from zsar_jax import json_files
+
 SCHEMA_VERSION = 3
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _SHOWN_LEAKS = 10
@@ -195,10 +197,9 @@ def read_results(path: str) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: another schema version.
+    ValueError: a damaged file, or another schema version.
   """
-  with open(path) as f:
-    results = json.load(f)
+  results = json_files.read(path)
   if results.get('schema_version') != SCHEMA_VERSION:
     raise ValueError(
       f'{path}: schema_version {results.get("schema_version")!r}, this '

@@ -15,6 +15,7 @@ from zsar_jax import (
   prototype_bank,
   results,
   score_files,
+  terminal,
 )
 from zsar_jax import recognizer as recognizer_lib
 from zsar_jax.data import clip_reader
@@ -54,7 +55,7 @@ def dataset_dir(data: ml_collections.ConfigDict) -> str:
   )
   datasets.prepare(
     builder,
-    lambda: print(f'rendering stick_figures into {builder.data_dir}'),
+    lambda: terminal.say(f'rendering stick_figures into {builder.data_dir}'),
   )
   return str(builder.data_dir)
 
@@ -284,7 +285,10 @@ def build_bank(
 
 
 def choose_on(
-  inner_workdirs: Sequence[str], workdir: str, say: Callable[[str], Any]
+  inner_workdirs: Sequence[str],
+  workdir: str,
+  say: Callable[[str], Any],
+  step: int | None = None,
 ) -> dict[str, Any]:
   """Chooses settings on runs whose unseen classes are seen ones of a run.
 
@@ -292,6 +296,7 @@ def choose_on(
     inner_workdirs: of the draws' finished runs.
     workdir: of the run that the settings are for.
     say: is told what is being done.
+    step: of that run's checkpoint; None means the newest.
 
   Returns:
     See `choosing.choose`.
@@ -301,7 +306,7 @@ def choose_on(
       run has not seen.
     FileNotFoundError: a workdir without a checkpoint.
   """
-  run = recognizer_lib.Recognizer.from_workdir(workdir)
+  run = recognizer_lib.Recognizer.from_workdir(workdir, step)
   draws, names = [], []
   for folder in inner_workdirs:
     recognizer = recognizer_lib.Recognizer.from_workdir(folder)

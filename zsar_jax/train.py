@@ -22,6 +22,7 @@ from zsar_jax import (
   run_protocol,
   score_files,
   sharding,
+  terminal,
   train_loop,
   train_step,
 )
@@ -92,7 +93,7 @@ def _train(
 ) -> dict[str, Any]:
   """What `train` does, with the flag that may stop it."""
   main = distributed.is_main()
-  say = lambda text: print(text, flush=True) if main else None
+  say = lambda text: terminal.say(text) if main else None
   plain = config_utils.to_dict(config)
   distributed.check_alike(
     {
@@ -193,6 +194,9 @@ def _run(
     with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
       f.write('\n'.join(lines) + '\n')
   cache = cache or run_protocol.video_cache(config)
+  if distributed.is_main():
+    checkpointing.set_aside_damaged(workdir, bool(state.ema), say)
+  distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
     workdir, config.train.keep_checkpoints
   ) as checkpoints:

@@ -1,12 +1,14 @@
 import dataclasses
 import os
+import re
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 
 from zsar_jax import results as results_lib
-from zsar_jax.report import content, page
+from zsar_jax.report import content, figures, page
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 DRIVER = shutil.which('chromedriver')
@@ -90,6 +92,81 @@ def test_hostile_names_are_text():
     make_content(unseen=(evil, *(f'c{i}' for i in range(11)))),
   )
   assert '<script' not in html and '&lt;script&gt;' in html
+
+
+CJK = ('打篮球', '柔道のなげわざをしている人たちのようす', '태권도 품새를 연습')
+
+
+def texts_of(svg):
+  """(attributes, content) of all pieces of text in a figure."""
+  return re.findall(r'<text ([^>]*)>([^<]*)</text>', svg)
+
+
+def test_names_of_any_script_are_text_in_the_fonts_of_the_page():
+  unseen = (*CJK, *(f'c{i}' for i in range(9)))
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')  # no word of letters that DejaVu lacks
+    html = page.render(make_results(), make_content(unseen=unseen))
+  found = texts_of(html)
+  for name in ('打篮球', '태권도 품새를 연습'):
+    assert sum(name in text for _, text in found) >= 4
+  for attributes, _ in found:
+    assert 'DejaVu' not in attributes and 'font-family' not in attributes
+    assert re.search(r'font-size: [\d.]+px', attributes)
+  assert html.count('install one, such as Noto Sans CJK') == 1
+  assert 'Noto Sans' not in page.render(make_results(), make_content())
+
+
+@pytest.mark.parametrize(
+  'style',
+  [
+    "font: 9px 'DejaVu Sans', 'Arial', sans-serif; text-anchor: end",
+    "font-size: 9px; font-family: 'DejaVu Sans', 'Arial'; text-anchor: end",
+  ],
+)
+def test_fonts_of_every_version_of_matplotlib_are_left_out(style):
+  svg = f'<text style="{style}" x="1">font-family: a;'
+  plain = re.sub('<text [^>]*>', figures._in_fonts_of_page, svg)
+  assert plain == (
+    '<text style="font-size: 9px; text-anchor: end" x="1">font-family: a;'
+  )
+
+
+def test_wide_letters_count_twice_where_names_are_cut():
+  short = figures._short(['a' * 10, 'a' * 11, '打' * 5, '打' * 6, ''], 10)
+  assert short == ['a' * 10, 'a' * 9 + '…', '打' * 5, '打' * 4 + '…', '']
+
+
+def test_labels_of_the_ladder_lie_beside_their_bars():
+  row = lambda method, value, low, high: {
+    'method': method,
+    'value': value,
+    'low': low,
+    'high': high,
+    'chance': 0.05,
+  }
+  rows = [
+    row('oracle_prototypes', 0.97, 0.95, 0.99),
+    row('transfer', 0.03, 0.0, 0.4),
+    row('control_permuted_names', 0.0, 0.0, 0.01),
+  ]
+  svg = figures.error_ladder(rows)
+  # What is drawn by the numbers is clipped to the axes.
+  drawn = re.findall(r'<path d="M ([\d.]+) [^"]*" clip-path', svg)
+  assert len(drawn) == 3 + 3 + 1  # bars, intervals, chance
+  labels = [x for x in texts_of(svg) if '%' in x[1] and '_' in x[1]]
+  assert len(labels) == 2  # the names with an underscore
+  for attributes, text in texts_of(svg):
+    if text.partition(' ')[0] in [r['method'] for r in rows]:
+      assert 'text-anchor: end' in attributes
+      end = float(re.search(r'x="([\d.]+)"', attributes)[1])
+      assert end < min(map(float, drawn))
+
+
+def test_few_classes_leave_room_for_the_label_of_the_colours():
+  svg = figures.heat_map(np.eye(2), 'ab', 'ab', 'true', 'answer', 'share of it')
+  height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
+  assert height / 72 >= 3.5
 
 
 def test_what_was_not_measured_is_said():

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import re
 import unicodedata
 
+from zsar_jax import terminal
+
 _SIDE_WORDS = frozenset(
   'left right clockwise anticlockwise counterclockwise leftward rightward '
   'leftwards rightwards lefthanded righthanded'.split()
@@ -38,7 +40,7 @@ def canonical_name(name: str) -> str:
 
 
 def canonical_names(names: Iterable[str], what: str = 'classes') -> list[str]:
-  """Canonicalises names in order and refuses empty or duplicate ones.
+  """Canonicalises names in order and refuses what cannot be one.
 
   Args:
     names: class names.
@@ -48,14 +50,19 @@ def canonical_names(names: Iterable[str], what: str = 'classes') -> list[str]:
     One canonical name per name, in order.
 
   Raises:
-    ValueError: no name at all, an empty name, or two names that are the
-      same after canonicalisation; the message shows both spellings.
+    ValueError: no name at all, an empty one, one with control characters, or
+      two that are the same after canonicalisation; the message shows both
+      spellings.
   """
   first_spelling: dict[str, str] = {}
   for name in names:
     canonical = canonical_name(name)
     if not re.search(r'\w', canonical):
       raise ValueError(f'{what}: empty class name {name!r}')
+    if canonical != terminal.visible_name(canonical):
+      raise ValueError(
+        f'{what}: class name {name!r} has control characters; remove them'
+      )
     if canonical in first_spelling:
       raise ValueError(
         f'{what}: duplicate class name: {first_spelling[canonical]!r} and '

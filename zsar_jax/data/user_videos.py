@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import preprocessing
+from zsar_jax import preprocessing, terminal
 from zsar_jax.data import clips, decode, isolated, video_transforms
 
 _TASK = 'zsar_jax.data.user_videos:views_task'
@@ -91,8 +91,8 @@ def views_task(
   warnings = []
   if len(info.timestamps) < prep.num_frames:
     warnings.append(
-      f'{path} has {len(info.timestamps)} frames, fewer than the '
-      f'{prep.num_frames} of a clip: some are repeated'
+      f'{terminal.visible_name(path)} has {len(info.timestamps)} frames, '
+      f'fewer than the {prep.num_frames} of a clip: some are repeated'
     )
   indices = np.stack(
     [

@@ -11,6 +11,7 @@ from zsar_jax.data.video_file import (
   read_packets,
   reason_of,
   too_many_missing,
+  unsupported,
 )
 from zsar_jax.data.video_limits import (
   DEFAULT_LIMITS,
@@ -34,7 +35,8 @@ def check_video(
     The video's frame times and keyframes.
 
   Raises:
-    VideoError: the video is missing, empty, not a video, has a single frame,
+    VideoError: the video is missing, empty, not a video, in a form that this
+      FFmpeg cannot read, has a single frame,
       changes its frame size, does not decode without an error, lacks more
       than a tenth or more than one second of the frames it declares, or is
       outside the limits.
@@ -58,7 +60,7 @@ def check_video(
       reason = (
         f'is damaged: decoding stops after {decoded} frames ({reason_of(e)})'
       )
-      raise VideoError(name, reason) from e
+      raise VideoError(name, unsupported(e, video, container) or reason) from e
   missing = declared - decoded
   if too_many_missing(missing, declared, info):
     raise VideoError(

@@ -27,6 +27,18 @@ _MISSING_SHARE = 0.1
 _MISSING_SECONDS = 1.0
 
 
+# FFmpeg lacks a part: it says nothing of the file.
+_LACKS = (
+  av.error.DecoderNotFoundError,
+  av.error.DemuxerNotFoundError,
+  av.error.NotImplementedError,
+  av.error.PatchWelcomeError,
+)
+_UNSUPPORTED = (
+  'cannot be read by this FFmpeg ({}); convert it, for example to MP4'
+)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoInfo:
   """What a video's packets say without being decoded.
@@ -118,13 +130,17 @@ def open_video(
     raise VideoError(name, 'may not be read (permission denied)') from e
   except av.FFmpegError as e:
     reason = f'is not a video, or it is cut off or damaged ({reason_of(e)})'
+    if isinstance(e, _LACKS):
+      reason = _UNSUPPORTED.format(reason_of(e))
     raise VideoError(name, reason) from e
   with container:
     stream = _first_video_stream(container)
     if stream is None:
       raise VideoError(name, 'has no video stream')
     if stream.codec_context is None:
-      raise VideoError(name, 'no decoder for its video codec')
+      raise VideoError(
+        name, _UNSUPPORTED.format('no decoder for its video codec')
+      )
     codec = stream.codec_context
     guard.check_size(codec.height or 0, codec.width or 0)
     # For frames that turn out larger than the header says.
@@ -134,7 +150,8 @@ def open_video(
     try:
       yield container, stream
     except av.FFmpegError as e:
-      raise VideoError(name, f'is damaged ({reason_of(e)})') from e
+      reason = f'is damaged ({reason_of(e)})'
+      raise VideoError(name, unsupported(e, video, container) or reason) from e
 
 
 def _open_container(video: bytes | str) -> av.container.InputContainer:
@@ -152,12 +169,12 @@ def _open_container(video: bytes | str) -> av.container.InputContainer:
 def _first_video_stream(
   container: av.container.InputContainer,
 ) -> av.VideoStream | None:
-  """The first video stream that is not a cover picture."""
+  """The first video stream that is not a cover or another single picture."""
   cover = av.stream.Disposition.attached_pic
-  for stream in container.streams.video:
-    if not stream.disposition & cover:
-      return stream
-  return None
+  streams = [s for s in container.streams.video if not s.disposition & cover]
+  # An animated AVIF begins with its first picture as a stream of its own.
+  moving = (stream for stream in streams if stream.frames != 1)
+  return next(moving, streams[0] if streams else None)
 
 
 def read_packets(container, stream, guard: Guard) -> tuple[VideoInfo, int]:
@@ -258,6 +275,35 @@ def too_many_missing(missing: int, declared: int, info: VideoInfo) -> bool:
   """Whether so many frames are missing that a video cannot be used."""
   seconds = missing * info.duration / len(info.timestamps)
   return missing > _MISSING_SHARE * declared or seconds > _MISSING_SECONDS
+
+
+def unsupported(
+  error: av.FFmpegError,
+  video: bytes | str,
+  container: av.container.InputContainer,
+) -> str:
+  """Why a file may be whole and FFmpeg still does not decode it; '' if not.
+
+  Args:
+    error: of decoding.
+    video: the file's content, or its path.
+    container: the open video.
+  """
+  if isinstance(error, _LACKS):
+    return _UNSUPPORTED.format(reason_of(error))
+  # FFmpeg before version 9 takes any WebP for a single picture.
+  if container.format.name == 'webp_pipe' and _is_animated_webp(video):
+    return _UNSUPPORTED.format('animated WebP')
+  return ''
+
+
+def _is_animated_webp(video: bytes | str) -> bool:
+  """By its header: https://developers.google.com/speed/webp/docs/riff_container."""
+  if isinstance(video, str):
+    with open(video, 'rb') as f:
+      video = f.read(21)
+  extended = video[:4] == b'RIFF' and video[8:16] == b'WEBPVP8X'
+  return extended and len(video) > 20 and bool(video[20] & 0b10)
 
 
 def reason_of(error: av.FFmpegError) -> str:

@@ -3,6 +3,8 @@
 import dataclasses
 import time
 
+from zsar_jax import terminal
+
 _PIXELS_4K = 4096 * 2304
 
 
@@ -24,7 +26,7 @@ class VideoError(ValueError):
     self.transient = transient
 
   def __str__(self):
-    return f'{self.name}: {self.reason}'
+    return f'{terminal.visible_name(self.name)}: {self.reason}'
 
 
 @dataclasses.dataclass(frozen=True)

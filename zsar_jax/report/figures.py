@@ -1,13 +1,17 @@
 """The report's figures, each a function from arrays to a piece of HTML.
 
 Figures are SVG with text and lines in the page's own colour, so that they are
-legible in light and dark; pictures with very many marks are PNG inside.
+legible in light and dark; pictures with very many marks are PNG inside. Text
+stays text, in the page's own fonts: a browser finds the letters of any script
+that its machine has a font for, whatever fonts there are where it was drawn.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import io
 import re
 from typing import Any
+import unicodedata
+import warnings
 
 import matplotlib
 from matplotlib import figure as mpl_figure
@@ -44,13 +48,16 @@ def _draw(
   width: float, height: float, paint: Callable[[Any], None], alt: str
 ) -> str:
   """Inches and what to paint -> an <svg> that takes the page's colour."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    # Only the size of such a letter is guessed; the page's font draws it.
+    warnings.filterwarnings('ignore', 'Glyph .* missing from')
     fig = mpl_figure.Figure(figsize=(width, height), layout='constrained')
     paint(fig.subplots())
     out = io.StringIO()
     fig.savefig(out, format='svg', metadata={'Date': None})
   svg = out.getvalue()
   svg = svg[svg.index('<svg') :].replace(_INK, 'currentColor')
+  svg = re.sub(r'<text [^>]*>', _in_fonts_of_page, svg)
   # Two figures on one page must not share ids.
   prefix = re.sub(r'\W', '', alt)[:24]
   svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
@@ -63,8 +70,31 @@ def _draw(
   return svg.replace('<svg', f'<svg role="img" aria-label="{label}" {size}', 1)
 
 
+def _in_fonts_of_page(tag: re.Match[str]) -> str:
+  """The opening tag of a text, without the fonts that matplotlib names.
+
+  Version 3.10 writes `font: 9px 'DejaVu Sans', ...`, later ones
+  `font-size: 9px; font-family: 'DejaVu Sans', ...`.
+  """
+  text = re.sub(r'\bfont: ([\d.]+px)[^;"]*', r'font-size: \1', tag[0])
+  return re.sub(r'font-family: [^;"]*;? ?', '', text)
+
+
+def is_wide(letter: str) -> bool:
+  """Whether a letter is as wide as two, as those of East Asian scripts are."""
+  return unicodedata.east_asian_width(letter) in 'WF'
+
+
 def _short(names: Sequence[str], length: int = 34) -> list[str]:
-  return [n if len(n) <= length else n[: length - 1] + '…' for n in names]
+  """Names that are at most so many narrow letters wide."""
+
+  def cut(name):
+    ends = np.cumsum([1 + is_wide(letter) for letter in name])
+    if not len(ends) or ends[-1] <= length:
+      return name
+    return name[: int((ends < length).sum())] + '…'
+
+  return [cut(name) for name in names]
 
 
 def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,15 +108,17 @@ def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
     for y, row in zip(at, rows, strict=True):
       if row['low'] is not None:
         ax.plot([100 * row['low'], 100 * row['high']], [y, y], color=_INK, lw=2)
-      ax.text(1, y + 0.36, f'{row["method"]}  {100 * row["value"]:.1f}%')
     if rows and rows[0]['chance'] is not None:
       ax.axvline(100 * rows[0]['chance'], color=ORANGE, ls='--', lw=1)
-    ax.set_yticks([])
-    ax.set_ylim(-0.6, len(rows) - 0.2)
+    # Beside the axis, where no bar, interval or line runs through them.
+    ax.set_yticks(
+      at, [f'{row["method"]}  {100 * row["value"]:.1f}%' for row in rows]
+    )
+    ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlim(0, 100)
     ax.set_xlabel('per-class accuracy, %; dashed: chance')
 
-  return _draw(6, 0.6 + 0.6 * len(rows), paint, 'error ladder')
+  return _draw(7.5, 0.6 + 0.4 * len(rows), paint, 'error ladder')
 
 
 def per_class(names: Sequence[str], accuracy, counts) -> str:
@@ -116,7 +148,8 @@ def _heat(ax, values, rows, columns, label) -> None:
     fontsize=8 if few_columns else 5,
   )
   ax.spines[:].set_visible(False)
-  bar = ax.figure.colorbar(image, ax=ax, shrink=0.6)
+  # A bar shorter than its label would have it cut off.
+  bar = ax.figure.colorbar(image, ax=ax, shrink=0.6 if len(rows) > 20 else 1)
   bar.outline.set_visible(False)
   bar.set_label(label)
 
@@ -131,7 +164,7 @@ def heat_map(values, rows, columns, row_label, column_label, label) -> str:
 
   step = lambda n: 0.2 if n <= _MANY else 0.09
   width = min(2.9 + step(len(columns)) * len(columns), 16)
-  height = min(2.2 + step(len(rows)) * len(rows), 16)
+  height = min(2.2 + max(step(len(rows)) * len(rows), 1.4), 16)
   return _draw(width, height, paint, f'{row_label} by {column_label}')
 
 

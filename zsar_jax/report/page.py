@@ -23,6 +23,11 @@ _LADDER = (
 _DIAGNOSTIC = ('oracle_', 'control_', 'floor_')
 # Columns of the weight map: what a reader can still tell apart.
 _MOST_SEEN = 60
+_WIDE_NOTE = (
+  'Names in Chinese, Japanese or Korean are drawn with the fonts of the device '
+  'that shows this page. Where they are boxes, install one, such as Noto Sans '
+  'CJK.'
+)
 _CSS = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5d6470;
   --paper: #ffffff; --card: #f4f5f7; --line: #d9dce1; --mark: #2f6fb2; }
@@ -447,6 +452,8 @@ def render(results: Mapping[str, Any], content: ReportContent) -> str:
   notes += ''.join(
     f'<p>{_text(note)}</p>' for note in results.get('notes') or ()
   )
+  if any(map(figures.is_wide, ''.join(content.unseen + content.seen))):
+    notes += f'<p>{_WIDE_NOTE}</p>'
   protocol = f'{results["protocol"]} {results["protocol_hash"]}'.strip()
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -40,12 +40,12 @@ Opening never imports TensorFlow.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import json
 import os
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from zsar_jax import json_files
 from zsar_jax.data import stored_videos
 
 FORMAT_VERSION = 2
@@ -241,7 +241,7 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: the folder is not a dataset prepared by this package.
-    ValueError: it was prepared by a version with other records.
+    ValueError: it is damaged, or was prepared by a version with other records.
   """
   path = os.path.join(dataset_dir, 'metadata.json')
   if not os.path.exists(path):
@@ -249,8 +249,7 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
       f'{dataset_dir} holds no prepared dataset (no metadata.json); '
       'make one with `python -m zsar_jax.prepare`'
     )
-  with open(path) as f:
-    metadata = json.load(f)
+  metadata = json_files.read(path)
   if 'videos' not in metadata:
     raise FileNotFoundError(
       f'{path} lists no videos: not prepared by zsar_jax.prepare'

@@ -23,6 +23,13 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11',
+  classifiers=[
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+  entry_points={'console_scripts': ['zsar = zsar_jax.__main__:run']},
   packages=setuptools.find_packages(include=['zsar_jax', 'zsar_jax.*']),
   package_data={
     # A model small enough to come along: what the demo trains.

@@ -84,6 +84,8 @@ setuptools.setup(
       # Runs the notebooks.
       'nbclient>=0.10',
       'ipykernel>=6.29',
+      # Reads the workflows.
+      'pyyaml>=6.0.1',
     ],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],

@@ -64,7 +64,7 @@ setuptools.setup(
     'grain>=0.2.15',
     'array-record>=0.8.1',
     # A major version of PyAV takes arguments and attributes away: 19 did.
-    'av>=14,<20',
+    'av>=14.1,<20',
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.7.1',

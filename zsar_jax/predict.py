@@ -150,10 +150,11 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --json or --csv')
   names, paths = read_names(values.classes), _paths(values.video)
   if values.pretrained:
-    if values.segments or values.reject_below is not None or not names:
+    of_runs = values.reject_below, values.step
+    if values.segments or of_runs != (None, None) or not names:
       raise ValueError(
-        '--pretrained needs --classes, and knows neither --segments nor '
-        '--reject_below'
+        '--pretrained needs --classes, and knows none of --segments, '
+        '--reject_below and --step'
       )
     clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)

@@ -56,11 +56,12 @@ def _format(
 ) -> str:
   lines = []
   shown = prediction.ranking[:top_k]
-  width = max(len(ranked.name) for ranked in shown)
+  width = max(terminal.width(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
     of_clip = isinstance(ranked, frozen_clip.Ranked)
     detail = (_format_clip if of_clip else _format_transfer)(ranked, explain)
-    lines.append(f'{place:3d}. {ranked.name:{width}}  {detail}')
+    space = ' ' * (width - terminal.width(ranked.name))
+    lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
   if prediction.none_of_these is not None:
     lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
   if prediction.risk:
@@ -150,10 +151,11 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --json or --csv')
   names, paths = read_names(values.classes), _paths(values.video)
   if values.pretrained:
-    if values.segments or values.reject_below is not None or not names:
+    of_runs = values.reject_below, values.step
+    if values.segments or of_runs != (None, None) or not names:
       raise ValueError(
-        '--pretrained needs --classes, and knows neither --segments nor '
-        '--reject_below'
+        '--pretrained needs --classes, and knows none of --segments, '
+        '--reject_below and --step'
       )
     clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)

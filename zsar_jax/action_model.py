@@ -129,7 +129,7 @@ class ActionModel:
       self._calibration = calibration_lib.Calibration.from_dict(
         bank.calibration
       )
-    initial = recognizer.encoders.initial_embeddings
+    initial = recognizer.initial_embeddings()
     wanted = self._settings.relatedness_source == 'initial'
     self._seen = zeroshot.Classes(
       bank.seen_classes,

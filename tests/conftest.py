@@ -12,6 +12,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Commands that tests start leave the user's cache folder alone.
+os.environ['ZSAR_COMPILATION_CACHE'] = 'off'
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402

@@ -131,6 +131,8 @@ def read_names(text: str | None) -> list[str]:
     if not names:
       raise ValueError(f'{text} holds no class name')
     return names
+  if text.endswith('.txt'):
+    raise FileNotFoundError(f'--classes={text} does not exist')
   return text.split(',')
 
 

@@ -23,7 +23,9 @@ twice with other flags. A config flag needs `sys_argv=argv`, because it looks
 for its overrides there, by default in `sys.argv`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import gc
 import os
 import select
 import sys
@@ -106,6 +108,25 @@ def parse(
   if _is_program:
     compilation_cache.use(values.compilation_cache)
   return extra
+
+
+@contextlib.contextmanager
+def start_up() -> Iterator[None]:
+  """For what a short command loads: most of it stays to the end.
+
+  Python looks through all objects again and again for those that only refer
+  to each other. A program does not do so in here, and leaves out later what
+  was made in here. That is a tenth of a short command's time.
+  """
+  if not _is_program:
+    yield
+    return
+  gc.disable()
+  try:
+    yield
+  finally:
+    gc.freeze()
+    gc.enable()
 
 
 def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:

@@ -177,19 +177,21 @@ def main(argv: list[str]) -> None:
         '--pretrained needs --classes, and knows neither --segments nor '
         '--reject_below'
       )
-    from zsar_jax import frozen_clip
+    with cli.start_up():
+      from zsar_jax import frozen_clip
 
-    clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
+      clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)
     of_classes = []
   else:
-    from zsar_jax import action_model
+    with cli.start_up():
+      from zsar_jax import action_model
 
-    model = action_model.load(
-      values.bank or values.workdir, values.workdir or '', values.step
-    )
-    if names:
-      model.clear_classes().add_classes(names)
+      model = action_model.load(
+        values.bank or values.workdir, values.workdir or '', values.step
+      )
+      if names:
+        model.clear_classes().add_classes(names)
     of_classes = model.warnings
     if values.segments:
       _print_segments(model, paths, values)

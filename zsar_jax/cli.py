@@ -116,7 +116,7 @@ def start_up() -> Iterator[None]:
 
   Python looks through all objects again and again for those that only refer
   to each other. A program does not do so in here, and leaves out later what
-  was made in here. That is a tenth of a short command's time.
+  was made in here. That is a quarter of a short command's time.
   """
   if not _is_program:
     yield

@@ -23,6 +23,13 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11',
+  classifiers=[
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+  entry_points={'console_scripts': ['zsar = zsar_jax.__main__:run']},
   packages=setuptools.find_packages(include=['zsar_jax', 'zsar_jax.*']),
   package_data={
     # A model small enough to come along: what the demo trains.
@@ -32,7 +39,7 @@ setuptools.setup(
   },
   install_requires=[
     # Model, step, evaluator.
-    'jax>=0.10.0',
+    'jax>=0.10.2',
     'flax>=0.12.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.0',
@@ -57,7 +64,7 @@ setuptools.setup(
     'grain>=0.2.15',
     'array-record>=0.8.1',
     # A major version of PyAV takes arguments and attributes away: 19 did.
-    'av>=14,<20',
+    'av>=15,<20',
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.7.1',
@@ -77,17 +84,19 @@ setuptools.setup(
       # Runs the notebooks.
       'nbclient>=0.10',
       'ipykernel>=6.29',
+      # Reads the workflows.
+      'pyyaml>=6.0.1',
     ],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],
     # libtpu must move together with jax on a TPU VM or in Colab.
-    'tpu': ['jax[tpu]>=0.10.0'],
+    'tpu': ['jax[tpu]>=0.10.2'],
     # In an environment of its own: it wants older protobuf and pillow.
     'beam': ['apache-beam>=2.60'],
     # The driver decides: `nvidia-smi` shows the newest CUDA that it knows.
-    'cuda12': ['jax[cuda12]>=0.10.0'],
-    'cuda13': ['jax[cuda13]>=0.10.0'],
+    'cuda12': ['jax[cuda12]>=0.10.2'],
+    'cuda13': ['jax[cuda13]>=0.10.2'],
     # The name of an earlier version.
-    'cuda': ['jax[cuda12]>=0.10.0'],
+    'cuda': ['jax[cuda12]>=0.10.2'],
   },
 )

@@ -22,7 +22,9 @@ import pytest  # noqa: E402
 _ROOT = pathlib.Path(__file__).parents[1]
 
 # Eight devices, so that shardings are real; set before the first array.
-jax.config.update('jax_platforms', 'cpu')
+# ZSAR_TEST_GPU keeps the GPU, for `-m gpu`.
+if not os.environ.get('ZSAR_TEST_GPU'):
+  jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(_ROOT / '.jax_cache'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -55,6 +57,15 @@ def pytest_configure(config):
   # The workers of xdist report to the process that started them.
   if not hasattr(config, 'workerinput'):
     config.pluginmanager.register(_FailuresAtOnce(config))
+
+
+def pytest_runtest_setup(item):
+  if item.get_closest_marker('gpu') and jax.default_backend() != 'gpu':
+    pytest.skip('JAX sees no GPU, or ZSAR_TEST_GPU is not set')
+  if item.get_closest_marker('network') and not os.environ.get(
+    'ZSAR_TEST_NETWORK'
+  ):
+    pytest.skip('ZSAR_TEST_NETWORK is not set')
 
 
 def _policy():

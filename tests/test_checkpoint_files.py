@@ -37,30 +37,38 @@ def workdir(saved, tmp_path):
   return pathlib.Path(shutil.copytree(saved, tmp_path / 'run'))
 
 
-def cut(path):
-  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(paths):
+  for path in paths:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def empty(path):
-  path.write_bytes(b'')
+def empty(paths):
+  for path in paths:
+    path.write_bytes(b'')
 
 
-def delete(path):
-  path.unlink()
+def delete(paths):
+  for path in paths:
+    path.unlink()
 
 
 HOWS = (cut, empty, delete)
 
 
 def main_files(workdir, step, item):
-  """The file with the numbers of an item, and the one that leads there."""
+  """Groups of files: with an item's numbers, and those that lead there.
+
+  All of a group, because some hold only what was written anew elsewhere.
+  """
   folder = workdir / 'checkpoints' / str(step) / item
   if item == 'meta':
-    return [folder / 'metadata']
-  data = (folder / 'ocdbt.process_0' / 'd').iterdir()
-  largest = max(data, key=lambda path: path.stat().st_size)
-  (index,) = (folder / 'd').iterdir()
-  return [largest, index, folder / 'manifest.ocdbt']
+    return [[folder / 'metadata']]
+  numbers = sorted((folder / 'ocdbt.process_0' / 'd').iterdir())
+  return [
+    numbers,
+    sorted((folder / 'd').iterdir()),
+    [folder / 'manifest.ocdbt'],
+  ]
 
 
 def fault(workdir, step=6, items=ITEMS):
@@ -76,18 +84,20 @@ def test_whole_checkpoints_have_no_fault(saved):
 @pytest.mark.parametrize('how', HOWS)
 @pytest.mark.parametrize('item', ITEMS)
 def test_every_file_that_matters_is_looked_at(workdir, item, how):
-  for path in main_files(workdir, 6, item):
-    content = path.read_bytes()
-    how(path)
+  for paths in main_files(workdir, 6, item):
+    contents = [path.read_bytes() for path in paths]
+    how(paths)
     found = fault(workdir)
-    assert found.startswith(item), path
-    if path.parent.name == 'd' and path.parent.parent.name == item:
-      name = str(path.relative_to(workdir / 'checkpoints' / '6'))
+    folder = paths[0].parent.relative_to(workdir / 'checkpoints' / '6')
+    if str(folder) == f'{item}/d':
       words = 'is missing' if how is delete else 'is cut off or empty'
-      assert found == f'{name} {words}'
-    elif path.name != 'metadata' and path.parent.name == 'd':
-      assert 'kernel is ' in found
-    path.write_bytes(content)
+      assert found in [f'{folder}/{path.name} {words}' for path in paths]
+    elif folder.name == 'd':
+      assert found.startswith(item) and 'kernel is ' in found
+    else:
+      assert found.startswith(item)
+    for path, content in zip(paths, contents, strict=True):
+      path.write_bytes(content)
   assert fault(workdir) == ''
 
 
@@ -98,10 +108,9 @@ def test_an_item_that_is_missing_is_a_fault(workdir):
 
 
 def test_numbers_that_do_not_decode_are_a_fault(workdir):
-  path = main_files(workdir, 6, 'params')[0]
-  content = bytearray(path.read_bytes())
-  content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
-  path.write_bytes(bytes(content))
+  for path in main_files(workdir, 6, 'params')[0]:
+    half = path.stat().st_size // 2
+    path.write_bytes(path.read_bytes()[:half] + bytes(half))
   assert fault(workdir).endswith('is damaged')
 
 
@@ -112,7 +121,7 @@ def test_what_is_whole_to_us_is_whole_to_orbax(workdir):
   folder = workdir / 'checkpoints' / '6' / 'params'
   for path in sorted(p for p in folder.rglob('*') if p.is_file()):
     content = path.read_bytes()
-    cut(path)
+    cut([path])
     with checkpointing.Checkpoints(str(workdir)) as checkpoints:
       if found := fault(workdir):
         with pytest.raises(ValueError, match='step 6 .* is damaged'):
@@ -214,6 +223,6 @@ def test_a_step_that_is_not_there_is_refused(saved):
 def test_json_that_was_cut_off_is_named(tmp_path, name, read, how):
   path = tmp_path / name
   path.write_text('{"schema_version": 3, "videos": {}}')
-  how(path)
+  how([path])
   with pytest.raises(ValueError, match=f'{name} is damaged: it is no JSON'):
     read(path)

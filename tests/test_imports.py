@@ -27,6 +27,7 @@ _LAYERS = {
   'zsar_jax': (5, ''),
   # Entries.
   'cli': (5, 'absl'),
+  '__main__': (5, 'av jax'),
   'main': (5, 'absl ml_collections'),
   'evaluate': (5, 'absl ml_collections'),
   'predict': (5, 'absl ml_collections'),

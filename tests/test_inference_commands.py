@@ -6,6 +6,7 @@ import glob
 import io
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -25,6 +26,7 @@ from zsar_jax import (
   results,
   score_files,
   sharding,
+  terminal,
 )
 from zsar_jax.data import user_videos
 from zsar_jax.data.decode import VideoError
@@ -297,6 +299,10 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert 'no checkpoint of step 4, only of [3, 6]' in capsys.readouterr().err
   assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
   assert 'has no step to choose' in capsys.readouterr().err
+  assert run(predict, '--pretrained=x', '--step=4', *flags) == 1
+  assert 'knows none of --segments' in capsys.readouterr().err
+  assert run(evaluate, '--embeddings=x', '--step=4') == 1
+  assert 'it needs --workdir' in capsys.readouterr().err
 
 
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):
@@ -378,6 +384,17 @@ def test_several_videos_are_named_and_classes_warned_of_once(
   out, err = capsys.readouterr()
   assert err.count('words that no training class had') == 1
   assert out.splitlines()[0] == paths[0] and '\x1b' not in out + err
+
+
+def test_names_of_any_script_stand_in_one_column(workdir, examples, capsys):
+  flags = f'--workdir={workdir}', f'--video={examples[0]}'
+  assert run(predict, *flags, '--classes=跑步,juggling,태권도') == 0
+  lines = capsys.readouterr().out.splitlines()
+  ranked = [line for line in lines if 'transfer ' in line]
+  before = [re.split(r' +[\d.]+%  transfer', line)[0] for line in ranked]
+  assert {terminal.width(x) for x in before} == {5 + 4, 5 + 6, 5 + 8}
+  columns = [terminal.width(line.partition('%')[0]) for line in ranked]
+  assert len(ranked) == 3 and len(set(columns)) == 1
 
 
 def test_explain_names_the_seen_classes(workdir, examples, capsys):

@@ -2,11 +2,12 @@
 
 import json
 import os
+import sys
 
 import nbformat
 import pytest
 
-from tests import test_distributed, tiny, videos
+from tests import processes, test_distributed, tiny, videos
 from zsar_jax import cli, main
 
 nbclient = pytest.importorskip('nbclient')
@@ -83,7 +84,76 @@ def test_training_on_a_mesh_of_eight(tmp_path):
   assert (workdir / 'results.json').exists()
 
 
-@pytest.mark.parametrize('name', sorted(os.listdir(tiny.ROOT / 'colabs')))
+NOTEBOOKS = sorted(os.listdir(tiny.ROOT / 'colabs'))
+
+
+def first_code(name):
+  with open(tiny.ROOT / 'colabs' / name) as f:
+    notebook = nbformat.read(f, as_version=4)
+  return next(c.source for c in notebook.cells if c.cell_type == 'code')
+
+
+# What a machine is like where none of it is installed, and what pip is asked.
+_BARE = """
+import importlib.util, json, shutil, subprocess, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == 'grain' else real(name)
+run = subprocess.run
+def without_pip(argv, **kwargs):
+  if 'pip' in argv:
+    print(json.dumps(argv[1:]))
+  else:
+    run(argv, **kwargs)
+subprocess.run = without_pip
+shutil.which = lambda program: None
+"""
+
+
+def run_bare(code, folder):
+  """Runs the first cell's code in a folder; returns what it did."""
+  end = 'import os, zsar_jax\nprint(os.getcwd())\nprint(zsar_jax.__file__)'
+  return processes.run(
+    [sys.executable, '-P', '-c', f'{_BARE}\n{code}\n{end}'], cwd=folder
+  )
+
+
+def test_the_notebooks_install_in_the_same_way():
+  assert len({first_code(name) for name in NOTEBOOKS}) == 1
+
+
+def test_without_a_checkout_one_is_cloned_and_installed(tmp_path):
+  clone = processes.run(
+    ['git', 'clone', '-q', '--depth=1', f'file://{tiny.ROOT}', 'origin'],
+    cwd=tmp_path,
+  )
+  assert clone.returncode == 0, clone.stderr
+  code = first_code(NOTEBOOKS[0]).replace(
+    "REPOSITORY = ''", f'REPOSITORY = {str(tmp_path / "origin")!r}'
+  )
+  here = tmp_path / 'content'
+  here.mkdir()
+  for _ in range(2):  # the second time after a restart: nothing is cloned
+    done = run_bare(code, here)
+    assert done.returncode == 0, done.stderr
+    pip, folder, module = done.stdout.splitlines()
+    assert json.loads(pip) == ['-m', 'pip', 'install', '-q', '-e', '.']
+    assert folder == str(here / 'zsar_jax_checkout')
+    assert module == str(here / 'zsar_jax_checkout/zsar_jax/__init__.py')
+
+
+def test_without_a_checkout_or_an_address_it_says_so(tmp_path):
+  done = run_bare(first_code(NOTEBOOKS[0]), tmp_path)
+  assert done.returncode != 0
+  assert 'set REPOSITORY above to its address' in done.stderr
+
+
+def test_in_a_checkout_nothing_is_cloned(tmp_path):
+  done = run_bare(first_code(NOTEBOOKS[0]), tiny.ROOT / 'colabs')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[1] == str(tiny.ROOT)
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
 def test_notebooks_are_kept_without_outputs(name):
   with open(tiny.ROOT / 'colabs' / name) as f:
     notebook = nbformat.read(f, as_version=4)

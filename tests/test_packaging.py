@@ -6,6 +6,9 @@ import runpy
 
 import pytest
 import setuptools
+import yaml
+
+import zsar_jax
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -64,3 +67,62 @@ def test_tensorflow_is_left_out_where_it_has_no_wheels(promised):
   for requirement in promised['install_requires']:
     if re.match('tensorflow(-text)?[><=]', requirement):
       assert 'python_version < "3.14"' in requirement
+
+
+def _pythons(promised):
+  names = [c.rpartition(' :: ')[2] for c in promised['classifiers']]
+  return [name for name in names if re.fullmatch(r'3\.\d+', name)]
+
+
+def _workflow():
+  return yaml.safe_load((_ROOT / '.github/workflows/ci.yml').read_text())
+
+
+def test_the_workflow_runs_every_python_that_is_promised(promised):
+  matrix = _workflow()['jobs']['tests']['strategy']['matrix']
+  assert matrix['python-version'] == _pythons(promised)
+  assert promised['python_requires'] == f'>={_pythons(promised)[0]}'
+
+
+def test_the_workflow_and_ci_run_the_tests_as_the_readme_does():
+  (command,) = re.findall(
+    r'\.venv/bin/python -m (pytest .*)', (_ROOT / 'README.md').read_text()
+  )
+  for path in ('.github/workflows/ci.yml', '.ci/run', 'CONTRIBUTING.md'):
+    assert command in (_ROOT / path).read_text(), path
+
+
+def test_the_oldest_job_takes_the_oldest_versions(promised):
+  steps = _workflow()['jobs']['oldest']['steps']
+  python = [s['with'] for s in steps if 'python-version' in s.get('with', ())]
+  assert python[0]['python-version'] == _pythons(promised)[0]
+  assert any('-c .ci/oldest.txt' in s.get('run', '') for s in steps)
+
+
+def test_the_citation_is_of_this_version():
+  citation = yaml.safe_load((_ROOT / 'CITATION.cff').read_text())
+  assert citation['version'] == zsar_jax.__version__
+  for key in ('cff-version', 'message', 'title', 'authors', 'license'):
+    assert citation[key]
+
+
+@pytest.mark.parametrize(
+  'path',
+  [
+    '.pre-commit-config.yaml',
+    *sorted(
+      str(p.relative_to(_ROOT)) for p in (_ROOT / '.github').rglob('*.yml')
+    ),
+  ],
+)
+def test_yaml_files_can_be_read(path):
+  assert yaml.safe_load((_ROOT / path).read_text())
+
+
+def test_who_reports_a_bug_is_asked_for_the_versions():
+  path = _ROOT / '.github/ISSUE_TEMPLATE/bug_report.yml'
+  asked = {
+    part['id']: part for part in yaml.safe_load(path.read_text())['body']
+  }
+  assert 'zsar --version' in asked['versions']['attributes']['label']
+  assert asked['versions']['validations']['required']

@@ -38,6 +38,16 @@ def test_terminals_of_few_letters_get_the_others_spelled_out(monkeypatch):
   assert out.buffer.getvalue() == b'na\xefve \\u8dd1\\x1b\n'
 
 
+def test_wide_letters_take_two_columns():
+  assert [terminal.width(x) for x in ('', 'ab', '跑步', '태권도 a', 'é')] == [
+    0,
+    2,
+    4,
+    8,
+    1,
+  ]
+
+
 def test_class_names_with_control_characters_are_refused():
   for name in ('run\x1b[2J', 'run\u202egnipmuj', 'run\udcff'):
     with pytest.raises(ValueError, match='has control characters') as error:

@@ -124,6 +124,8 @@ def main(argv: list[str]) -> None:
       f'give one of {", ".join(f"--{name}" for name in sources)}; given: '
       f'{given or "none"}'
     )
+  if values.step is not None and not values.workdir:
+    raise ValueError('--step is of a run: it needs --workdir')
   for path in filter(None, (values.output, values.report)):
     results.check_output(path, values.overwrite)
   if values.compare:

@@ -67,12 +67,13 @@ def _format(
 
   lines = []
   shown = prediction.ranking[:top_k]
-  width = max(len(ranked.name) for ranked in shown)
+  width = max(terminal.width(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
     by_transfer = isinstance(ranked, action_model.Ranked)
     format_one = _format_transfer if by_transfer else _format_clip
     detail = format_one(ranked, explain)
-    lines.append(f'{place:3d}. {ranked.name:{width}}  {detail}')
+    space = ' ' * (width - terminal.width(ranked.name))
+    lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
   if prediction.none_of_these is not None:
     lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
   if prediction.risk:
@@ -172,10 +173,11 @@ def main(argv: list[str]) -> None:
   names, paths = read_names(values.classes), _paths(values.video)
   isolated.start()
   if values.pretrained:
-    if values.segments or values.reject_below is not None or not names:
+    of_runs = values.reject_below, values.step
+    if values.segments or of_runs != (None, None) or not names:
       raise ValueError(
-        '--pretrained needs --classes, and knows neither --segments nor '
-        '--reject_below'
+        '--pretrained needs --classes, and knows none of --segments, '
+        '--reject_below and --step'
       )
     with cli.start_up():
       from zsar_jax import frozen_clip

@@ -41,7 +41,6 @@ def main(argv: list[str]) -> None:
   builder = datasets.make_builder(
     values.dataset, values.data_dir or None, values.source or '', **options
   )
-  name = terminal.visible_name
   for line in datasets.check_missing(builder):
     terminal.say(line)
   if values.stage_only:
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> None:
     reused = sum(s.is_reused for s in staged)
     failed = [s for s in staged if s.reason]
     for s in failed:
-      terminal.say(f'cannot be used: {name(s.entry.id)} {name(s.reason)}')
+      _say_unusable('cannot be used', s.entry.id, s.reason)
     terminal.say(
       f'staged {len(staged)} videos, {reused} of them before; '
       f'{len(failed)} cannot be used'
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
   metadata = records.read_metadata(builder.data_dir)
   unreadable = metadata['unreadable']
   for video in unreadable[:_SHOWN]:
-    terminal.say(f'left out: {name(video["id"])} {name(video["reason"])}')
+    _say_unusable('left out', video['id'], video['reason'])
   if len(unreadable) > _SHOWN:
     terminal.say(
       f'and {len(unreadable) - _SHOWN} more, listed under "unreadable" in '
@@ -83,6 +82,11 @@ def main(argv: list[str]) -> None:
   size = builder.info.dataset_size
   terminal.say(f'storage {metadata["storage"]["kind"]}, {size}')
   terminal.say(f'{done}: {builder.data_dir}')
+
+
+def _say_unusable(what: str, video_id: str, reason: str) -> None:
+  name = terminal.visible_name
+  terminal.say(f'{what}: {name(video_id)} {name(reason)}')
 
 
 # Flag -> option of `datasets.make_builder`; one not given is the default's.

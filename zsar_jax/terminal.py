@@ -1,4 +1,4 @@
-"""Text from anywhere (names, paths, errors), made safe to print.
+"""Text from anywhere (names, paths, errors), made fit to print.
 
 A terminal obeys control characters: a file's name may move the cursor, colour
 or delete what was printed, or turn letters around.
@@ -7,6 +7,7 @@ or delete what was printed, or turn letters around.
 import re
 import sys
 from typing import TextIO
+import unicodedata
 
 # C0, DEL and C1; what ends a line by other means; what changes the direction
 # of writing; halves of characters, as in names that are no UTF-8.
@@ -30,6 +31,16 @@ def visible(text: str) -> str:
 def visible_name(name: str) -> str:
   """A name or path for the inside of a line: no tab or end of line either."""
   return _IN_NAME.sub(_escape, name)
+
+
+def is_wide(letter: str) -> bool:
+  """Whether a letter is as wide as two, as those of East Asian scripts are."""
+  return unicodedata.east_asian_width(letter) in 'WF'
+
+
+def width(text: str) -> int:
+  """Columns of a terminal that a line takes."""
+  return sum(1 + is_wide(letter) for letter in text)
 
 
 def printable(text: str, stream: TextIO | None = None) -> str:

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import pathlib
 import sys
@@ -41,6 +42,13 @@ def shipped():
   return tokenizer.read_vocabulary(tokenizer.default_vocabulary_path())
 
 
+needs_tensorflow = pytest.mark.skipif(
+  importlib.util.find_spec('tensorflow_text') is None,
+  reason='tensorflow-text is not installed',
+)
+
+
+@needs_tensorflow
 def test_ids_equal_the_reference(shipped):
   names = [
     *tokenizer.public_class_names(),
@@ -55,6 +63,7 @@ def test_ids_equal_the_reference(shipped):
     assert row[real].tolist() == expected, name
 
 
+@needs_tensorflow
 def test_shipped_vocabulary_is_the_one_of_all_public_names(shipped):
   assert tokenizer.build_vocabulary(tokenizer.public_class_names()) == shipped
 
@@ -138,6 +147,7 @@ def test_hash_tells_vocabularies_apart():
   assert all(len(h) == 16 for h in hashes)
 
 
+@needs_tensorflow
 def test_command_writes_the_vocabulary(tmp_path, shipped):
   output = tmp_path / 'vocabulary.txt'
   done = processes.run(

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import io
 import re
 from typing import Any
-import unicodedata
 import warnings
 
 import matplotlib
 from matplotlib import figure as mpl_figure
 import numpy as np
+
+from zsar_jax import terminal
 
 # Told apart in grey and by colour-blind eyes, on white and on black.
 BLUE, ORANGE, GREEN, GREY = '#4a90d9', '#e08a3c', '#3aa57a', '#888888'
@@ -80,16 +81,11 @@ def _in_fonts_of_page(tag: re.Match[str]) -> str:
   return re.sub(r'font-family: [^;"]*;? ?', '', text)
 
 
-def is_wide(letter: str) -> bool:
-  """Whether a letter is as wide as two, as those of East Asian scripts are."""
-  return unicodedata.east_asian_width(letter) in 'WF'
-
-
 def _short(names: Sequence[str], length: int = 34) -> list[str]:
   """Names that are at most so many narrow letters wide."""
 
   def cut(name):
-    ends = np.cumsum([1 + is_wide(letter) for letter in name])
+    ends = np.cumsum([1 + terminal.is_wide(letter) for letter in name])
     if not len(ends) or ends[-1] <= length:
       return name
     return name[: int((ends < length).sum())] + '…'

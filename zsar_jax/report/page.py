@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax import terminal
 from zsar_jax.report import figures
 from zsar_jax.report.content import ReportContent, confident_mistakes
 from zsar_jax.zeroshot import calibration
@@ -452,7 +453,7 @@ def render(results: Mapping[str, Any], content: ReportContent) -> str:
   notes += ''.join(
     f'<p>{_text(note)}</p>' for note in results.get('notes') or ()
   )
-  if any(map(figures.is_wide, ''.join(content.unseen + content.seen))):
+  if any(map(terminal.is_wide, ''.join(content.unseen + content.seen))):
     notes += f'<p>{_WIDE_NOTE}</p>'
   protocol = f'{results["protocol"]} {results["protocol_hash"]}'.strip()
   return (

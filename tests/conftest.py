@@ -16,6 +16,8 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
 os.environ['XLA_FLAGS'] = ' '.join(_FLAGS)
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Commands that tests start leave the user's cache folder alone.
+os.environ['ZSAR_COMPILATION_CACHE'] = 'off'
 
 _ROOT = pathlib.Path(__file__).parents[1]
 

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import gc
 import logging
 import os
 import pathlib
@@ -131,3 +132,16 @@ def test_people_are_told_by_terminal_alone():
     'tokenizer.py': 1,
     'beam_staging.py': 1,
   }
+
+
+def test_a_program_that_loads_does_not_look_for_garbage(monkeypatch):
+  with cli.start_up():
+    assert gc.isenabled()  # called from Python
+  monkeypatch.setattr(cli, '_is_program', True)
+  try:
+    with pytest.raises(ValueError), cli.start_up():
+      assert not gc.isenabled()
+      raise ValueError
+    assert gc.isenabled() and gc.get_freeze_count()
+  finally:
+    gc.unfreeze()

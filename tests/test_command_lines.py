@@ -160,7 +160,7 @@ def test_predict_refuses_bad_class_names(workdir, capsys, classes, reason):
 
 
 def test_an_unfinished_workdir_is_named(tmp_path, capsys):
-  assert predict_on(tmp_path / 'none', 'x.mp4') == 1
+  assert predict_on(tmp_path / 'none', __file__) == 1
   assert 'none holds no checkpoint' in capsys.readouterr().err
 
 

@@ -144,7 +144,7 @@ def test_command_prints_a_table(directory, video, capsys):
   ],
 )
 def test_command_needs_one_source_of_weights(flags, reason, capsys):
-  assert run(*flags, '--video=x.mp4', '--classes=a') == 1
+  assert run(*flags, f'--video={__file__}', '--classes=a') == 1
   assert reason in capsys.readouterr().err
 
 

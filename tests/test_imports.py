@@ -53,6 +53,7 @@ _LAYERS = {
   'progress': (3, ''),
   'interruption': (0, ''),
   'terminal': (0, ''),
+  'compilation_cache': (0, ''),
   'json_files': (0, ''),
   'report_content': (4, 'cv2'),
   'report*': (3, 'matplotlib'),

@@ -247,7 +247,9 @@ def test_below_the_threshold_none_of_these_is_the_answer(workdir, examples):
     model.predict(examples[0], reject_below=0.5)
 
 
-def test_a_bank_of_other_weights_is_refused(workdir, tmp_path, capsys):
+def test_a_bank_of_other_weights_is_refused(
+  workdir, examples, tmp_path, capsys
+):
   made = prototype_bank.load_bank(f'{workdir}/bank.safetensors')
   path = str(tmp_path / 'b.safetensors')
   for change, reason in (
@@ -262,7 +264,7 @@ def test_a_bank_of_other_weights_is_refused(workdir, tmp_path, capsys):
       predict,
       f'--bank={path}',
       f'--workdir={workdir}',
-      '--video=x.mp4',
+      f'--video={examples[0]}',
       '--classes=a',
     )
     assert code == 1 and reason in capsys.readouterr().err

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from tests import tiny, videos
 import zsar_jax
-from zsar_jax import bank, cli, main, model_files, predict
+from zsar_jax import bank, cli, main, model_builder, model_files, predict
 from zsar_jax import recognizer as recognizer_lib
 
 NAME = 'stick_figures'
@@ -90,6 +90,15 @@ def other_shape(folder):
   safetensors.numpy.save_file(flat, path)
 
 
+def other_depth(folder):
+  path = os.path.join(folder, 'model.json')
+  with open(path) as f:
+    meta = json.load(f)
+  meta['config']['model']['text']['depth'] += 1
+  with open(path, 'w') as f:
+    json.dump(meta, f)
+
+
 def no_json(folder):
   with open(os.path.join(folder, 'model.json'), 'w') as f:
     f.write('{')
@@ -110,6 +119,7 @@ def no_vocabulary(folder):
     (cut_weights, ValueError, 'model.safetensors is damaged'),
     (drop_weights, FileNotFoundError, 'model.safetensors is missing'),
     (other_shape, ValueError, 'class_centres.* are not those of its config'),
+    (other_depth, ValueError, 'text_encoder.* are not those of its config'),
     (no_json, ValueError, 'model.json is no JSON'),
     (no_vocabulary, ValueError, r"has no \['vocabulary'\]"),
   ],
@@ -119,6 +129,32 @@ def test_spoilt_files_are_refused(exported, tmp_path, change, error, message):
     zsar_jax.load(spoilt(exported, tmp_path, change))
 
 
+def test_shapes_are_traced_only_where_files_were_changed(
+  exported, tmp_path, monkeypatch
+):
+  traced = []
+  shapes = model_builder.parameter_shapes
+  monkeypatch.setattr(
+    model_builder,
+    'parameter_shapes',
+    lambda *args: traced.append(args) or shapes(*args),
+  )
+  for folder in (exported, NAME):
+    zsar_jax.load(folder)
+  assert not traced
+
+  def of_an_earlier_version(folder):
+    path = os.path.join(folder, 'model.json')
+    with open(path) as f:
+      meta = json.load(f)
+    del meta['digest']
+    with open(path, 'w') as f:
+      json.dump(meta, f)
+
+  zsar_jax.load(spoilt(exported, tmp_path, of_an_earlier_version))
+  assert len(traced) == 1
+
+
 def test_scalars_come_back_as_scalars(tmp_path):
   params = {'a': {'b': np.float32(2.5)}, 'c': np.arange(6.0).reshape(2, 3).T}
   meta = dict(config={}, vocabulary=[], seen_classes=[], step=3)
@@ -126,7 +162,7 @@ def test_scalars_come_back_as_scalars(tmp_path):
   again, read = model_files.read(str(tmp_path))
   assert again['a']['b'].shape == () and again['a']['b'] == 2.5
   np.testing.assert_array_equal(again['c'], params['c'])
-  assert read == meta
+  assert read == {**meta, 'digest': read['digest']}
 
 
 def test_the_model_that_ships_knows_classes_it_never_saw(tmp_path, capsys):

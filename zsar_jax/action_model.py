@@ -129,7 +129,7 @@ class ActionModel:
       self._calibration = calibration_lib.Calibration.from_dict(
         bank.calibration
       )
-    initial = recognizer.encoders.initial_embeddings
+    initial = recognizer.initial_embeddings()
     wanted = self._settings.relatedness_source == 'initial'
     self._seen = zeroshot.Classes(
       bank.seen_classes,
@@ -444,7 +444,9 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
     workdir = workdir or os.path.dirname(os.path.abspath(path))
   else:
     path = model_files.resolve(path)
-    workdir = workdir or path
+    workdir = model_files.resolve(workdir or path)
     path = os.path.join(path, recognizer_lib.BANK_FILE)
+  # Before the weights, which take longer; without a workdir these say why.
+  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
   recognizer = recognizer_lib.Recognizer.from_workdir(workdir, step)
-  return ActionModel(recognizer, prototype_bank.load_bank(path), path)
+  return ActionModel(recognizer, bank, path)

@@ -15,7 +15,7 @@ import re
 from absl import flags
 from ml_collections import config_flags
 
-from zsar_jax import cli, distributed, train
+from zsar_jax import cli, compilation_cache, distributed, train
 
 
 def main(argv: list[str]) -> None:
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
     values.process_id,
     values.heartbeat_seconds,
   )
+  if distributed.several():
+    compilation_cache.stop_default(values.compilation_cache)
   train.train(config, values.workdir)
 
 

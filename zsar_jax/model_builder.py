@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from zsar_jax import config_utils, pixel_ops, program_cost, train_step
+from zsar_jax import config_utils, pixel_ops, program_cost
 from zsar_jax import preprocessing as preprocessing_lib
 from zsar_jax.data import byte_pairs
 from zsar_jax.data import tokenizer as tokenizer_lib
@@ -160,6 +160,8 @@ def step_flops(
   Returns:
     Floating-point operations.
   """
+  from zsar_jax import train_step  # inference needs no optimiser
+
   config = config.copy_and_resolve_references()
   with config.unlocked():
     # A kernel would hide its products.

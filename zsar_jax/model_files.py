@@ -6,6 +6,7 @@ is needed to name actions, and nothing of it can run code.
 """
 
 from collections.abc import Mapping
+import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +19,8 @@ import safetensors.numpy
 _PARAMS_FILE = 'model.safetensors'
 _META_FILE = 'model.json'
 _KEYS = ('config', 'vocabulary', 'seen_classes', 'step')
+# The one key that `write` adds; models of earlier versions lack it.
+_DIGEST = 'digest'
 _SHIPPED = pathlib.Path(__file__).parent / 'shipped_models'
 
 
@@ -47,12 +50,13 @@ def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
     meta: JSON-able; `config`, `vocabulary`, `seen_classes`, `step` and more.
   """
   os.makedirs(folder, exist_ok=True)
-  safetensors.numpy.save_file(
-    dict(_flatten(params)), os.path.join(folder, _PARAMS_FILE)
-  )
+  meta = {**meta, _DIGEST: _digest(params, meta)}
+  # Not ascontiguousarray, which makes vectors of scalars.
+  flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
+  safetensors.numpy.save_file(flat, os.path.join(folder, _PARAMS_FILE))
   # Last: a folder without it is none of ours.
   with open(os.path.join(folder, _META_FILE), 'w') as f:
-    json.dump(dict(meta), f, indent=1)
+    json.dump(meta, f, indent=1)
     f.write('\n')
 
 
@@ -95,10 +99,32 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
   return params, meta
 
 
+def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
+  """Whether `read` gave the shapes and the meta that `write` got.
+
+  Args:
+    params: of `read`.
+    meta: of `read`.
+
+  Returns:
+    True only if neither file was changed or exchanged since, but for the
+    values of the parameters: these then fit the config. False says nothing.
+  """
+  return meta.get(_DIGEST) == _digest(params, meta)
+
+
+def _digest(params: Any, meta: Mapping[str, Any]) -> str:
+  """64 hex digits over all that says which parameters a model has."""
+  meta = {key: value for key, value in meta.items() if key != _DIGEST}
+  shapes = {name: [str(x.dtype), *x.shape] for name, x in _flatten(params)}
+  # Once through JSON, which has no tuples.
+  plain = json.loads(json.dumps([meta, shapes]))
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def _flatten(tree: Mapping[str, Any], prefix: str = ''):
   for key, value in tree.items():
     if isinstance(value, Mapping):
       yield from _flatten(value, f'{prefix}{key}/')
     else:
-      # Not ascontiguousarray, which makes vectors of scalars.
-      yield prefix + key, np.array(value, order='C')
+      yield prefix + key, value

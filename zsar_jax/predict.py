@@ -15,6 +15,8 @@ python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
   --video=clip.mp4 --classes="juggling,rowing,arm wrestling"
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 import csv
 import dataclasses
@@ -22,10 +24,17 @@ import glob
 import json
 import os
 import sys
+import typing
 
 from absl import flags
 
-from zsar_jax import action_model, cli, frozen_clip, model_files, terminal
+from zsar_jax import cli, model_files, terminal
+from zsar_jax.data import isolated
+
+# What imports JAX does so inside functions: a mistake in the command line is
+# told at once, and the child that decodes gets ready in the meantime.
+if typing.TYPE_CHECKING:
+  from zsar_jax import action_model, frozen_clip
 
 _SECONDS = '{:.1f}'
 
@@ -54,12 +63,15 @@ def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
 def _format(
   prediction: action_model.Prediction, top_k: int, explain: bool
 ) -> str:
+  from zsar_jax import action_model
+
   lines = []
   shown = prediction.ranking[:top_k]
   width = max(terminal.width(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
-    of_clip = isinstance(ranked, frozen_clip.Ranked)
-    detail = (_format_clip if of_clip else _format_transfer)(ranked, explain)
+    by_transfer = isinstance(ranked, action_model.Ranked)
+    format_one = _format_transfer if by_transfer else _format_clip
+    detail = format_one(ranked, explain)
     space = ' ' * (width - terminal.width(ranked.name))
     lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
   if prediction.none_of_these is not None:
@@ -120,11 +132,18 @@ def read_names(text: str | None) -> list[str]:
     if not names:
       raise ValueError(f'{text} holds no class name')
     return names
+  if text.endswith('.txt'):
+    raise FileNotFoundError(f'--classes={text} does not exist')
   return text.split(',')
 
 
 def _paths(text: str) -> list[str]:
-  """Files of --video; a pattern that finds nothing is an error."""
+  """Files of --video.
+
+  Raises:
+    FileNotFoundError: one that does not exist.
+    ValueError: a pattern that finds nothing.
+  """
   # A file may be named like a pattern, or have a comma in its name.
   if os.path.exists(text):
     return [text]
@@ -133,7 +152,9 @@ def _paths(text: str) -> list[str]:
     found = sorted(glob.glob(part, recursive=True))
     if not found and glob.has_magic(part):
       raise ValueError(f'no file matches --video={part}')
-    paths += found or [part]
+    if not found:
+      raise FileNotFoundError(f'--video={part} does not exist')
+    paths += found
   return paths
 
 
@@ -150,6 +171,7 @@ def main(argv: list[str]) -> None:
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
   names, paths = read_names(values.classes), _paths(values.video)
+  isolated.start()
   if values.pretrained:
     of_runs = values.reject_below, values.step
     if values.segments or of_runs != (None, None) or not names:
@@ -157,15 +179,21 @@ def main(argv: list[str]) -> None:
         '--pretrained needs --classes, and knows none of --segments, '
         '--reject_below and --step'
       )
-    clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
+    with cli.start_up():
+      from zsar_jax import frozen_clip
+
+      clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)
     of_classes = []
   else:
-    model = action_model.load(
-      values.bank or values.workdir, values.workdir or '', values.step
-    )
-    if names:
-      model.clear_classes().add_classes(names)
+    with cli.start_up():
+      from zsar_jax import action_model
+
+      model = action_model.load(
+        values.bank or values.workdir, values.workdir or '', values.step
+      )
+      if names:
+        model.clear_classes().add_classes(names)
     of_classes = model.warnings
     if values.segments:
       _print_segments(model, paths, values)

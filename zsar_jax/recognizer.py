@@ -13,13 +13,10 @@ import ml_collections
 import numpy as np
 
 from zsar_jax import (
-  checkpointing,
   config_utils,
   embedding_cache,
-  initialisation,
   model_builder,
   model_files,
-  optim,
   pixel_ops,
   prototype_bank,
   sharding,
@@ -75,6 +72,7 @@ class Recognizer:
     self._encode_text = jax.jit(
       functools.partial(model.apply, method='encode_text')
     )
+    self._heads = jax.jit(functools.partial(model.apply, method='heads'))
     self._encode_clips = sharding.on_mesh(jax.jit(self._embed), mesh)
     self._match_again = sharding.on_mesh(
       jax.jit(self._match, static_argnums=2), mesh
@@ -107,25 +105,30 @@ class Recognizer:
 
       def place(shapes, mesh, ema):
         del ema  # what was exported is what is to be used
-        wrong = checkpointing.shape_differences(params, shapes)
-        if wrong:
-          raise ValueError(
-            f'{workdir}: the parameters {wrong[:5]} are not those of its config'
-          )
+        # Tracing a model's shapes takes longer than reading its files.
+        if not model_files.is_as_written(params, meta):
+          _check_shapes(workdir, params, shapes())
         return jax.device_put(params, sharding.replicated(mesh))
 
       return cls._of_meta(meta, place, meta['step'])
+    from zsar_jax import checkpointing  # and with it orbax
+
     with checkpointing.open_existing(workdir, step) as checkpoints:
       step = checkpoints.latest_step() if step is None else step
       return cls._of_meta(
         checkpoints.restore_meta(step),
-        functools.partial(checkpoints.restore_params, step=step),
+        lambda shapes, mesh, ema: checkpoints.restore_params(
+          shapes(), mesh, ema, step
+        ),
         step,
       )
 
   @classmethod
   def _of_meta(cls, meta, place, step: int) -> 'Recognizer':
-    """The recognizer of a saved `meta`; `place` puts parameters on a mesh."""
+    """The recognizer of a saved `meta`; `place` puts parameters on a mesh.
+
+    It may ask for their shapes, by a call.
+    """
     config = config_utils.from_dict(meta['config'])
     prep = model_builder.make_preprocessing(config, meta['vocabulary'])
     model = model_builder.build_model(
@@ -136,7 +139,7 @@ class Recognizer:
     )
     # Inference splits the batch alone, whatever mesh it was trained on.
     mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
-    shapes = model_builder.parameter_shapes(model, prep)
+    shapes = functools.partial(model_builder.parameter_shapes, model, prep)
     return cls(
       config,
       model,
@@ -290,6 +293,8 @@ class Recognizer:
       nothing in it is random, its `tokens` [c l e] and `pooled` [c e] too:
       they are the same in every step.
     """
+    from zsar_jax import optim
+
     rows = self.token_ids(names)
     labels = optim.frozen_labels(self._params, self.config.optim.frozen)
     parts = jax.tree.leaves(labels['text_encoder'])
@@ -384,7 +389,7 @@ class Recognizer:
 
   def class_centres(self) -> np.ndarray:
     """Learnt centres of the seen classes [s d], unit vectors."""
-    heads = self._model.apply({'params': self._params}, method='heads')
+    heads = self._heads({'params': self._params})
     return np.asarray(heads['class_centres'])
 
   def clip_reader(
@@ -414,20 +419,20 @@ class Recognizer:
   @property
   def encoders(self) -> embedding.Encoders:
     """What evaluators need of these weights."""
-    heads = self._model.apply({'params': self._params}, method='heads')
+    heads = self._heads({'params': self._params})
     return embedding.Encoders(
       class_embeddings=lambda names: self.encode_class_names(names)[
         'embedding'
       ],
       videos=self._encode,
       match_tokens=self.match_tokens,
-      initial_embeddings=self._initial_embeddings(),
+      initial_embeddings=self.initial_embeddings(),
       class_centres=np.asarray(heads['class_centres']),
       scale=float(heads['visual_scale']),
       trained_classes=self.seen_classes,
     )
 
-  def _initial_embeddings(self):
+  def initial_embeddings(self):
     """Encodes names as the public weights do that the text side began with.
 
     Before training the shared projection is random, so the encoder's own
@@ -441,6 +446,8 @@ class Recognizer:
 
     def embed(names):
       if self._initial_params is None:
+        from zsar_jax import initialisation
+
         config = self.config.copy_and_resolve_references()
         config.init.video = ''
         loaded = initialisation.start(config).loaded
@@ -563,6 +570,17 @@ class Recognizer:
       licence=licence,
       settings=dataclasses.asdict(settings),
       calibration=None if calibration is None else dict(calibration),
+    )
+
+
+def _check_shapes(workdir: str, params: Any, shapes: Any) -> None:
+  """Refuses the parameters of a folder that are not of a model's shapes."""
+  from zsar_jax import checkpointing
+
+  wrong = checkpointing.shape_differences(params, shapes)
+  if wrong:
+    raise ValueError(
+      f'{workdir}: the parameters {wrong[:5]} are not those of its config'
     )
 
 

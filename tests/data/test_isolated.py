@@ -62,6 +62,14 @@ def test_arguments_and_buffers_travel(pool):
   assert run(pool, 'echo')[0]['pid'] == facts['pid'] != os.getpid()
 
 
+def test_a_child_that_was_started_in_advance_gets_the_task(pool):
+  pool.start()
+  pool.start()
+  (child,) = pool._children
+  run(pool, 'echo')
+  assert pool._children == {child}
+
+
 def test_child_imports_nothing_heavy(pool):
   loaded = set(run(pool, 'modules')[0]['modules'])
   assert 'av' in loaded

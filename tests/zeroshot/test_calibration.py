@@ -150,3 +150,15 @@ def test_damaged_ones_are_refused(change):
 def test_one_class_cannot_be_calibrated():
   with pytest.raises(ValueError, match='at least two classes'):
     calibration.fit(np.zeros((3, 1)), np.zeros(3, int), measured_on='x')
+
+
+def test_softmax_and_logistic_are_scipys_and_do_not_overflow():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(50, 7)) * 10.0 ** rng.integers(-3, 5, (50, 1))
+  with np.errstate(over='raise', invalid='raise'):
+    shares = calibration._softmax(logits)
+    known = calibration._logistic(logits)
+  np.testing.assert_allclose(
+    shares, special.softmax(logits, axis=1), atol=1e-14
+  )
+  np.testing.assert_allclose(known, special.expit(logits), atol=1e-14)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,3 +23,14 @@ def test_scores_do_not_depend_on_the_batch():
   for i in range(7):
     alone = scoring.similarity_scores(embeddings[i : i + 1], prototypes)
     np.testing.assert_allclose(alone[0], whole[i], atol=1e-6)
+
+
+def test_numpy_gives_numpy_and_the_same_as_jax():
+  rng = np.random.default_rng(1)
+  embeddings = rng.normal(size=(4, 2, 16)).astype(np.float32)
+  prototypes = rng.normal(size=(3, 16)).astype(np.float32)
+  ours = scoring.similarity_scores(embeddings, prototypes)
+  assert type(ours) is np.ndarray and ours.dtype == np.float32
+  theirs = scoring.similarity_scores(jnp.asarray(embeddings), prototypes)
+  assert isinstance(theirs, jax.Array)
+  np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -113,3 +114,21 @@ def test_temperature_that_is_not_positive_raises(temperature):
 def test_top_k_outside_the_seen_classes_raises(top_k):
   with pytest.raises(ValueError, match=f'2 seen classes, got {top_k}'):
     semantic_transfer.softmax_weights(np.zeros((1, 2)), 1.0, top_k=top_k)
+
+
+def test_numpy_gives_numpy_and_the_same_as_jax():
+  rng = np.random.default_rng(0)
+  unseen, seen, prototypes = (
+    rng.normal(size=(n, 6)).astype(np.float32) for n in (3, 5, 5)
+  )
+
+  def composites(unseen, seen, prototypes):
+    related = semantic_transfer.relatedness(unseen, seen)
+    weights = semantic_transfer.softmax_weights(related, 0.1, top_k=3)
+    return semantic_transfer.composite(weights, prototypes)
+
+  ours = composites(unseen, seen, prototypes)
+  assert type(ours) is np.ndarray and ours.dtype == np.float32
+  theirs = composites(*map(jnp.asarray, (unseen, seen, prototypes)))
+  assert isinstance(theirs, jax.Array) and theirs.dtype == jnp.float32
+  np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zsar_jax import preprocessing
-from zsar_jax.data import clips, decode, randaugment, video_transforms
+from zsar_jax.data import clips, decode, video_transforms
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
 
@@ -150,6 +150,8 @@ class ClipReader:
     clip = self._decode(video, indices, crop)
     if not view.randaugment_layers:
       return clip
+    from zsar_jax.data import randaugment
+
     return randaugment.randaugment(
       clip, rng, view.randaugment_layers, view.randaugment_magnitude
     )

@@ -194,6 +194,18 @@ class Pool:
     self._children.add(child)
     return child
 
+  def start(self) -> None:
+    """Starts a child in advance: it gets ready while the caller does.
+
+    Raises:
+      OSError: the system starts no more processes.
+    """
+    child = self._free.get()
+    try:
+      child = child or self._starter.submit(self._start).result()
+    finally:
+      self._free.put(child)
+
   def _remove(self, child: _Child | None) -> None:
     if child is not None:
       self._children.discard(child)
@@ -270,6 +282,11 @@ def _default_pool(pid: int) -> Pool:
   pool = Pool(1)
   atexit.register(pool.close)
   return pool
+
+
+def start() -> None:
+  """`Pool.start` of the child that `run` uses."""
+  _default_pool(os.getpid()).start()
 
 
 def run(

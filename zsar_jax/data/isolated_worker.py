@@ -105,7 +105,10 @@ def main(argv: list[str]) -> None:
   answers = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)
   tasks = sys.stdin.buffer
-  from zsar_jax.data import transcode  # noqa: F401 (before memory is bounded)
+  # Before memory is bounded.
+  import cv2  # noqa: F401
+
+  from zsar_jax.data import transcode  # noqa: F401
 
   _limit_memory(int(argv[2]))
   for line in tasks:

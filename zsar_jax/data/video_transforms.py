@@ -15,7 +15,6 @@ clip = decode.decode_frames(video, indices, name, transform=view)
 
 import math
 
-import cv2
 import numpy as np
 
 
@@ -30,6 +29,8 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
   Returns:
     uint8 [height, width, 3]; the frame itself where the size is the same.
   """
+  import cv2  # slow to load, and child processes do most of this
+
   h, w = frame.shape[:2]
   if (h, w) == (height, width):
     return frame

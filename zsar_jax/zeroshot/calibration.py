@@ -16,13 +16,24 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
 
 _SIZES = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 400)
 _THRESHOLDS = np.linspace(0, 1, 101)
 _LOG_TEMPERATURES = (-7.0, 5.0)
 # Keeps the slope finite where scores tell known from unknown without fail.
 _SHRINKAGE = 1e-3
+
+
+# Not scipy's, whose import would take a prediction longer than its video.
+def _softmax(logits: np.ndarray) -> np.ndarray:
+  """Of each row."""
+  shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+  return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+  """1 / (1 + exp(-x)), without overflow at either end."""
+  return np.exp(-np.logaddexp(0, -x))
 
 
 def softmax_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -35,6 +46,8 @@ def softmax_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
   Returns:
     T in (1e-3, 150), at which the mean of -log softmax(scores / T) is least.
   """
+  from scipy import optimize, special
+
   scores = np.asarray(scores, np.float64)
   truth = scores[np.arange(len(labels)), labels]
 
@@ -60,6 +73,8 @@ def known_probability(
   Returns:
     Slope (not negative) and intercept, both sides weighing half.
   """
+  from scipy import optimize
+
   x = np.concatenate([positive, negative])
   centre, spread = x.mean(), max(x.std(), 1e-12)
   sides = [(s - centre) / spread for s in (positive, negative)]
@@ -118,6 +133,8 @@ def area_under_risk_coverage(
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
   """How often a positive scores above a negative; ties count half."""
+  from scipy import stats
+
   u = stats.mannwhitneyu(positive, negative).statistic
   return float(u / (len(positive) * len(negative)))
 
@@ -179,8 +196,8 @@ class Calibration:
     """
     scores = np.asarray(scores, np.float64)
     t, slope, intercept = self._parameters(scores.shape[1])
-    known = special.expit(slope * scores.max(axis=1) + intercept)
-    return known[:, None] * special.softmax(scores / t, axis=1), 1 - known
+    known = _logistic(slope * scores.max(axis=1) + intercept)
+    return known[:, None] * _softmax(scores / t), 1 - known
 
   def risk(self, threshold: float, num_candidates: int) -> tuple[float, float]:
     """What answering only from a probability on costs and leaves.
@@ -280,8 +297,8 @@ def fit(
     t = softmax_temperature(present, zero) if k > 1 else 1.0
     best = present.max(axis=1), absent.max(axis=1)
     slope, intercept = known_probability(*best)
-    share = [special.softmax(x / t, axis=1) for x in (present, absent)]
-    known = [special.expit(slope * x + intercept) for x in best]
+    share = [_softmax(x / t) for x in (present, absent)]
+    known = [_logistic(slope * x + intercept) for x in best]
     top = [p * s.max(axis=1) for p, s in zip(known, share, strict=True)]
     right = share[0].argmax(axis=1) == 0
     reached = [x[:, None] >= _THRESHOLDS for x in top]

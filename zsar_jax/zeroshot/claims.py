@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
-from scipy import stats
 
 # Below this much above chance, a share of it means nothing.
 _LEAST_SIGNAL = 0.05
@@ -109,6 +108,8 @@ def information_loss(
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
   """Spearman's rank correlation over all entries; 0 where one is constant."""
+  from scipy import stats
+
   a, b = np.ravel(a), np.ravel(b)
   if np.ptp(a) == 0 or np.ptp(b) == 0:
     return 0.0
@@ -148,6 +149,8 @@ def semantic_gap_test(
   Returns:
     One-sided p-value, in (0, 1].
   """
+  from scipy import stats
+
   rng = np.random.default_rng(seed)
   # Ranks do not depend on the order of rows: correlate them once ranked.
   ranked = [

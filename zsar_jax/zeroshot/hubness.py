@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
-from scipy import special
 
 # Below this many prototypes a skewness says little.
 _RELIABLE = 20
@@ -130,6 +129,8 @@ def inverted_softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
   Raises:
     ValueError: a temperature that is not positive.
   """
+  from scipy import special
+
   _check_temperature(temperature)
   logits = np.asarray(scores, np.float64) / temperature
   return special.softmax(special.log_softmax(logits, axis=0), axis=1)
@@ -158,6 +159,8 @@ def sinkhorn(
   Raises:
     ValueError: a temperature that is not positive.
   """
+  from scipy import special
+
   _check_temperature(temperature)
   plan = special.log_softmax(
     np.asarray(scores, np.float64) / temperature, axis=1

@@ -11,12 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zsar_jax.zeroshot import array_module
+
 TILE = 1024
 _exact = jax.default_matmul_precision('highest')
 
 
 @_exact
-def similarity_scores(embeddings: jax.Array, prototypes: jax.Array):
+def similarity_scores(
+  embeddings: np.ndarray | jax.Array, prototypes: np.ndarray | jax.Array
+) -> np.ndarray | jax.Array:
   """Mean over a video's views of z . p.
 
   Args:
@@ -25,10 +29,10 @@ def similarity_scores(embeddings: jax.Array, prototypes: jax.Array):
       nearest-name scores.
 
   Returns:
-    Scores [b u], in [-1, 1].
+    Scores [b u], in [-1, 1]; of numpy where both arguments are.
   """
-  scores = jnp.einsum('bvd,ud->bvu', embeddings, prototypes)
-  return scores.mean(axis=1)
+  xp = array_module.of(embeddings, prototypes)
+  return xp.matmul(embeddings, prototypes.T).mean(axis=1)
 
 
 def view_means(embeddings: np.ndarray) -> np.ndarray:

@@ -11,26 +11,29 @@ publish the equation. The formulas here are our choice. `softmax_weights`
 looks at one pair of names at a time; `ridge_weights` and `simplex_weights`
 look for the mixture of seen names that comes nearest to the unseen one, and
 so do not count two seen classes of one meaning twice.
+
+Functions that may get arrays of JAX return such; of numpy they return numpy's.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.zeroshot import simplex
+from zsar_jax.zeroshot import array_module, simplex
 
 WEIGHTINGS = ('softmax', 'ridge', 'simplex')
 _exact = jax.default_matmul_precision('highest')
+_Array = np.ndarray | jax.Array
 
 
-def _unit(x: jax.Array) -> jax.Array:
-  norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-  return x / jnp.maximum(norm, 1e-12)
+def _unit(x: _Array) -> _Array:
+  xp = array_module.of(x)
+  norm = xp.linalg.norm(x, axis=-1, keepdims=True)
+  return x / xp.maximum(norm, 1e-12)
 
 
 def centred_rows(
-  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
-) -> tuple[jax.Array, jax.Array]:
+  unseen_text: _Array, seen_text: _Array, centre: bool = True
+) -> tuple[_Array, _Array]:
   """n(t_u - m) and n(t_s - m), m the mean of the seen embeddings.
 
   Centring takes off what all names have in common, which otherwise makes
@@ -47,8 +50,9 @@ def centred_rows(
   Raises:
     ValueError: no seen class.
   """
-  unseen_text = jnp.asarray(unseen_text, jnp.float32)
-  seen_text = jnp.asarray(seen_text, jnp.float32)
+  xp = array_module.of(unseen_text, seen_text)
+  unseen_text = xp.asarray(unseen_text, np.float32)
+  seen_text = xp.asarray(seen_text, np.float32)
   if not seen_text.shape[0]:
     raise ValueError('no seen class: nothing can be transferred from')
   if centre:
@@ -59,8 +63,8 @@ def centred_rows(
 
 @_exact
 def relatedness(
-  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
-) -> jax.Array:
+  unseen_text: _Array, seen_text: _Array, centre: bool = True
+) -> _Array:
   """r_us = n(t_u - m) . n(t_s - m), m the mean of the seen embeddings.
 
   Args:
@@ -79,8 +83,8 @@ def relatedness(
 
 
 def softmax_weights(
-  related: jax.Array, temperature: float, top_k: int = 0
-) -> jax.Array:
+  related: _Array, temperature: float, top_k: int = 0
+) -> _Array:
   """w_us in proportion to exp(r_us / tau) over the k most related.
 
   Args:
@@ -103,12 +107,14 @@ def softmax_weights(
       f'top_k must be 0 (all) or at most the {related.shape[1]} seen classes, '
       f'got {top_k}'
     )
-  logits = jnp.asarray(related, jnp.float32) / temperature
+  xp = array_module.of(related)
+  logits = xp.asarray(related, np.float32) / float(temperature)
   if 0 < top_k < logits.shape[1]:
-    order = jnp.argsort(-logits, axis=1, stable=True)
-    rank = jnp.argsort(order, axis=1, stable=True)
-    logits = jnp.where(rank < top_k, logits, -jnp.inf)
-  return jax.nn.softmax(logits, axis=1)
+    order = xp.argsort(-logits, axis=1, stable=True)
+    rank = xp.argsort(order, axis=1, stable=True)
+    logits = xp.where(rank < top_k, logits, -np.inf)
+  shares = xp.exp(logits - logits.max(axis=1, keepdims=True))
+  return shares / shares.sum(axis=1, keepdims=True)
 
 
 def ridge_weights(
@@ -206,9 +212,7 @@ def transfer_weights(
 
 
 @_exact
-def composite(
-  weights: np.ndarray | jax.Array, seen_prototypes: np.ndarray | jax.Array
-) -> jax.Array:
+def composite(weights: _Array, seen_prototypes: _Array) -> _Array:
   """p_u = n(sum_s w_us p_s).
 
   Without the renormalisation z . p_u could never exceed max_s z . p_s, and
@@ -221,5 +225,6 @@ def composite(
   Returns:
     [u d], unit vectors.
   """
-  weights = jnp.asarray(weights, jnp.float32)
-  return _unit(weights @ jnp.asarray(seen_prototypes, jnp.float32))
+  xp = array_module.of(weights, seen_prototypes)
+  weights = xp.asarray(weights, np.float32)
+  return _unit(weights @ xp.asarray(seen_prototypes, np.float32))

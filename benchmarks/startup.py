@@ -1,0 +1,194 @@
+"""How long `predict` takes on one short video, as whole processes.
+
+```
+python -m benchmarks.startup --before=DIR
+```
+
+runs `predict` on an example of the model that ships and the shortest program
+that computes anything with JAX, `jax.jit(lambda x: x + 1)(1.)`, in turns. What
+counts is the ratio of the two within a round, which other work on the machine
+changes little. DIR is another checkout, to be run in the same rounds. A first
+call finds no compiled programs; later calls find those of an earlier one.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_JAX = 'import jax; jax.jit(lambda x: x + 1)(1.)'
+_EXAMPLE = (
+  'zsar_jax/shipped_models/stick_figures/examples/'
+  'waving_the_right_arm_slowly.mp4'
+)
+_FLAGS = (
+  '--workdir=stick_figures',
+  f'--video={_EXAMPLE}',
+  '--classes=waving the right arm slowly,waving the right arm quickly,'
+  'walking to the right slowly',
+  '--explain',
+)
+# JAX's own events -> what they are called here.
+_EVENTS = {
+  '/jax/core/compile/jaxpr_trace_duration': 'trace',
+  '/jax/core/compile/jaxpr_to_mlir_module_duration': 'lower',
+  '/jax/core/compile/backend_compile_duration': 'read or compile',
+}
+
+
+def _environment(folder: str, caches: str) -> dict[str, str]:
+  """Nothing of the user's own settings of a cache."""
+  variables = {
+    key: value
+    for key, value in os.environ.items()
+    if 'COMPILATION_CACHE' not in key
+  }
+  return {**variables, 'PYTHONPATH': folder, 'XDG_CACHE_HOME': caches}
+
+
+def _run(argv: Sequence[str], folder: str, caches: str) -> tuple[float, float]:
+  """Seconds by the clock and of CPU time (all threads, children too)."""
+  start = time.perf_counter()
+  process = subprocess.Popen(
+    [sys.executable, *argv],
+    cwd=folder,
+    env=_environment(folder, caches),
+    stdout=subprocess.DEVNULL,
+  )
+  _, status, usage = os.wait4(process.pid, 0)
+  seconds = time.perf_counter() - start
+  if status:
+    raise SystemExit(f'{argv} failed')
+  return seconds, usage.ru_utime + usage.ru_stime
+
+
+def _measure(before: str | None, rounds: int) -> dict[str, list]:
+  """Seconds of every program in every round."""
+  predict = ('-m', 'zsar_jax.predict', *_FLAGS)
+  measured = {}
+  with tempfile.TemporaryDirectory() as kept:
+    _run(predict, str(_ROOT), kept)
+    for i in range(rounds):
+      with tempfile.TemporaryDirectory() as empty:
+        programs = {
+          'jax': (('-c', _JAX), str(_ROOT), empty),
+          'first call': (predict, str(_ROOT), empty),
+          'later call': (predict, str(_ROOT), kept),
+        }
+        if before:
+          programs['before'] = (predict, os.path.abspath(before), empty)
+        names = sorted(programs)
+        # None always follows the same other.
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+          measured.setdefault(name, []).append(_run(*programs[name]))
+  return measured
+
+
+def _report(measured: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+  print(f'{"":12} seconds  CPU seconds  ratio (least to most)  of CPU seconds')
+  for name, values in measured.items():
+    seconds = [
+      statistics.median(column) for column in zip(*values, strict=True)
+    ]
+    ratios = [
+      sorted(x[i] / y[i] for x, y in zip(values, measured['jax'], strict=True))
+      for i in (0, 1)
+    ]
+    wall, cpu = map(statistics.median, ratios)
+    print(
+      f'{name:12} {seconds[0]:7.2f}  {seconds[1]:11.2f}  {wall:5.2f} '
+      f'({ratios[0][0]:.2f} to {ratios[0][-1]:.2f})    {cpu:14.2f}'
+    )
+
+
+def _print_stages() -> None:
+  """One prediction in this process: seconds by stage, as JSON."""
+  seconds = {}
+
+  def timed(stage, function):
+    def call(*args, **kwargs):
+      start = time.perf_counter()
+      try:
+        return function(*args, **kwargs)
+      finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    return call
+
+  def load_jax():
+    import jax
+
+    return jax
+
+  def load_rest():
+    from zsar_jax import action_model, cli, predict
+    from zsar_jax.data import user_videos
+
+    return action_model, cli, predict, user_videos
+
+  gc.disable()  # as the command has it while it loads
+  jax = timed('import jax', load_jax)()
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda name, duration, **_: (
+      seconds.update(
+        {_EVENTS[name]: seconds.get(_EVENTS[name], 0.0) + duration}
+      )
+      if name in _EVENTS
+      else None
+    )
+  )
+  action_model, cli, predict, user_videos = timed(
+    'import the rest', load_rest
+  )()
+  action_model.load = timed('load the model', action_model.load)
+  user_videos.read_views = timed('wait for the video', user_videos.read_views)
+  sys.argv = ['predict', *_FLAGS]
+  out = sys.stdout
+  with open(os.devnull, 'w') as sys.stdout, contextlib.suppress(SystemExit):
+    cli.run(timed('all after imports', predict.main))
+  print(json.dumps(seconds), file=out)
+
+
+def _report_stages(rounds: int) -> None:
+  found = []
+  with tempfile.TemporaryDirectory() as kept:
+    for _ in range(rounds + 1):
+      done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.startup', '--stages'],
+        cwd=_ROOT,
+        env=_environment(str(_ROOT), kept),
+        stdout=subprocess.PIPE,
+        check=True,
+      )
+      found.append(json.loads(done.stdout))
+  print('\na later call, seconds: the least of all rounds')
+  for stage in found[0]:
+    print(f'{stage:20}{min(x[stage] for x in found[1:]):6.2f}')
+
+
+def main() -> None:
+  """Measures and prints."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--before', help='another checkout')
+  parser.add_argument('--stages', action='store_true', help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.stages:
+    _print_stages()
+    return
+  print(f'{os.cpu_count()} cores, {args.rounds} rounds')
+  _report(_measure(args.before, args.rounds))
+  _report_stages(args.rounds)
+
+
+if __name__ == '__main__':
+  main()

@@ -261,6 +261,29 @@ def test_cutmix_shows_the_partner_in_one_box_of_all_frames():
   assert boxes > 40
 
 
+@pytest.mark.parametrize('share', [0.0, 0.2, 0.5, 0.75, 0.97, 1.0])
+@pytest.mark.parametrize(
+  'middle', [(0.5, 0.5), (0.0, 0.0), (0.99, 0.2), (0.3, 0.9)]
+)
+def test_the_box_of_cutmix_covers_the_part_that_is_not_kept(share, middle):
+  height, width = 20, 36
+  kept = pixel_ops._kept_pixels(
+    jnp.array([share]), jnp.array([middle]), height, width
+  )
+  # Sides in the frame's proportions, area 1 - share, rounded down to even
+  # numbers, about the middle; what lies outside the frame is cut off.
+  box = np.zeros((height, width), bool)
+  sides = []
+  for size, at in zip((height, width), middle, strict=True):
+    half = int(np.floor(size * np.sqrt(1 - share))) // 2
+    centre = int(np.floor(at * size))
+    sides.append(slice(max(centre - half, 0), centre + half))
+  box[tuple(sides)] = True
+  np.testing.assert_array_equal(~np.asarray(kept[0]), box)
+  if middle == (0.5, 0.5):
+    assert 1 - share - 0.15 < box.mean() <= 1 - share
+
+
 def test_shares_follow_their_beta_distribution():
   clips = np.zeros((4000, 1, 1, 1, 3), np.uint8)
   share = np.asarray(mixed(clips, MIXUP)[2], np.float64)

@@ -162,3 +162,53 @@ def test_refusals():
     clips.sample_dense(SECOND, 1.0, 4, 2, 30, view=2, num_views=2)
   with pytest.raises(ValueError, match='positive'):
     clips.sample_dense(SECOND, 1.0, 4, 0, 30)
+
+
+@pytest.mark.parametrize(
+  ('stride', 'fps'), [(1, 30), (2, 30), (3, 7.5), (5, 60)]
+)
+def test_a_dense_window_takes_a_frame_every_step_from_its_start(stride, fps):
+  # A frame every 10 ms, each on display from its time to the next one's.
+  times = np.arange(1000) / 100
+  start = 2.345
+  found = clips.sample_window(
+    times,
+    start,
+    window=1.0,
+    sampling='dense',
+    num_frames=5,
+    frame_stride=stride,
+    sample_fps=fps,
+  )
+  instants = [start + k * (stride / fps) for k in range(5)]
+  expected = [max(i for i in range(1000) if times[i] <= t) for t in instants]
+  assert found.tolist() == expected
+
+
+@pytest.mark.parametrize('sampling', ['segment', 'uniform'])
+def test_other_windows_show_the_middle_of_equal_parts(sampling):
+  times = np.arange(1000) / 100
+  found = clips.sample_window(
+    times,
+    3.0,
+    window=2.0,
+    sampling=sampling,
+    num_frames=4,
+    frame_stride=99,
+    sample_fps=0.1,
+  )
+  assert found.tolist() == [325, 375, 425, 475]
+
+
+def test_a_window_past_the_end_repeats_the_last_frame():
+  times = np.arange(10) / 10
+  found = clips.sample_window(
+    times,
+    0.75,
+    window=1.0,
+    sampling='dense',
+    num_frames=4,
+    frame_stride=1,
+    sample_fps=10,
+  )
+  assert found.tolist() == [7, 8, 9, 9]

@@ -314,7 +314,8 @@ def test_devices_do_not_change_a_mix(mixing):
     for one, many in zip(
       mixed(clips, mixing, seed), mixed(split, mixing, seed), strict=True
     ):
-      np.testing.assert_array_equal(one, many)
+      # Compilers may round the sum of two products once or twice.
+      np.testing.assert_allclose(one, many, rtol=1e-6)
 
 
 def test_no_device_gathers_the_whole_batch():

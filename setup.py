@@ -88,6 +88,8 @@ setuptools.setup(
       # Reads the workflows.
       'pyyaml>=6.0.1',
     ],
+    # Puts small faults into the code, to see whether tests notice.
+    'dev': ['cosmic-ray>=8.3'],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],
     # libtpu must move together with jax on a TPU VM or in Colab.

@@ -148,7 +148,7 @@ def _results(module: str, session: str, lines: Sequence[str]) -> list[Mutant]:
   return found
 
 
-def test_module(
+def run_module(
   copy: pathlib.Path, module: str, sample: int, seed: int
 ) -> tuple[int, list[Mutant]]:
   """Runs mutants of one module.
@@ -215,7 +215,7 @@ def main() -> None:
     copy = pathlib.Path(folder) / 'copy'
     subprocess.run(['git', 'clone', '-q', str(_ROOT), str(copy)], check=True)
     for module in modules:
-      exist, mutants = test_module(copy, module, flags.sample, flags.seed)
+      exist, mutants = run_module(copy, module, flags.sample, flags.seed)
       alive = [m for m in mutants if not m.killed]
       same = [m for m in alive if (m.module, m.operator, m.line) in equivalents]
       for m in alive:

@@ -50,7 +50,7 @@ setuptools.setup(
     'absl-py>=2.3',
     'safetensors>=0.5',
     # Statistics and the report.
-    'scipy>=1.14',
+    'scipy>=1.15',
     'scikit-learn>=1.5',
     'matplotlib>=3.10',
     # TensorBoard files, and the vocabulary's learner. Nothing else needs
@@ -63,11 +63,12 @@ setuptools.setup(
     'tensorboard>=2.20',  # clu's writers need it; TensorFlow 2.21 does not
     'grain>=0.2.15',
     'array-record>=0.8.1',
-    # A major version of PyAV takes arguments and attributes away: 19 did.
-    'av>=15,<20',
+    # Before 17 PyAV rounds colours otherwise than FFmpeg does. A major version
+    # takes arguments and attributes away: 19 did.
+    'av>=17,<20',
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
-    'simplejpeg>=1.7.1',
+    'simplejpeg>=1.8',
     'tokenizers>=0.21',
     'tqdm>=4.66',
   ],
@@ -78,7 +79,7 @@ setuptools.setup(
       'pytest-timeout>=2.3.1',
       'pytest-xdist>=3.6.1',
       'ruff>=0.9',
-      'imageio-ffmpeg>=0.5',
+      'imageio-ffmpeg>=0.6',
       # Drives Chromium to look at the report, where that is installed.
       'selenium>=4.20',
       # Runs the notebooks.

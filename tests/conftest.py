@@ -1,36 +1,41 @@
+import importlib.metadata
 import os
 import pathlib
 
-# Eight fake devices share a few threads. XLA's scheduler for the CPU may start
-# independent exchanges between them in different orders, and then they wait for
-# each other for ever.
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_cpu_enable_concurrency_optimized_scheduler=false',
-  ]
-)
+_FLAGS = [
+  os.environ.get('XLA_FLAGS', ''),
+  # Eight fake devices share a few threads. XLA's scheduler for the CPU may
+  # start independent exchanges between them in different orders, and then they
+  # wait for each other for ever.
+  '--xla_cpu_enable_concurrency_optimized_scheduler=false',
+]
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+  # Compiling takes less than half as long. Later versions have no such choice,
+  # and refuse a flag that they do not know.
+  _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+os.environ['XLA_FLAGS'] = ' '.join(_FLAGS)
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # Commands that tests start leave the user's cache folder alone.
 os.environ['ZSAR_COMPILATION_CACHE'] = 'off'
 
+_ROOT = pathlib.Path(__file__).parents[1]
+
+# Compiling is most of the time. Tests, workers and child processes read what
+# any of them has compiled. Without optimisations it takes half as long.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.jax_cache'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
-
-_ROOT = pathlib.Path(__file__).parents[1]
 
 # Eight devices, so that shardings are real; set before the first array.
 # ZSAR_TEST_GPU keeps the GPU, for `-m gpu`.
 if not os.environ.get('ZSAR_TEST_GPU'):
   jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
-jax.config.update('jax_compilation_cache_dir', str(_ROOT / '.jax_cache'))
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-# Compiling is most of the time: without optimisations it takes half as long.
-jax.config.update('jax_disable_most_optimizations', True)
-
 # Grain refuses to work while absl's flags are unparsed.
 flags.FLAGS.mark_as_parsed()
 

@@ -43,14 +43,8 @@ def free_port(among=range(20000, 30000)):
   raise AssertionError('no port is free')
 
 
-# What conftest sets, for a process of its own.
-FAKE_DEVICES = {
-  'JAX_PLATFORMS': 'cpu',
-  'JAX_NUM_CPU_DEVICES': '8',
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
-}
+# What conftest sets without environment variables, for a process of its own.
+FAKE_DEVICES = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'}
 
 
 def environment(devices):

@@ -58,6 +58,16 @@ def batch_and_text():
   return batch, text
 
 
+@functools.cache
+def init_params():
+  """The model's parameters, on the host; dropout has none."""
+  _, text = batch_and_text()
+  video = jnp.zeros((1, 4, 16, 16, 2))
+  init = jax.jit(model().init)
+  variables = init(jax.random.key(0), video, text['ids'], text['mask'])
+  return variables['params']
+
+
 ALL_LOSSES = train_step.LossWeights()
 NONE = train_step.NO_AUGMENTATION
 EVERYTHING = train_step.Augmentation(
@@ -65,34 +75,71 @@ EVERYTHING = train_step.Augmentation(
 )
 
 
+def make_mesh(sizes):
+  devices = jax.devices()[: int(np.prod(sizes))]
+  return sharding.make_mesh(
+    dict(zip(sharding.AXES, sizes, strict=True)), devices
+  )
+
+
 @functools.cache
-def run(
-  mesh_sizes,
-  devices,
-  steps,
-  weights=ALL_LOSSES,
+def trainer(
+  mesh_sizes=(1, 1, 1),
   dropout_rate=0.0,
+  learning_rate=3e-3,
+  warmup_steps=0,
+  frozen=(),
+  weights=ALL_LOSSES,
   augmentation=NONE,
+  accumulate=1,
+  ema_decay=0.0,
 ):
-  mesh = sharding.make_mesh(
-    dict(zip(sharding.AXES, mesh_sizes, strict=True)),
-    jax.devices()[:devices],
-  )
+  """(new state, step, mesh): compiled once for all tests that ask for it."""
+  mesh = make_mesh(mesh_sizes)
   schedule = optim.make_schedule(
-    learning_rate=3e-3, warmup_steps=2, num_steps=100
+    learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=100
   )
-  optimizer = optim.make_optimizer(schedule, weight_decay=0.05, clip_norm=1.0)
+  optimizer = optim.make_optimizer(
+    schedule, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  )
   the_model = model(dropout_rate)
-  state = train_step.init_state(
+  step = train_step.make_train_step(
     the_model,
+    optimizer,
+    schedule,
+    weights,
+    PREP,
+    0,
+    mesh,
+    augmentation,
+    accumulate=accumulate,
+    ema_decay=ema_decay,
+    frozen=frozen,
+  )
+  start = first_state(mesh_sizes, dropout_rate, ema_decay > 0, frozen)
+  # A copy: the step takes its argument's memory.
+  return lambda: jax.tree.map(jnp.copy, start), step, mesh
+
+
+@functools.cache
+def first_state(mesh_sizes, dropout_rate, with_ema, frozen):
+  optimizer = optim.make_optimizer(
+    lambda step: 0.0, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  )
+  return train_step.init_state(
+    model(dropout_rate),
     optimizer,
     model_builder.input_shapes(PREP),
     jax.random.key(0),
-    mesh,
+    make_mesh(mesh_sizes),
+    with_ema=with_ema,
   )
-  step = train_step.make_train_step(
-    the_model, optimizer, schedule, weights, PREP, 0, mesh, augmentation
-  )
+
+
+def run(steps, **kwargs):
+  """The state after some steps on one batch, and the metrics of each."""
+  new_state, step, mesh = trainer(warmup_steps=2, **kwargs)
+  state = new_state()
   batch, text = batch_and_text()
   batch = sharding.put_batch(batch, mesh)
   text = jax.device_put(text, sharding.replicated(mesh))
@@ -106,15 +153,13 @@ def run(
 MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (2, 2, 2)]
 
 
+@functools.cache
 def gradients(mesh_sizes, **kwargs):
   """Loss and gradients of one batch on a mesh, on the host."""
-  devices = jax.devices()[: int(np.prod(mesh_sizes))]
-  mesh = sharding.make_mesh(
-    dict(zip(sharding.AXES, mesh_sizes, strict=True)), devices
-  )
+  mesh = make_mesh(mesh_sizes)
   batch, text = batch_and_text()
   the_model = model()
-  params = init_params(the_model, text)
+  params = init_params()
   params = jax.device_put(params, sharding.tree_shardings(params, mesh))
   loss = lambda p, batch, text: train_step.compute_loss(
     p, the_model, batch, text, jax.random.key(3), ALL_LOSSES, PREP, **kwargs
@@ -155,12 +200,12 @@ def test_the_fusion_in_chunks_is_the_same_fusion(mesh):
 @pytest.mark.parametrize('mesh', [(8, 1, 1), (4, 2, 1)])
 def test_a_mesh_does_not_change_the_loss(mesh):
   # From the second step on the loss sees updated parameters too.
-  _, history = run(mesh, 8, steps=3)
-  _, expected = run((1, 1, 1), 1, steps=40)
+  _, history = run(3, mesh_sizes=mesh)
+  _, expected = run(3)
   for name in expected[0]:
     np.testing.assert_allclose(
       [h[name] for h in history],
-      [h[name] for h in expected[:3]],
+      [h[name] for h in expected],
       rtol=2e-4,
       atol=2e-5,
       err_msg=name,
@@ -169,9 +214,8 @@ def test_a_mesh_does_not_change_the_loss(mesh):
 
 @pytest.mark.parametrize('mesh', MESHES)
 def test_every_array_of_the_state_lies_where_the_table_says(mesh):
-  state, _ = run(mesh, 8, steps=1)
-  the_mesh = sharding.make_mesh(dict(zip(sharding.AXES, mesh, strict=True)))
-  expected = sharding.tree_shardings(state, the_mesh)
+  state, _ = run(1, mesh_sizes=mesh)
+  expected = sharding.tree_shardings(state, make_mesh(mesh))
   split = 0
   for (path, leaf), wanted in zip(
     jax.tree.leaves_with_path(state), jax.tree.leaves(expected), strict=True
@@ -188,7 +232,7 @@ def test_every_array_of_the_state_lies_where_the_table_says(mesh):
 
 
 def test_fsdp_and_tensor_axes_really_split_parameters():
-  state, _ = run((2, 2, 2), 8, steps=1)
+  state, _ = run(1, mesh_sizes=(2, 2, 2))
   kernel = state.params['video_encoder']['block_0']['mlp']['in']['kernel']
   assert kernel.sharding.spec == sharding.P('fsdp', 'tensor')
   assert kernel.addressable_shards[0].data.shape == (8, 16)
@@ -204,29 +248,14 @@ def test_fsdp_and_tensor_axes_really_split_parameters():
 
 
 def test_one_batch_can_be_learnt():
-  _, history = run((1, 1, 1), 1, steps=40)
+  _, history = run(40)
   assert history[-1]['loss'] < 0.5 * history[0]['loss']
   assert history[-1]['train_top1'] == 1
 
 
 def test_the_old_state_is_donated():
-  mesh = sharding.make_mesh(
-    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
-  )
-  schedule = optim.make_schedule(
-    learning_rate=1e-3, warmup_steps=0, num_steps=10
-  )
-  optimizer = optim.make_optimizer(schedule, weight_decay=0.0, clip_norm=1.0)
-  state = train_step.init_state(
-    model(),
-    optimizer,
-    model_builder.input_shapes(PREP),
-    jax.random.key(0),
-    mesh,
-  )
-  step = train_step.make_train_step(
-    model(), optimizer, schedule, train_step.LossWeights(), PREP, 0, mesh
-  )
+  new_state, step, mesh = trainer(warmup_steps=2)
+  state = new_state()
   batch, text = batch_and_text()
   step(state, sharding.put_batch(batch, mesh), text)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
@@ -234,7 +263,7 @@ def test_the_old_state_is_donated():
 
 def test_a_loss_of_weight_zero_is_left_out():
   weights = train_step.LossWeights(visual=1.0, contrast=0.0, match=0.0)
-  _, history = run((1, 1, 1), 1, 1, weights)
+  _, history = run(1, weights=weights)
   assert 'loss_visual' in history[0]
   assert 'loss_match' not in history[0]
   assert history[0]['loss'] == pytest.approx(history[0]['loss_visual'])
@@ -248,15 +277,10 @@ def test_loss_weights_that_train_nothing_are_refused():
 
 
 def test_dropout_depends_on_seed_and_step_alone():
-  again = run.__wrapped__((1, 1, 1), 1, 2, dropout_rate=0.5)
-  assert run((1, 1, 1), 1, 2, dropout_rate=0.5)[1] == again[1]
-
-
-def init_params(the_model, text):
-  video = jnp.zeros((1, 4, 16, 16, 2))
-  return the_model.init(jax.random.key(0), video, text['ids'], text['mask'])[
-    'params'
-  ]
+  _, first = run(2, dropout_rate=0.5)
+  _, again = run(2, dropout_rate=0.5)
+  assert first == again
+  assert first != run(2)[1]
 
 
 def plain_loss(params, the_model, batch, text, key, smoothing):
@@ -293,7 +317,7 @@ def plain_loss(params, the_model, batch, text, key, smoothing):
 def test_without_augmentation_loss_and_gradient_are_the_plain_ones(smoothing):
   the_model = model(dropout_rate=0.1)
   batch, text = batch_and_text()
-  params = init_params(the_model, text)
+  params = init_params()
   key = jax.random.key(7)
   weights = train_step.LossWeights(label_smoothing=smoothing)
   loss, gradient = jax.jit(
@@ -317,7 +341,7 @@ def test_mass_of_both_classes_of_a_mix_reaches_every_loss():
   batch, text = batch_and_text()
   # One and the same clip under all labels: mixing changes its targets alone.
   batch['video'] = np.repeat(batch['video'][:1], BATCH, axis=0)
-  params = init_params(the_model, text)
+  params = init_params()
   key = jax.random.key(5)
   mixup = train_step.Augmentation(mixing=pixel_ops.Mixing(mixup_alpha=1.0))
 
@@ -389,7 +413,7 @@ def test_mass_of_both_classes_of_a_mix_reaches_every_loss():
 def test_devices_do_not_change_an_augmented_loss():
   the_model = model()
   batch, text = batch_and_text()
-  params = init_params(the_model, text)
+  params = init_params()
 
   def metrics_of(batch, text, key, augmentation):
     return train_step.compute_loss(
@@ -407,15 +431,13 @@ def test_devices_do_not_change_an_augmented_loss():
     assert float(found[name]) == pytest.approx(
       float(expected[name]), rel=1e-4
     ), name
-  plain = train_step.compute_loss(
-    params, the_model, batch, text, key, ALL_LOSSES, PREP
-  )[1]
+  plain = function(batch, text, key, NONE)
   assert abs(float(plain['loss'] - expected['loss'])) > 1e-3
 
 
 def test_an_augmented_batch_can_be_learnt_from():
   augmentation = train_step.Augmentation(mixing=pixel_ops.Mixing(0.8))
-  _, history = run((1, 1, 1), 1, 30, augmentation=augmentation)
+  _, history = run(30, augmentation=augmentation)
   assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
 
@@ -438,7 +460,7 @@ def test_metrics_are_a_mean_over_the_global_batch():
   the_model = model()
   mesh = sharding.make_mesh({'data': 8, 'fsdp': 1, 'tensor': 1})
   batch, text = batch_and_text()
-  params = init_params(the_model, text)
+  params = init_params()
   key = jax.random.key(1)
 
   text = jax.device_put(text, sharding.replicated(mesh))
@@ -456,49 +478,27 @@ def test_metrics_are_a_mean_over_the_global_batch():
   assert np.mean(halves) == pytest.approx(float(loss(batch)), rel=1e-4)
 
 
-def run_with(changes_batch=None, steps=1, optimizer=None, mesh=(8, 1, 1), **kw):
+def run_with(change=None, steps=1, mesh_sizes=(2, 1, 1), **kwargs):
   """States and metrics of some steps, and the state before them."""
-  count = int(np.prod(mesh))
-  mesh = sharding.make_mesh(
-    dict(zip(sharding.AXES, mesh, strict=True)), jax.devices()[:count]
-  )
-  schedule = optim.make_schedule(
-    learning_rate=3e-3, warmup_steps=0, num_steps=100
-  )
-  optimizer = optimizer or optim.make_optimizer(
-    schedule, weight_decay=0.05, clip_norm=1.0
-  )
-  the_model = model()
-  state = train_step.init_state(
-    the_model,
-    optimizer,
-    model_builder.input_shapes(PREP),
-    jax.random.key(0),
-    mesh,
-    with_ema=kw.get('ema_decay', 0) > 0,
-  )
-  before = jax.tree.map(np.asarray, state)
-  step = train_step.make_train_step(
-    the_model, optimizer, schedule, ALL_LOSSES, PREP, 0, mesh, **kw
-  )
+  new_state, step, mesh = trainer(mesh_sizes, **kwargs)
+  state = new_state()
+  before = jax.device_get(state)
   batch, text = batch_and_text()
   batch = sharding.put_batch(batch, mesh)
-  if changes_batch:
-    state = changes_batch(state)
+  if change:
+    state = change(state)
   states, metrics = [], []
   for _ in range(steps):
     state, values = step(state, batch, text)
-    states.append(jax.tree.map(np.asarray, state))
+    states.append(jax.device_get(state))
     metrics.append({k: float(v) for k, v in values.items()})
   return before, states, metrics
 
 
 @pytest.mark.parametrize('augmentation', [NONE, EVERYTHING])
 def test_a_batch_in_parts_gives_the_same_step(augmentation):
-  _, (whole,), (metrics,) = run_with(augmentation=augmentation, mesh=(4, 1, 1))
-  _, (parts,), (of_parts,) = run_with(
-    augmentation=augmentation, mesh=(4, 1, 1), accumulate=2
-  )
+  _, (whole,), (metrics,) = run_with(augmentation=augmentation)
+  _, (parts,), (of_parts,) = run_with(augmentation=augmentation, accumulate=2)
   for name in ('loss', 'train_top1', 'gradient_norm'):
     assert of_parts[name] == pytest.approx(metrics[name], rel=1e-4)
   # Adam's first step is the sign of the gradient: compare its moments.
@@ -553,44 +553,28 @@ FROZEN = ('^text_encoder/', '^video_encoder/block_0')
 
 def frozen_step(frozen, text, accumulate=1):
   """State after two steps with frozen parameters, and its metrics."""
-  mesh = sharding.make_mesh(dict(data=-1, fsdp=1, tensor=1))
-  schedule = optim.make_schedule(learning_rate=0.1, warmup_steps=0, num_steps=9)
-  optimizer = optim.make_optimizer(
-    schedule, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  new_state, step, mesh = trainer(
+    (2, 1, 1), learning_rate=0.1, frozen=frozen, accumulate=accumulate
   )
-  the_model = model()
-  inputs = model_builder.input_shapes(PREP), jax.random.key(0), mesh
-  state = train_step.init_state(the_model, optimizer, *inputs)
+  state = new_state()
   start = jax.device_get(state.params)
-  step = train_step.make_train_step(
-    the_model,
-    optimizer,
-    schedule,
-    ALL_LOSSES,
-    PREP,
-    0,
-    mesh,
-    frozen=frozen,
-    accumulate=accumulate,
-  )
   batch, plain_text = batch_and_text()
   batch = sharding.put_batch(batch, mesh)
-  text = text(the_model, start, plain_text)
+  text = text(start, plain_text)
   for _ in range(2):
     state, metrics = step(state, batch, text)
   return start, jax.device_get(state.params), jax.device_get(metrics)
 
 
-def known_text(the_model, params, text):
-  out = the_model.apply(
-    {'params': params}, text['ids'], text['mask'], method='encode_text'
-  )
+def known_text(params, text):
+  encode = jax.jit(functools.partial(model().apply, method='encode_text'))
+  out = encode({'params': params}, text['ids'], text['mask'])
   return {**text, 'tokens': out['tokens'], 'pooled': out['pooled']}
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
 def test_frozen_parameters_stay_and_do_not_count(accumulate):
-  plain = lambda the_model, params, text: text
+  plain = lambda params, text: text
   start, end, metrics = frozen_step(FROZEN, plain, accumulate)
   for side, part in (('text_encoder', 'word'), ('video_encoder', 'block_0')):
     jax.tree.map(
@@ -605,7 +589,7 @@ def test_frozen_parameters_stay_and_do_not_count(accumulate):
 
 
 def test_a_frozen_text_encoder_need_not_run():
-  plain = lambda the_model, params, text: text
+  plain = lambda params, text: text
   _, runs, _ = frozen_step(FROZEN, plain)
   _, known, _ = frozen_step(FROZEN, known_text)
 
@@ -619,7 +603,7 @@ def test_a_frozen_text_encoder_need_not_run():
 
 def test_no_backward_pass_of_what_is_frozen():
   the_model, (batch, text) = model(), batch_and_text()
-  params = init_params(the_model, text)
+  params = init_params()
   mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), jax.devices()[:1])
   optimizer = optim.make_optimizer(
     lambda step: 0.1, weight_decay=0, clip_norm=1.0, frozen=FROZEN[:1]
@@ -654,6 +638,6 @@ def test_no_backward_pass_of_what_is_frozen():
 def test_optional_losses_can_be_learnt(name):
   weights = train_step.LossWeights(visual=0, contrast=0, match=0, **{name: 1.0})
   # The centres of `transfer` are learnt by it alone here.
-  _, history = run((1, 1, 1), 1, 12, weights)
+  _, history = run(12, weights=weights)
   assert set(history[0]) & {'loss_visual', 'loss_contrast'} == set()
   assert history[-1][f'loss_{name}'] < 0.8 * history[0][f'loss_{name}']

@@ -1,0 +1,64 @@
+"""Links, names and commands in the documents are those of the code."""
+
+import pathlib
+import re
+
+import pytest
+
+from zsar_jax import __main__ as zsar
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PAGES = [
+  *sorted(_ROOT.glob('*.md')),
+  *sorted((_ROOT / 'docs').glob('*.md')),
+]
+
+
+def _headings(path):
+  """The anchors of a page, as GitHub makes them."""
+  text = re.sub(r'```.*?```', '', path.read_text(), flags=re.DOTALL)
+  titles = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+  return {
+    re.sub(r'[^\w -]', '', t).strip().lower().replace(' ', '-') for t in titles
+  }
+
+
+@pytest.mark.parametrize('page', _PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+  text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+  for target in re.findall(r'\]\(([^)\s]+)\)', text):
+    if target.startswith(('http://', 'https://')):
+      continue
+    name, _, anchor = target.partition('#')
+    path = (page.parent / name).resolve() if name else page
+    assert path.exists(), f'{page.name}: {target}'
+    if anchor:
+      assert anchor in _headings(path), f'{page.name}: {target}'
+
+
+@pytest.mark.parametrize('page', _PAGES, ids=lambda p: p.name)
+def test_commands_are_there(page):
+  text = page.read_text()
+  for module in re.findall(r'python -m ((?:zsar_jax|benchmarks)[\w.]*)', text):
+    path = _ROOT / module.replace('.', '/')
+    found = path.with_suffix('.py').exists() or (path / '__main__.py').exists()
+    assert found, f'{page.name}: {module}'
+  for command in re.findall(r'(?:bin/|\$ )zsar (\w+)', text):
+    assert command in zsar.COMMANDS, f'{page.name}: zsar {command}'
+
+
+def test_every_page_is_reached_from_the_readme():
+  text = (_ROOT / 'README.md').read_text()
+  for page in sorted((_ROOT / 'docs').glob('*.md')):
+    assert f'](docs/{page.name})' in text, page.name
+
+
+def test_the_readme_is_short():
+  assert len((_ROOT / 'README.md').read_text().splitlines()) <= 150
+
+
+def test_the_map_of_the_code_names_every_module_at_the_root():
+  text = (_ROOT / 'docs/architecture.md').read_text()
+  for path in (_ROOT / 'zsar_jax').glob('*.py'):
+    if path.stem != '__init__':
+      assert f'`{path.stem}`' in text, path.stem

@@ -3,29 +3,34 @@ import pathlib
 
 # Eight fake devices share a few threads. XLA's scheduler for the CPU may start
 # independent exchanges between them in different orders, and then they wait for
-# each other for ever.
+# each other for ever. The code that fusion emitters make is fast and takes more
+# than twice as long to compile, and a test runs what it compiles a few times.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
     '--xla_cpu_enable_concurrency_optimized_scheduler=false',
+    '--xla_cpu_use_fusion_emitters=false',
   ]
 )
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+_ROOT = pathlib.Path(__file__).parents[1]
+
+# Compiling is most of the time. What one test, worker or child process has
+# compiled the others read; without optimisations it takes half as long.
+# Variables, so that child processes do the same and a caller can say otherwise.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.jax_cache'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-_ROOT = pathlib.Path(__file__).parents[1]
-
 # Eight devices, so that shardings are real; set before the first array.
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
-jax.config.update('jax_compilation_cache_dir', str(_ROOT / '.jax_cache'))
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-# Compiling is most of the time: without optimisations it takes half as long.
-jax.config.update('jax_disable_most_optimizations', True)
 
 # Grain refuses to work while absl's flags are unparsed.
 flags.FLAGS.mark_as_parsed()

@@ -42,14 +42,8 @@ def free_port(among=range(20000, 30000)):
   raise AssertionError('no port is free')
 
 
-# What conftest sets, for a process of its own.
-FAKE_DEVICES = {
-  'JAX_PLATFORMS': 'cpu',
-  'JAX_NUM_CPU_DEVICES': '8',
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
-}
+# What conftest sets for its own process alone.
+FAKE_DEVICES = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'}
 
 
 def environment(devices):
@@ -139,11 +133,9 @@ def metrics_of(workdir):
 
 
 @pytest.fixture(scope='module')
-def alone(tmp_path_factory):
+def alone(tiny_run):
   """The run of one process with eight devices."""
-  workdir = tmp_path_factory.mktemp('alone') / 'run'
-  main.main(['main', *tiny.flags(), f'--workdir={workdir}'])
-  return workdir
+  return tiny_run
 
 
 def close(a, b):

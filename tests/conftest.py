@@ -21,10 +21,11 @@ os.environ['ZSAR_COMPILATION_CACHE'] = 'off'
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
-# Compiling is most of the time. Tests, workers and child processes read what
-# any of them has compiled. Without optimisations it takes half as long.
+# Compiling is most of the time. What one test, worker or child process has
+# compiled the others read; without optimisations it takes half as long.
+# Variables, so that child processes do the same and a caller can say otherwise.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.jax_cache'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 from absl import flags  # noqa: E402
@@ -36,6 +37,7 @@ import pytest  # noqa: E402
 if not os.environ.get('ZSAR_TEST_GPU'):
   jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
+
 # Grain refuses to work while absl's flags are unparsed.
 flags.FLAGS.mark_as_parsed()
 
@@ -58,7 +60,31 @@ class _FailuresAtOnce:
       terminal.flush()
 
 
+# Files that take longest, so that no worker starts one of them at the end.
+_FIRST = (
+  'test_train_step',
+  'test_train',
+  'test_distributed',
+  'test_command_lines',
+  'test_collectives',
+  'test_inference_commands',
+  'test_initialisation',
+  'test_step_benchmarks',
+  'test_survival',
+  'test_grid',
+  'test_notebooks',
+)
+
+
+def pytest_collection_modifyitems(items):
+  rank = {name: i for i, name in enumerate(_FIRST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 def pytest_configure(config):
+  # Otherwise xdist starts with files of many tests, which are quick ones.
+  if hasattr(config.option, 'loadscopereorder'):
+    config.option.loadscopereorder = False
   # The workers of xdist report to the process that started them.
   if not hasattr(config, 'workerinput'):
     config.pluginmanager.register(_FailuresAtOnce(config))
@@ -90,6 +116,24 @@ def nothing_takes_the_machine_for_itself():
   if policy != _AT_START:
     os.sched_setscheduler(0, _AT_START, os.sched_param(0))
     pytest.fail(f'scheduled by policy {policy}, and {_AT_START} at the start')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compiled_programs_are_let_go():
+  """One process that runs all tests must not hold the programs of all."""
+  yield
+  jax.clear_caches()
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory):
+  """Workdir of a run of `tests.tiny`, once per worker: copy it to change it."""
+  from tests import tiny
+  from zsar_jax import main
+
+  workdir = tmp_path_factory.mktemp('tiny') / 'run'
+  main.main(['main', *tiny.flags(), f'--workdir={workdir}'])
+  return workdir
 
 
 @pytest.fixture(scope='session')

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -15,10 +16,9 @@ from zsar_jax.data.protocols import known_classes, registry
 
 
 @pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-  path = str(tmp_path_factory.mktemp('runs') / 'tiny')
-  assert run(main, *tiny.flags(), f'--workdir={path}') == 0
-  return path
+def workdir(tiny_run, tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  return str(shutil.copytree(tiny_run, path))
 
 
 def run(entry, *argv):

@@ -43,7 +43,7 @@ def free_port(among=range(20000, 30000)):
   raise AssertionError('no port is free')
 
 
-# What conftest sets without environment variables, for a process of its own.
+# What conftest sets for its own process alone.
 FAKE_DEVICES = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'}
 
 
@@ -134,11 +134,9 @@ def metrics_of(workdir):
 
 
 @pytest.fixture(scope='module')
-def alone(tmp_path_factory):
+def alone(tiny_run):
   """The run of one process with eight devices."""
-  workdir = tmp_path_factory.mktemp('alone') / 'run'
-  main.main(['main', *tiny.flags(), f'--workdir={workdir}'])
-  return workdir
+  return tiny_run
 
 
 def close(a, b):

@@ -16,7 +16,7 @@ from benchmarks import (
   stick_figure_study,
 )
 from tests import test_distributed, tiny
-from zsar_jax import score_files, train
+from zsar_jax import score_files
 from zsar_jax.evaluators import zeroshot
 
 CONFIG = f'{tiny.ROOT / "configs/demo.py"}:smoke'
@@ -47,8 +47,8 @@ def settings():
   return real_clips_cells.declared_settings(cell('a'))
 
 
-def test_a_cell_keeps_all_that_its_table_needs(folder, tmp_path):
-  content = train.train(cell('a').make_config(), str(tmp_path / 'run'))
+def test_a_cell_keeps_all_that_its_table_needs(folder, tiny_run):
+  content = json.loads((tiny_run / 'results.json').read_text())
   rows = {(r['method'], r['metric']): r for r in content['rows']}
   trained = grid.read_cell(folder, 'a')
   evaluation = trained.evaluation
@@ -62,9 +62,7 @@ def test_a_cell_keeps_all_that_its_table_needs(folder, tmp_path):
   assert (
     trained.facts['seen_val_top1'] == rows['seen', 'seen_val_top1']['value']
   )
-  scores = score_files.read_scores(
-    str(tmp_path / 'run/predictions.safetensors')
-  )
+  scores = score_files.read_scores(str(tiny_run / 'predictions.safetensors'))
   found = pooled.all_scores(evaluation, settings())
   for method, of_method in scores.scores.items():
     np.testing.assert_array_equal(of_method, found[method])

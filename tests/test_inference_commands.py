@@ -34,10 +34,9 @@ from zsar_jax.zeroshot import calibration
 
 
 @pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-  path = str(tmp_path_factory.mktemp('runs') / 'tiny')
-  assert run(main, *tiny.flags(), f'--workdir={path}') == 0
-  return path
+def workdir(tiny_run, tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  return str(shutil.copytree(tiny_run, path))
 
 
 @pytest.fixture(scope='module')
@@ -153,7 +152,9 @@ def test_scores_of_others_give_the_same_rows(workdir, tmp_path, capsys):
   assert 'give one of' in capsys.readouterr().err
 
 
-def test_settings_are_chosen_on_inner_draws(workdir, tmp_path, capsys):
+def test_settings_are_chosen_on_inner_draws(
+  workdir, tiny_run, tmp_path, capsys
+):
   inner = []
   for draw in range(2):
     inner.append(str(tmp_path / f'inner{draw}'))
@@ -166,7 +167,7 @@ def test_settings_are_chosen_on_inner_draws(workdir, tmp_path, capsys):
     )
     assert code == 0
   run_dir = tmp_path / 'run'
-  assert run(main, *tiny.flags(), f'--workdir={run_dir}') == 0
+  shutil.copytree(tiny_run, run_dir)
   code = run(evaluate, f'--workdir={run_dir}', f'--inner={",".join(inner)}')
   assert code == 0, capsys.readouterr().err
   choice = read(run_dir / 'choice.json')

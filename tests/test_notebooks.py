@@ -2,13 +2,13 @@
 
 import json
 import os
+import shutil
 import sys
 
 import nbformat
 import pytest
 
 from tests import processes, test_distributed, tiny, videos
-from zsar_jax import cli, main
 
 nbclient = pytest.importorskip('nbclient')
 
@@ -37,10 +37,8 @@ def execute(name, folder, **environment):
   return [out for cell in notebook.cells for out in cell.get('outputs', ())]
 
 
-def test_the_demo_names_actions_on_ones_own_video(tmp_path):
-  workdir = str(tmp_path / 'tiny')
-  flags = *tiny.flags(), f'--workdir={workdir}'
-  assert cli.exit_code(main.main, ['main', *flags]) == 0
+def test_the_demo_names_actions_on_ones_own_video(tiny_run, tmp_path):
+  workdir = str(shutil.copytree(tiny_run, tmp_path / 'tiny'))
   own = videos.write_video(tmp_path / 'own.mp4', videos.numbered_frames(20))
   outputs = execute(
     'zero_shot_demo.ipynb',

@@ -33,7 +33,12 @@ def calm(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'how,code', [(signal.SIGKILL, -9), (signal.SIGTERM, 75)]
+  'how,code',
+  [
+    (signal.SIGKILL, -9),
+    # test_train.py and test_distributed.py have it too.
+    pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
+  ],
 )
 def test_a_killed_run_ends_as_if_it_never_was(calm, tmp_path, how, code):
   workdir = str(tmp_path / 'run')

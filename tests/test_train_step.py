@@ -150,7 +150,13 @@ def run(steps, **kwargs):
   return state, history
 
 
-MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (2, 2, 2)]
+SLOW = pytest.mark.slow
+MESHES = [
+  (8, 1, 1),
+  (1, 8, 1),
+  pytest.param((4, 2, 1), marks=SLOW),
+  (2, 2, 2),
+]
 
 
 @functools.cache
@@ -187,7 +193,9 @@ def test_a_mesh_does_not_change_loss_or_gradient(mesh):
     )
 
 
-@pytest.mark.parametrize('mesh', [(1, 1, 1), (2, 2, 1)])
+@pytest.mark.parametrize(
+  'mesh', [pytest.param((1, 1, 1), marks=SLOW), (2, 2, 1)]
+)
 def test_the_fusion_in_chunks_is_the_same_fusion(mesh):
   loss, expected = gradients(mesh)
   in_chunks, grads = gradients(mesh, fusion_chunks=4)
@@ -313,7 +321,7 @@ def plain_loss(params, the_model, batch, text, key, smoothing):
   return visual.mean() + contrast.mean() + match.mean()
 
 
-@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('smoothing', [pytest.param(0.0, marks=SLOW), 0.1])
 def test_without_augmentation_loss_and_gradient_are_the_plain_ones(smoothing):
   the_model = model(dropout_rate=0.1)
   batch, text = batch_and_text()
@@ -495,7 +503,9 @@ def run_with(change=None, steps=1, mesh_sizes=(2, 1, 1), **kwargs):
   return before, states, metrics
 
 
-@pytest.mark.parametrize('augmentation', [NONE, EVERYTHING])
+@pytest.mark.parametrize(
+  'augmentation', [pytest.param(NONE, marks=SLOW), EVERYTHING]
+)
 def test_a_batch_in_parts_gives_the_same_step(augmentation):
   _, (whole,), (metrics,) = run_with(augmentation=augmentation)
   _, (parts,), (of_parts,) = run_with(augmentation=augmentation, accumulate=2)

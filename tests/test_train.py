@@ -190,7 +190,10 @@ def test_a_profile_and_utilisation_where_the_device_is_known(
   listed = hardware.Device('this one', 1e9, 1e9, 1e9)
   monkeypatch.setattr(hardware, 'find', lambda kind: listed)
   config = tiny.config(
-    train__num_steps=8, train__log_every=1, train__profile_steps=2
+    train__num_steps=8,
+    train__log_every=1,
+    train__profile_steps=2,
+    data__train_only=True,
   )
   train.train(config, str(tmp_path))
   with open(tmp_path / 'metrics.jsonl') as f:

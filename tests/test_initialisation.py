@@ -75,6 +75,7 @@ def test_training_starts_from_the_weights_and_keeps_what_is_frozen(
     preprocessing__token_length=60,
     train__num_steps=2,
     train__checkpoint_every=2,
+    data__train_only=True,
   )
   content = train.train(config, str(tmp_path / 'run'))
   assert content['initialisation'].startswith('text=tiny-bert:')

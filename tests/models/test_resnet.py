@@ -92,7 +92,11 @@ def test_gradient_of_group_norm_adds_up_over_parts_of_a_batch(layout):
   assert names_without_gradient(whole) == set()
 
 
-@pytest.mark.parametrize('layout', TINY)
+@pytest.mark.parametrize(
+  # The norm is the same in both.
+  'layout',
+  [pytest.param('basic', marks=pytest.mark.slow), 'bottleneck'],
+)
 def test_no_step_changes_frozen_statistics(layout):
   module = resnet.ResNet(TINY[layout], 'frozen')
   x = images(2, 32, 32, 3)
@@ -105,7 +109,8 @@ def test_no_step_changes_frozen_statistics(layout):
   optimizer = optim.make_optimizer(
     optax.constant_schedule(0.1), weight_decay=0.5, clip_norm=1.0
   )
-  updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+  update = jax.jit(optimizer.update)
+  updates, _ = update(gradients, optimizer.init(params), params)
   after = optax.apply_updates(params, updates)
   for path, old in jax.tree_util.tree_leaves_with_path(params):
     new = after

@@ -45,6 +45,16 @@ def test_sessions_are_never_cut():
     claims.information_loss(H, H, np.zeros(200, int), GROUPS)
 
 
+def test_two_classes_and_as_many_sessions_as_folds_are_enough():
+  labels = np.arange(200) % 2
+  h = RNG.normal(size=(200, 10)) + 3 * np.eye(2, 10)[labels]
+  groups = [f'g{i // 40}' for i in range(200)]
+  loss = claims.information_loss(h, h, labels, groups, folds=5)
+  assert loss.loss == 0 and loss.chance == 0.5
+  with pytest.raises(ValueError, match='6 recording sessions, got 5'):
+    claims.information_loss(h, h, labels, groups, folds=6)
+
+
 def test_more_videos_than_are_needed_are_drawn_from():
   big = np.tile(H, (20, 1))
   groups = [f'{i}' for i in range(4000)]

@@ -54,7 +54,7 @@ def test_neighbourhoods_fit_the_number_of_classes(u, ks):
   assert hubness.default_ks(u) == ks
 
 
-@pytest.mark.parametrize('k', [0, 4])
+@pytest.mark.parametrize('k', [-1, 0, 4])
 def test_impossible_neighbourhoods_raise(k):
   with pytest.raises(ValueError, match='between 1 and the 3 classes'):
     hubness.k_occurrence(np.zeros((2, 3)), k)
@@ -88,6 +88,16 @@ def test_corrections_take_hubs_away(correct):
 def test_sinkhorn_balances_the_classes():
   plan = hubness.sinkhorn(hub()[0], 0.1)
   np.testing.assert_allclose(plan.sum(0), 20, rtol=1e-6)
+
+
+def test_sinkhorn_stops_where_the_classes_are_balanced_enough():
+  scores = hub()[0]
+  # A tolerance that the first plan meets leaves it as it is.
+  e = np.exp(scores / 0.1)
+  rows = e / e.sum(1, keepdims=True)
+  np.testing.assert_allclose(hubness.sinkhorn(scores, 0.1, tolerance=1e9), rows)
+  rough = hubness.sinkhorn(scores, 0.1, tolerance=0.1).sum(0)
+  assert 1e-6 < np.abs(rough / 20 - 1).max() < 0.1
 
 
 def test_inverted_softmax_by_its_definition():

@@ -137,6 +137,18 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def averaged(tmp_path_factory):
+  """Workdir of a tiny run with an average of its weights: copy to change it."""
+  from tests import tiny
+  from zsar_jax import main
+
+  workdir = str(tmp_path_factory.mktemp('averaged') / 'run')
+  flags = *tiny.flags(), '--config.optim.ema_decay=0.5'
+  main.main(['main', *flags, f'--workdir={workdir}'])
+  return workdir
+
+
+@pytest.fixture(scope='session')
 def test_data():
   """Folder of real videos, which the repository does not hold."""
   path = os.environ.get('ZSAR_TEST_DATA')

@@ -10,22 +10,15 @@ import safetensors.numpy
 
 from tests import tiny, videos
 import zsar_jax
-from zsar_jax import bank, cli, main, model_builder, model_files, predict
+from zsar_jax import bank, model_builder, model_files, predict
 from zsar_jax import recognizer as recognizer_lib
 
 NAME = 'stick_figures'
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  workdir = str(tmp_path_factory.mktemp('run'))
-  flags = [
-    *tiny.flags(),
-    f'--workdir={workdir}',
-    '--config.optim.ema_decay=0.5',
-  ]
-  assert cli.exit_code(main.main, ['main', *flags]) == 0
-  return workdir
+def run(averaged):
+  return averaged
 
 
 @pytest.fixture(scope='module')

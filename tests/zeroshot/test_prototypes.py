@@ -39,3 +39,11 @@ def test_sums_are_kept_in_float64():
 def test_class_without_videos_raises_and_is_named():
   with pytest.raises(ValueError, match=r'classes \[1\]'):
     prototypes.class_prototypes(np.eye(3), np.array([0, 2, 2]), 3)
+
+
+def test_classes_without_videos_so_far_are_named():
+  sums = prototypes.PrototypeSums(3, 2)
+  sums.add(np.float32([[1, 0], [0, 1]]), np.array([1, 1]))
+  assert sums.empty_classes(['a', 'b', 'c']) == ['a', 'c']
+  sums.add(np.float32([[1, 0], [0, 1]]), np.array([0, 2]))
+  assert sums.empty_classes(['a', 'b', 'c']) == []

@@ -56,11 +56,12 @@ def jax_config(monkeypatch, tmp_path):
 
 def test_the_flag_goes_before_the_variable():
   assert compilation_cache.asked_for(None, {}) is None
-  assert compilation_cache.asked_for(None, {_OWN: ''}) is None
   assert compilation_cache.asked_for(None, {_OWN: 'a'}) == 'a'
+  assert compilation_cache.asked_for('b', {_OWN: 'a'}) == 'b'
   assert compilation_cache.asked_for('off', {_OWN: 'a'}) == 'off'
-  with pytest.raises(ValueError, match='--compilation_cache is empty'):
-    compilation_cache.asked_for('', {})
+  # Empty means off as well.
+  assert compilation_cache.asked_for(None, {_OWN: ''}) == 'off'
+  assert compilation_cache.asked_for('', {_OWN: 'a'}) == 'off'
 
 
 def test_the_default_is_in_the_cache_folder_of_the_user(monkeypatch):
@@ -142,6 +143,45 @@ def test_a_folder_that_cannot_be_written_is_warned_of(
   assert str(tmp_path / 'file/folder') in line and 'Not a directory' in line
   assert jax_config.jax_compilation_cache_dir is None
   assert _FOLDER not in os.environ
+
+
+@pytest.mark.parametrize('flag', ['off', ''])
+def test_nothing_is_kept_where_it_is_off(jax_config, tmp_path, flag):
+  compilation_cache.use(flag)
+  assert jax_config.jax_compilation_cache_dir is None
+  assert _FOLDER not in os.environ
+  assert not (tmp_path / 'caches').exists()
+
+
+def test_programs_unused_for_longest_go_when_the_folder_is_full(
+  jax_config, monkeypatch, tmp_path
+):
+  mine = tmp_path / 'mine [1]'
+  compilation_cache.use(str(mine))
+  here = pathlib.Path(jax_config.jax_compilation_cache_dir)
+  there, foreign = mine / '0123abcd', mine / 'sub'
+  there.mkdir()
+  foreign.mkdir()
+  paths = [here / 'a-cache', there / 'b-cache', here / 'c-cache']
+  # Days since each was written, and since it was read.
+  ages = [(9, 1), (5, 5), (3, 6)]
+  others = [foreign / 'd-cache', here / 'notes']
+  for path, (written, read) in zip(
+    paths + others, ages + [(20, 20)] * 2, strict=True
+  ):
+    path.write_bytes(bytes(100))
+    now = path.stat().st_mtime
+    os.utime(path, (now - 86400 * read, now - 86400 * written))
+  monkeypatch.setattr(compilation_cache, '_MOST_BYTES', 300)
+  compilation_cache.use(str(mine))
+  assert all(path.exists() for path in paths)
+  monkeypatch.setattr(compilation_cache, '_MOST_BYTES', 299)
+  compilation_cache.use(str(mine))
+  assert [path.exists() for path in paths] == [True, False, True]
+  monkeypatch.setattr(compilation_cache, '_MOST_BYTES', 100)
+  compilation_cache.use(str(mine))
+  assert [path.exists() for path in paths] == [True, False, False]
+  assert all(path.exists() for path in others)
 
 
 # Prints what was loaded after the command's own output.

@@ -3,10 +3,12 @@
 Compiling takes seconds, and every run of a command compiles the same
 programs. JAX can keep them in a folder; here it is told which. Nothing of a
 result depends on it, and the folder may be deleted at any time. JAX bounds its
-size only with the package `filelock`, so that it is not bounded.
+size only with the package `filelock`; here it is bounded when a command starts.
 """
 
 from collections.abc import Mapping
+import contextlib
+import glob
 import hashlib
 import os
 import platform
@@ -24,21 +26,21 @@ HELP = (
 _JAX_FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 _JAX_LEAST_SECONDS = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _CPU_INFO = '/proc/cpuinfo'
+_MOST_BYTES = 2**30
+# What `_of_machine` names folders; what JAX names programs.
+_PROGRAMS = os.path.join('[0-9a-f]' * 8, '*-cache')
 
 
 def asked_for(flag: str | None, environment: Mapping[str, str]) -> str | None:
   """The folder that the user names; `OFF` for none, None for no wish.
 
   Args:
-    flag: of the command line; None where it was not given.
+    flag: of the command line; None where it was not given. It goes before the
+      variable. Either may be empty, which means `OFF`.
     environment: its variables.
-
-  Raises:
-    ValueError: the flag is empty.
   """
-  if flag == '':
-    raise ValueError(f"--compilation_cache is empty: a folder, or '{OFF}'")
-  return flag or environment.get(VARIABLE) or None
+  asked = environment.get(VARIABLE) if flag is None else flag
+  return OFF if asked == '' else asked
 
 
 def default_folder(environment: Mapping[str, str]) -> str | None:
@@ -73,6 +75,28 @@ def _of_machine(folder: str) -> str:
   return os.path.join(os.path.abspath(os.path.expanduser(folder)), digest)
 
 
+def _bound(folder: str) -> None:
+  """Deletes programs beyond a size in total, those unused for longest first.
+
+  Args:
+    folder: of all machines. Files that are no programs of ours stay.
+  """
+  found = []
+  for path in glob.iglob(os.path.join(glob.escape(folder), _PROGRAMS)):
+    # Another process may delete it meanwhile.
+    with contextlib.suppress(OSError):
+      status = os.stat(path)
+      used = max(status.st_atime, status.st_mtime)
+      found.append((used, status.st_size, path))
+  total = sum(size for _, size, _ in found)
+  for _, size, path in sorted(found):
+    if total <= _MOST_BYTES:
+      return
+    with contextlib.suppress(OSError):
+      os.unlink(path)
+    total -= size
+
+
 def use(flag: str | None) -> None:
   """Makes this program and its children keep what they compile.
 
@@ -82,9 +106,6 @@ def use(flag: str | None) -> None:
 
   Args:
     flag: of the command line; None where it was not given.
-
-  Raises:
-    ValueError: the flag is empty.
   """
   asked = asked_for(flag, os.environ)
   jax = sys.modules.get('jax')
@@ -107,6 +128,7 @@ def use(flag: str | None) -> None:
       error=True,
     )
     return
+  _bound(os.path.dirname(folder))
   os.environ[_JAX_FOLDER] = folder
   least = os.environ.setdefault(_JAX_LEAST_SECONDS, '0')
   if jax:  # it has read its variables already

@@ -96,6 +96,23 @@ def test_started_again_it_says_that_it_is_finished(finished, capsys):
   assert again == json.loads(json.dumps(results))
 
 
+def test_a_finished_run_says_that_its_checkpoint_is_damaged(
+  finished, tmp_path, capsys
+):
+  config, workdir, _ = finished
+  assert 'damaged' not in capsys.readouterr().out
+  copy = tmp_path / 'run'
+  shutil.copytree(workdir, copy)
+  checkpoints = copy / 'checkpoints'
+  newest = max(checkpoints.iterdir(), key=lambda path: int(path.name))
+  (newest / 'meta/metadata').write_bytes(b'')
+  train.train(config, str(copy))
+  out = capsys.readouterr().out
+  assert 'is finished' in out
+  assert f'checkpoint of step {newest.name} is damaged (meta/metadata' in out
+  assert f'remove {copy}/results.json and start again' in out
+
+
 def test_a_workdir_of_another_config_is_refused(finished):
   config, workdir, _ = finished
   with config.unlocked():

@@ -254,8 +254,10 @@ class Checkpoints:
     advice = 'no other is whole: train again'
     if other is not None:
       advice = (
-        f'the one of step {other} is whole: evaluate, predict and bank take '
-        f'it with --step={other}'
+        f'the one of step {other} is whole: evaluate takes it with '
+        f'--step={other}; for predict make its bank first, with `python -m '
+        f'zsar_jax.bank build --step={other} --output=FILE` and its other '
+        f'flags, then give predict --step={other} --bank=FILE'
       )
     raise ValueError(
       f'the checkpoint of step {step} in {folder} is damaged ({fault}); '
@@ -331,6 +333,23 @@ def set_aside_damaged(
   items = ('params', 'training', 'meta') + (('ema',) if with_ema else ())
   folder = os.path.abspath(os.path.join(workdir, _FOLDER))
   checkpoint_files.set_aside_damaged(folder, items, say)
+
+
+def newest_fault(workdir: str) -> str:
+  """What of a run's newest checkpoint cannot be read; '' if all of it can.
+
+  Args:
+    workdir: of a run.
+
+  Returns:
+    Step, file and reason, or ''; '' where there is no checkpoint.
+  """
+  folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+  steps = checkpoint_files.list_steps(folder)
+  fault = checkpoint_files.find_fault(folder, steps[-1]) if steps else ''
+  if not fault:
+    return ''
+  return f'the checkpoint of step {steps[-1]} is damaged ({fault})'
 
 
 def open_existing(workdir: str, step: int | None = None) -> Checkpoints:

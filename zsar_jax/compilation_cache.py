@@ -122,7 +122,7 @@ def use(flag: str | None) -> None:
       pass
   except OSError as e:
     terminal.say(
-      f'warning: compiled programs cannot be kept in {folder} '
+      f'warning: compiled programs cannot be kept in {os.path.dirname(folder)} '
       f'({e.strerror or e}); --compilation_cache takes another folder, or '
       f"'{OFF}'",
       error=True,

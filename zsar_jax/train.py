@@ -114,6 +114,12 @@ def _train(
     content = results.read_results(results_path)
     say(f'{workdir} is finished (step {content["step"]}); its results:')
     say(results.format_table(content))
+    fault = checkpointing.newest_fault(workdir)
+    if fault:
+      say(
+        f'warning: {fault}; remove {results_path} and start again, and its '
+        'steps are trained anew'
+      )
     return content
 
   start = initialisation.start(config)

@@ -212,3 +212,58 @@ def test_a_window_past_the_end_repeats_the_last_frame():
     sample_fps=10,
   )
   assert found.tolist() == [7, 8, 9, 9]
+
+
+def test_one_frame_is_the_middle_one():
+  assert clips.sample_uniform(SECOND, 1.0, 1).tolist() == [15]
+  assert clips.sample_segments(SECOND, 1.0, 1).tolist() == [15]
+  assert clips.sample_dense(SECOND, 1.0, 1, 2, 30).tolist() == [15]
+
+
+def test_before_the_first_frame_the_first_is_shown():
+  indices = clips.sample_uniform(np.array([0.5, 0.75]), 1.0, 4)
+  assert indices.tolist() == [0, 0, 0, 1]
+
+
+def test_a_single_view_is_the_default():
+  np.testing.assert_array_equal(
+    clips.sample_segments(SECOND, 1.0, 4), [3, 11, 18, 26]
+  )
+  kwargs = dict(frame_stride=1, sample_fps=30)
+  np.testing.assert_array_equal(
+    clips.sample_dense(SECOND, 1.0, 10, **kwargs), np.arange(10, 20)
+  )
+  for sampling in ('uniform', 'segment', 'dense'):
+    np.testing.assert_array_equal(
+      clips.sample_indices(
+        SECOND, 1.0, sampling=sampling, num_frames=4, **kwargs
+      ),
+      clips.sample_indices(
+        SECOND,
+        1.0,
+        sampling=sampling,
+        num_frames=4,
+        view=0,
+        num_views=1,
+        **kwargs,
+      ),
+    )
+
+
+@pytest.mark.parametrize('view', [-1, 2, 3])
+def test_views_that_do_not_exist_are_refused(view):
+  with pytest.raises(ValueError, match=f'view {view} of 2'):
+    clips.sample_uniform(SECOND, 1.0, 4, view=view, num_views=2)
+
+
+@pytest.mark.parametrize(
+  ('stride', 'fps'), [(0, 30), (-1, 30), (2, 0), (2, -1), (-2, -30)]
+)
+def test_strides_and_rates_that_are_not_positive_are_refused(stride, fps):
+  with pytest.raises(ValueError, match='must be positive'):
+    clips.sample_dense(SECOND, 1.0, 4, stride, fps)
+
+
+def test_a_rate_of_one_frame_a_second_will_do():
+  times = np.arange(100) / 10
+  assert clips.sample_dense(times, 10.0, 4, 0.5, 1).tolist() == [42, 47, 52, 57]

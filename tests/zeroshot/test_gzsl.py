@@ -99,3 +99,31 @@ def test_what_cannot_be_measured_raises(change, reason):
   }
   with pytest.raises(ValueError, match=reason):
     gzsl.penalty_curve(**given)
+
+
+def test_harmonic_mean_of_nothing_is_nothing():
+  assert gzsl.harmonic_mean(0.0, 0.0) == 0
+  assert gzsl.harmonic_mean(0.0, 1.0) == 0
+  assert gzsl.harmonic_mean(0.5, 1.0) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize('side', ['seen_scores', 'unseen_scores'])
+def test_a_single_score_that_is_no_number_raises(side):
+  given = {'seen_scores': SEEN_SCORES, 'unseen_scores': UNSEEN_SCORES}
+  given[side] = given[side].copy()
+  given[side][3, 1] = np.nan
+  with pytest.raises(ValueError, match='not all numbers'):
+    gzsl.penalty_curve(
+      seen_labels=SEEN_LABELS, unseen_labels=UNSEEN_LABELS, seen=SEEN, **given
+    )
+
+
+def test_rounding_leaves_no_accuracy_outside_its_range():
+  # Sums of thirds, sevenths and so on come out a little above 1, below 0.
+  seen = np.array([True] * 7 + [False])
+  for n in range(1, 60):
+    labels = np.arange(n) % 7
+    scores = np.eye(8)[labels] + RNG.normal(size=(n, 8)) / 100
+    curve = gzsl.penalty_curve(scores, labels, scores, [7] * n, seen)
+    for accuracy in (curve.seen_accuracy, curve.unseen_accuracy):
+      assert 0 <= accuracy.min() and accuracy.max() <= 1

@@ -37,48 +37,48 @@ def test_numpy_gives_numpy_and_the_same_as_jax():
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize('n', [0, 1, 3, 4, 5, 23, 100])
-def test_tiles_give_every_video_its_own_scores(n, monkeypatch):
-  # More tiles than devices, and a last one that is not full.
+def test_views_are_averaged_in_float32():
+  rng = np.random.default_rng(0)
+  views = rng.normal(size=(5, 3, 4)).astype(np.float32)
+  means = scoring.view_means(views)
+  assert means.dtype == np.float32
+  np.testing.assert_allclose(means, views.mean(axis=1), rtol=1e-6)
+  np.testing.assert_array_equal(
+    scoring.view_means(views[:, 1:2].astype(np.float64)), views[:, 1]
+  )
+
+
+@pytest.mark.parametrize('n', [0, 1, 4, 8, 45])
+def test_tiles_do_not_show(n, monkeypatch):
   monkeypatch.setattr(scoring, 'TILE', 4)
   rng = np.random.default_rng(n)
-  embeddings = rng.normal(size=(n, 6)).astype(np.float32)
+  z = rng.normal(size=(n, 6)).astype(np.float32)
   rows = rng.normal(size=(5, 6)).astype(np.float32)
-  found = scoring.score_videos(embeddings, rows)
-  assert found.dtype == np.float32 and found.shape == (n, 5)
-  np.testing.assert_allclose(found, embeddings @ rows.T, atol=1e-5)
+  scores = scoring.score_videos(z, rows)
+  assert scores.dtype == np.float32 and scores.shape == (n, 5)
+  np.testing.assert_allclose(scores, z @ rows.T, atol=1e-5)
 
 
-def test_the_best_classes_of_streamed_videos(monkeypatch):
+def test_the_best_classes_of_chunks_of_videos(monkeypatch):
   monkeypatch.setattr(scoring, 'TILE', 4)
-  rng = np.random.default_rng(2)
-  chunks = [rng.normal(size=(n, 6)).astype(np.float32) for n in (9, 1, 40)]
-  rows = rng.normal(size=(7, 6)).astype(np.float32)
-  found = list(scoring.stream_top_k(chunks, rows, 3))
-  assert len(found) == 3
-  for chunk, (values, classes) in zip(chunks, found, strict=True):
-    scores = chunk @ rows.T
-    order = np.argsort(-scores, axis=1, kind='stable')[:, :3]
-    np.testing.assert_array_equal(classes, order)
-    best = np.take_along_axis(scores, order, axis=1)
-    np.testing.assert_allclose(values, best, atol=1e-5)
+  rng = np.random.default_rng(0)
+  # Small whole numbers: ties, and no rounding.
+  chunks = [rng.integers(-2, 3, size=(n, 6)).astype(float) for n in (3, 41, 0)]
+  rows = rng.integers(-2, 3, size=(9, 6)).astype(float)
+  for k in (1, 4, 9):
+    found = list(scoring.stream_top_k(iter(chunks), rows, k))
+    assert len(found) == 3
+    for z, (values, classes) in zip(chunks, found, strict=True):
+      scores = z @ rows.T
+      order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+      np.testing.assert_array_equal(classes, order)
+      np.testing.assert_array_equal(
+        values, np.take_along_axis(scores, order, axis=1)
+      )
+      assert (values.dtype, classes.dtype) == (np.float32, np.int32)
 
 
-@pytest.mark.parametrize('k', [-1, 0, 8])
-def test_streaming_refuses_more_classes_than_there_are(k):
-  rows = np.eye(7, dtype=np.float32)
-  with pytest.raises(ValueError, match='between 1 and the 7 classes'):
-    next(scoring.stream_top_k([rows], rows, k))
-  values, classes = next(scoring.stream_top_k([rows], rows, 7))
-  assert values.shape == classes.shape == (7, 7)
-
-
-def test_a_mean_over_views_is_taken_in_float64():
-  views = np.float32([[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [1.0, -1.0]]])
-  mean = scoring.view_means(views)
-  assert mean.dtype == np.float32
-  np.testing.assert_array_equal(mean, [[2, 4], [0.5, -0.5]])
-  np.testing.assert_array_equal(scoring.view_means(views[:, 1:]), views[:, 1])
-  # In float32, one after the other, the small ones would be lost.
-  many = np.float32([[[1e8]] + [[1.0]] * 15])
-  assert scoring.view_means(many)[0, 0] == np.float32((1e8 + 15) / 16)
+@pytest.mark.parametrize('k', [-1, 0, 10])
+def test_classes_that_are_not_there_cannot_be_named(k):
+  with pytest.raises(ValueError, match=f'k={k} is not between 1 and the 9'):
+    next(scoring.stream_top_k([np.ones((2, 6))], np.ones((9, 6)), k))

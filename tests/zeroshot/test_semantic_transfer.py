@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn import linear_model
 
 from zsar_jax.zeroshot import semantic_transfer
 
@@ -132,3 +133,127 @@ def test_numpy_gives_numpy_and_the_same_as_jax():
   theirs = composites(*map(jnp.asarray, (unseen, seen, prototypes)))
   assert isinstance(theirs, jax.Array) and theirs.dtype == jnp.float32
   np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_no_seen_class_raises():
+  with pytest.raises(ValueError, match='no seen class'):
+    semantic_transfer.relatedness(np.ones((2, 3)), np.zeros((0, 3)))
+
+
+def test_a_name_that_is_the_mean_is_related_to_nothing():
+  seen = np.array([[0.0, 1.0], [0.0, -1.0]])
+  related = semantic_transfer.relatedness(np.zeros((1, 2)), seen)
+  np.testing.assert_array_equal(related, [[0, 0]])
+
+
+def test_rows_are_centred_unless_told_otherwise():
+  unseen, seen = np.array([[3.0, 5.0]]), np.array([[3.0, 1.0], [3.0, -1.0]])
+  rows = semantic_transfer.centred_rows(unseen, seen)
+  np.testing.assert_allclose(rows[0], [[0, 1]])
+  np.testing.assert_allclose(rows[1], [[0, 1], [0, -1]])
+
+
+def test_top_1_is_the_most_related_class():
+  related = np.array([[0.1, 0.3, 0.2]])
+  weights = semantic_transfer.softmax_weights(related, 1.0, top_k=1)
+  assert weights.tolist() == [[0, 1, 0]]
+
+
+def test_many_ties_go_to_the_lower_classes():
+  # Sorts that keep no order keep it for a few.
+  related = np.zeros((3, 200))
+  related[:, ::7] = -1
+  weights = semantic_transfer.softmax_weights(related, 1.0, top_k=50)
+  best = np.flatnonzero(related[0] == 0)[:50]
+  for row in weights:
+    assert np.flatnonzero(row).tolist() == best.tolist()
+
+
+def names():
+  rng = np.random.default_rng(3)
+  return rng.normal(size=(4, 6)) + 2, rng.normal(size=(5, 6)) + 2
+
+
+def rows_by_hand(centre):
+  unseen, seen = names()
+  mean = seen.mean(axis=0) if centre else 0
+  unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+  return unit(unseen - mean), unit(seen - mean)
+
+
+@pytest.mark.parametrize('centre', [True, False])
+def test_ridge_weights_predict_as_scikit_learns_ridge_does(centre):
+  unseen, seen = rows_by_hand(centre)
+  prototypes = np.random.default_rng(4).normal(size=(5, 3))
+  model = linear_model.Ridge(alpha=0.3, fit_intercept=False)
+  model.fit(seen, prototypes)
+  weights = semantic_transfer.ridge_weights(*names(), 0.3, centre)
+  assert weights.dtype == np.float64 and weights.shape == (4, 5)
+  np.testing.assert_allclose(
+    weights @ prototypes, model.predict(unseen), rtol=1e-4, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize('ridge', [0, -0.5])
+def test_ridge_that_is_not_positive_raises(ridge):
+  with pytest.raises(ValueError, match='ridge must be positive'):
+    semantic_transfer.ridge_weights(*names(), ridge)
+  with pytest.raises(ValueError, match='no seen class'):
+    semantic_transfer.ridge_weights(np.ones((2, 3)), np.zeros((0, 3)), 0.1)
+
+
+@pytest.mark.parametrize('centre', [True, False])
+def test_simplex_weights_are_the_nearest_of_many_mixtures(centre):
+  unseen, seen = rows_by_hand(centre)
+  weights = semantic_transfer.simplex_weights(*names(), centre)
+  np.testing.assert_allclose(weights.sum(axis=1), 1)
+  assert weights.min() >= 0
+  mixtures = np.random.default_rng(5).dirichlet(np.full(5, 0.5), 20_000)
+  for row, target in zip(weights, unseen, strict=True):
+    least = ((mixtures @ seen - target) ** 2).sum(axis=1).min()
+    assert ((row @ seen - target) ** 2).sum() <= least + 1e-6
+
+
+def test_any_weighting_by_its_name():
+  unseen, seen = names()
+  weights = semantic_transfer.transfer_weights
+  related = semantic_transfer.relatedness(unseen, seen)
+  raw = semantic_transfer.relatedness(unseen, seen, centre=False)
+  softmax = semantic_transfer.softmax_weights
+  for given, wanted in (
+    ({}, softmax(related, 0.1)),
+    ({'temperature': 0.7}, softmax(related, 0.7)),
+    ({'top_k': 2}, softmax(related, 0.1, 2)),
+    ({'centre': False}, softmax(raw, 0.1)),
+    (
+      {'weighting': 'ridge'},
+      semantic_transfer.ridge_weights(unseen, seen, 0.1, True),
+    ),
+    (
+      {'weighting': 'ridge', 'ridge': 2.0, 'centre': False},
+      semantic_transfer.ridge_weights(unseen, seen, 2.0, False),
+    ),
+    (
+      {'weighting': 'simplex', 'centre': False},
+      semantic_transfer.simplex_weights(unseen, seen, False),
+    ),
+  ):
+    found = weights(unseen, seen, **given)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, wanted, atol=1e-7)
+  # The centred ones are the default of each.
+  np.testing.assert_array_equal(
+    weights(unseen, seen, weighting='simplex'),
+    semantic_transfer.simplex_weights(unseen, seen),
+  )
+  np.testing.assert_array_equal(
+    weights(unseen, seen, weighting='ridge'),
+    semantic_transfer.ridge_weights(unseen, seen, 0.1),
+  )
+  with pytest.raises(ValueError, match="weighting='nearest'"):
+    weights(unseen, seen, weighting='nearest')
+
+
+def test_a_composite_of_nothing_is_no_direction():
+  found = semantic_transfer.composite(np.zeros((1, 2)), np.eye(2))
+  np.testing.assert_array_equal(found, [[0, 0]])

@@ -59,7 +59,7 @@ setuptools.setup(
     'tensorflow>=2.21,<2.22; python_version < "3.14"',
     'tensorflow-text>=2.21,<2.22; python_version < "3.14"',
     # Data.
-    'tensorflow-datasets>=4.9.9',
+    'tensorflow-datasets>=4.9.10',
     'tensorboard>=2.20',  # clu's writers need it; TensorFlow 2.21 does not
     'grain>=0.2.15',
     'array-record>=0.8.1',

@@ -119,7 +119,8 @@ class _Bare(ast.NodeTransformer):
   def visit_arguments(self, node):
     """A '*' that is a '/' instead says nothing of what is done."""
     node.args = node.posonlyargs + node.args + node.kwonlyargs
-    node.posonlyargs, node.kwonlyargs = [], []
+    node.defaults += [default for default in node.kw_defaults if default]
+    node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
     return self.generic_visit(node)
 
   def visit_keyword(self, node):

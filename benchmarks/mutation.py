@@ -24,6 +24,7 @@ are not run again, survivors are.
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -131,7 +132,9 @@ def _run_tests(module: str, *more: str) -> int:
     str(_ROOT / 'tests' / word) if word.endswith('.py') else word
     for word in _TESTS[module]
   ]
-  return pytest.main(['-x', '-q', '-p', 'no:cacheprovider', *more, *tests])
+  # Without what collects all garbage before the tests and after.
+  quick = ['-p', 'no:cacheprovider', '-p', 'no:unraisableexception']
+  return pytest.main(['-x', '-q', *quick, *more, *tests])
 
 
 def _preload(module: str) -> None:
@@ -158,6 +161,7 @@ def _preload(module: str) -> None:
       # Some that are in use cannot be imported by their names.
       with contextlib.suppress(Exception):
         importlib.import_module(name)
+  gc.freeze()  # nothing of it is garbage in a mutant's process
 
 
 def run(

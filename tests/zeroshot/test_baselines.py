@@ -88,3 +88,57 @@ def test_ensemble_refuses_what_means_nothing():
     baselines.ensemble_scores(Z, Z, beta=2)
   with pytest.raises(ValueError, match='temperatures'):
     baselines.ensemble_scores(Z, Z, match_temperature=0)
+
+
+def test_conse_takes_the_ten_likeliest_by_default():
+  centres = unit(np.random.default_rng(1).normal(size=(12, 8)))
+  text = unit(np.random.default_rng(2).normal(size=(12, 5)))
+  scores = lambda **top: baselines.conse_scores(
+    Z, centres, 7.0, text, TEXT, **top
+  )
+  np.testing.assert_array_equal(scores(), scores(top=10))
+  assert (scores() != scores(top=9)).any()
+  assert (scores() != scores(top=11)).any()
+  assert scores().dtype == np.float32
+
+
+def test_conse_of_names_that_cancel_is_nothing():
+  text = np.array([[1.0, 0.0], [-1.0, 0.0]])
+  scores = baselines.conse_scores(
+    np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]] * 2), 5.0, text, text
+  )
+  np.testing.assert_array_equal(scores, [[0, 0]])
+
+
+def test_an_ensemble_weighs_both_alike_by_default():
+  a, b = np.random.default_rng(0).normal(size=(2, 3, 4))
+  np.testing.assert_allclose(
+    baselines.ensemble_scores(a, b), 0.5 * a / 0.1 + 0.5 * b / 1.0
+  )
+
+
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    {'beta': -0.1},
+    {'beta': 1.1},
+    {'transfer_temperature': 0},
+    {'transfer_temperature': -0.5},
+    {'match_temperature': -0.5},
+  ],
+)
+def test_what_an_ensemble_refuses(wrong):
+  with pytest.raises(ValueError, match='beta=|temperatures'):
+    baselines.ensemble_scores(Z, Z, **wrong)
+
+
+def test_a_ridge_below_zero_is_refused():
+  with pytest.raises(ValueError, match='ridge must be positive'):
+    baselines.ridge_to_text(np.eye(2), np.eye(2), [1, 1], np.eye(2), -1)
+
+
+def test_regression_rows_are_the_names_seen_from_the_videos():
+  b = np.random.default_rng(0).normal(size=(8, 5))
+  rows = baselines.regression_rows(b, TEXT)
+  assert rows.dtype == np.float32
+  np.testing.assert_allclose(Z @ rows.T, (Z @ b) @ TEXT.T, atol=1e-5)

@@ -90,3 +90,30 @@ def test_permuting_within_sources_asks_for_more_than_the_source():
   assert claims.semantic_gap_test(related, visual) < 0.05
   within = claims.semantic_gap_test(related, visual, [*'aaaabbbb'])
   assert within > 0.05
+
+
+def test_no_permutation_is_as_good_as_names_that_order_all():
+  related = np.arange(40.0).reshape(8, 5)
+  for permutations in (9, 49):
+    p = claims.semantic_gap_test(related, related, permutations=permutations)
+    assert p == pytest.approx(1 / (permutations + 1))
+  # Where all names mean the same every permutation is as good.
+  same = np.tile(np.arange(5.0), (8, 1))
+  assert claims.semantic_gap_test(same, same, permutations=9) == 1
+  # And the other way round all of them are better.
+  assert claims.semantic_gap_test(related, -related, permutations=9) == 1
+
+
+def test_the_permutation_test_has_999_permutations_and_a_seed():
+  related = np.arange(40.0).reshape(8, 5)
+  assert claims.semantic_gap_test(related, related) == pytest.approx(1e-3)
+  noise = np.random.default_rng(0).normal(size=(8, 5))
+  test = lambda **seed: claims.semantic_gap_test(related, noise, **seed)
+  assert test() == test(seed=0) != test(seed=1)
+
+
+def test_the_gap_is_between_0_and_2():
+  a = np.random.default_rng(0).normal(size=(4, 6))
+  assert claims.semantic_gap(a, -a) == pytest.approx(2)
+  assert claims.spearman(np.ones(6), a.ravel()[:6]) == 0
+  assert claims.spearman(a.ravel()[:6], np.ones(6)) == 0

@@ -107,3 +107,49 @@ def test_inverted_softmax_by_its_definition():
   np.testing.assert_allclose(
     hubness.inverted_softmax(scores, 0.7), wanted / wanted.sum(1, keepdims=True)
   )
+
+
+@pytest.mark.parametrize(('u', 'reliable'), [(19, False), (20, True)])
+def test_a_skewness_says_something_from_20_classes_on(u, reliable):
+  labels = np.arange(u)
+  assert hubness.measure(np.eye(u), labels).reliable is reliable
+
+
+def test_skewness_of_equal_counts_is_zero_whatever_their_rounding():
+  counts = np.full(7, 1e6)
+  counts[0] += 1e-9
+  assert hubness.skewness(counts) == 0
+  assert hubness.skewness(np.zeros(3)) == 0
+  # Small, but not equal.
+  counts[0] += 1
+  assert hubness.skewness(counts) == pytest.approx(stats.skew(counts), rel=1e-3)
+
+
+def test_the_nearest_class_counts_unless_told_otherwise():
+  scores, labels = hub()
+  found = hubness.measure(scores, labels)
+  once = np.bincount(scores.argmax(axis=1), minlength=6) / 20
+  np.testing.assert_allclose(found.counts, once)
+  assert found.largest_share == pytest.approx(once.max() / 6)
+  assert found.robin_hood == pytest.approx(hubness.robin_hood(once))
+  assert found.skewness == pytest.approx(stats.skew(once))
+
+
+@pytest.mark.parametrize(
+  'correct', [hubness.inverted_softmax, hubness.sinkhorn]
+)
+def test_temperatures_below_zero_are_refused_and_below_one_are_not(correct):
+  with pytest.raises(ValueError, match='positive'):
+    correct(np.ones((2, 2)), -0.5)
+  np.testing.assert_allclose(correct(np.ones((2, 2)), 0.5), 0.5)
+
+
+def test_a_step_of_sinkhorn_by_hand():
+  e = np.exp(RNG.normal(size=(5, 3)) / 0.7)
+  plan = e / e.sum(axis=1, keepdims=True)
+  for steps in range(3):
+    np.testing.assert_allclose(
+      hubness.sinkhorn(np.log(e) * 0.7, 0.7, steps, 0.0), plan
+    )
+    plan = plan / plan.sum(axis=0)
+    plan = plan / plan.sum(axis=1, keepdims=True)

@@ -46,3 +46,21 @@ def test_derangements_move_every_class_within_its_group():
     assert order[5] == 5  # nothing to swap with
   # Both derangements of three classes occur.
   assert len({tuple(order[[0, 2, 4]]) for order in drawn}) == 2
+
+
+def test_the_first_ten_videos_without_numbers_are_named():
+  scores = np.zeros((20, 2))
+  scores[3:, 0] = np.nan
+  with pytest.raises(ValueError, match=r'videos \[3, 4, .*, 12\] are not'):
+    metrics.ranks_of_truth(scores, np.zeros(20, int))
+
+
+def test_derangements_depend_on_their_seed():
+  groups = ['a'] * 6
+  drawn = metrics.derangements(groups, 5)
+  np.testing.assert_array_equal(drawn, metrics.derangements(groups, 5, seed=0))
+  assert (drawn != metrics.derangements(groups, 5, seed=1)).any()
+
+
+def test_two_classes_can_only_be_swapped():
+  assert metrics.derangements(['a', 'a'], 3).tolist() == [[1, 0]] * 3

@@ -58,3 +58,34 @@ def test_answers_are_the_best_candidates():
   assert ranking.answers(scores, candidates).tolist() == [1, 1]
   allowed = np.array([[True, False, True]] * 2)
   assert ranking.answers(scores, candidates, allowed).tolist() == [2, 2]
+
+
+def test_tiles_do_not_show(monkeypatch):
+  scores = RNG.integers(0, 4, size=(10, 5)).astype(np.float32)
+  labels = RNG.integers(5, size=10)
+  candidates = RNG.random((5, 3)) < 0.7
+  allowed = RNG.random((5, 5)) < 0.7
+  whole = ranking.ranks_in_splits(scores, labels, candidates, allowed)
+  assert whole.shape == (10, 3)
+  for tile in (1, 3, 5, 9, 10, 11):
+    monkeypatch.setattr(ranking, '_TILE', tile)
+    np.testing.assert_array_equal(
+      ranking.ranks_in_splits(scores, labels, candidates, allowed), whole
+    )
+
+
+def test_no_video_has_no_rank():
+  ranks = ranking.ranks_in_splits(
+    np.zeros((0, 3), np.float32), np.zeros(0, int), np.ones((3, 2), bool)
+  )
+  assert ranks.shape == (0, 2)
+
+
+def test_what_is_allowed_goes_by_the_videos_class():
+  scores = np.array([[0.1, 0.9, 0.5]] * 3, np.float32)
+  allowed = np.array([[True, True, False], [False, True, True], [True] * 3])
+  ranks = ranking.ranks_in_splits(
+    scores, np.arange(3), np.ones((3, 1), bool), allowed
+  )
+  # Before class 0 stands 1 alone, before 1 nothing, before 2 class 1.
+  assert ranks[:, 0].tolist() == [1, 0, 1]

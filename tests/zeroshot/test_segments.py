@@ -71,3 +71,70 @@ def test_what_does_not_fit_raises():
     segments.best_path(np.zeros((2, 2)), -1)
   with pytest.raises(ValueError, match='windows x classes'):
     segments.best_path(np.zeros((0, 2)), 1)
+
+
+def test_ties_stay_with_the_label_before():
+  logs = np.zeros((3, 3))
+  logs[0, 1] = 1.0
+  assert segments.best_path(logs, 0.1).tolist() == [1, 1, 1]
+  # A change that pays for itself exactly is none.
+  logs[1:, 2] = 0.5
+  assert segments.best_path(logs[:, 1:], 1.0).tolist() == [0, 0, 0]
+  # Then the lower label.
+  assert segments.best_path(np.zeros((2, 3)), 0.5).tolist() == [0, 0]
+
+
+def test_changing_costs_what_was_asked_for_and_one_nat_by_default():
+  # Two windows of class 1 amid class 0, for which 0.9 nats are to be had.
+  gain = 0.45
+  p = np.array([[0.6, 0.4]] * 6)
+  p[2:4] = np.array([1, np.exp(gain)]) / (1 + np.exp(gain))
+  starts = np.arange(6.0)
+  sure = p.copy()
+  sure[[0, 1, 4, 5]] = [0.999, 0.001]
+  labels = lambda *cost: [
+    s.label
+    for s in segments.find_segments(
+      starts, starts + 1, sure, np.full(6, 1e-9), *cost
+    )
+  ]
+  assert labels(0.44) == [0, 1, 0]
+  assert labels(0.46) == [0]
+  assert labels() == [0]
+  sure[2:4] = np.array([1, np.exp(1.01)]) / (1 + np.exp(1.01))
+  assert labels() == [0, 1, 0]
+
+
+def test_scores_are_means_and_borders_lie_between_the_centres():
+  p = np.array([[0.9, 0.05], [0.7, 0.2], [0.1, 0.8], [0.0, 0.6]])
+  none = np.array([0.05, 0.1, 0.1, 0.4])
+  first, second = segments.find_segments(
+    [0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 8.0, 9.5], p, none, 0.1
+  )
+  assert (first.start, first.end, first.label) == (0.0, 4.0, 0)
+  assert (second.start, second.end, second.label) == (4.0, 9.5, 1)
+  assert first.score == pytest.approx(0.8)
+  assert second.score == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize('short', ['ends', 'probabilities', 'none'])
+def test_each_shape_that_disagrees_is_refused(short):
+  given = {
+    'starts': [0, 1],
+    'ends': [1, 2],
+    'probabilities': np.ones((2, 3)),
+    'none': np.ones(2),
+  }
+  given[short] = given[short][:1]
+  with pytest.raises(ValueError, match='2 starts'):
+    segments.find_segments(**given)
+  with pytest.raises(ValueError, match='windows x classes'):
+    segments.best_path(np.zeros(2), 1)
+
+
+def test_a_single_number_that_is_none_is_refused_and_no_cost_is_none():
+  logs = np.zeros((3, 2))
+  assert segments.best_path(logs, 0).tolist() == [0, 0, 0]
+  logs[1, 1] = np.nan
+  with pytest.raises(ValueError, match='probability is NaN'):
+    segments.best_path(logs, 1)

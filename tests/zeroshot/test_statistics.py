@@ -176,3 +176,134 @@ def test_every_pattern_is_counted_once():
   )
   p = statistics.sign_flip_test(differences[:, None], np.full(4, 0.25))
   assert p[0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize('level', [0.5, 0.9, 1.0])
+@pytest.mark.parametrize('r', [1, 2, 10, 101])
+def test_any_interval_is_numpys(level, r):
+  x = RNG.normal(size=(r, 3))
+  tail = (1 - level) / 2
+  np.testing.assert_allclose(
+    statistics.interval(x, level), np.quantile(x, [tail, 1 - tail], axis=0)
+  )
+
+
+@pytest.mark.parametrize('groups', [1, 5, 2**16, 2**16 + 1])
+def test_a_draw_is_of_as_many_groups_as_there_are(groups):
+  rng = np.random.default_rng(0)
+  counts = statistics._draw(rng, groups, 3)
+  assert counts.shape == (3, groups) and counts.dtype == np.float64
+  assert (counts.sum(axis=1) == groups).all()
+
+
+def test_every_group_is_drawn_alike_and_every_resample_anew():
+  counts = statistics._draw(np.random.default_rng(0), 4, 4000)
+  np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.06)
+  # Binomial(4, 1/4).
+  np.testing.assert_allclose(counts.var(axis=0), 0.75, atol=0.06)
+  assert len(np.unique(counts, axis=0)) == 35  # all ways to draw 4 of 4
+
+
+def test_a_class_that_is_drawn_twice_draws_its_groups_twice():
+  # Two like classes: whichever are drawn, the mean is of two fresh draws.
+  labels = np.repeat([0, 1], 12)
+  correct = np.tile(np.arange(12) % 2, 2)[:, None]
+  (drawn,) = statistics.resample(
+    [family(correct, labels)], labels, [str(i) for i in range(24)]
+  )
+  assert drawn.over_classes.var() == pytest.approx(
+    drawn.over_videos.var(), rel=0.1
+  )
+  # Of one class with 12 videos, half of them right: 0.25 / 12.
+  assert drawn.over_videos.var() == pytest.approx(0.25 / 24, rel=0.1)
+
+
+def test_classes_are_drawn_within_their_source():
+  classes = np.arange(5)
+  times = statistics._class_multiplicity(
+    classes, [*'aabbb'], 3000, np.random.default_rng(0)
+  )
+  assert times.shape == (5, 3000)
+  assert (times[:2].sum(axis=0) == 2).all()
+  assert (times[2:].sum(axis=0) == 3).all()
+  np.testing.assert_allclose(times.mean(axis=1), 1, atol=0.06)
+  times = statistics._class_multiplicity(
+    classes, (), 3000, np.random.default_rng(0)
+  )
+  assert (times.sum(axis=0) == 5).all() and times[:2].sum(axis=0).max() > 2
+
+
+def test_a_class_that_weighs_nothing_changes_nothing():
+  labels = np.array([0, 0, 1, 1])
+  weight = np.array([0.5, 0.5, 0.0, 0.0])
+  gains = statistics.Gains(
+    weight[:, None] * [[1.0], [0], [1], [1]], weight, True
+  )
+  (drawn,) = statistics.resample([gains], labels, [*'abcd'], resamples=200)
+  assert drawn.values == pytest.approx(0.5)
+  np.testing.assert_allclose(drawn.class_weights, [1, 0])
+  np.testing.assert_allclose(drawn.class_values, [[0.5], [0]])
+  assert set(drawn.over_videos[:, 0]) == {0.0, 0.5, 1.0}
+  # Where it is all that is drawn there is no figure.
+  empty = np.isnan(drawn.over_classes[:, 0])
+  assert 0.15 < empty.mean() < 0.35
+  assert drawn.over_classes[~empty].min() >= 0
+  assert drawn.over_classes[~empty].max() <= 1
+
+
+def test_labels_without_videos_leave_the_others_their_draws():
+  labels = np.array([0, 0, 0, 3, 3, 3])
+  correct = np.array([[1.0], [0], [0], [1], [1], [0]])
+  (drawn,) = statistics.resample(
+    [statistics.Gains(correct / 6, np.full(6, 1 / 6), True)],
+    labels,
+    [*'abcdef'],
+    ['x', 'x', 'x', 'y'],
+    resamples=300,
+  )
+  np.testing.assert_allclose(drawn.class_values, [[1 / 3], [2 / 3]])
+  # One class in each source: both are always there.
+  np.testing.assert_allclose(drawn.over_classes, drawn.over_videos)
+
+
+def test_resamples_depend_on_the_seed():
+  draw = lambda **seed: statistics.resample(
+    [family(CORRECT, LABELS)], LABELS, GROUPS, resamples=20, **seed
+  )[0]
+  np.testing.assert_array_equal(draw().over_videos, draw(seed=0).over_videos)
+  assert (draw().over_videos != draw(seed=1).over_videos).any()
+  assert (draw().over_classes != draw(seed=1).over_classes).any()
+
+
+def test_14_classes_are_tested_exactly_and_15_at_random():
+  for c, patterns in ((14, 2**14), (15, 10_000)):
+    p = statistics.sign_flip_test(np.ones((c, 1)), np.full(c, 1 / c))
+    # Two patterns of all are as large; of random ones the observed alone.
+    assert p[0] == pytest.approx((2 if c == 14 else 1) / patterns, abs=1.1e-4)
+  flip = lambda *seed: statistics.sign_flip_test(
+    RNG_DIFFERENCES, np.full(20, 0.05), *seed
+  )
+  assert flip().tolist() == flip(0).tolist() != flip(1).tolist()
+
+
+RNG_DIFFERENCES = np.random.default_rng(7).normal(0.3, 1, size=(20, 9))
+
+
+def test_weights_of_classes_count_in_the_sign_flips():
+  # Alone the heavy class decides: half of the patterns are as large.
+  p = statistics.sign_flip_test(
+    np.array([[1.0], [-1.0], [1.0]]), np.array([0.8, 0.1, 0.1])
+  )
+  sums = [
+    abs(a * 0.8 - b * 0.1 + c * 0.1)
+    for a in (1, -1)
+    for b in (1, -1)
+    for c in (1, -1)
+  ]
+  assert p[0] == np.mean([s >= 0.8 - 1e-12 for s in sums])
+
+
+def test_holm_never_passes_one_nor_falls():
+  np.testing.assert_allclose(statistics.holm([0.6, 0.5, 0.02]), [1, 1, 0.06])
+  np.testing.assert_allclose(statistics.holm([0.2]), [0.2])
+  np.testing.assert_allclose(statistics.holm([0.02, 0.021]), [0.04, 0.04])

@@ -130,3 +130,23 @@ def test_normalised_words_are_a_bag():
   assert words('hand to hand') == ('hand', 'hand', 'to')
   assert words('the') == ()
   assert words('PullUps', as_published=True) == ('pullup',)
+
+
+def test_short_words_keep_their_endings():
+  words = word_overlap.normalised_words
+  assert words('ties') == words('tie') == ('tie',)
+  assert words('flies') == words('fly') == ('fly',)
+  assert words('use') == ('use',) and words('bake') == words('baking')
+  assert words('sing') == ('sing',)  # no vowel would be left
+  assert words('boxes') == words('box') == ('box',)
+  assert words('focus') == ('focus',) and words('kiss') == words('kissing')
+
+
+def test_names_without_a_word_in_common_stay_apart():
+  # Neighbouring words are one word only in the plain rule.
+  assert word_overlap.equal_bags(['shot put'], ['Shotput'], True) == []
+  assert word_overlap.equal_bags(
+    ['put the shot put'], ['shotput put'], False
+  ) == [('put the shot put', 'shotput put')]
+  found = word_overlap.equal_bags(['tai chi', 'yo ga'], ['yoga', 'taichi'])
+  assert found == [('tai chi', 'taichi'), ('yo ga', 'yoga')]

@@ -17,8 +17,8 @@ are left out.
 Nothing is written to the code: a mutant lives in a process of its own, forked
 from one that has imported all but this project. That takes a fifth of the time
 of starting Python anew. `--sample` mutants of each module are drawn by
-`--seed`; 0 runs all. `--results` keeps what was found: mutants that were killed
-are not run again, survivors are.
+`--seed`; 0 runs all. `--results` keeps what was found: mutants that failed a
+test are not run again, others are.
 """
 
 import argparse
@@ -237,13 +237,15 @@ def _run_module(module: str, flags, equivalents) -> list[int]:
   if 0 < flags.sample < len(exist):
     # Every module has a draw of its own, whatever others are asked for.
     draw = random.Random(f'{flags.seed} {module}')
-    chosen = draw.sample(exist, flags.sample)
+    # A larger sample holds the smaller ones.
+    chosen = draw.sample(exist, len(exist))[: flags.sample]
   outcomes = {}
   if log.exists():
     for line in log.read_text().splitlines():
       outcome = json.loads(line)
       outcomes[outcome['digest']] = outcome['outcome']
-  left = [m for m in chosen if outcomes.get(m.digest, 'passed') == 'passed']
+  # Killed for good; a machine that was too busy makes tests late as well.
+  left = [m for m in chosen if outcomes.get(m.digest) != 'failed']
   is_equivalent = lambda m: (m.module, m.line, m.becomes) in equivalents
   left = [m for m in left if not is_equivalent(m)]
   for mutant, outcome in run(module, left) if left else ():

@@ -257,3 +257,25 @@ def test_regression_is_the_squared_distance_and_holds_the_names():
   )
   grad = jax.grad(lambda t: losses.regression_loss(z, t, q).sum())(text)
   np.testing.assert_array_equal(grad, 0)
+
+
+def test_equal_names_have_a_finite_transfer_loss():
+  # All rows are zero once their mean is off: no direction, even weights.
+  text, centres = jnp.ones((3, 4)) / 2, jnp.eye(3, 4)
+  z, q = unit_rows(0, 5, 4), np.eye(3)[[0, 1, 2, 0, 1]]
+  composites = (1 - np.eye(3)) @ np.eye(3, 4) / np.sqrt(2)
+  np.testing.assert_allclose(
+    losses.transfer_loss(z, text, centres, 5.0, q, 0.1),
+    cross_entropy(5 * z @ composites.T, q),
+    rtol=1e-4,
+  )
+
+
+def test_keys_are_those_of_the_index_in_the_stream():
+  key = jax.random.key(2)
+  keys = losses.global_index_keys(key, jnp.array([5, 0]))
+  for found, i in zip(keys, (5, 0), strict=True):
+    np.testing.assert_array_equal(
+      jax.random.key_data(found),
+      jax.random.key_data(jax.random.fold_in(key, i)),
+    )

@@ -198,3 +198,82 @@ def test_layers_have_learning_rates_of_their_own():
     [-0.1 / 8, -0.1 / 4, -0.1 / 2],
     rtol=1e-4,
   )
+
+
+@pytest.mark.parametrize('name', optim.SCHEDULES)
+@pytest.mark.parametrize('warmup_steps', [0, 1, 10])
+def test_every_schedule_warms_up_linearly(name, warmup_steps):
+  schedule = optim.make_schedule(
+    learning_rate=3.0, warmup_steps=warmup_steps, num_steps=10, name=name
+  )
+  for step in range(warmup_steps):
+    assert schedule(step) == pytest.approx(3.0 * step / warmup_steps)
+  assert schedule(warmup_steps) == pytest.approx(3.0)
+  # One step later the cosine of the rest, of which there may be none.
+  rest = 10 - warmup_steps
+  if name == 'cosine' and rest:
+    cosine = 0.5 * (1 + np.cos(np.pi / rest))
+    assert schedule(warmup_steps + 1) == pytest.approx(3 * cosine, abs=1e-6)
+  else:
+    later = schedule(warmup_steps + 1)
+    assert later == pytest.approx(3.0 if name == 'constant' else 0, abs=1e-6)
+
+
+def test_an_unknown_schedule_and_a_cosine_by_default():
+  kwargs = dict(learning_rate=1.0, warmup_steps=2, num_steps=20)
+  schedule = optim.make_schedule(**kwargs)
+  cosine = optim.make_schedule(name='cosine', **kwargs)
+  assert [schedule(s) for s in range(21)] == [cosine(s) for s in range(21)]
+  with pytest.raises(ValueError, match="'constan' is not one of"):
+    optim.make_schedule(name='constan', **kwargs)
+
+
+@pytest.mark.parametrize(('given', 'b2'), [({}, 0.999), ({'b2': 0.9}, 0.9)])
+def test_adam_by_hand(given, b2):
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1), weight_decay=0.0, clip_norm=100.0, **given
+  )
+  params = {'bias': jnp.zeros(())}
+  state, m, v, wanted = optimizer.init(params), 0.0, 0.0, 0.0
+  for step, gradient in enumerate([1.0, -3.0, 0.5], 1):
+    updates, state = optimizer.update(
+      {'bias': jnp.float32(gradient)}, state, params
+    )
+    params = optax.apply_updates(params, updates)
+    m, v = 0.9 * m + 0.1 * gradient, b2 * v + (1 - b2) * gradient**2
+    mean, square = m / (1 - 0.9**step), v / (1 - b2**step)
+    wanted -= 0.1 * mean / (np.sqrt(square) + 1e-8)
+    assert float(params['bias']) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_small_gradients_are_not_clipped_and_layers_are_alike_by_default():
+  params = {'video_encoder': {'block_0': {'kernel': jnp.zeros(2)}}}
+  gradients = jax.tree.map(lambda x: x + 0.3, params)
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1), weight_decay=0.0, clip_norm=1.0
+  )
+  updates, state = optimizer.update(gradients, optimizer.init(params), params)
+  (moment,) = jax.tree.leaves(optax.tree.get(state, 'mu'))
+  np.testing.assert_allclose(moment, 0.03, rtol=1e-5)
+  np.testing.assert_allclose(jax.tree.leaves(updates)[0], -0.1, rtol=1e-4)
+
+
+def test_layers_of_an_encoder_by_their_distance_from_its_end():
+  shape = jnp.ones((2, 3))
+  params = {
+    'text_encoder': {
+      'block_0': {'bias': jnp.ones(3)},
+      'block_1': {'kernel': shape},
+      'block_10': {'kernel': shape},
+      'final_norm': {'scale': jnp.ones(3)},
+      'position': shape,
+    },
+    'other_encoder': {'block_0': {'kernel': shape}},
+  }
+  scales = optim.layer_scales(params, 0.1, ('text_encoder',))
+  text = scales['text_encoder']
+  assert text['block_0']['bias'] == pytest.approx(0.1**3)
+  assert text['block_1']['kernel'] == pytest.approx(0.1**2)
+  assert text['final_norm']['scale'] == 1
+  assert text['position'] == pytest.approx(0.1**4)
+  assert scales['other_encoder']['block_0']['kernel'] == 1

@@ -330,3 +330,118 @@ def test_no_device_gathers_the_whole_batch():
 def test_negative_alpha_is_refused():
   with pytest.raises(ValueError, match='must not be negative'):
     pixel_ops.Mixing(mixup_alpha=-0.1)
+
+
+def inputs_by_hand(clip, mean, std, inputs):
+  """All kinds, in float64, a clip at a time."""
+  x = (clip / 255.0 - np.array(mean)) / np.array(std)
+  if not inputs.startswith('rgb'):
+    x = luma(x)[..., None]
+  over = lambda y: y / np.sqrt((y * y).mean() + 0.02**2)
+  steady = lambda y: y
+  if inputs.startswith('contrast'):
+    steady, x = over, over(x - x.mean())
+  channels = [x]
+  if inputs.endswith(('difference', 'motion')):
+    channels.append(steady(np.concatenate([0 * x[:1], x[1:] - x[:-1]])))
+  if inputs.endswith('motion'):
+    channels.append(steady(x - x.mean(axis=0)))
+  return np.concatenate(channels, axis=-1)
+
+
+@pytest.mark.parametrize('inputs', preprocessing.INPUTS)
+def test_every_kind_of_inputs_by_its_definition(inputs):
+  clips = random_clips(b=2, t=3, h=4, w=5)
+  found = np.asarray(pixel_ops.to_inputs(clips, MEAN, STD, inputs))
+  wanted = [inputs_by_hand(clip, MEAN, STD, inputs) for clip in clips]
+  np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+  assert found.dtype == np.float32
+
+
+def test_colours_are_all_that_is_asked_for_by_default():
+  clips = random_clips(b=1)
+  np.testing.assert_array_equal(
+    pixel_ops.to_inputs(clips, MEAN, STD),
+    pixel_ops.to_inputs(clips, MEAN, STD, 'rgb'),
+  )
+
+
+def jittered_by_hand(clip, jitter, key):
+  """One clip in float64, from the same four draws in [-1, 1)."""
+  draws = np.asarray(jax.random.uniform(key, (4,), minval=-1.0), np.float64)
+  reach = np.array([jitter.brightness, jitter.contrast, jitter.saturation])
+  brightness, contrast, saturation = np.maximum(1 + draws[:3] * reach, 0)
+  cut = lambda x: np.clip(x, 0, 255)
+  x = cut(brightness * clip.astype(np.float64))
+  middle = luma(x).mean()
+  x = cut(middle + contrast * (x - middle))
+  grey = luma(x)[..., None]
+  x = cut(grey + saturation * (x - grey))
+  angle = 2 * np.pi * draws[3] * jitter.hue
+  to_iq = np.array(
+    [[0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
+  )
+  from_iq = np.array([[0.9563, -0.2721, -1.1070], [0.6210, -0.6474, 1.7046]])
+  cos, sin = np.cos(angle), np.sin(angle)
+  turn = np.array([[cos, -sin], [sin, cos]])
+  before = x @ to_iq.T
+  return cut(x + (before @ turn.T - before) @ from_iq)
+
+
+@pytest.mark.parametrize(
+  'jitter',
+  [
+    (0.4, 0, 0, 0),
+    (0, 0.4, 0, 0),
+    (0, 0, 0.4, 0),
+    (0, 0, 0, 0.5),
+    (0.4, 0.4, 0.4, 0.1),
+    (2.0, 2.0, 2.0, 0.5),
+  ],
+)
+def test_jitter_by_its_definition(jitter):
+  jitter, clips = pixel_ops.ColourJitter(*jitter), random_clips()
+  wanted = [
+    jittered_by_hand(clip, jitter, key)
+    for clip, key in zip(clips, keys_of(np.arange(8)), strict=True)
+  ]
+  np.testing.assert_allclose(jittered(clips, jitter), wanted, atol=0.02)
+
+
+def test_each_bound_of_a_jitter_and_of_a_mix():
+  for i in range(4):
+    values = [0.1] * 4
+    values[i] = -0.1
+    with pytest.raises(ValueError, match='must not be negative'):
+      pixel_ops.ColourJitter(*values)
+    values = [0.0] * 4
+    values[i] = 0.5
+    assert pixel_ops.ColourJitter(*values)
+  with pytest.raises(ValueError, match='above 0.5'):
+    pixel_ops.ColourJitter(hue=0.51)
+  with pytest.raises(ValueError, match='must not be negative'):
+    pixel_ops.Mixing(cutmix_alpha=-0.1)
+  assert pixel_ops.Mixing(mixup_alpha=0.1)
+
+
+@pytest.mark.parametrize('mixing', [MIXUP, CUTMIX])
+def test_mixes_come_from_their_keys(mixing):
+  clips, key = random_clips(), jax.random.key(0)
+  keys = losses.global_index_keys(key, jnp.arange(8))
+  shares, boxes = jax.vmap(jax.random.split, out_axes=1)(keys)
+  alpha = mixing.mixup_alpha or mixing.cutmix_alpha
+  beta = jax.jit(jax.vmap(lambda k: jax.random.beta(k, alpha, alpha)))(shares)
+  middles = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(boxes)
+  wanted = int(jax.random.randint(jax.random.split(key)[0], (), 1, 8))
+  x, shift, share = mixed(clips, mixing)
+  assert shift == wanted
+  weight = jnp.broadcast_to(beta[:, None, None], (8, 6, 10))
+  if mixing is CUTMIX:
+    weight = pixel_ops._kept_pixels(beta, middles, 6, 10)
+  weight = np.asarray(weight, np.float64)
+  np.testing.assert_allclose(share, weight.mean(axis=(1, 2)), rtol=1e-5)
+  weight = weight[:, None, :, :, None]
+  other = np.roll(clips, -wanted, axis=0)
+  np.testing.assert_allclose(
+    x, weight * clips + (1 - weight) * other, rtol=1e-4, atol=1e-3
+  )

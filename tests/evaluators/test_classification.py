@@ -42,3 +42,13 @@ def test_views_are_averaged():
   views = np.stack([CENTRES[[0]], CENTRES[[0]], CENTRES[[1]]], axis=1)
   row = classification.seen_validation_row(views, np.array([0]), ['a'], CENTRES)
   assert row.value == 1
+
+
+def test_what_could_not_be_read_counts_as_wrong():
+  readable = np.array([True, False, True, True])
+  row = classification.seen_validation_row(
+    CENTRES[[0] * 4, None], np.zeros(4, int), [*'abcd'], CENTRES, readable
+  )
+  assert row.value == 0.75
+  assert (row.n_videos, row.n_classes, row.n_unreadable) == (4, 4, 1)
+  assert 0 <= row.low < 0.75 < row.high <= 1

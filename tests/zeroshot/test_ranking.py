@@ -89,3 +89,35 @@ def test_what_is_allowed_goes_by_the_videos_class():
   )
   # Before class 0 stands 1 alone, before 1 nothing, before 2 class 1.
   assert ranks[:, 0].tolist() == [1, 0, 1]
+
+
+def test_all_tiles_have_one_shape(monkeypatch):
+  shapes, real = [], ranking._tile_ranks
+
+  def recorded(scores, *others):
+    shapes.append(scores.shape)
+    return real(scores, *others)
+
+  monkeypatch.setattr(ranking, '_tile_ranks', recorded)
+  monkeypatch.setattr(ranking, '_TILE', 4)
+  for n, tiles in ((3, 1), (4, 1), (5, 2), (11, 3)):
+    shapes.clear()
+    ranking.ranks_in_splits(
+      np.zeros((n, 2), np.float32), np.zeros(n, int), np.ones((2, 1), bool)
+    )
+    assert shapes == [(min(n, 4), 2)] * tiles
+
+
+def test_a_class_that_is_no_candidate_twice_over_is_none():
+  ranks = ranking.ranks_in_splits(
+    np.array([[-np.inf, 0.0]], np.float32),
+    np.array([0]),
+    np.array([[False], [True]]),
+  )
+  assert ranks.tolist() == [[2]]
+
+
+def test_answers_are_candidates_however_low_their_scores():
+  scores = np.array([[-1.0, -3.0, -2.0]])
+  candidates = np.array([False, True, True])
+  assert ranking.answers(scores, candidates).tolist() == [2]

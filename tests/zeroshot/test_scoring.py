@@ -39,10 +39,11 @@ def test_numpy_gives_numpy_and_the_same_as_jax():
 
 def test_views_are_averaged_in_float32():
   rng = np.random.default_rng(0)
-  views = rng.normal(size=(5, 3, 4)).astype(np.float32)
-  means = scoring.view_means(views)
-  assert means.dtype == np.float32
-  np.testing.assert_allclose(means, views.mean(axis=1), rtol=1e-6)
+  for shape in ((5, 3, 4), (5, 2, 4), (1, 3, 4), (5, 2, 1)):
+    views = rng.normal(size=shape).astype(np.float32)
+    means = scoring.view_means(views)
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, views.mean(axis=1), atol=1e-6)
   np.testing.assert_array_equal(
     scoring.view_means(views[:, 1:2].astype(np.float64)), views[:, 1]
   )

@@ -63,3 +63,19 @@ def test_ucf101_counts_cover_the_dataset():
 def test_lists_are_those_of_the_facts(name, protocol_facts):
   path = protocol_facts / 'derived' / f'{name}.txt'
   assert list(known_classes.read(name)) == path.read_text().splitlines()
+
+
+def test_names_out_of_a_file_or_a_list(tmp_path):
+  path = tmp_path / 'mine.txt'
+  path.write_text('JugglingBalls\n\n  yo_yo \n')
+  read = known_classes.read_file_or_list
+  assert read(str(path)) == ['juggling balls', 'yo yo']
+  assert sorted(read('hmdb51')) == list(known_classes.canonical('hmdb51'))
+  message = 'no class list; nearest are ucf101$'
+  with pytest.raises(ValueError, match=message):
+    read('ucf102')
+  three = 'nearest are kinetics[0-9]+, kinetics[0-9]+, kinetics[0-9]+$'
+  with pytest.raises(ValueError, match=three):
+    read('kinetics500')
+  with pytest.raises(ValueError, match='is no file and no class list$'):
+    read('?')

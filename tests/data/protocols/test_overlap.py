@@ -88,3 +88,62 @@ def test_refusal_names_the_pairs_and_the_keys():
   assert "words: seen 's0', unseen 'u'" in text and 'and 2 more' in text
   assert 'data.drop_leaking' in text and 'data.allow_leaks' in text
   overlap.refuse([overlap.Leak('containment', 's', 'u', strict=False)], 'here')
+
+
+def test_a_name_within_another_is_reported_whichever_is_seen():
+  contained = lambda a, b: pairs(overlap.audit_names(a, b), 'containment')
+  assert contained(['wave'], ['waving slowly']) == [('wave', 'waving slowly')]
+  assert contained(['waving slowly'], ['wave']) == [('waving slowly', 'wave')]
+  assert contained(['waving slowly'], ['waving hands']) == []
+  # The same words, one of them twice.
+  assert contained(['hand to hand'], ['to hand']) == [
+    ('hand to hand', 'to hand')
+  ]
+  # Names without a word are within nothing.
+  assert contained(['the'], ['wave']) == contained(['wave'], ['the']) == []
+
+
+def test_a_similarity_is_reported_from_its_least_value_on():
+  embeddings = {
+    'a': np.array([1.0, 0.0]),
+    'b': np.array([0.9, 0.1]),
+    'c': np.array([0.5, 0.0]),
+  }
+  found = lambda *least: pairs(
+    overlap.audit_names(['a'], ['b', 'c'], embeddings, *least), 'similarity'
+  )
+  assert found() == [('a', 'b')]  # from 0.9 on
+  assert found(0.91) == []
+  assert found(0.5) == [('a', 'b'), ('a', 'c')]
+
+
+def test_training_goes_on_without_what_is_in_the_test():
+  train = videos(
+    '/b', ('t0', 't1', 't2', 't3'), tuple('xyzw'), ('g1', 'k' * 11, 'g', 'h')
+  )
+  test = videos('/a', ('u0', 'u1'), ('y', 'z'), ('k' * 11, 'g1'))
+  assert overlap.without_videos(train, test).ids == ('t0', 't3')
+  # By the recording alone, and only between datasets, in either order.
+  test = videos('/c', ('u0',), ('v',), ('k' * 11,))
+  assert overlap.without_videos(train, test).ids == ('t0', 't2', 't3')
+  test = dataclasses.replace(test, dataset_dir='/a')
+  assert overlap.without_videos(train, test).ids == ('t0', 't2', 't3')
+  test = dataclasses.replace(test, dataset_dir='/b')
+  assert overlap.without_videos(train, test).ids == train.ids
+
+
+def test_the_first_test_video_of_a_recording_is_named():
+  train = videos('/a', ('t0',), ('x',), ('g',))
+  test = videos('/b', ('u0', 'u1'), ('x', 'x'), ('h', 'i'))
+  (leak,) = overlap.audit_videos(train, test, ['a'], ['d', 'e'])
+  assert (leak.unseen, leak.detail) == ('d', 't0 is u0')
+  assert str(leak) == "video: seen 'a', unseen 'd' (t0 is u0)"
+  assert str(overlap.Leak('name', 's', 'u')) == "name: seen 's', unseen 'u'"
+
+
+def test_leaks_are_listed_up_to_a_number():
+  leaks = [overlap.Leak('words', f's{i}', 'u') for i in range(11)]
+  lines = lambda n, *shown: overlap.format_leaks(leaks[:n], *shown).split('\n')
+  assert len(lines(9)) == 9 and len(lines(10)) == 10
+  assert lines(11)[-1] == '  and 1 more' and len(lines(11)) == 11
+  assert lines(3, 2)[-1] == '  and 1 more'

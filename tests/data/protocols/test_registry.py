@@ -247,3 +247,18 @@ def test_split_file(tmp_path):
   assert alone.hash == one.hash
   with pytest.raises(FileNotFoundError):
     registry.from_split_file(tmp_path / 'none.json')
+
+
+def test_at_most_three_ids_are_named_as_the_nearest():
+  with pytest.raises(ValueError, match='nearest are ([^,]*, ){2}[^,]*$'):
+    registry.get('ucf101/half-class-seed0-10')
+
+
+def test_notes_are_described_where_there_are_any():
+  split = registry.SplitSpec('a', ('box', 'row'), ('tai chi',))
+  spec = registry.ProtocolSpec('x/y', 'x', (split,), 'nobody')
+  assert 'notes' not in registry.describe(spec)
+  noted = registry.describe(dataclasses.replace(spec, notes='beware'))
+  assert 'notes       beware' in noted
+  # Two seen classes, one unseen, and nobody knows how many videos.
+  assert noted.splitlines()[-1].split() == ['a', '2', '1', '?', 'all']

@@ -56,9 +56,9 @@ def test_videos_of_an_official_list():
 
 def test_videos_of_a_prepared_split():
   videos = _metadata()['videos']['videos']
-  metadata = _metadata(videos={'train': videos, 'test': videos})
+  metadata = _metadata(videos=dict.fromkeys(('train', 'test', 'other'), videos))
   chosen = _select(_spec(videos='split:test'), metadata)
-  assert chosen == {'train': [], 'test': [2, 3, 4, 5]}
+  assert chosen == {'train': [], 'test': [2, 3, 4, 5], 'other': []}
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,40 @@ def test_every_split_is_checked():
   )
   problems = registry.check(spec, _metadata())
   assert [problem[:3] for problem in problems] == ['one', 'two']
+
+
+@pytest.mark.parametrize('dataset', ['dances', 'tennis'])
+def test_any_other_dataset_is_a_problem(dataset):
+  (problem,) = registry.check(_spec(), _metadata(dataset=dataset))
+  assert problem.startswith(f'it is {dataset!r}')
+
+
+def test_ten_absent_classes_are_named_and_more_are_not():
+  names = tuple(f'c{i:02d}' for i in range(11))
+  for n, ending in ((10, 'c09'), (11, 'c09 ...')):
+    (problem,) = registry.check(_spec(seen=None, unseen=names[:n]), _metadata())
+    assert problem.startswith(f'one: {n} classes without a video: c00, c01')
+    assert problem.endswith(f'c08, {ending}')
+
+
+@pytest.mark.parametrize('expected', [3, 5])
+def test_too_many_videos_are_a_problem_as_too_few(expected):
+  (problem,) = registry.check(_spec(num_videos=expected), _metadata())
+  assert problem == (
+    f'one: 4 videos, expected {expected} (0 unreadable, 0 missing)'
+  )
+
+
+@pytest.mark.parametrize('digest', ['0' * 12, 'f' * 12])
+def test_any_other_digest_is_a_problem(digest):
+  spec = _spec(videos='list:test1', unseen=('juggling',), list_digest=digest)
+  (problem,) = registry.check(spec, _metadata())
+  assert digest in problem
+
+
+def test_a_list_counts_for_the_unseen_classes_alone():
+  metadata = _metadata()
+  metadata['lists']['test1'] = metadata['videos']['videos']['id']
+  assert _select(_spec(videos='list:test1'), metadata) == {
+    'videos': [2, 3, 4, 5]
+  }

@@ -130,6 +130,7 @@ def test_normalised_words_are_a_bag():
   assert words('hand to hand') == ('hand', 'hand', 'to')
   assert words('the') == ()
   assert words('PullUps', as_published=True) == ('pullup',)
+  assert words('PullUps') == ('pul', 'up')
 
 
 def test_short_words_keep_their_endings():
@@ -138,6 +139,8 @@ def test_short_words_keep_their_endings():
   assert words('flies') == words('fly') == ('fly',)
   assert words('use') == ('use',) and words('bake') == words('baking')
   assert words('sing') == ('sing',)  # no vowel would be left
+  assert words('going') == ('go',) and words('we') == ('we',)
+  assert words('axes') == ('ax',) and words('kisses') == words('kiss')
   assert words('boxes') == words('box') == ('box',)
   assert words('focus') == ('focus',) and words('kiss') == words('kissing')
 

@@ -41,7 +41,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _EQUIVALENTS = pathlib.Path(__file__).parent / 'mutation_equivalents.txt'
 _SEPARATOR = ' || '
 _OURS = ('benchmarks', 'conftest', 'tests', 'zsar_jax')
-_PROTOCOLS = ('evaluators/test_protocol_evaluation.py',)
+_EVALUATORS = ('evaluators/test_zeroshot.py', 'evaluators/test_accuracy.py')
 _REGISTRY = (
   'data/protocols/test_registry.py',
   'data/protocols/test_registry_check.py',
@@ -84,13 +84,13 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   'optim': ('test_optim.py',),
   # Eight devices take most of the time and find nothing that one does not.
   'pixel_ops': ('test_pixel_ops.py', '-k', 'not device'),
-  'evaluators/accuracy': ('evaluators/test_accuracy.py',),
-  'evaluators/choosing': _PROTOCOLS,
+  'evaluators/accuracy': _EVALUATORS,
+  'evaluators/choosing': _EVALUATORS[1:],
   'evaluators/classification': ('evaluators/test_classification.py',),
-  'evaluators/diagnostics': _PROTOCOLS,
-  'evaluators/generalised': _PROTOCOLS,
-  'evaluators/protocol_evaluation': _PROTOCOLS,
-  'evaluators/zeroshot': ('evaluators/test_zeroshot.py',),
+  'evaluators/diagnostics': _EVALUATORS,
+  'evaluators/generalised': _EVALUATORS[1:],
+  'evaluators/protocol_evaluation': ('evaluators/test_protocol_evaluation.py',),
+  'evaluators/zeroshot': _EVALUATORS,
 }
 
 

@@ -233,6 +233,9 @@ def _run_module(module: str, flags, equivalents) -> list[int]:
   log = flags.results
   source = (_ROOT / f'zsar_jax/{module}.py').read_text()
   exist = mutants.find_mutants(module, source)
+  there = {(m.module, m.line, m.becomes) for m in exist}
+  for _, line, becomes in (e for e in equivalents - there if e[0] == module):
+    print(_SEPARATOR.join((f'NO MUTANT {module}', line, becomes)), flush=True)
   chosen = exist
   if 0 < flags.sample < len(exist):
     # Every module has a draw of its own, whatever others are asked for.

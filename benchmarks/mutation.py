@@ -41,7 +41,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _EQUIVALENTS = pathlib.Path(__file__).parent / 'mutation_equivalents.txt'
 _SEPARATOR = ' || '
 _OURS = ('benchmarks', 'conftest', 'tests', 'zsar_jax')
-_PROTOCOLS = ('evaluators/test_protocol_evaluation.py',)
+_EVALUATORS = ('evaluators/test_zeroshot.py', 'evaluators/test_accuracy.py')
 _REGISTRY = (
   'data/protocols/test_registry.py',
   'data/protocols/test_registry_check.py',
@@ -84,13 +84,13 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   'optim': ('test_optim.py',),
   # Eight devices take most of the time and find nothing that one does not.
   'pixel_ops': ('test_pixel_ops.py', '-k', 'not device'),
-  'evaluators/accuracy': ('evaluators/test_accuracy.py',),
-  'evaluators/choosing': _PROTOCOLS,
+  'evaluators/accuracy': _EVALUATORS,
+  'evaluators/choosing': _EVALUATORS[1:],
   'evaluators/classification': ('evaluators/test_classification.py',),
-  'evaluators/diagnostics': _PROTOCOLS,
-  'evaluators/generalised': _PROTOCOLS,
-  'evaluators/protocol_evaluation': _PROTOCOLS,
-  'evaluators/zeroshot': ('evaluators/test_zeroshot.py',),
+  'evaluators/diagnostics': _EVALUATORS,
+  'evaluators/generalised': _EVALUATORS[1:],
+  'evaluators/protocol_evaluation': ('evaluators/test_protocol_evaluation.py',),
+  'evaluators/zeroshot': _EVALUATORS,
 }
 
 
@@ -233,6 +233,9 @@ def _run_module(module: str, flags, equivalents) -> list[int]:
   log = flags.results
   source = (_ROOT / f'zsar_jax/{module}.py').read_text()
   exist = mutants.find_mutants(module, source)
+  there = {(m.module, m.line, m.becomes) for m in exist}
+  for _, line, becomes in (e for e in equivalents - there if e[0] == module):
+    print(_SEPARATOR.join((f'NO MUTANT {module}', line, becomes)), flush=True)
   chosen = exist
   if 0 < flags.sample < len(exist):
     # Every module has a draw of its own, whatever others are asked for.

@@ -255,3 +255,38 @@ def test_scores_that_are_not_numbers_raise():
   videos = make_videos(match=np.full((20, U), np.nan))
   with pytest.raises(ValueError, match='not numbers'):
     evaluate(videos)
+
+
+def test_sessions_that_are_all_of_a_class_are_divided():
+  labels = np.array([0, 0, 1, 1, 2])
+  groups = diagnostics._divisible(labels, ['a', 'a', 'a', 'b', 'c'])
+  # Class 0 has one session, as has class 2; class 1 has two.
+  assert groups == ['a video 0', 'a video 1', 'a', 'b', 'c video 4']
+
+
+def test_metadata_is_a_control_where_both_sides_have_it():
+  seen = zeroshot.Seen(SEEN, VISUAL, metadata_prototypes=VISUAL[[0, 1, 3, 2]])
+  videos = make_videos()
+  videos = dataclasses.replace(videos, metadata=videos.embeddings[:, 0])
+  rows = zeroshot.evaluate(seen, UNSEEN, videos, SHARP, resamples=20).rows
+  found = {r.method: r.value for r in rows if r.metric == 'per_class'}
+  assert found['control_metadata'] == pytest.approx(0.5)
+  for change in ({'metadata': None},):
+    rows = zeroshot.evaluate(
+      seen, UNSEEN, dataclasses.replace(videos, **change), SHARP, resamples=20
+    ).rows
+    assert 'control_metadata' not in {row.method for row in rows}
+
+
+def test_an_oracle_of_mixtures_is_bound_to_the_seen_prototypes():
+  # Two seen classes on two axes: what lies beyond cannot be told apart.
+  seen = zeroshot.Seen(
+    dataclasses.replace(SEEN, names=SEEN.names[:2], text=TEXT[:2]), VISUAL[:2]
+  )
+  rows = zeroshot.evaluate(
+    seen, UNSEEN, make_videos(), SHARP, resamples=20
+  ).rows
+  found = {r.method: r.value for r in rows if r.metric == 'per_class'}
+  assert found['oracle_prototypes'] == pytest.approx(1)
+  # Classes 0 and 1 are the seen ones; 2 and 3 are the same mixture.
+  assert found['oracle_mixture'] == pytest.approx(0.5)

@@ -153,3 +153,10 @@ def test_a_step_of_sinkhorn_by_hand():
     )
     plan = plan / plan.sum(axis=0)
     plan = plan / plan.sum(axis=1, keepdims=True)
+
+
+def test_the_first_ten_videos_without_numbers_are_named():
+  scores = np.full((20, 2), np.nan)
+  scores[:3] = 0
+  with pytest.raises(ValueError, match=r'videos \[3, 4, .*, 12\] are not'):
+    hubness.k_occurrence(scores, 1)

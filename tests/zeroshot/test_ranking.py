@@ -121,3 +121,10 @@ def test_answers_are_candidates_however_low_their_scores():
   scores = np.array([[-1.0, -3.0, -2.0]])
   candidates = np.array([False, True, True])
   assert ranking.answers(scores, candidates).tolist() == [2]
+
+
+def test_the_first_ten_videos_without_numbers_are_named():
+  scores = np.full((20, 2), np.nan, np.float32)
+  scores[:3] = 0
+  with pytest.raises(ValueError, match=r'videos \[3, 4, .*, 12\] are not'):
+    ranking.ranks_in_splits(scores, np.zeros(20, int), np.ones((2, 1), bool))

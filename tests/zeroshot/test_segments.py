@@ -125,9 +125,10 @@ def test_each_shape_that_disagrees_is_refused(short):
     'probabilities': np.ones((2, 3)),
     'none': np.ones(2),
   }
-  given[short] = given[short][:1]
-  with pytest.raises(ValueError, match='2 starts'):
-    segments.find_segments(**given)
+  whole = given[short]
+  for wrong in (whole[:1], np.concatenate([whole, whole])):
+    with pytest.raises(ValueError, match='2 starts'):
+      segments.find_segments(**{**given, short: wrong})
   with pytest.raises(ValueError, match='windows x classes'):
     segments.best_path(np.zeros(2), 1)
 

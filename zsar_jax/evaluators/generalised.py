@@ -61,7 +61,9 @@ def evaluate(
     if method not in rows_of_classes:
       continue
     curves = _curves(*rows_of_classes[method], seen_videos, unseen_videos)
-    rows += _rows(method, curves, seen, seen_videos, unseen_videos, settings)
+    rows += _rows(
+      method, curves, seen, unseen, seen_videos, unseen_videos, settings
+    )
     curve = curve or curves[0]
   return Generalised(rows, curve)
 
@@ -121,6 +123,7 @@ def _rows(
   method: str,
   curves: Sequence[gzsl.PenaltyCurve],
   seen: zeroshot.Seen,
+  unseen: zeroshot.Classes,
   seen_videos: zeroshot.TestVideos,
   unseen_videos: zeroshot.TestVideos,
   settings: zeroshot.TransferSettings,
@@ -133,13 +136,11 @@ def _rows(
     found = np.array([curve.at(penalty) for curve in curves])
     for i, metric in enumerate(('seen', 'unseen', 'harmonic_mean')):
       figures[f'{name}_{metric}'] = found[:, i].tolist()
-  tested = unseen_videos.as_tested(1 + int(unseen_videos.labels.max()))
+  # A class without a readable video is a candidate all the same.
+  tested = unseen_videos.as_tested(len(unseen.names))
   lost = len(seen_videos.unreadable_labels)
   candidates = len(seen.classes.names)
-  if unseen_videos.candidates is not None:
-    candidates += round(float(unseen_videos.candidates.sum(axis=0).mean()))
-  else:
-    candidates += 1 + int(unseen_videos.labels.max())
+  candidates += round(float(tested.candidates.sum(axis=0).mean()))
   return [
     results.Row(
       method,

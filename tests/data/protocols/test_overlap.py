@@ -95,7 +95,7 @@ def test_a_name_within_another_is_reported_whichever_is_seen():
   assert contained(['wave'], ['waving slowly']) == [('wave', 'waving slowly')]
   assert contained(['waving slowly'], ['wave']) == [('waving slowly', 'wave')]
   assert contained(['waving slowly'], ['waving hands']) == []
-  # The same words, one of them twice.
+  # The same words, one of them twice: each is within the other.
   assert contained(['hand to hand'], ['to hand']) == [
     ('hand to hand', 'to hand')
   ]

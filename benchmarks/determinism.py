@@ -58,6 +58,7 @@ def one_process(args: argparse.Namespace) -> dict:
     hardware,
     model_builder,
     sharding,
+    step_cost,
     train,
     train_step,
   )
@@ -82,7 +83,7 @@ def one_process(args: argparse.Namespace) -> dict:
   video, ids = (
     shapes[key].shape
     for shapes, key in zip(
-      model_builder.step_inputs(prep, args.clips, _NUM_CLASSES),
+      step_cost.step_inputs(prep, args.clips, _NUM_CLASSES),
       ('video', 'ids'),
       strict=True,
     )
@@ -126,9 +127,7 @@ def one_process(args: argparse.Namespace) -> dict:
   found['seconds'] = statistics.median(times)
   name = devices[0].device_kind
   found['device'] = name
-  found['flops'] = model_builder.step_flops(
-    config, prep, _VOCABULARY, _NUM_CLASSES
-  )
+  found['flops'] = step_cost.step_flops(config, prep, _VOCABULARY, _NUM_CLASSES)
   known = hardware.find(name)
   found['peak'] = known.peak_flops * len(devices) if known else None
   return found

@@ -46,6 +46,7 @@ from zsar_jax import (
   hardware,
   model_builder,
   sharding,
+  step_cost,
   train,
   train_step,
 )
@@ -112,13 +113,13 @@ def compile_step(
     mesh,
     config.optim.ema_decay > 0,
   )
-  batch, text = model_builder.step_inputs(
+  batch, text = step_cost.step_inputs(
     prep, config.train.batch_size, num_classes
   )
   on = lambda s: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   batch = jax.tree.map(on(sharding.batch_sharding(mesh)), batch)
   text = jax.tree.map(on(sharding.replicated(mesh)), text)
-  flops = model_builder.step_flops(config, prep, vocabulary_size, num_classes)
+  flops = step_cost.step_flops(config, prep, vocabulary_size, num_classes)
   with jax.set_mesh(mesh):
     program = step.__wrapped__.lower(state, batch, text).compile(
       compiler_options=compiler_options

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from tests.test_checkpointing import META, assert_bit_equal, make_mesh
-from zsar_jax import checkpoint_files, checkpointing, results, train_step
+from zsar_jax import (
+  checkpoint_files,
+  checkpointing,
+  results,
+  saved_checkpoints,
+  train_step,
+)
 from zsar_jax.data.datasets import records
 
 ITEMS = ('params', 'training', 'meta', 'ema')
@@ -184,7 +190,7 @@ def test_inference_names_the_damaged_one_and_a_whole_one(workdir):
   shapes = jax.eval_shape(lambda: make_state(6).params)
   mesh = make_mesh(8, 1, 1)
   cut(main_files(workdir, 6, 'params')[0])
-  with checkpointing.open_existing(str(workdir)) as checkpoints:
+  with saved_checkpoints.open_existing(str(workdir)) as checkpoints:
     # Each is of its own file: the average is whole still.
     assert checkpoints.restore_meta() == META
     checkpoints.restore_params(shapes, mesh, ema=True)
@@ -197,7 +203,7 @@ def test_inference_names_the_damaged_one_and_a_whole_one(workdir):
   empty(main_files(workdir, 3, 'ema')[0])
   empty(main_files(workdir, 6, 'meta')[0])
   with (
-    checkpointing.open_existing(str(workdir)) as checkpoints,
+    saved_checkpoints.open_existing(str(workdir)) as checkpoints,
     pytest.raises(ValueError, match='no other is whole: train again'),
   ):
     checkpoints.restore_meta()
@@ -205,7 +211,7 @@ def test_inference_names_the_damaged_one_and_a_whole_one(workdir):
 
 def test_a_step_that_is_not_there_is_refused(saved):
   with pytest.raises(FileNotFoundError, match=r'step 4, only of \[3, 6\]'):
-    checkpointing.open_existing(str(saved), 4)
+    saved_checkpoints.open_existing(str(saved), 4)
 
 
 @pytest.mark.parametrize('how', [cut, empty])

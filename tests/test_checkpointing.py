@@ -7,7 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from zsar_jax import checkpointing, config_utils, sharding, train_step
+from zsar_jax import (
+  checkpointing,
+  config_utils,
+  saved_checkpoints,
+  sharding,
+  train_step,
+)
 
 META = {'config': {'seed': 0}, 'vocabulary': ['[PAD]'], 'seen_classes': ['a']}
 
@@ -66,7 +72,7 @@ def test_state_is_restored_bit_equal_onto_any_mesh(saved, sizes):
 def test_parameters_alone_are_restored_onto_a_mesh(saved):
   workdir, state = saved
   mesh = make_mesh(1, 4, 2)
-  with checkpointing.open_existing(workdir) as checkpoints:
+  with saved_checkpoints.open_existing(workdir) as checkpoints:
     shapes = jax.eval_shape(lambda: state.params)
     params = checkpoints.restore_params(shapes, mesh)
     assert checkpoints.restore_meta() == META
@@ -104,10 +110,10 @@ def test_newest_checkpoints_are_kept(tmp_path):
 
 def test_workdir_without_checkpoints_raises(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no checkpoint; train'):
-    checkpointing.open_existing(str(tmp_path))
+    saved_checkpoints.open_existing(str(tmp_path))
   (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(FileNotFoundError, match='no finished checkpoint'):
-    checkpointing.open_existing(str(tmp_path))
+    saved_checkpoints.open_existing(str(tmp_path))
 
 
 def plain_config(**changes):

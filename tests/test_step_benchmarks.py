@@ -14,6 +14,7 @@ from zsar_jax import (
   hardware,
   model_builder,
   program_cost,
+  step_cost,
 )
 from zsar_jax.models import video_encoder
 
@@ -82,7 +83,7 @@ def test_a_steps_operations_grow_with_the_batch_and_not_with_remat():
   def flops(**changes):
     config = tiny.config(**changes)
     prep = model_builder.make_preprocessing(config, ['a'] * 200)
-    return model_builder.step_flops(config, prep, 200, 6)
+    return step_cost.step_flops(config, prep, 200, 6)
 
   one, two = flops(train__batch_size=8), flops(train__batch_size=16)
   names = 2 * one - two  # what does not depend on the batch

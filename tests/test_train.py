@@ -19,6 +19,7 @@ from zsar_jax import (
   interruption,
   progress,
   run_protocol,
+  saved_checkpoints,
   train,
   train_loop,
   train_step,
@@ -139,7 +140,7 @@ def test_resuming_equals_an_uninterrupted_run(finished, tmp_path, monkeypatch):
     patch.setattr(checkpointing.Checkpoints, 'save', save_and_die)
     with pytest.raises(Killed):
       train.train(config, interrupted)
-  with checkpointing.open_existing(interrupted) as checkpoints:
+  with saved_checkpoints.open_existing(interrupted) as checkpoints:
     assert 0 < checkpoints.latest_step() < config.train.num_steps
 
   resumed = train.train(config, interrupted)
@@ -306,7 +307,7 @@ def test_told_to_stop_it_saves_and_goes_on_from_there(
     patch.setattr(progress.Progress, 'fetch', terminate_at_the_fifth)
     with pytest.raises(interruption.Interrupted, match='at step 5 of 6'):
       train.train(config, stopped)
-  with checkpointing.open_existing(stopped) as checkpoints:
+  with saved_checkpoints.open_existing(stopped) as checkpoints:
     assert checkpoints.latest_step() == 5
   resumed = train.train(config, stopped)
   jax.tree.map(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from zsar_jax import config_utils, pixel_ops, program_cost
+from zsar_jax import config_utils, pixel_ops
 from zsar_jax import preprocessing as preprocessing_lib
 from zsar_jax.data import byte_pairs
 from zsar_jax.data import tokenizer as tokenizer_lib
@@ -121,59 +121,29 @@ def parameter_shapes(
   return jax.eval_shape(init, jax.random.key(0))['params']
 
 
-def step_inputs(
-  prep: preprocessing_lib.Preprocessing, batch_size: int, num_classes: int
-) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
-  """Shapes of a training step's batch and text."""
-  b = batch_size
-  clip = (b, prep.num_frames, prep.size, prep.size, 3)
-  names = (num_classes, prep.token_length)
-  batch = {
-    'video': jax.ShapeDtypeStruct(clip, jnp.uint8),
-    'label': jax.ShapeDtypeStruct((b,), jnp.int32),
-    'index': jax.ShapeDtypeStruct((b,), jnp.int32),
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Path -> shape of arrays, abstract arrays or orbax's metadata of them."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+      tree, is_leaf=lambda x: hasattr(x, 'shape')
+    )
   }
-  text = {
-    'ids': jax.ShapeDtypeStruct(names, jnp.int32),
-    'mask': jax.ShapeDtypeStruct(names, jnp.bool_),
-  }
-  return batch, text
 
 
-def step_flops(
-  config: ml_collections.ConfigDict,
-  prep: preprocessing_lib.Preprocessing,
-  vocabulary_size: int,
-  num_classes: int,
-) -> int:
-  """Model operations of one training step over the whole batch.
-
-  Every matrix product of the forward pass, traced and counted exactly, times
-  three for the backward pass; see `program_cost.training_flops`.
+def shape_differences(stored: Any, wanted: Any) -> list[str]:
+  """How the parameters that are stored differ from those that are wanted.
 
   Args:
-    config: the whole config.
-    prep: the preprocessing that goes with the model.
-    vocabulary_size: number of tokens.
-    num_classes: number of seen classes.
+    stored: tree of arrays, or of what has their shape.
+    wanted: likewise.
 
   Returns:
-    Floating-point operations.
+    'path: shape there, shape here' of each that differs; none where equal.
   """
-  from zsar_jax import train_step  # inference needs no optimiser
-
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    # A kernel would hide its products.
-    config.model.video.attention_implementation = 'einsum'
-  model = build_model(config, prep, vocabulary_size, num_classes)
-  batch, text = step_inputs(prep, config.train.batch_size, num_classes)
-  weights = train_step.LossWeights(**config.loss)
-  return program_cost.training_flops(
-    lambda params, batch, text: train_step.compute_loss(
-      params, model, batch, text, jax.random.key(0), weights, prep
-    ),
-    parameter_shapes(model, prep),
-    batch,
-    text,
-  )
+  there, here = _shapes(stored), _shapes(wanted)
+  return [
+    f'{name}: {there.get(name, "none")} there, {here.get(name, "none")} here'
+    for name in sorted(there.keys() | here.keys())
+    if there.get(name) != here.get(name)
+  ]

@@ -111,9 +111,9 @@ class Recognizer:
         return jax.device_put(params, sharding.replicated(mesh))
 
       return cls._of_meta(meta, place, meta['step'])
-    from zsar_jax import checkpointing  # and with it orbax
+    from zsar_jax import saved_checkpoints  # and with it orbax
 
-    with checkpointing.open_existing(workdir, step) as checkpoints:
+    with saved_checkpoints.open_existing(workdir, step) as checkpoints:
       step = checkpoints.latest_step() if step is None else step
       return cls._of_meta(
         checkpoints.restore_meta(step),
@@ -182,6 +182,11 @@ class Recognizer:
     return other
 
   @property
+  def params(self) -> Any:
+    """The parameters, as they lie on the devices."""
+    return self._params
+
+  @property
   def weights_hash(self) -> str:
     """12 hex digits over all parameters, and how names become tokens."""
     if not self._weights_hash:
@@ -238,16 +243,24 @@ class Recognizer:
     """
     key = tuple(names)
     if key not in self._text_cache:
-      outs = [
-        self._encode_text({'params': self._params}, text['ids'], text['mask'])
-        for text in self.token_ids(names)
-      ]
+      outs = [self.encode_tokens(row) for row in self.token_ids(names)]
       self._text_cache[key] = {
         'embedding': self._average(names, outs),
         'tokens': np.asarray(outs[0]['tokens']),
         'mask': self.token_ids(names)[0]['mask'],
       }
     return self._text_cache[key]
+
+  def encode_tokens(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Runs the text encoder on a row of `token_ids`.
+
+    Args:
+      row: `ids` [c l] and `mask` [c l].
+
+    Returns:
+      On the device: `embedding` [c d], `tokens` [c l e] and `pooled` [c e].
+    """
+    return self._encode_text({'params': self._params}, row['ids'], row['mask'])
 
   def _texts(self, names: Sequence[str]) -> list[list[str]]:
     return prompts.class_texts(
@@ -279,40 +292,6 @@ class Recognizer:
       ids, mask = self._tokenizer(texts)
       rows.append({'ids': ids, 'mask': mask})
     return rows
-
-  def training_text(
-    self, names: Sequence[str]
-  ) -> list[dict[str, np.ndarray | jax.Array]]:
-    """What a training step needs of the seen classes' names.
-
-    Args:
-      names: canonical class names.
-
-    Returns:
-      The rows of `token_ids`. Where the whole text encoder is frozen, and
-      nothing in it is random, its `tokens` [c l e] and `pooled` [c e] too:
-      they are the same in every step.
-    """
-    from zsar_jax import optim
-
-    rows = self.token_ids(names)
-    labels = optim.frozen_labels(self._params, self.config.optim.frozen)
-    parts = jax.tree.leaves(labels['text_encoder'])
-    if 'trained' in parts or self.config.model.text.dropout_rate:
-      return rows
-    return [
-      {
-        **row,
-        **{
-          name: np.asarray(value)
-          for name, value in self._encode_text(
-            {'params': self._params}, row['ids'], row['mask']
-          ).items()
-          if name in ('tokens', 'pooled')
-        },
-      }
-      for row in rows
-    ]
 
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
@@ -575,9 +554,7 @@ class Recognizer:
 
 def _check_shapes(workdir: str, params: Any, shapes: Any) -> None:
   """Refuses the parameters of a folder that are not of a model's shapes."""
-  from zsar_jax import checkpointing
-
-  wrong = checkpointing.shape_differences(params, shapes)
+  wrong = model_builder.shape_differences(params, shapes)
   if wrong:
     raise ValueError(
       f'{workdir}: the parameters {wrong[:5]} are not those of its config'

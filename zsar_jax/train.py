@@ -20,8 +20,10 @@ from zsar_jax import (
   prototype_bank,
   results,
   run_protocol,
+  saved_checkpoints,
   score_files,
   sharding,
+  step_cost,
   terminal,
   train_loop,
   train_step,
@@ -114,7 +116,7 @@ def _train(
     content = results.read_results(results_path)
     say(f'{workdir} is finished (step {content["step"]}); its results:')
     say(results.format_table(content))
-    fault = checkpointing.newest_fault(workdir)
+    fault = saved_checkpoints.newest_fault(workdir)
     if fault:
       say(
         f'warning: {fault}; remove {results_path} and start again, and its '
@@ -232,7 +234,7 @@ def _run(
       checkpoints.wait,
       checkpoints.newest_committed,
       lambda: bool(stop),
-      lambda: model_builder.step_flops(config, prep, num_tokens, len(seen)),
+      lambda: step_cost.step_flops(config, prep, num_tokens, len(seen)),
     )
     with stop.deferred():
       state = loop.run(state)

@@ -16,6 +16,7 @@ from zsar_jax import (
   hardware,
   interruption,
   metric_writers,
+  optim,
   run_protocol,
   sharding,
   train_step,
@@ -39,6 +40,40 @@ def text_of_step(
     `ids` and `mask` [s l].
   """
   return text if isinstance(text, Mapping) else text[step % len(text)]
+
+
+def training_text(
+  recognizer: recognizer_lib.Recognizer, names: Sequence[str]
+) -> list[dict[str, np.ndarray]]:
+  """What a training step reads of the seen classes' names.
+
+  Args:
+    recognizer: encodes them.
+    names: canonical class names.
+
+  Returns:
+    The rows of `token_ids`. Where the whole text encoder is frozen and has no
+    dropout, also its `tokens` [c l e] and `pooled` [c e]: they are the same
+    in every step.
+  """
+  rows = recognizer.token_ids(names)
+  config = recognizer.config
+  labels = optim.frozen_labels(recognizer.params, config.optim.frozen)
+  parts = jax.tree.leaves(labels['text_encoder'])
+  if 'trained' in parts or config.model.text.dropout_rate:
+    return rows
+  constant = ('tokens', 'pooled')
+  return [
+    {
+      **row,
+      **{
+        name: np.asarray(value)
+        for name, value in recognizer.encode_tokens(row).items()
+        if name in constant
+      },
+    }
+    for row in rows
+  ]
 
 
 def _over_hosts(count: int) -> int:
@@ -182,7 +217,7 @@ class TrainLoop:
     """
     start, total = int(state.step), self.config.train.num_steps
     text = jax.device_put(
-      self.recognizer.training_text(self.protocol.seen_classes),
+      training_text(self.recognizer, self.protocol.seen_classes),
       sharding.replicated(self.mesh),
     )
     batches = self._batches(start)

@@ -52,16 +52,10 @@ def one_process(args: argparse.Namespace) -> dict:
   import jax
   import numpy as np
 
-  from benchmarks import grid
-  from zsar_jax import (
-    checkpointing,
-    hardware,
-    model_builder,
-    sharding,
-    step_cost,
-    train,
-    train_step,
-  )
+  from experiments import grid
+  from zsar_jax.inference import model_builder
+  from zsar_jax.parallel import hardware, sharding
+  from zsar_jax.training import checkpointing, step_cost, train, train_step
 
   config = grid.load_config(args.config)
   config.train.batch_size = args.clips

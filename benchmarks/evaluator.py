@@ -6,7 +6,7 @@ Random unit vectors of UCF101's size: 13,320 videos of 101 classes in 25 groups
 each, 768 dimensions, 400 seen classes, match logits for all names; 50 splits
 of 50 classes. Two programs, interleaved:
 
-* ours: `evaluators.zeroshot.evaluate`, all eight methods, top-1, top-5 and
+* ours: `methods.evaluate`, all eight methods, top-1, top-5 and
   per-class accuracy, intervals over videos and over classes, paired
   differences; diagnostics left out.
 * NumPy: for every split and method one product with BLAS, the same figures by
@@ -39,7 +39,8 @@ import time
 
 import numpy as np
 
-from zsar_jax.evaluators import accuracy, zeroshot
+from zsar_jax.evaluation import accuracy
+from zsar_jax.evaluation import methods as methods_lib
 from zsar_jax.zeroshot import baselines, prototypes, scoring
 
 VIDEOS, CLASSES, DIMENSIONS, SEEN, SPLITS = 13_320, 101, 768, 400, 50
@@ -68,10 +69,10 @@ def make_problem(rng: np.random.Generator):
     split[rng.choice(CLASSES, 50, replace=False)] = True
   group = rng.integers(GROUPS, size=VIDEOS)
   names = lambda kind, n: tuple(f'{kind}{i}' for i in range(n))
-  seen = zeroshot.Seen(
+  seen = methods_lib.Seen(
     accuracy.Classes(names('seen', SEEN), seen_text), centres, sums=sums
   )
-  videos = zeroshot.TestVideos(
+  videos = methods_lib.TestVideos(
     z[:, None],
     rng.normal(size=(VIDEOS, CLASSES)).astype(np.float32),
     labels,
@@ -84,7 +85,7 @@ def make_problem(rng: np.random.Generator):
 
 def numpy_scores(seen, unseen, z, match, settings):
   """Method -> a function from columns to scores, one product each."""
-  rows = zeroshot.all_composites(seen, unseen, settings)
+  rows = methods_lib.all_composites(seen, unseen, settings)
   rows['nearest_name'] = unseen.text
   sums = seen.sums
   regression = baselines.ridge_to_text(
@@ -113,7 +114,7 @@ def numpy_scores(seen, unseen, z, match, settings):
 
 
 def evaluate_numpy(seen, unseen, videos, settings):
-  """What `zeroshot.evaluate` gives, split by split; per-class values [m]."""
+  """What `methods.evaluate` gives, split by split; per-class values [m]."""
   z, labels = videos.embeddings[:, 0], videos.labels
   scores = numpy_scores(seen, unseen, z, videos.match, settings)
   counts = np.bincount(labels, minlength=CLASSES)
@@ -166,16 +167,16 @@ def timed(function):
 def compare(rounds: int) -> None:
   """Ours against NumPy, interleaved."""
   seen, unseen, videos = make_problem(np.random.default_rng(0))
-  settings = zeroshot.TransferSettings()
-  ours = lambda: zeroshot.evaluate(
+  settings = methods_lib.TransferSettings()
+  ours = lambda: methods_lib.evaluate(
     seen, unseen, videos, settings, diagnose=False
   )
   theirs = lambda: evaluate_numpy(seen, unseen, videos, settings)
   first, table = timed(ours)
   _, (values, _) = timed(theirs)
   rows = [r.value for r in table.rows if r.metric == 'per_class'][: len(values)]
-  methods = zeroshot.METHODS
-  order = [*zeroshot.all_composites(seen, unseen, settings)]
+  methods = methods_lib.METHODS
+  order = [*methods_lib.all_composites(seen, unseen, settings)]
   order += ['nearest_name', 'ridge_to_text', 'conse', 'fusion', 'ensemble']
   of_numpy = dict(zip(order, values, strict=True))
   worst = max(abs(of_numpy[m] - rows[i]) for i, m in enumerate(methods))
@@ -188,8 +189,8 @@ def compare(rounds: int) -> None:
     f'ours {a:.2f} s, NumPy {b:.2f} s, ratio {np.median(ratios):.2f} '
     f'({ratios[0]:.2f} - {ratios[-1]:.2f}), {rounds} rounds'
   )
-  full = timed(lambda: zeroshot.evaluate(seen, unseen, videos, settings))[0]
-  full = timed(lambda: zeroshot.evaluate(seen, unseen, videos, settings))[0]
+  full = timed(lambda: methods_lib.evaluate(seen, unseen, videos, settings))[0]
+  full = timed(lambda: methods_lib.evaluate(seen, unseen, videos, settings))[0]
   print(f'with all diagnostics: {full:.2f} s')
 
 
@@ -218,8 +219,8 @@ def add_a_class(rounds: int = 30) -> None:
   """From a new name's embedding to its prototype."""
   seen, unseen, _ = make_problem(np.random.default_rng(0))
   for weighting in ('softmax', 'ridge', 'simplex'):
-    chosen = zeroshot.TransferSettings(weighting=weighting)
-    add = lambda chosen=chosen: zeroshot.unseen_prototypes(
+    chosen = methods_lib.TransferSettings(weighting=weighting)
+    add = lambda chosen=chosen: methods_lib.unseen_prototypes(
       seen.classes, seen.prototypes, unseen.text[:1], chosen
     )
     add()

@@ -47,8 +47,7 @@ from absl import flags
 import numpy as np
 
 from benchmarks import moving_texture
-from zsar_jax import preprocessing
-from zsar_jax.data import datasets, input_pipeline
+from zsar_jax.data import datasets, input_pipeline, preprocessing
 from zsar_jax.data.protocols import class_split
 
 BATCH, THREADS = 8, 2

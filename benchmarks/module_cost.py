@@ -6,7 +6,7 @@ from flax import linen as nn
 import jax
 import jax.extend
 
-from zsar_jax import program_cost
+from zsar_jax.parallel import program_cost
 
 # Of a parameter these are the parameter again.
 _VIEWS = ('convert_element_type', 'reshape', 'transpose', 'broadcast_in_dim')

@@ -41,7 +41,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _EQUIVALENTS = pathlib.Path(__file__).parent / 'mutation_equivalents.txt'
 _SEPARATOR = ' || '
 _OURS = ('benchmarks', 'conftest', 'tests', 'zsar_jax')
-_EVALUATORS = ('evaluators/test_zeroshot.py', 'evaluators/test_accuracy.py')
+_EVALUATION = ('evaluation/test_methods.py', 'evaluation/test_accuracy.py')
 _REGISTRY = (
   'data/protocols/test_registry.py',
   'data/protocols/test_registry_check.py',
@@ -80,17 +80,17 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   },
   'data/protocols/registry': _REGISTRY,
   'data/protocols/specs': _REGISTRY,
-  'losses': ('test_losses.py',),
-  'optim': ('test_optim.py',),
+  'training/losses': ('training/test_losses.py',),
+  'training/optim': ('training/test_optim.py',),
   # Eight devices take most of the time and find nothing that one does not.
-  'pixel_ops': ('test_pixel_ops.py', '-k', 'not device'),
-  'evaluators/accuracy': _EVALUATORS,
-  'evaluators/choosing': _EVALUATORS[1:],
-  'evaluators/classification': ('evaluators/test_classification.py',),
-  'evaluators/diagnostics': _EVALUATORS,
-  'evaluators/generalised': _EVALUATORS[1:],
-  'evaluators/protocol_evaluation': ('evaluators/test_protocol_evaluation.py',),
-  'evaluators/zeroshot': _EVALUATORS,
+  'models/pixel_ops': ('models/test_pixel_ops.py', '-k', 'not device'),
+  'evaluation/accuracy': _EVALUATION,
+  'evaluation/choosing': _EVALUATION[1:],
+  'evaluation/classification': ('evaluation/test_classification.py',),
+  'evaluation/diagnostics': _EVALUATION,
+  'evaluation/generalised': _EVALUATION[1:],
+  'evaluation/protocol_evaluation': ('evaluation/test_protocol_evaluation.py',),
+  'evaluation/methods': _EVALUATION,
 }
 
 

@@ -148,8 +148,9 @@ def _print_stages() -> None:
     return jax
 
   def load_rest():
-    from zsar_jax import action_model, cli, predict
+    from zsar_jax import cli, predict
     from zsar_jax.data import user_videos
+    from zsar_jax.inference import action_model
 
     return action_model, cli, predict, user_videos
 

@@ -25,8 +25,8 @@ import jax
 from jax.experimental import topologies
 import jax.numpy as jnp
 
-from zsar_jax import sharding
 from zsar_jax.models import video_encoder
+from zsar_jax.parallel import sharding
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'the slice of TPUs')
 _IMPLEMENTATIONS = flags.DEFINE_list(

@@ -42,14 +42,9 @@ import ml_collections
 from ml_collections import config_flags
 
 from benchmarks import compiled
-from zsar_jax import (
-  hardware,
-  model_builder,
-  sharding,
-  step_cost,
-  train,
-  train_step,
-)
+from zsar_jax.inference import model_builder
+from zsar_jax.parallel import hardware, sharding
+from zsar_jax.training import step_cost, train, train_step
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'the config file')
 _TOPOLOGY = flags.DEFINE_list('topology', ['v5e:4x4'], 'slices of TPUs')

@@ -290,7 +290,7 @@ def main() -> None:
     f'{name}, n={len(times["jax"])}'
   )
   work = args.batch * model_flops(args.variant, args.frames, args.size)
-  from zsar_jax import hardware
+  from zsar_jax.parallel import hardware
 
   device = hardware.find(name)
   for side in sides:

@@ -12,16 +12,8 @@ from absl import logging as absl_logging
 import pytest
 
 from tests import processes
-from zsar_jax import (
-  bank,
-  cli,
-  evaluate,
-  main,
-  predict,
-  prepare,
-  protocols,
-  terminal,
-)
+from zsar_jax import bank, cli, evaluate, main, predict, prepare, protocols
+from zsar_jax.system import terminal
 
 ENTRIES = (bank, evaluate, main, predict, prepare, protocols)
 

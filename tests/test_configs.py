@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from zsar_jax import config_utils, model_builder, train
+from zsar_jax import config_utils
 from zsar_jax.data import input_pipeline
 from zsar_jax.data.protocols import registry
+from zsar_jax.inference import model_builder
+from zsar_jax.training import train
 
 _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _FILES = sorted(path.name for path in _FOLDER.glob('*.py'))

@@ -39,7 +39,9 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize('page', _PAGES, ids=lambda p: p.name)
 def test_commands_are_there(page):
   text = page.read_text()
-  for module in re.findall(r'python -m ((?:zsar_jax|benchmarks)[\w.]*)', text):
+  for module in re.findall(
+    r'python -m ((?:zsar_jax|benchmarks|experiments)[\w.]*)', text
+  ):
     path = _ROOT / module.replace('.', '/')
     found = path.with_suffix('.py').exists() or (path / '__main__.py').exists()
     assert found, f'{page.name}: {module}'

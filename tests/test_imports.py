@@ -1,9 +1,10 @@
 """Who may import whom, and what runs where TensorFlow is not installed."""
 
 import ast
-import fnmatch
+import graphlib
 import os
 import pathlib
+import re
 import sys
 import textwrap
 
@@ -20,75 +21,52 @@ _TENSORFLOW = {
   'clu',
 }
 
-# Module pattern -> layer and the libraries it may import beside numpy; the
-# first match counts. An import goes to the same or a lower layer. absl means
-# its logging outside the entries.
-_LAYERS = {
-  'zsar_jax': (5, ''),
-  # Entries.
-  'cli': (5, 'absl'),
-  '__main__': (5, 'av jax'),
-  'main': (5, 'absl ml_collections'),
-  'evaluate': (5, 'absl ml_collections'),
-  'predict': (5, 'absl ml_collections'),
-  'prepare': (5, 'absl ml_collections'),
-  'protocols': (5, 'absl'),
-  'bank': (5, 'absl'),
-  # What joins the parts.
-  'train': (4, 'jax ml_collections'),
-  'train_loop': (4, 'jax ml_collections'),
-  'recognizer': (4, 'jax ml_collections'),
-  'action_model': (4, ''),
-  'frozen_clip': (4, 'jax'),
-  'run_protocol': (4, 'ml_collections'),
-  'outside_scores': (4, ''),
-  'model_builder': (4, 'jax ml_collections'),
-  'initialisation': (4, 'ml_collections'),
-  # Around the step.
-  'evaluators*': (3, 'jax'),
-  'prototype_bank': (3, 'safetensors'),
-  'embedding_cache': (3, 'safetensors'),
-  'score_files': (3, 'safetensors'),
-  'model_files': (3, 'safetensors'),
-  'progress': (3, ''),
-  'interruption': (0, ''),
-  'terminal': (0, ''),
-  'compilation_cache': (0, ''),
-  'json_files': (0, ''),
-  'report_content': (4, 'cv2'),
-  'report*': (3, 'matplotlib'),
-  'results': (3, ''),
-  'saved_checkpoints': (4, 'absl jax orbax'),
-  'step_cost': (4, 'jax ml_collections'),
-  'checkpointing': (4, 'jax orbax'),
-  'checkpoint_files': (3, 'tensorstore'),
-  'metric_writers': (3, 'absl tensorflow clu'),
-  'pretrained*': (3, 'jax safetensors'),
-  'train_step': (2, 'jax optax'),
-  'optim': (2, 'jax optax'),
-  'models*': (1, 'absl jax flax'),
+# Every room -> the rooms that it may import, and the libraries beside numpy.
+# A room may always import itself. absl means its logging outside the commands.
+_ROOMS = {
+  'system': ('', ''),
+  'parallel': ('', 'absl jax'),
+  'zeroshot': ('', 'jax scipy sklearn'),
+  'config': ('', 'ml_collections'),
+  'models': ('parallel', 'absl jax flax'),
   # Never jax.
-  'data.datasets.staging': (1, 'safetensors tqdm'),
-  'data.datasets.beam_staging': (1, 'apache_beam'),
-  'data.datasets*': (1, 'absl av cv2 tensorflow_datasets'),
-  'data*': (
-    1,
-    'absl av cv2 grain safetensors simplejpeg tokenizers tensorflow '
-    'tensorflow_text tensorflow_datasets',
+  'data': ('system', 'absl av cv2 grain safetensors simplejpeg tokenizers'),
+  'pretrained': ('models data', 'jax ml_collections safetensors'),
+  'evaluation': (
+    'data zeroshot parallel system',
+    'jax matplotlib safetensors',
   ),
-  'zeroshot*': (0, 'jax scipy sklearn'),
-  'losses': (0, 'jax optax'),
-  'sharding': (0, 'absl jax'),
-  'distributed': (0, 'jax'),
-  'program_cost': (0, 'jax'),
-  'hardware': (0, ''),
-  'pixel_ops': (0, 'jax'),
-  'preprocessing': (0, ''),
-  'config_utils': (0, 'ml_collections'),
-  'config_checks': (0, 'ml_collections'),
+  'inference': (
+    'evaluation pretrained models data zeroshot parallel system config',
+    'cv2 jax ml_collections safetensors',
+  ),
+  'training': (
+    'inference evaluation pretrained models data zeroshot parallel system '
+    'config',
+    'jax ml_collections optax',
+  ),
+  'commands': (
+    'training inference evaluation pretrained models data zeroshot parallel '
+    'system config',
+    'absl av jax ml_collections',
+  ),
 }
-# Side by side in one layer, and blind to each other all the same.
-_APART = (('models', 'data'), ('data', 'models'))
+# What single files may import beyond their room's libraries.
+_MORE_LIBRARIES = {
+  'data.datasets': 'tensorflow_datasets',
+  'data.datasets.beam_staging': 'apache_beam',
+  'data.datasets.packed_videos': 'tensorflow_datasets',
+  'data.datasets.records': 'tensorflow_datasets',
+  'data.datasets.staging': 'tqdm',
+  'data.datasets.stick_figures': 'tensorflow_datasets',
+  'data.tokenizer': 'tensorflow tensorflow_text',
+  'inference.checkpoint_files': 'tensorstore',
+  'inference.saved_checkpoints': 'absl orbax',
+  'training.checkpointing': 'orbax',
+  'training.metric_writers': 'absl clu tensorflow',
+}
+# At the root, without being a command.
+_CONFIG = ('config_utils', 'config_checks')
 # TFDS builders are classes of its, so their modules import it outright.
 _BUILDERS = {'data.datasets.stick_figures', 'data.datasets.packed_videos'}
 
@@ -130,18 +108,14 @@ def _imports(path):
   return found
 
 
-def _pattern(module):
-  for pattern in _LAYERS:
-    if fnmatch.fnmatchcase(module, pattern):
-      return pattern
-  raise AssertionError(
-    f'zsar_jax.{module} is in no layer: add it to _LAYERS in '
-    'tests/test_imports.py'
-  )
-
-
-def _rule(module):
-  return _LAYERS[_pattern(module)]
+def _room(module):
+  """The room that a module is in; its own name where there is no such room."""
+  top = _top(module)
+  if top in _CONFIG:
+    return 'config'
+  path = MODULES.get(module)
+  at_root = path is not None and path.parent == _ROOT / 'zsar_jax'
+  return 'commands' if at_root else top
 
 
 def _top(module):
@@ -150,17 +124,19 @@ def _top(module):
 
 def violations(module, path):
   """What a module's imports do against the table, one text each."""
-  layer, libraries = _rule(module)
+  room = _room(module)
+  if room not in _ROOMS:
+    return [f'is in no room of the table: {sorted(_ROOMS)}']
+  rooms, libraries = _ROOMS[room]
+  libraries = f'{libraries} {_MORE_LIBRARIES.get(module, "")}'
   allowed = {'numpy', *libraries.split(), *sys.stdlib_module_names}
   wrong = []
   for imported, inside in _imports(path):
     top = _top(imported)
     if top == 'zsar_jax':
-      target = imported.removeprefix('zsar_jax.')
-      if _rule(target)[0] > layer:
-        wrong.append(f'imports {imported} of a higher layer')
-      if (_top(module), _top(target)) in _APART:
-        wrong.append(f'imports {imported}: models and data stay apart')
+      target = _room(imported.removeprefix('zsar_jax.'))
+      if target not in (room, *rooms.split()):
+        wrong.append(f'imports {imported}: {room} may not import {target}')
     elif top not in allowed:
       wrong.append(f'may not import {imported}')
     elif top in _TENSORFLOW and not inside:
@@ -174,24 +150,38 @@ def test_imports_go_downward_only(module):
   assert violations(module, MODULES[module]) == []
 
 
-def test_every_rule_is_of_a_module():
-  assert {_pattern(module) for module in MODULES} == set(_LAYERS)
+def test_every_row_is_of_something_that_is_there():
+  assert {_room(module) for module in MODULES} == set(_ROOMS)
+  assert set(_MORE_LIBRARIES) <= set(MODULES)
+
+
+def test_imports_between_rooms_go_round_in_no_circle():
+  graph = {room: rooms.split() for room, (rooms, _) in _ROOMS.items()}
+  assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize(
   'module, code, message',
   [
-    ('losses', 'from zsar_jax import train_step', 'higher layer'),
-    ('data.clips', 'from zsar_jax.models import layers', 'stay apart'),
-    ('models.layers', 'import zsar_jax.data.clips', 'stay apart'),
+    (
+      'inference.encoders',
+      'from zsar_jax.training import train_step',
+      'inference may not import training',
+    ),
+    ('data.clips', 'from zsar_jax.models import layers', 'not import models'),
+    ('models.layers', 'import zsar_jax.data.clips', 'not import data'),
+    ('zeroshot.ranking', 'from zsar_jax.system import terminal', 'not import'),
+    ('data.clips', 'from zsar_jax import cli', 'not import commands'),
     ('data.clips', 'def f():\n  import jax.numpy', 'may not import jax.numpy'),
-    ('losses', 'from flax import linen', 'may not import flax'),
-    ('results', 'import clu', 'may not import clu'),
-    ('metric_writers', 'import clu', 'outside a function'),
-    ('data.datasets.records', 'import tensorflow_datasets', 'outside'),
-    ('metric_writers', 'def f():\n  import clu', None),
+    ('training.losses', 'from flax import linen', 'may not import flax'),
+    ('evaluation.results', 'import clu', 'may not import clu'),
+    ('training.metric_writers', 'import clu', 'outside a function'),
+    ('training.train', 'import orbax.checkpoint', 'may not import orbax'),
+    ('attic.old', '', 'is in no room'),
+    ('training.metric_writers', 'def f():\n  import clu', None),
     ('data.datasets.stick_figures', 'import tensorflow_datasets', None),
-    ('train', 'from zsar_jax import losses', None),
+    ('training.train', 'from zsar_jax.training import losses', None),
+    ('predict', 'from zsar_jax.inference import action_model', None),
   ],
 )
 def test_rules_bite(module, code, message, tmp_path):
@@ -204,11 +194,15 @@ def test_rules_bite(module, code, message, tmp_path):
     assert message in wrong
 
 
-def test_module_that_is_not_in_the_table_is_told_to_be_added(tmp_path):
-  path = tmp_path / 'module.py'
-  path.write_text('')
-  with pytest.raises(AssertionError, match='add it to _LAYERS'):
-    violations('brand_new', path)
+def test_the_architecture_page_shows_this_table():
+  page = (_ROOT / 'docs/architecture.md').read_text()
+  rows = re.findall(r'^\| `?(\w+)`?/? \|.*\| ([^|]+) \|$', page, re.MULTILINE)
+  shown = {room: cell for room, cell in rows if room in _ROOMS}
+  assert set(shown) == set(_ROOMS)
+  for room, (rooms, _) in _ROOMS.items():
+    assert set(shown[room].replace('nothing', '').split(', ')) - {''} == set(
+      rooms.split()
+    ), room
 
 
 @pytest.mark.parametrize(
@@ -262,9 +256,9 @@ def test_step_and_evaluators_import_without_tensorflow():
   modules = [
     f'zsar_jax.{module}'
     for module in MODULES
-    if module in ('train_step', 'recognizer', 'train', 'predict', 'evaluate')
-    or _top(module) in ('zeroshot', 'evaluators', 'models')
-    or module == 'data.input_pipeline'
+    if module in ('predict', 'evaluate', 'data.input_pipeline')
+    or _top(module) in ('evaluation', 'inference', 'models', 'zeroshot')
+    or _top(module) == 'training'
   ]
   out = run_without_tensorflow(
     """
@@ -291,10 +285,13 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     from absl import flags
     import jax
     import numpy as np
-    from zsar_jax import config_utils, model_builder, optim, recognizer
-    from zsar_jax import run_protocol, sharding, train_step
+    from zsar_jax import config_utils
     from zsar_jax.data import input_pipeline, tokenizer
     from zsar_jax.data.protocols import class_split
+    from zsar_jax.inference import encoders as encoders_lib
+    from zsar_jax.inference import evaluate_run, model_builder
+    from zsar_jax.parallel import sharding
+    from zsar_jax.training import optim, train_step
 
     flags.FLAGS.mark_as_parsed()
     jax.config.update('jax_platforms', 'cpu')
@@ -324,7 +321,7 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
       jax.random.key(0),
       mesh,
     )
-    encoders = recognizer.Recognizer(
+    encoders = encoders_lib.Recognizer(
       config, model, state.params, pieces, seen, mesh
     )
     reader = encoders.clip_reader(protocol.train)
@@ -338,7 +335,7 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     state, metrics = step(state, sharding.put_batch(batch, mesh), text)
     assert np.isfinite(metrics['loss'])
     trained = encoders.with_params(state.params, 1)
-    outcome = run_protocol.evaluate(trained, [protocol], None, len)
+    outcome = evaluate_run.evaluate(trained, [protocol], None, len)
     evaluation = outcome.evaluation
     assert outcome.bank.seen_prototypes.shape[0] == 4
     assert 'tensorflow' not in sys.modules
@@ -353,7 +350,7 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
 def test_what_tensorflow_alone_can_do_says_so(tmp_path):
   out = run_without_tensorflow(
     """
-    from zsar_jax import metric_writers
+    from zsar_jax.training import metric_writers
     from zsar_jax.data import tokenizer
 
     with metric_writers.MetricWriter(sys.argv[1], tensorboard=True) as writer:

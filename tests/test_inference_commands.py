@@ -15,21 +15,13 @@ import pytest
 
 from tests import tiny, videos
 import zsar_jax
-from zsar_jax import (
-  action_model,
-  bank,
-  cli,
-  evaluate,
-  main,
-  predict,
-  prototype_bank,
-  results,
-  score_files,
-  sharding,
-  terminal,
-)
+from zsar_jax import bank, cli, evaluate, main, predict
 from zsar_jax.data import user_videos
 from zsar_jax.data.decode import VideoError
+from zsar_jax.evaluation import results, score_files
+from zsar_jax.inference import action_model, prototype_bank
+from zsar_jax.parallel import sharding
+from zsar_jax.system import terminal
 from zsar_jax.zeroshot import calibration
 
 

@@ -3,9 +3,10 @@ import json
 import pytest
 
 from tests import tiny
-from zsar_jax import cli, protocols, results
+from zsar_jax import cli, protocols
 from zsar_jax.data import datasets
 from zsar_jax.data.protocols import registry
+from zsar_jax.evaluation import results
 
 
 def run(capsys, *argv):

@@ -12,7 +12,8 @@ import importlib.metadata
 import platform
 
 import zsar_jax
-from zsar_jax import cli, terminal
+from zsar_jax import cli
+from zsar_jax.system import terminal
 
 # Command -> module, and what it does.
 COMMANDS: Mapping[str, tuple[str, str]] = {

@@ -22,18 +22,17 @@ import shutil
 
 from absl import flags
 
-from zsar_jax import (
+from zsar_jax import cli, predict
+from zsar_jax.evaluation import results
+from zsar_jax.inference import (
   action_model,
-  cli,
+  evaluate_run,
   model_files,
-  predict,
   prototype_bank,
-  results,
-  run_protocol,
-  terminal,
-  train,
 )
-from zsar_jax import recognizer as recognizer_lib
+from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.system import terminal
+from zsar_jax.training import train
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 
@@ -116,7 +115,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   path = paths[0]
   bank = prototype_bank.load_bank(path)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = recognizer_lib.Recognizer.from_workdir(workdir, values.step)
+  recognizer = encoders_lib.Recognizer.from_workdir(workdir, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -136,7 +135,7 @@ def _export(values) -> None:
   """Encoders and bank as plain files, the bank checked to be theirs."""
   model = action_model.load(values.workdir, step=values.step)
   model.recognizer.export(values.output)
-  path = os.path.join(values.output, recognizer_lib.BANK_FILE)
+  path = os.path.join(values.output, encoders_lib.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
   # How good it is, and something to try it on, where the run has them.
   for name in (train.RESULTS_FILE, train.EXAMPLES_FOLDER):
@@ -150,9 +149,7 @@ def _export(values) -> None:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
-  recognizer = recognizer_lib.Recognizer.from_workdir(
-    values.workdir, values.step
-  )
+  recognizer = encoders_lib.Recognizer.from_workdir(values.workdir, values.step)
   config = recognizer.config
   data = config.data
   with data.unlocked():
@@ -160,11 +157,11 @@ def _build(values) -> prototype_bank.PrototypeBank:
       data.dataset_dir, data.test_dataset_dir = values.dataset, ''
       data.class_split, data.protocol = '', ''
       data.strict_for, data.inner_draw, data.train_only = (), -1, True
-  return run_protocol.build_bank(
+  return evaluate_run.build_bank(
     recognizer,
-    run_protocol.make_protocol(config),
-    run_protocol.video_cache(config),
-    embeddings_dir=os.path.join(values.workdir, run_protocol.EMBEDDINGS_FOLDER),
+    evaluate_run.make_protocol(config),
+    evaluate_run.video_cache(config),
+    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
     licence=values.licence,
     say=terminal.say,
   )

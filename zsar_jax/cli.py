@@ -33,7 +33,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from zsar_jax import compilation_cache, interruption, terminal
+from zsar_jax.system import compilation_cache, interruption, terminal
 
 # What a user can put right: shown as one line, without a traceback. OSError
 # is a file that is missing or not theirs, or a disk that is full.

@@ -89,7 +89,7 @@ def default_config() -> ml_collections.ConfigDict:
       cutmix_alpha=0.0,
     )
   )
-  # See zsar_jax/pixel_ops.py.
+  # See zsar_jax/models/pixel_ops.py.
   c.augmentation.colour_jitter = ml_collections.ConfigDict(
     dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
   )
@@ -98,7 +98,7 @@ def default_config() -> ml_collections.ConfigDict:
   # a JSON file {name: [description, ...]} says of it.
   c.names = ml_collections.ConfigDict(dict(prompts=('{}',), descriptions=''))
 
-  # Goes with the weights: see zsar_jax/preprocessing.py.
+  # Goes with the weights: see zsar_jax/data/preprocessing.py.
   c.preprocessing = ml_collections.ConfigDict(
     dict(
       size=48,
@@ -191,7 +191,7 @@ def default_config() -> ml_collections.ConfigDict:
   # Which weights were read; training fills it in.
   c.init.loaded = ''
 
-  # Weights of the losses, see zsar_jax/losses.py.
+  # Weights of the losses, see zsar_jax/training/losses.py.
   c.loss = ml_collections.ConfigDict(
     dict(
       visual=1.0,
@@ -245,11 +245,11 @@ def default_config() -> ml_collections.ConfigDict:
 
   # Sizes of the mesh axes; one may be -1 and takes the devices left. A preset,
   # 'dp', 'fsdp' or 'fsdp_tp', takes their place and fits any devices: see
-  # zsar_jax/sharding.py.
+  # zsar_jax/parallel/sharding.py.
   c.mesh = ml_collections.ConfigDict(dict(preset='', data=-1, fsdp=1, tensor=1))
 
   # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
-  # What each key does: zsar_jax/evaluators/zeroshot.py, TransferSettings.
+  # What each key does: zsar_jax/evaluation/methods.py, TransferSettings.
   c.zeroshot = ml_collections.ConfigDict(
     dict(
       temperature=0.1,

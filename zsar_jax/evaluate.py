@@ -44,17 +44,11 @@ from typing import Any
 
 from absl import flags
 
-from zsar_jax import (
-  cli,
-  json_files,
-  outside_scores,
-  prototype_bank,
-  results,
-  run_protocol,
-  score_files,
-  terminal,
-)
-from zsar_jax import recognizer as recognizer_lib
+from zsar_jax import cli
+from zsar_jax.evaluation import outside_scores, results, score_files
+from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.inference import evaluate_run, prototype_bank
+from zsar_jax.system import json_files, terminal
 
 _RESULTS_FILE = 'results.json'
 
@@ -172,30 +166,28 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
-  recognizer = recognizer_lib.Recognizer.from_workdir(
-    values.workdir, values.step
-  )
+  recognizer = encoders_lib.Recognizer.from_workdir(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
   # Of the run's own dataset, those that the run has seen.
-  protocols = run_protocol.make_protocols(
+  protocols = evaluate_run.make_protocols(
     config, () if values.class_split else recognizer.seen_classes
   )
   choice = _choice(values, say)
-  outcome = run_protocol.evaluate(
+  outcome = evaluate_run.evaluate(
     recognizer,
     protocols,
-    run_protocol.video_cache(config),
+    evaluate_run.video_cache(config),
     say,
-    embeddings_dir=os.path.join(values.workdir, run_protocol.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
   )
   terminal.say(results.format_table(outcome.content))
   if values.inner:
-    path = os.path.join(values.workdir, recognizer_lib.BANK_FILE)
+    path = os.path.join(values.workdir, encoders_lib.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
     terminal.say(
       f'settings and calibration of the inner draws written to {path}'
@@ -222,7 +214,7 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
   os.makedirs(folder, exist_ok=True)
   if scores is not None:
     score_files.write_scores(
-      scores, os.path.join(folder, run_protocol.PREDICTIONS_FILE)
+      scores, os.path.join(folder, evaluate_run.PREDICTIONS_FILE)
     )
   # Last: its presence says that the rest is there.
   results.write_results(content, path)
@@ -230,8 +222,8 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
 
 
 def _write_report(path: str, outcome) -> None:
-  from zsar_jax import report_content
-  from zsar_jax.report import page
+  from zsar_jax.evaluation.report import page
+  from zsar_jax.inference import report_content
 
   page.write_report(outcome.content, report_content.make(outcome), path)
   terminal.say(f'report written to {path}')
@@ -239,12 +231,12 @@ def _write_report(path: str, outcome) -> None:
 
 def _choice(values, say) -> dict[str, Any] | None:
   """What inner draws choose; else what an earlier choice wrote; else None."""
-  path = os.path.join(values.workdir, run_protocol.CHOICE_FILE)
+  path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
   if not values.inner:
     if not os.path.exists(path):
       return None
     return json_files.read(path)
-  choice = run_protocol.choose_on(
+  choice = evaluate_run.choose_on(
     values.inner.split(','), values.workdir, say, values.step
   )
   with open(f'{path}.tmp', 'w') as f:

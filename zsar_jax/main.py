@@ -15,7 +15,10 @@ import re
 from absl import flags
 from ml_collections import config_flags
 
-from zsar_jax import cli, compilation_cache, distributed, train
+from zsar_jax import cli
+from zsar_jax.parallel import distributed
+from zsar_jax.system import compilation_cache
+from zsar_jax.training import train
 
 
 def main(argv: list[str]) -> None:

@@ -28,13 +28,15 @@ import typing
 
 from absl import flags
 
-from zsar_jax import cli, model_files, terminal
+from zsar_jax import cli
 from zsar_jax.data import isolated
+from zsar_jax.inference import model_files
+from zsar_jax.system import terminal
 
 # What imports JAX does so inside functions: a mistake in the command line is
 # told at once, and the child that decodes gets ready in the meantime.
 if typing.TYPE_CHECKING:
-  from zsar_jax import action_model, frozen_clip
+  from zsar_jax.inference import action_model, frozen_clip
 
 _SECONDS = '{:.1f}'
 
@@ -63,7 +65,7 @@ def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
 def _format(
   prediction: action_model.Prediction, top_k: int, explain: bool
 ) -> str:
-  from zsar_jax import action_model
+  from zsar_jax.inference import action_model
 
   lines = []
   shown = prediction.ranking[:top_k]
@@ -180,14 +182,14 @@ def main(argv: list[str]) -> None:
         '--reject_below and --step'
       )
     with cli.start_up():
-      from zsar_jax import frozen_clip
+      from zsar_jax.inference import frozen_clip
 
       clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
     predictions = (clip.predict(path, names) for path in paths)
     of_classes = []
   else:
     with cli.start_up():
-      from zsar_jax import action_model
+      from zsar_jax.inference import action_model
 
       model = action_model.load(
         values.bank or values.workdir, values.workdir or '', values.step

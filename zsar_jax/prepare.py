@@ -14,9 +14,10 @@ import time
 
 from absl import flags
 
-from zsar_jax import cli, terminal
+from zsar_jax import cli
 from zsar_jax.data import datasets, transcode
 from zsar_jax.data.datasets import records
+from zsar_jax.system import terminal
 
 _SHOWN = 20
 

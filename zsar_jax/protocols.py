@@ -19,7 +19,7 @@ import os
 
 from absl import flags
 
-from zsar_jax import cli, results, terminal
+from zsar_jax import cli
 from zsar_jax.data import class_names, name_linter, tokenizer
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import (
@@ -28,6 +28,8 @@ from zsar_jax.data.protocols import (
   registry,
   video_sets,
 )
+from zsar_jax.evaluation import results
+from zsar_jax.system import terminal
 
 
 def _list(arguments: list[str], values: flags.FlagValues) -> None:
@@ -84,10 +86,10 @@ def _embeddings(values, seen: list[str], unseen: list[str]):
   if not values.workdir:
     return None
   # Here, because the other commands need no JAX.
-  from zsar_jax import recognizer
+  from zsar_jax.inference import encoders
 
   names = list(dict.fromkeys([*seen, *unseen]))
-  encoder = recognizer.Recognizer.from_workdir(values.workdir)
+  encoder = encoders.Recognizer.from_workdir(values.workdir)
   embeddings = encoder.encode_class_names(names)['embedding']
   return dict(zip(names, embeddings, strict=True))
 

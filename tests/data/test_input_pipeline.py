@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from tests import videos
-from zsar_jax import preprocessing
-from zsar_jax.data import clip_reader, datasets, decode, input_pipeline
+from zsar_jax.data import (
+  clip_reader,
+  datasets,
+  decode,
+  input_pipeline,
+  preprocessing,
+)
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import class_split
 

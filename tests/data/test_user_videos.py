@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from tests import videos
-from zsar_jax import preprocessing
-from zsar_jax.data import decode, user_videos
+from zsar_jax.data import decode, preprocessing, user_videos
 
 PREP = preprocessing.Preprocessing(
   size=32,

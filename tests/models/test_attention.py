@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zsar_jax import sharding
 from zsar_jax.models import attention
+from zsar_jax.parallel import sharding
 
 choose = functools.partial(
   attention.choose, platform='cpu', dtype=jnp.float32, length=1568, head_dim=64

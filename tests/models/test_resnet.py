@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from zsar_jax import optim
 from zsar_jax.models import resnet, zsar_model
+from zsar_jax.training import optim
 
 TINY = {
   'basic': resnet.Layout((1, 2), bottleneck=False, width=32),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import re
 import unicodedata
 
-from zsar_jax import terminal
+from zsar_jax.system import terminal
 
 _SIDE_WORDS = frozenset(
   'left right clockwise anticlockwise counterclockwise leftward rightward '

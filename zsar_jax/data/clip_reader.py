@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import preprocessing
-from zsar_jax.data import clips, decode, video_transforms
+from zsar_jax.data import clips, decode, preprocessing, video_transforms
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
 

@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax import preprocessing, terminal
-from zsar_jax.data import clips, decode, isolated, video_transforms
+from zsar_jax.data import (
+  clips,
+  decode,
+  isolated,
+  preprocessing,
+  video_transforms,
+)
+from zsar_jax.system import terminal
 
 _TASK = 'zsar_jax.data.user_videos:views_task'
 _PLAN_TASK = 'zsar_jax.data.user_videos:plan_task'

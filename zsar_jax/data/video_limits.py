@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from zsar_jax import terminal
+from zsar_jax.system import terminal
 
 _PIXELS_4K = 4096 * 2304
 

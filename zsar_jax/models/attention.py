@@ -33,7 +33,7 @@ _TILE = 128
 # padded sixteenfold). A round number, not a measured one.
 _FLASH_MIN_LENGTH = 2 * _TILE
 # Mesh axes that split the batch, and those that split the heads; the names of
-# zsar_jax/sharding.py.
+# zsar_jax/parallel/sharding.py.
 _BATCH_AXES = ('data', 'fsdp')
 _HEAD_AXES = ('tensor',)
 

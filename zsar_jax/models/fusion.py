@@ -19,8 +19,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax import sharding
 from zsar_jax.models import layers
+from zsar_jax.parallel import sharding
 
 QUERY_SIDES = ('text', 'video', 'both')
 

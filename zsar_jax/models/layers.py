@@ -7,8 +7,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax import sharding
 from zsar_jax.models import attention
+from zsar_jax.parallel import sharding
 
 Dtype = jax.typing.DTypeLike
 # ViT's initialisation (Dosovitskiy et al. 2021); BERT's is close to it.

@@ -8,8 +8,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax import sharding
 from zsar_jax.models import layers
+from zsar_jax.parallel import sharding
 
 # What the backward pass may keep of a block; the rest is computed again.
 _REMAT_POLICIES = {

@@ -45,8 +45,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from zsar_jax import json_files
 from zsar_jax.data import stored_videos
+from zsar_jax.system import json_files
 
 FORMAT_VERSION = 2
 RENDERED_DOMAIN = 'rendered stick figures'

@@ -1,0 +1,399 @@
+"""Many runs of one experiment: cells that are trained once and kept.
+
+A *cell* is a config with some keys changed. It is trained in a folder of its
+own and leaves `evaluation.safetensors` there: all arrays that any method,
+setting or statistic needs, so that everything that needs no training is
+computed from these files, in seconds. A cell whose file is there is never
+trained again, and a grid that was stopped at any moment goes on where it was.
+
+Several worker processes share the cells, each on cores of its own: runs this
+small gain nothing from a second core. The videos are decoded once by each.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import fcntl
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from zsar_jax import config_utils
+from zsar_jax.data import clip_reader
+from zsar_jax.evaluation import methods, protocol_evaluation
+from zsar_jax.inference import evaluate_run
+from zsar_jax.system import interruption
+from zsar_jax.training import train
+from zsar_jax.zeroshot import prototypes
+
+EVALUATION_FILE = 'evaluation.safetensors'
+PLAN_FILE = 'plan.json'
+_LOCK_FILE = '.lock'
+# Config files are named from here.
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def load_config(name: str) -> ml_collections.ConfigDict:
+  """The config of a file, `configs/x.py:argument`, named from the root."""
+  path, _, argument = name.partition(':')
+  spec = importlib.util.spec_from_file_location(
+    'grid_config', os.path.join(_ROOT, path)
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument or None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One training run.
+
+  Attributes:
+    name: of its folder.
+    config: path of a config file, with its argument.
+    changes: dotted config key -> value.
+  """
+
+  name: str
+  config: str
+  changes: Mapping[str, Any]
+
+  def make_config(self) -> ml_collections.ConfigDict:
+    """The whole config of the run."""
+    config = load_config(self.config)
+    values = {
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in self.changes.items()
+    }
+    config.update_from_flattened_dict(values)
+    # One checkpoint at the end: to start a cell again costs less.
+    config.train.checkpoint_every = config.train.num_steps
+    config.train.keep_checkpoints = 1
+    config.train.tensorboard = False
+    config_utils.check_config(config)
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What a finished cell knows.
+
+  Attributes:
+    evaluation: its arrays, without tables.
+    facts: `config`, `seen_val_top1`, `seconds`, `protocol`, `hash`, ...
+  """
+
+  evaluation: protocol_evaluation.Evaluation
+  facts: dict[str, Any]
+
+
+def _class_arrays(prefix: str, classes: methods.Classes, arrays, header):
+  arrays[f'{prefix}.text'] = classes.text
+  if classes.initial_text is not None:
+    arrays[f'{prefix}.initial_text'] = classes.initial_text
+  header[prefix] = {
+    'names': classes.names,
+    'sources': classes.sources,
+    'attributes': [dict(a) for a in classes.attributes],
+  }
+
+
+def _classes(prefix: str, arrays, header) -> methods.Classes:
+  known = header[prefix]
+  return methods.Classes(
+    tuple(known['names']),
+    arrays[f'{prefix}.text'],
+    tuple(known['sources']),
+    tuple(known['attributes']),
+    arrays.get(f'{prefix}.initial_text'),
+  )
+
+
+_VIDEO_ARRAYS = ('embeddings', 'match', 'labels', 'metadata', 'pooled')
+
+
+def _video_arrays(prefix: str, videos: methods.TestVideos, arrays, header):
+  for name in _VIDEO_ARRAYS:
+    value = getattr(videos, name)
+    if value is not None:
+      arrays[f'{prefix}.{name}'] = value
+  for change, value in videos.changed_embeddings.items():
+    arrays[f'{prefix}.changed.{change}'] = value
+  header[prefix] = {
+    'groups': list(videos.groups),
+    'unreadable_labels': list(map(int, videos.unreadable_labels)),
+  }
+
+
+def _videos(prefix: str, arrays, header) -> methods.TestVideos:
+  known, changed = header[prefix], f'{prefix}.changed.'
+  return methods.TestVideos(
+    **{name: arrays.get(f'{prefix}.{name}') for name in _VIDEO_ARRAYS},
+    groups=tuple(known['groups']),
+    unreadable_labels=tuple(known['unreadable_labels']),
+    changed_embeddings={
+      name.removeprefix(changed): value
+      for name, value in arrays.items()
+      if name.startswith(changed)
+    },
+  )
+
+
+def write_evaluation(
+  evaluation: protocol_evaluation.Evaluation, facts: dict[str, Any], path: str
+) -> None:
+  """Writes the arrays of one split.
+
+  Args:
+    evaluation: of `protocol_evaluation.embed_protocols`, of one split with a
+      test.
+    facts: JSON-able.
+    path: where; whole or absent.
+  """
+  seen, arrays, header = evaluation.seen, {}, {'facts': facts}
+  arrays['prototypes'] = seen.prototypes
+  arrays['gram'], arrays['sums'] = seen.sums.gram, seen.sums.sums
+  arrays['counts'] = seen.sums.counts
+  for name in ('centres', 'metadata_prototypes'):
+    if getattr(seen, name) is not None:
+      arrays[name] = getattr(seen, name)
+  header['scale'] = seen.scale
+  header['video_ids'] = list(evaluation.video_ids)
+  _class_arrays('seen', seen.classes, arrays, header)
+  _class_arrays('unseen', evaluation.unseen, arrays, header)
+  _video_arrays('videos', evaluation.videos, arrays, header)
+  if evaluation.seen_videos is not None:
+    _video_arrays('seen_videos', evaluation.seen_videos, arrays, header)
+  safetensors_numpy.save_file(
+    {name: np.ascontiguousarray(x) for name, x in arrays.items()},
+    f'{path}.tmp',
+    metadata={'header': json.dumps(header)},
+  )
+  os.replace(f'{path}.tmp', path)
+
+
+def read_evaluation(path: str) -> Trained:
+  """The inverse of `write_evaluation`.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    OSError: no such file.
+    SafetensorError: a damaged one.
+  """
+  with safetensors.safe_open(path, framework='numpy') as f:
+    header = json.loads(f.metadata()['header'])
+    arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+  shape = arrays['sums'].shape
+  sums = prototypes.PrototypeSums(*shape, with_gram=True)
+  sums.sums, sums.gram = arrays['sums'], arrays['gram']
+  sums.counts = arrays['counts']
+  seen = methods.Seen(
+    _classes('seen', arrays, header),
+    arrays['prototypes'],
+    arrays.get('centres'),
+    header['scale'],
+    sums,
+    arrays.get('metadata_prototypes'),
+  )
+  kept = None
+  if 'seen_videos' in header:
+    kept = _videos('seen_videos', arrays, header)
+  evaluation = protocol_evaluation.Evaluation(
+    seen,
+    unseen=_classes('unseen', arrays, header),
+    videos=_videos('videos', arrays, header),
+    video_ids=tuple(header['video_ids']),
+    seen_videos=kept,
+  )
+  return Trained(evaluation, header['facts'])
+
+
+def is_finished(out: str, name: str) -> bool:
+  """Whether a cell's file is there."""
+  return os.path.exists(os.path.join(out, name, EVALUATION_FILE))
+
+
+def read_cell(out: str, name: str) -> Trained:
+  """A finished cell of a grid.
+
+  Args:
+    out: folder of the grid.
+    name: of the cell.
+
+  Raises:
+    OSError: it is not finished.
+  """
+  return read_evaluation(os.path.join(out, name, EVALUATION_FILE))
+
+
+@contextlib.contextmanager
+def _claim(folder: str):
+  """Whether this process may train a cell; none other does meanwhile."""
+  os.makedirs(folder, exist_ok=True)
+  with open(os.path.join(folder, _LOCK_FILE), 'w') as f:
+    try:
+      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      yield False
+      return
+    yield True
+
+
+def _train(cell: Cell, folder: str, caches: dict[int, clip_reader.VideoCache]):
+  """Trains a cell and writes its file."""
+  config, began = cell.make_config(), time.monotonic()
+  cache = None
+  if config.data.cache_mb:
+    cache = caches.setdefault(
+      config.preprocessing.short_side, evaluate_run.video_cache(config)
+    )
+  facts = {}
+
+  def measure(recognizer, protocols, cache):
+    embed = recognizer.embedder(cache)
+    evaluation = protocol_evaluation.embed_protocols(protocols, embed)
+    row = evaluate_run.validate(recognizer, protocols[0], cache, embed)
+    facts.update(
+      config=config_utils.to_dict(recognizer.config),
+      protocol=protocols[0].name,
+      hash=protocols[0].hash,
+      step=recognizer.step,
+      seen_val_top1=row.value,
+      num_validation=row.n_videos,
+    )
+    return {'evaluation': evaluation}
+
+  log = io.StringIO()
+  with contextlib.redirect_stdout(log):
+    found = train.train(config, os.path.join(folder, 'run'), cache, measure)
+  facts['seconds'] = time.monotonic() - began
+  write_evaluation(
+    found['evaluation'], facts, os.path.join(folder, EVALUATION_FILE)
+  )
+  with open(os.path.join(folder, 'log.txt'), 'w') as f:
+    f.write(log.getvalue())
+  shutil.rmtree(os.path.join(folder, 'run'))
+
+
+def work(
+  cells: Sequence[Cell], out: str, say: Callable[[str], Any] = print
+) -> list[str]:
+  """Trains those cells that nobody has trained yet or is training.
+
+  Args:
+    cells: in the order of their importance.
+    out: folder of the grid.
+    say: is told of every cell.
+
+  Returns:
+    Names of the cells that failed.
+  """
+  caches: dict[int, clip_reader.VideoCache] = {}
+  failed = []
+  for cell in cells:
+    folder = os.path.join(out, cell.name)
+    if is_finished(out, cell.name):
+      continue
+    with _claim(folder) as mine:
+      if not mine or is_finished(out, cell.name):
+        continue
+      began = time.monotonic()
+      try:
+        _train(cell, folder, caches)
+      except interruption.Interrupted:
+        raise
+      except Exception as e:  # One cell must not take the others with it.
+        failed.append(cell.name)
+        say(f'{cell.name} failed: {type(e).__name__}: {e}')
+        continue
+      say(f'{cell.name}: {time.monotonic() - began:.0f} s')
+  return failed
+
+
+def run(
+  cells: Sequence[Cell], out: str, workers: int = 0, num_threads: int = 1
+) -> list[str]:
+  """Trains all cells of a grid that are not finished.
+
+  Args:
+    cells: in the order of their importance.
+    out: folder of the grid.
+    workers: processes; 0 takes one for every `num_threads` cores, or one in
+      all where there is an accelerator.
+    num_threads: cores of each.
+
+  Returns:
+    Names of the cells that are not finished.
+  """
+  names = [cell.name for cell in cells]
+  if len(set(names)) < len(names):
+    raise ValueError('two cells of a grid have one name')
+  left = [cell for cell in cells if not is_finished(out, cell.name)]
+  if not left:
+    return []
+  for cell in left:
+    cell.make_config()  # a misspelt key now, not in an hour
+  os.makedirs(out, exist_ok=True)
+  plan = os.path.join(out, PLAN_FILE)
+  with open(plan, 'w') as f:
+    json.dump([dataclasses.asdict(cell) for cell in left], f, indent=1)
+  cores = sorted(os.sched_getaffinity(0))
+  if jax.default_backend() != 'cpu':
+    workers, num_threads = 1, len(cores)
+  workers = min(workers or max(len(cores) // num_threads, 1), len(left))
+  print(f'{len(left)} of {len(cells)} cells to train, {workers} workers')
+  processes = [
+    subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'experiments.grid', out),
+        ','.join(
+          str(cores[(i * num_threads + k) % len(cores)])
+          for k in range(num_threads)
+        ),
+      ]
+    )
+    for i in range(workers)
+  ]
+  try:
+    for process in processes:
+      process.wait()
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+  return [name for name in names if not is_finished(out, name)]
+
+
+def main(argv: list[str]) -> None:
+  """A worker: `python -m experiments.grid OUT CORES`."""
+  out, cores = argv[1:]
+  os.sched_setaffinity(0, {int(core) for core in cores.split(',')})
+  jax.config.update('jax_compilation_cache_dir', os.path.join(out, '.compiled'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  from absl import flags
+
+  flags.FLAGS.mark_as_parsed()  # grain asks
+  with open(os.path.join(out, PLAN_FILE)) as f:
+    cells = [Cell(**values) for values in json.load(f)]
+  try:
+    work(cells, out, lambda text: print(text, flush=True))
+  except interruption.Interrupted as e:
+    sys.exit(str(e))
+
+
+if __name__ == '__main__':
+  main(sys.argv)

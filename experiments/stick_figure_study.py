@@ -1,0 +1,248 @@
+"""When does semantic transfer work, and which part fails when it does not?
+
+python -m experiments.stick_figure_study --out=runs/study
+
+Rendered stick figures, where the true relatedness of the classes is known:
+accuracy on unseen classes against the number of seen classes, the clips of
+each, and the nuisance (bodies, colours, backgrounds, camera, speed), one of
+them changed at a time. With the error ladder: what true prototypes, the best
+mixtures of seen ones, true relatedness, learnt relatedness and wrong names
+reach on the same videos. The recipe is configs/demo.py with half its steps.
+
+Stopped at any moment, the same command goes on. --figure=FILE.svg draws the
+plots, --docs=docs/results.md puts the table into the document.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from absl import flags
+
+from experiments import documents, grid, pooled, real_clips_cells
+from zsar_jax import cli
+from zsar_jax.evaluation import accuracy, results
+from zsar_jax.inference import evaluate_run
+
+CONFIG = 'configs/demo.py'
+# What is varied, and what is not: the demo's own.
+USUAL = {'num_seen': 24, 'clips_per_class': 24, 'nuisance': 1.0}
+VARIED: dict[str, tuple[Any, ...]] = {
+  'num_seen': (12, 16, 20, 24),
+  'clips_per_class': (3, 6, 12, 24),
+  'nuisance': (0.0, 0.25, 0.5, 1.0),
+}
+WORDS = {
+  'num_seen': 'seen classes',
+  'clips_per_class': 'clips of each class',
+  'nuisance': 'nuisance',
+}
+NUM_SEEDS = 3
+# From what could be reached to what has been, and two that stand beside.
+SHOWN = {
+  'oracle_prototypes': 'true prototypes',
+  'oracle_mixture': 'best mixture of seen ones',
+  'oracle_relatedness': 'true relatedness',
+  'transfer': 'transfer',
+  'nearest_name': 'nearest name',
+  'control_permuted_names': 'wrong names',
+}
+
+
+def cell(values: dict[str, Any], seed: int) -> grid.Cell:
+  """One run.
+
+  Args:
+    values: of the keys of USUAL.
+    seed: of the training; the videos are the same.
+  """
+  name = '_'.join(f'{key}{value}' for key, value in values.items())
+  changes = {f'data.stick_figures.{k}': v for k, v in values.items()}
+  changes |= {
+    'seed': seed,
+    'train.num_steps': 400,
+    'data.stick_figures.test_clips_per_class': 10,
+  }
+  return grid.Cell(f'{name}_seed{seed}', CONFIG, changes)
+
+
+def points() -> dict[str, list[dict[str, Any]]]:
+  """Key that is varied -> the values of all keys at each point."""
+  return {
+    key: [{**USUAL, key: value} for value in values]
+    for key, values in VARIED.items()
+  }
+
+
+def cells() -> list[grid.Cell]:
+  """All runs, each once; first those of the first seed."""
+  distinct = {
+    made.name: made
+    for seed in range(NUM_SEEDS)
+    for several in points().values()
+    for made in (cell(values, seed) for values in several)
+  }
+  return list(distinct.values())
+
+
+def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
+  """Method -> per-class accuracy at a point, seeds averaged.
+
+  Args:
+    out: folder of the grid.
+    values: of the point.
+
+  Returns:
+    Rows by method; none where no seed is finished.
+  """
+  trained = [
+    grid.read_cell(out, made.name)
+    for made in (cell(values, seed) for seed in range(NUM_SEEDS))
+    if grid.is_finished(out, made.name)
+  ]
+  if not trained:
+    return {}
+  settings = real_clips_cells.declared_settings(cell(values, 0))
+  scores = [pooled.all_scores(one.evaluation, settings) for one in trained]
+  pool = pooled.Pool([trained[0].evaluation])
+  for name in SHOWN:
+    if name in scores[0]:
+      pool.add(name, [[of_seed[name] for of_seed in scores]])
+  pool.add_permuted(
+    'control_permuted_names', [[of_seed['transfer'] for of_seed in scores]]
+  )
+  return {
+    row.method: row for row in pool.rows() if row.metric == accuracy.PER_CLASS
+  }
+
+
+def table(found) -> list[str]:
+  """The ladder at every point.
+
+  Args:
+    found: key -> rows by method, of each of its points.
+  """
+  lines = []
+  for key, rows_of_points in found.items():
+    for value, rows in zip(VARIED[key], rows_of_points, strict=True):
+      if not rows:
+        lines.append([WORDS[key], str(value), *['not finished'] * len(SHOWN)])
+        continue
+      shown = [
+        f'{100 * rows[m].value:.1f} ({100 * rows[m].class_low:.0f}-'
+        f'{100 * rows[m].class_high:.0f})'
+        for m in SHOWN
+      ]
+      lines.append([WORDS[key], str(value), *shown])
+  return results.columns(('varied', 'to', *SHOWN.values()), lines)
+
+
+def draw(found, path: str) -> None:
+  """Plots the ladder against what is varied; format by the ending of path."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  # The same figure gives the same file.
+  matplotlib.rcParams['svg.hashsalt'] = 'zsar_jax'
+  from matplotlib import pyplot as plt
+
+  # Okabe and Ito's colours, which differ for the colour-blind, too.
+  colours = ('#999999', '#009e73', '#0072b2', '#d55e00', '#cc79a7', '#000000')
+  figure, ((*axes,),) = plt.subplots(
+    1,
+    len(found),
+    figsize=(11, 3.6),
+    sharey=True,
+    squeeze=False,
+    layout='constrained',
+  )
+  for axis, (key, rows_of_points) in zip(axes, found.items(), strict=True):
+    known = [
+      (value, rows)
+      for value, rows in zip(VARIED[key], rows_of_points, strict=True)
+      if rows
+    ]
+    x = [value for value, _ in known]
+    for (method, label), colour in zip(SHOWN.items(), colours, strict=True):
+      y = [100 * rows[method].value for _, rows in known]
+      main = method == 'transfer'
+      axis.plot(
+        x,
+        y,
+        marker='o',
+        markersize=4,
+        color=colour,
+        label=label,
+        linewidth=2.5 if main else 1.3,
+        linestyle='--' if method.startswith('control') else '-',
+      )
+      if main:
+        low, high = (
+          [100 * getattr(rows[method], end) for _, rows in known]
+          for end in ('low', 'high')
+        )
+        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    chance = [100 * rows['floor_chance'].value for _, rows in known]
+    axis.plot(x, chance, color='#bbbbbb', linewidth=1, label='chance')
+    axis.set_xticks(x)
+    axis.set_xlabel(WORDS[key])
+    axis.spines[['top', 'right']].set_visible(False)
+  axes[0].set_ylabel('unseen classes, per-class accuracy, %')
+  axes[0].set_ylim(0, 100)
+  figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc='outside lower center',
+    ncols=7,
+    fontsize=8,
+    frameon=False,
+  )
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  figure.savefig(path, metadata={'Date': None} if path[-4:] == '.svg' else None)
+  plt.close(figure)
+
+
+def main(argv: list[str]) -> None:
+  """Trains what is missing, prints the table, draws the plots."""
+  values = cli.new_flags()
+  flags.DEFINE_string(
+    'out', None, 'Folder for everything.', flag_values=values, required=True
+  )
+  flags.DEFINE_string('data_dir', '', "'' is TFDS's.", flag_values=values)
+  flags.DEFINE_integer('workers', 0, 'See grid.run.', flag_values=values)
+  flags.DEFINE_bool('tables_only', False, 'No training.', flag_values=values)
+  flags.DEFINE_string('figure', '', 'File to draw.', flag_values=values)
+  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  cli.parse(values, argv, usage=__doc__)
+  out = os.path.abspath(os.path.expanduser(values.out))
+  if not values.tables_only:
+    made = [
+      dataclasses.replace(
+        one, changes={**one.changes, 'data.data_dir': values.data_dir}
+      )
+      for one in cells()
+    ]
+    for one in made:  # Two workers must not render one dataset at once.
+      if not grid.is_finished(out, one.name):
+        evaluate_run.dataset_dir(one.make_config().data)
+    grid.run(made, out, values.workers)
+  found = {
+    key: [accuracies(out, point) for point in several]
+    for key, several in points().items()
+  }
+  lines = table(found)
+  print('\n'.join(lines))
+  print(documents.machine())
+  if values.figure:
+    draw(found, values.figure)
+  if values.docs:
+    documents.put_into(
+      values.docs,
+      {
+        'stick figures': lines,
+        'stick figures, machine': [documents.machine()],
+      },
+    )
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,648 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zsar_jax.data import preprocessing
+from zsar_jax.inference import model_builder
+from zsar_jax.models import pixel_ops, zsar_model
+from zsar_jax.parallel import sharding
+from zsar_jax.training import losses, optim, train_step
+
+PREP = preprocessing.Preprocessing(
+  size=16,
+  short_side=16,
+  mean=(0.5, 0.5, 0.5),
+  std=(0.25, 0.25, 0.25),
+  num_frames=4,
+  sampling='dense',
+  frame_stride=1,
+  sample_fps=8.0,
+  inputs='grey+difference',
+  token_length=6,
+  vocabulary_hash='',
+)
+BATCH, CLASSES = 16, 5
+
+
+def model(dropout_rate=0.0):
+  block = dict(width=16, depth=1, num_heads=2, mlp_dim=32)
+  drop = dict(dropout_rate=dropout_rate)
+  return zsar_model.ZsarModel(
+    video=dict(tubelet_size=(2, 8, 8), **block, **drop),
+    text=dict(vocabulary_size=20, max_length=6, **block, **drop),
+    fusion={**block, **drop},
+    embedding_dim=16,
+    num_classes=CLASSES,
+  )
+
+
+def batch_and_text():
+  rng = np.random.default_rng(0)
+  batch = {
+    'video': rng.integers(0, 255, (BATCH, 4, 16, 16, 3), np.uint8),
+    'label': (np.arange(BATCH) % CLASSES).astype(np.int32),
+    'index': np.arange(BATCH, dtype=np.int32),
+  }
+  text = {
+    'ids': jnp.asarray(rng.integers(5, 20, (CLASSES, 6)).astype(np.int32)),
+    'mask': jnp.ones((CLASSES, 6), bool),
+  }
+  return batch, text
+
+
+@functools.cache
+def init_params():
+  """The model's parameters, on the host; dropout has none."""
+  _, text = batch_and_text()
+  video = jnp.zeros((1, 4, 16, 16, 2))
+  init = jax.jit(model().init)
+  variables = init(jax.random.key(0), video, text['ids'], text['mask'])
+  return variables['params']
+
+
+ALL_LOSSES = train_step.LossWeights()
+NONE = train_step.NO_AUGMENTATION
+EVERYTHING = train_step.Augmentation(
+  pixel_ops.ColourJitter(0.4, 0.4, 0.4, 0.1), pixel_ops.Mixing(0.8, 1.0)
+)
+
+
+def make_mesh(sizes):
+  devices = jax.devices()[: int(np.prod(sizes))]
+  return sharding.make_mesh(
+    dict(zip(sharding.AXES, sizes, strict=True)), devices
+  )
+
+
+@functools.cache
+def trainer(
+  mesh_sizes=(1, 1, 1),
+  dropout_rate=0.0,
+  learning_rate=3e-3,
+  warmup_steps=0,
+  frozen=(),
+  weights=ALL_LOSSES,
+  augmentation=NONE,
+  accumulate=1,
+  ema_decay=0.0,
+):
+  """(new state, step, mesh): compiled once for all tests that ask for it."""
+  mesh = make_mesh(mesh_sizes)
+  schedule = optim.make_schedule(
+    learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=100
+  )
+  optimizer = optim.make_optimizer(
+    schedule, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  )
+  the_model = model(dropout_rate)
+  step = train_step.make_train_step(
+    the_model,
+    optimizer,
+    schedule,
+    weights,
+    PREP,
+    0,
+    mesh,
+    augmentation,
+    accumulate=accumulate,
+    ema_decay=ema_decay,
+    frozen=frozen,
+  )
+  start = first_state(mesh_sizes, dropout_rate, ema_decay > 0, frozen)
+  # A copy: the step takes its argument's memory.
+  return lambda: jax.tree.map(jnp.copy, start), step, mesh
+
+
+@functools.cache
+def first_state(mesh_sizes, dropout_rate, with_ema, frozen):
+  optimizer = optim.make_optimizer(
+    lambda step: 0.0, weight_decay=0.05, clip_norm=1.0, frozen=frozen
+  )
+  return train_step.init_state(
+    model(dropout_rate),
+    optimizer,
+    model_builder.input_shapes(PREP),
+    jax.random.key(0),
+    make_mesh(mesh_sizes),
+    with_ema=with_ema,
+  )
+
+
+def run(steps, **kwargs):
+  """The state after some steps on one batch, and the metrics of each."""
+  new_state, step, mesh = trainer(warmup_steps=2, **kwargs)
+  state = new_state()
+  batch, text = batch_and_text()
+  batch = sharding.put_batch(batch, mesh)
+  text = jax.device_put(text, sharding.replicated(mesh))
+  history = []
+  for _ in range(steps):
+    state, metrics = step(state, batch, text)
+    history.append({k: float(v) for k, v in metrics.items()})
+  return state, history
+
+
+SLOW = pytest.mark.slow
+MESHES = [
+  (8, 1, 1),
+  (1, 8, 1),
+  pytest.param((4, 2, 1), marks=SLOW),
+  (2, 2, 2),
+]
+
+
+@functools.cache
+def gradients(mesh_sizes, **kwargs):
+  """Loss and gradients of one batch on a mesh, on the host."""
+  mesh = make_mesh(mesh_sizes)
+  batch, text = batch_and_text()
+  the_model = model()
+  params = init_params()
+  params = jax.device_put(params, sharding.tree_shardings(params, mesh))
+  loss = lambda p, batch, text: train_step.compute_loss(
+    p, the_model, batch, text, jax.random.key(3), ALL_LOSSES, PREP, **kwargs
+  )
+  function = sharding.on_mesh(jax.jit(jax.grad(loss, has_aux=True)), mesh)
+  grads, metrics = function(
+    params,
+    sharding.put_batch(batch, mesh),
+    jax.device_put(text, sharding.replicated(mesh)),
+  )
+  return jax.tree.map(np.asarray, (metrics, grads))
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_a_mesh_does_not_change_loss_or_gradient(mesh):
+  expected_loss, expected = gradients((1, 1, 1))
+  loss, grads = gradients(mesh)
+  for name in expected_loss:
+    assert loss[name] == pytest.approx(expected_loss[name], rel=1e-5), name
+  for (path, ours), theirs in zip(
+    jax.tree.leaves_with_path(grads), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(
+      ours, theirs, atol=1e-5, err_msg=jax.tree_util.keystr(path)
+    )
+
+
+@pytest.mark.parametrize(
+  'mesh', [pytest.param((1, 1, 1), marks=SLOW), (2, 2, 1)]
+)
+def test_the_fusion_in_chunks_is_the_same_fusion(mesh):
+  loss, expected = gradients(mesh)
+  in_chunks, grads = gradients(mesh, fusion_chunks=4)
+  assert in_chunks['loss_match'] == pytest.approx(loss['loss_match'], rel=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, expected
+  )
+
+
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (4, 2, 1)])
+def test_a_mesh_does_not_change_the_loss(mesh):
+  # From the second step on the loss sees updated parameters too.
+  _, history = run(3, mesh_sizes=mesh)
+  _, expected = run(3)
+  for name in expected[0]:
+    np.testing.assert_allclose(
+      [h[name] for h in history],
+      [h[name] for h in expected],
+      rtol=2e-4,
+      atol=2e-5,
+      err_msg=name,
+    )
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_every_array_of_the_state_lies_where_the_table_says(mesh):
+  state, _ = run(1, mesh_sizes=mesh)
+  expected = sharding.tree_shardings(state, make_mesh(mesh))
+  split = 0
+  for (path, leaf), wanted in zip(
+    jax.tree.leaves_with_path(state), jax.tree.leaves(expected), strict=True
+  ):
+    name = jax.tree_util.keystr(path)
+    assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), name
+    if not wanted.is_fully_replicated:
+      split += leaf.size * (1 if 'params' in name else 0)
+      shard = leaf.addressable_shards[0].data
+      assert shard.size < leaf.size, name
+  if mesh != (8, 1, 1):
+    # Most of the model is in matrices, and those are split.
+    assert split > 0.8 * sum(x.size for x in jax.tree.leaves(state.params))
+
+
+def test_fsdp_and_tensor_axes_really_split_parameters():
+  state, _ = run(1, mesh_sizes=(2, 2, 2))
+  kernel = state.params['video_encoder']['block_0']['mlp']['in']['kernel']
+  assert kernel.sharding.spec == sharding.P('fsdp', 'tensor')
+  assert kernel.addressable_shards[0].data.shape == (8, 16)
+  # The optimiser's moments lie as their parameters do.
+  moments = [
+    leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
+    if 'mlp' in jax.tree_util.keystr(path) and leaf.shape == kernel.shape
+  ]
+  assert moments
+  for moment in moments:
+    assert moment.sharding.spec == kernel.sharding.spec
+
+
+def test_one_batch_can_be_learnt():
+  _, history = run(40)
+  assert history[-1]['loss'] < 0.5 * history[0]['loss']
+  assert history[-1]['train_top1'] == 1
+
+
+def test_the_old_state_is_donated():
+  new_state, step, mesh = trainer(warmup_steps=2)
+  state = new_state()
+  batch, text = batch_and_text()
+  step(state, sharding.put_batch(batch, mesh), text)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_a_loss_of_weight_zero_is_left_out():
+  weights = train_step.LossWeights(visual=1.0, contrast=0.0, match=0.0)
+  _, history = run(1, weights=weights)
+  assert 'loss_visual' in history[0]
+  assert 'loss_match' not in history[0]
+  assert history[0]['loss'] == pytest.approx(history[0]['loss_visual'])
+
+
+def test_loss_weights_that_train_nothing_are_refused():
+  with pytest.raises(ValueError, match='nothing to train'):
+    train_step.LossWeights(visual=0.0, contrast=0.0, match=0.0)
+  with pytest.raises(ValueError, match='negative'):
+    train_step.LossWeights(match=-1.0)
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+  _, first = run(2, dropout_rate=0.5)
+  _, again = run(2, dropout_rate=0.5)
+  assert first == again
+  assert first != run(2)[1]
+
+
+def plain_loss(params, the_model, batch, text, key, smoothing):
+  """All three losses written out, of clips as they are."""
+  dropout_key, negative_key = jax.random.split(key)
+  apply = functools.partial(
+    the_model.apply,
+    {'params': params},
+    deterministic=False,
+    rngs={'dropout': dropout_key},
+  )
+  clip = pixel_ops.to_inputs(batch['video'], PREP.mean, PREP.std, PREP.inputs)
+  video = apply(clip, method='encode_video')
+  names = apply(text['ids'], text['mask'], method='encode_text')
+  heads = the_model.apply({'params': params}, method='heads')
+  z, t, labels = video['embedding'], names['embedding'], batch['label']
+  q = losses.targets(labels, CLASSES, smoothing)
+  visual = losses.visual_loss(
+    z, heads['class_centres'], heads['visual_scale'], q
+  )
+  contrast = losses.contrast_loss(z, t, heads['text_scale'], q)
+  keys = losses.global_index_keys(negative_key, batch['index'])
+  true = losses.targets(labels, CLASSES)
+  wrong = losses.hard_negatives(z, t, heads['text_scale'], true, keys)
+  pairs = jnp.stack([labels, wrong], axis=1)
+  logits = apply(
+    video['tokens'], names['tokens'][pairs], text['mask'][pairs], method='match'
+  )
+  match = losses.match_loss(logits[:, 0], logits[:, 1])
+  return visual.mean() + contrast.mean() + match.mean()
+
+
+@pytest.mark.parametrize('smoothing', [pytest.param(0.0, marks=SLOW), 0.1])
+def test_without_augmentation_loss_and_gradient_are_the_plain_ones(smoothing):
+  the_model = model(dropout_rate=0.1)
+  batch, text = batch_and_text()
+  params = init_params()
+  key = jax.random.key(7)
+  weights = train_step.LossWeights(label_smoothing=smoothing)
+  loss, gradient = jax.jit(
+    jax.value_and_grad(
+      lambda p: train_step.compute_loss(
+        p, the_model, batch, text, key, weights, PREP
+      )[0]
+    )
+  )(params)
+  expected, expected_gradient = jax.jit(
+    jax.value_and_grad(
+      lambda p: plain_loss(p, the_model, batch, text, key, smoothing)
+    )
+  )(params)
+  assert loss == expected
+  jax.tree.map(np.testing.assert_array_equal, gradient, expected_gradient)
+
+
+def test_mass_of_both_classes_of_a_mix_reaches_every_loss():
+  the_model = model()
+  batch, text = batch_and_text()
+  # One and the same clip under all labels: mixing changes its targets alone.
+  batch['video'] = np.repeat(batch['video'][:1], BATCH, axis=0)
+  params = init_params()
+  key = jax.random.key(5)
+  mixup = train_step.Augmentation(mixing=pixel_ops.Mixing(mixup_alpha=1.0))
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def metrics_of(batch, augmentation):
+    return train_step.compute_loss(
+      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
+    )[1]
+
+  metrics = metrics_of(batch, mixup)
+
+  mixing_key = jax.random.fold_in(key, 3)
+  _, shift, share = pixel_ops.mix(
+    batch['video'],
+    mixup.mixing,
+    mixing_key,
+    losses.global_index_keys(mixing_key, batch['index']),
+  )
+  share, labels = np.asarray(share), batch['label']
+  others = np.roll(labels, -int(shift))
+  # The loss of this clip as an example of each class.
+  each = [
+    metrics_of({**batch, 'label': np.full(BATCH, c, np.int32)}, NONE)
+    for c in range(CLASSES)
+  ]
+  for name in ('loss_visual', 'loss_contrast'):
+    of_class = np.array([m[name] for m in each])
+    expected = share * of_class[labels] + (1 - share) * of_class[others]
+    assert float(metrics[name]) == pytest.approx(expected.mean(), rel=1e-4)
+  named = int(np.argmax([m['train_top1'] for m in each]))
+  dominant = np.where(share > 0.5, labels, others)
+  assert float(metrics['train_top1']) == pytest.approx(
+    (dominant == named).mean()
+  )
+
+  # Of the match logits too; which wrong class was drawn, the test redraws.
+  apply = functools.partial(the_model.apply, {'params': params})
+  clip = pixel_ops.to_inputs(
+    batch['video'][:1], PREP.mean, PREP.std, PREP.inputs
+  )
+  video = apply(clip, method='encode_video')
+  names = apply(text['ids'], text['mask'], method='encode_text')
+  logit = np.asarray(
+    apply(
+      video['tokens'],
+      names['tokens'][None],
+      text['mask'][None],
+      method='match',
+    )
+  )[0]
+  q = share[:, None] * np.eye(CLASSES)[labels]
+  q = q + (1 - share)[:, None] * np.eye(CLASSES)[others]
+  wrong = losses.hard_negatives(
+    np.repeat(video['embedding'], BATCH, axis=0),
+    names['embedding'],
+    apply(method='heads')['text_scale'],
+    q,
+    losses.global_index_keys(jax.random.split(key)[1], batch['index']),
+  )
+  softplus = lambda x: np.logaddexp(0, x)
+  expected = 0.5 * (
+    (q * softplus(-logit)).sum(axis=1) + softplus(logit[np.asarray(wrong)])
+  )
+  assert float(metrics['loss_match']) == pytest.approx(
+    expected.mean(), rel=1e-3
+  )
+
+
+def test_devices_do_not_change_an_augmented_loss():
+  the_model = model()
+  batch, text = batch_and_text()
+  params = init_params()
+
+  def metrics_of(batch, text, key, augmentation):
+    return train_step.compute_loss(
+      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
+    )[1]
+
+  function = jax.jit(metrics_of, static_argnums=3)
+  mesh = sharding.make_mesh({'data': 4, 'fsdp': 2, 'tensor': 1})
+  split = sharding.put_batch(batch, mesh)
+  on_all = jax.device_put(text, sharding.replicated(mesh))
+  key = jax.random.key(0)
+  expected = function(batch, text, key, EVERYTHING)
+  found = function(split, on_all, key, EVERYTHING)
+  for name in expected:
+    assert float(found[name]) == pytest.approx(
+      float(expected[name]), rel=1e-4
+    ), name
+  plain = function(batch, text, key, NONE)
+  assert abs(float(plain['loss'] - expected['loss'])) > 1e-3
+
+
+def test_an_augmented_batch_can_be_learnt_from():
+  augmentation = train_step.Augmentation(mixing=pixel_ops.Mixing(0.8))
+  _, history = run(30, augmentation=augmentation)
+  assert history[-1]['loss'] < 0.9 * history[0]['loss']
+
+
+def test_mixing_that_leaves_no_wrong_class_is_refused():
+  the_model = model()
+  batch, text = batch_and_text()
+  text = {name: value[:2] for name, value in text.items()}
+  mixing = train_step.Augmentation(mixing=pixel_ops.Mixing(0.0, 1.0))
+  assert train_step.least_classes(ALL_LOSSES, NONE) == 2
+  assert train_step.least_classes(ALL_LOSSES, mixing) == 3
+  no_match = train_step.LossWeights(match=0.0)
+  assert train_step.least_classes(no_match, mixing) == 2
+  with pytest.raises(ValueError, match='2 seen classes; .* at least 3'):
+    train_step.compute_loss(
+      {}, the_model, batch, text, jax.random.key(0), ALL_LOSSES, PREP, mixing
+    )
+
+
+def test_metrics_are_a_mean_over_the_global_batch():
+  the_model = model()
+  mesh = sharding.make_mesh({'data': 8, 'fsdp': 1, 'tensor': 1})
+  batch, text = batch_and_text()
+  params = init_params()
+  key = jax.random.key(1)
+
+  text = jax.device_put(text, sharding.replicated(mesh))
+
+  @jax.jit
+  def loss(batch):
+    return train_step.compute_loss(
+      params, the_model, batch, text, key, ALL_LOSSES, PREP
+    )[0]
+
+  halves = [
+    loss(sharding.put_batch({k: v[half] for k, v in batch.items()}, mesh))
+    for half in (slice(0, 8), slice(8, 16))
+  ]
+  assert np.mean(halves) == pytest.approx(float(loss(batch)), rel=1e-4)
+
+
+def run_with(change=None, steps=1, mesh_sizes=(2, 1, 1), **kwargs):
+  """States and metrics of some steps, and the state before them."""
+  new_state, step, mesh = trainer(mesh_sizes, **kwargs)
+  state = new_state()
+  before = jax.device_get(state)
+  batch, text = batch_and_text()
+  batch = sharding.put_batch(batch, mesh)
+  if change:
+    state = change(state)
+  states, metrics = [], []
+  for _ in range(steps):
+    state, values = step(state, batch, text)
+    states.append(jax.device_get(state))
+    metrics.append({k: float(v) for k, v in values.items()})
+  return before, states, metrics
+
+
+@pytest.mark.parametrize(
+  'augmentation', [pytest.param(NONE, marks=SLOW), EVERYTHING]
+)
+def test_a_batch_in_parts_gives_the_same_step(augmentation):
+  _, (whole,), (metrics,) = run_with(augmentation=augmentation)
+  _, (parts,), (of_parts,) = run_with(augmentation=augmentation, accumulate=2)
+  for name in ('loss', 'train_top1', 'gradient_norm'):
+    assert of_parts[name] == pytest.approx(metrics[name], rel=1e-4)
+  # Adam's first step is the sign of the gradient: compare its moments.
+  moments = lambda s: jax.tree.leaves(s.opt_state)
+  for a, b in zip(moments(whole), moments(parts), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_counted():
+  def spoil(state):
+    # One class centre is infinite: the loss is not a number.
+    params = dict(state.params)
+    params['class_centres'] = params['class_centres'] * jnp.inf
+    return train_step.TrainState(
+      state.step, params, state.opt_state, state.ema, state.skipped
+    )
+
+  before, (first, second), metrics = run_with(spoil, steps=2, ema_decay=0.5)
+  assert [m['skipped'] for m in metrics] == [1, 2]
+  assert int(second.step) == 2 and int(second.skipped) == 2
+  for name in before.params:
+    if name != 'class_centres':
+      jax.tree.map(
+        np.testing.assert_array_equal, before.params[name], second.params[name]
+      )
+  jax.tree.map(np.testing.assert_array_equal, before.opt_state, first.opt_state)
+  jax.tree.map(np.testing.assert_array_equal, before.ema, second.ema)
+  # A healthy one counts nothing.
+  _, _, (healthy,) = run_with()
+  assert healthy['skipped'] == 0
+
+
+def test_the_average_follows_the_parameters():
+  before, states, _ = run_with(steps=2, ema_decay=0.75)
+  wanted = before.params
+  for state in states:
+    wanted = jax.tree.map(
+      lambda e, p: 0.75 * e + 0.25 * p, wanted, state.params
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    states[-1].ema,
+    wanted,
+  )
+  assert states[-1].best_params is states[-1].ema
+  _, (plain,), _ = run_with()
+  assert plain.ema == {} and plain.best_params is plain.params
+
+
+FROZEN = ('^text_encoder/', '^video_encoder/block_0')
+
+
+def frozen_step(frozen, text, accumulate=1):
+  """State after two steps with frozen parameters, and its metrics."""
+  new_state, step, mesh = trainer(
+    (2, 1, 1), learning_rate=0.1, frozen=frozen, accumulate=accumulate
+  )
+  state = new_state()
+  start = jax.device_get(state.params)
+  batch, plain_text = batch_and_text()
+  batch = sharding.put_batch(batch, mesh)
+  text = text(start, plain_text)
+  for _ in range(2):
+    state, metrics = step(state, batch, text)
+  return start, jax.device_get(state.params), jax.device_get(metrics)
+
+
+def known_text(params, text):
+  encode = jax.jit(functools.partial(model().apply, method='encode_text'))
+  out = encode({'params': params}, text['ids'], text['mask'])
+  return {**text, 'tokens': out['tokens'], 'pooled': out['pooled']}
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_frozen_parameters_stay_and_do_not_count(accumulate):
+  plain = lambda params, text: text
+  start, end, metrics = frozen_step(FROZEN, plain, accumulate)
+  for side, part in (('text_encoder', 'word'), ('video_encoder', 'block_0')):
+    jax.tree.map(
+      np.testing.assert_array_equal, end[side][part], start[side][part]
+    )
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, end)
+  assert moved['text_projection']['kernel'] > 0
+  assert moved['video_encoder']['norm']['scale'] > 0
+  # The norm is of the others alone: that of the whole is larger.
+  _, _, of_all = frozen_step((), plain, accumulate)
+  assert 0 < metrics['gradient_norm'] < of_all['gradient_norm']
+
+
+def test_a_frozen_text_encoder_need_not_run():
+  plain = lambda params, text: text
+  _, runs, _ = frozen_step(FROZEN, plain)
+  _, known, _ = frozen_step(FROZEN, known_text)
+
+  def compare(path, a, b):
+    # The gradient of a key's bias is rounding, which Adam makes a step of.
+    if 'key' not in jax.tree_util.keystr(path[-2:-1]):
+      np.testing.assert_allclose(a, b, atol=1e-4, err_msg=str(path))
+
+  jax.tree_util.tree_map_with_path(compare, runs, known)
+
+
+def test_no_backward_pass_of_what_is_frozen():
+  the_model, (batch, text) = model(), batch_and_text()
+  params = init_params()
+  mesh = sharding.make_mesh(dict(data=1, fsdp=1, tensor=1), jax.devices()[:1])
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1, weight_decay=0, clip_norm=1.0, frozen=FROZEN[:1]
+  )
+  state = train_step.TrainState(
+    jnp.zeros((), jnp.int32),
+    params,
+    optimizer.init(params),
+    {},
+    jnp.zeros((), jnp.int32),
+  )
+
+  def flops(frozen):
+    step = train_step.make_train_step(
+      the_model,
+      optimizer,
+      lambda step: 0.1,
+      ALL_LOSSES,
+      PREP,
+      0,
+      mesh,
+      frozen=frozen,
+    )
+    with jax.set_mesh(mesh):
+      program = step.__wrapped__.lower(state, batch, text).compile()
+    return program.cost_analysis()['flops']
+
+  assert flops(FROZEN[:1]) < flops(())
+
+
+@pytest.mark.parametrize('name', ['transfer', 'regression'])
+def test_optional_losses_can_be_learnt(name):
+  weights = train_step.LossWeights(visual=0, contrast=0, match=0, **{name: 1.0})
+  # The centres of `transfer` are learnt by it alone here.
+  _, history = run(12, weights=weights)
+  assert set(history[0]) & {'loss_visual', 'loss_contrast'} == set()
+  assert history[-1][f'loss_{name}'] < 0.8 * history[0][f'loss_{name}']

@@ -1,0 +1,421 @@
+"""Accuracies with their intervals, for all methods and splits at once.
+
+Methods are added one by one; rows and paired differences are then made from
+one set of resamples, so that methods are compared on the same draws.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from zsar_jax.evaluation import results
+from zsar_jax.zeroshot import metrics, ranking, statistics
+
+PER_CLASS = 'per_class'
+SAME_SOURCE = 'same_source_per_class'
+_NUM_DERANGEMENTS = 20
+# Methods whose answers are also judged by verb, place, ... alone.
+_SPELT_OUT = ('transfer', 'nearest_name', 'fusion')
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+  """The seen or the unseen classes.
+
+  Attributes:
+    names: canonical names, in the order of every array's class axis.
+    text: class embeddings [c d], unit vectors.
+    sources: where each class lives ('' for a single source).
+    attributes: of each class by name; empty dicts where unknown.
+    initial_text: class embeddings before training [c e]; None if unknown.
+  """
+
+  names: tuple[str, ...]
+  text: np.ndarray
+  sources: tuple[str, ...] = ()
+  attributes: tuple[Mapping[str, str], ...] = ()
+  initial_text: np.ndarray | None = None
+
+  @property
+  def attribute_names(self) -> tuple[str, ...]:
+    """Attributes that every class has, in order."""
+    if not self.attributes:
+      return ()
+    return tuple(
+      name
+      for name in self.attributes[0]
+      if all(name in of_class for of_class in self.attributes)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+  """Which videos are tested on, among which classes.
+
+  Attributes:
+    labels: int [n], index among the classes; unreadable videos included.
+    groups: recording session of each video.
+    readable: bool [n]; a video that could not be read counts as wrong.
+    candidates: bool [c s], of each of s splits.
+    tested: bool [n s], whose videos count in which split.
+  """
+
+  labels: np.ndarray
+  groups: tuple[str, ...]
+  readable: np.ndarray
+  candidates: np.ndarray
+  tested: np.ndarray
+
+
+@dataclasses.dataclass
+class _Column:
+  method: str
+  metric: str
+  gain: np.ndarray  # [n]
+  of_splits: np.ndarray  # [s]
+  chance: float
+  stratified: bool
+
+
+class Accuracies:
+  """Collects what methods get right.
+
+  Attributes:
+    unseen: the candidate classes.
+    tested: the videos.
+    many_sources: whether the candidates live in several sources.
+    same_source: bool [c c].
+  """
+
+  def __init__(self, unseen: Classes, tested: Tested, resamples: int = 0):
+    """Prepares the weights of videos.
+
+    Args:
+      unseen: the candidates of all splits.
+      tested: the videos.
+      resamples: of the bootstraps; 0 means the default.
+
+    Raises:
+      ValueError: a split without any video.
+    """
+    self.unseen, self.tested = unseen, tested
+    self._resamples = resamples or statistics.RESAMPLES
+    sources = np.array(unseen.sources or ('',) * len(unseen.names))
+    self.same_source = sources[:, None] == sources[None]
+    self.many_sources = len(set(sources)) > 1
+    labels, counted = tested.labels, tested.tested.astype(np.float64)
+    splits = counted.shape[1]
+    of_class = np.zeros((len(unseen.names), splits))
+    np.add.at(of_class, labels, counted)
+    if not of_class.sum(axis=0).all():
+      raise ValueError('a split has no test video')
+    self.num_of_class = of_class
+    with_video = (of_class > 0).sum(axis=0)
+    per_class = np.maximum(of_class[labels], 1) * with_video * splits
+    self._weights = {
+      True: counted / per_class,
+      False: counted / (of_class.sum(axis=0) * splits),
+    }
+    self._columns: list[_Column] = []
+    self._resampled = None
+
+  @property
+  def num_figures(self) -> int:
+    """How many have been added."""
+    return len(self._columns)
+
+  @property
+  def empty_classes(self) -> list[str]:
+    """Candidates that no split has a video of: left out of all means."""
+    empty = self.num_of_class.sum(axis=1) == 0
+    return [self.unseen.names[i] for i in np.flatnonzero(empty)]
+
+  def add(
+    self,
+    method: str,
+    metric: str,
+    correct: np.ndarray,
+    chance: np.ndarray,
+    stratified: bool,
+  ) -> None:
+    """Adds a figure.
+
+    Args:
+      method: what made the scores.
+      metric: what is counted.
+      correct: [n s] in [0, 1]; unreadable videos are set to 0.
+      chance: the same of guessing, [n s] or what broadcasts to it.
+      stratified: every class weighs the same; otherwise every video.
+    """
+    weights = self._weights[stratified]
+    gains = np.where(self.tested.readable[:, None], correct, 0) * weights
+    self._columns.append(
+      _Column(
+        method,
+        metric,
+        gains.sum(axis=1),
+        gains.sum(axis=0) * gains.shape[1],
+        float((weights * chance).sum()),
+        stratified,
+      )
+    )
+    self._resampled = None
+
+  def add_scores(
+    self, method: str, scores: np.ndarray, brief: bool = False
+  ) -> None:
+    """Adds top-1, top-5 and per-class accuracy, all and same source.
+
+    Args:
+      method: what made the scores.
+      scores: [n c]; those of unreadable videos do not matter.
+      brief: the per-class accuracies alone, as for a diagnostic.
+    """
+    labels, candidates = self.tested.labels, self.tested.candidates
+    ranks = ranking.ranks_in_splits(scores, labels, candidates)
+    sizes = candidates.sum(axis=0)
+    if not brief:
+      self.add(method, 'top1', ranks < 1, 1 / sizes, False)
+      top5 = np.minimum(5 / sizes, 1)
+      self.add(method, 'top5', ranks < 5, top5, False)
+    self.add(method, PER_CLASS, ranks < 1, 1 / sizes, True)
+    if self.many_sources:
+      ranks = ranking.ranks_in_splits(
+        scores, labels, candidates, self.same_source
+      )
+      self.add(method, SAME_SOURCE, ranks < 1, self._same_source_chance(), True)
+    if not brief and method in _SPELT_OUT:
+      self._add_attributes(method, scores)
+
+  def _same_source_chance(self) -> np.ndarray:
+    """1 / candidates of the video's own source, [n s]."""
+    sizes = self.same_source @ self.tested.candidates.astype(float)
+    return 1 / np.maximum(sizes, 1)[self.tested.labels]
+
+  def answers(self, scores: np.ndarray, same_source: bool = False):
+    """The best candidate of each video in each split, int [n s]."""
+    allowed = self.same_source[self.tested.labels] if same_source else None
+    return np.stack(
+      [
+        ranking.answers(scores, candidates, allowed)
+        for candidates in self.tested.candidates.T
+      ],
+      axis=1,
+    )
+
+  def agreement(self, attribute: str) -> np.ndarray:
+    """Bool [c c]: do two classes have the attribute's value in common?"""
+    values = np.array([a[attribute] for a in self.unseen.attributes])
+    return values[:, None] == values[None]
+
+  def _add_attributes(self, method: str, scores: np.ndarray) -> None:
+    """How often the answer's verb, place, ... is right, per class."""
+    if not self.unseen.attribute_names:
+      return
+    answers = self.answers(scores)
+    candidates = self.tested.candidates.astype(float)
+    labels = self.tested.labels
+    for attribute in self.unseen.attribute_names:
+      agree = self.agreement(attribute)
+      chance = (agree @ candidates / candidates.sum(axis=0))[labels]
+      self.add(
+        method,
+        f'{attribute}_accuracy',
+        agree[labels[:, None], answers],
+        chance,
+        True,
+      )
+
+  def add_permuted(self, method: str, scores: np.ndarray) -> None:
+    """The same scores with the unseen names swapped within their source.
+
+    Mean of 20 derangements in every split. Left out where no source has two
+    candidates.
+
+    Args:
+      method: name of the control.
+      scores: [n c].
+    """
+    sources = np.array(self.unseen.sources or ('',) * len(self.unseen.names))
+    labels = self.tested.labels
+    # For each split and derangement, the name that each class's videos have.
+    named = np.full((*self.tested.candidates.T.shape, _NUM_DERANGEMENTS), -1)
+    for s, candidates in enumerate(self.tested.candidates.T):
+      at = np.flatnonzero(candidates)
+      if max(np.unique(sources[at], return_counts=True)[1], default=0) < 2:
+        return
+      orders = metrics.derangements(sources[at], _NUM_DERANGEMENTS, seed=s)
+      named[s, at] = at[orders].T
+    sizes = self.tested.candidates.sum(axis=0)
+    for metric, same_source, chance in (
+      (PER_CLASS, False, 1 / sizes),
+      (SAME_SOURCE, True, None),
+    ):
+      if same_source and not self.many_sources:
+        continue
+      answers = self.answers(scores, same_source)
+      right = [
+        (answers[:, s, None] == named[s][labels]).mean(axis=1)
+        for s in range(len(named))
+      ]
+      if chance is None:
+        chance = self._same_source_chance()
+      self.add(method, metric, np.stack(right, axis=1), chance, True)
+
+  def floor_row(self, name: str, agree: np.ndarray) -> results.Row:
+    """What knowing one thing of a video and guessing the rest would score.
+
+    Args:
+      name: of the row.
+      agree: bool [c c], which classes look alike.
+
+    Returns:
+      The row; computed, without any sampling.
+    """
+    candidates = self.tested.candidates.astype(float)
+    alike = np.maximum(agree @ candidates, 1)[self.tested.labels]
+    weights = self._weights[True]
+    of_splits = (weights / alike).sum(axis=0) * weights.shape[1]
+    value = float(of_splits.mean())
+    chance = float((weights / candidates.sum(axis=0)).sum())
+    return self._row(name, PER_CLASS, value, chance, of_splits, [value] * 4)
+
+  def _row(self, method, metric, value, chance, of_splits, ends) -> results.Row:
+    several = len(of_splits) > 1
+    counted = self.tested.tested.any(axis=1)
+    return results.Row(
+      method,
+      metric,
+      # A sum of many weights may pass 1 by rounding.
+      min(float(value), 1.0),
+      *(None if end is None else float(end) for end in ends[:2]),
+      float(chance),
+      int(counted.sum()),
+      round(float(self.tested.candidates.sum(axis=0).mean())),
+      int((counted & ~self.tested.readable).sum()),
+      float(np.std(of_splits)) if several else None,
+      len(of_splits),
+      *(None if end is None else float(end) for end in ends[2:]),
+    )
+
+  def _resample(self) -> dict[bool, statistics.Resampled]:
+    """Draws for all columns; index of a column within its family."""
+    if self._resampled is None:
+      families, kinds = [], []
+      for stratified in (True, False):
+        columns = [c for c in self._columns if c.stratified == stratified]
+        if columns:
+          kinds.append(stratified)
+          families.append(
+            statistics.Gains(
+              np.stack([c.gain for c in columns], axis=1),
+              self._weights[stratified].sum(axis=1),
+              stratified,
+            )
+          )
+      drawn = statistics.resample(
+        families,
+        self.tested.labels,
+        self.tested.groups,
+        self.unseen.sources,
+        resamples=self._resamples,
+      )
+      self._resampled = dict(zip(kinds, drawn, strict=True))
+    return self._resampled
+
+  def _places(self) -> dict[tuple[str, str], tuple[bool, int]]:
+    """(method, metric) -> family and column within it."""
+    places, counts = {}, {True: 0, False: 0}
+    for column in self._columns:
+      places[column.method, column.metric] = (
+        column.stratified,
+        counts[column.stratified],
+      )
+      counts[column.stratified] += 1
+    return places
+
+  def rows(self) -> list[results.Row]:
+    """All rows, in the order in which the figures were added."""
+    if not self._columns:
+      return []
+    drawn, places = self._resample(), self._places()
+    ends = {}
+    for stratified, resampled in drawn.items():
+      low, high = statistics.interval(resampled.over_videos)
+      nothing = [None] * len(low)
+      class_low, class_high = (
+        statistics.interval(resampled.over_classes)
+        if resampled.over_classes is not None and len(self.unseen.names) > 1
+        else (nothing, nothing)
+      )
+      ends[stratified] = list(
+        zip(low, high, class_low, class_high, strict=True)
+      )
+    rows = []
+    for column in self._columns:
+      stratified, k = places[column.method, column.metric]
+      rows.append(
+        self._row(
+          column.method,
+          column.metric,
+          column.gain.sum(),
+          column.chance,
+          column.of_splits,
+          ends[stratified][k],
+        )
+      )
+    return rows
+
+  def paired(
+    self, first: str, others: Sequence[str], metric: str, primary: str
+  ) -> list[results.Paired]:
+    """Differences of a per-class metric on the same videos and resamples.
+
+    Args:
+      first: the method that is asked about.
+      others: methods that it is compared with; those without the metric are
+        left out.
+      metric: a per-class one.
+      primary: the one comparison that was declared before looking; the
+        others' p-values are corrected by Holm's method.
+
+    Returns:
+      One difference, `first` minus other, for each of `others`.
+    """
+    places = self._places()
+    others = [o for o in others if (o, metric) in places and o != first]
+    if (first, metric) not in places or not others:
+      return []
+    drawn = self._resample()[True]
+    a = places[first, metric][1]
+    b = [places[other, metric][1] for other in others]
+    difference = lambda x: x[:, [a]] - x[:, b]
+    low, high = statistics.interval(difference(drawn.over_videos))
+    class_low, class_high = statistics.interval(difference(drawn.over_classes))
+    p = statistics.sign_flip_test(
+      difference(drawn.class_values), drawn.class_weights
+    )
+    secondary = [i for i, other in enumerate(others) if other != primary]
+    adjusted = p.copy()
+    adjusted[secondary] = statistics.holm(p[secondary])
+    return [
+      results.Paired(
+        first,
+        other,
+        metric,
+        float(drawn.values[a] - drawn.values[b[i]]),
+        float(low[i]),
+        float(high[i]),
+        float(class_low[i]),
+        float(class_high[i]),
+        float(p[i]),
+        float(adjusted[i]),
+        other == primary,
+      )
+      for i, other in enumerate(others)
+    ]
+
+  def methods(self) -> list[str]:
+    """What has been added so far, each once."""
+    return list(dict.fromkeys(column.method for column in self._columns))

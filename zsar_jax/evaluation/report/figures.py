@@ -1,0 +1,256 @@
+"""The report's figures, each a function from arrays to a piece of HTML.
+
+Figures are SVG with text and lines in the page's own colour, so that they are
+legible in light and dark; pictures with very many marks are PNG inside. Text
+stays text, in the page's own fonts: a browser finds the letters of any script
+that its machine has a font for, whatever fonts there are where it was drawn.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import io
+import re
+from typing import Any
+import warnings
+
+import matplotlib
+from matplotlib import figure as mpl_figure
+import numpy as np
+
+from zsar_jax.system import terminal
+
+# Told apart in grey and by colour-blind eyes, on white and on black.
+BLUE, ORANGE, GREEN, GREY = '#4a90d9', '#e08a3c', '#3aa57a', '#888888'
+_MAP = 'viridis'
+# Stands for the page's text colour while matplotlib draws.
+_INK = '#123456'
+_MANY = 40
+
+_STYLE = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'zsar_jax',
+  'font.family': 'sans-serif',
+  'font.size': 9,
+  'text.color': _INK,
+  'axes.edgecolor': _INK,
+  'axes.labelcolor': _INK,
+  'xtick.color': _INK,
+  'ytick.color': _INK,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.facecolor': 'none',
+  'figure.facecolor': 'none',
+  'legend.frameon': False,
+  # Class names may hold dollar signs.
+  'text.parse_math': False,
+}
+
+
+def _draw(
+  width: float, height: float, paint: Callable[[Any], None], alt: str
+) -> str:
+  """Inches and what to paint -> an <svg> that takes the page's colour."""
+  with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    # Only the size of such a letter is guessed; the page's font draws it.
+    warnings.filterwarnings('ignore', 'Glyph .* missing from')
+    fig = mpl_figure.Figure(figsize=(width, height), layout='constrained')
+    paint(fig.subplots())
+    out = io.StringIO()
+    fig.savefig(out, format='svg', metadata={'Date': None})
+  svg = out.getvalue()
+  svg = svg[svg.index('<svg') :].replace(_INK, 'currentColor')
+  svg = re.sub(r'<text [^>]*>', _in_fonts_of_page, svg)
+  # Two figures on one page must not share ids.
+  prefix = re.sub(r'\W', '', alt)[:24]
+  svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+  svg = re.sub(r'url\(#', f'url(#{prefix}-', svg)
+  svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+  label = alt.replace('&', '').replace('"', '').replace('<', '')
+  size = f'style="width:{width:.1f}in;max-width:none;height:auto"'
+  svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', svg, count=1)
+  svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', svg, count=1)
+  return svg.replace('<svg', f'<svg role="img" aria-label="{label}" {size}', 1)
+
+
+def _in_fonts_of_page(tag: re.Match[str]) -> str:
+  """The opening tag of a text, without the fonts that matplotlib names.
+
+  Version 3.10 writes `font: 9px 'DejaVu Sans', ...`, later ones
+  `font-size: 9px; font-family: 'DejaVu Sans', ...`.
+  """
+  text = re.sub(r'\bfont: ([\d.]+px)[^;"]*', r'font-size: \1', tag[0])
+  return re.sub(r'font-family: [^;"]*;? ?', '', text)
+
+
+def _short(names: Sequence[str], length: int = 34) -> list[str]:
+  """Names that are at most so many narrow letters wide."""
+
+  def cut(name):
+    ends = np.cumsum([1 + terminal.is_wide(letter) for letter in name])
+    if not len(ends) or ends[-1] <= length:
+      return name
+    return name[: int((ends < length).sum())] + '…'
+
+  return [cut(name) for name in names]
+
+
+def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Bars with intervals, from what the encoder could do to wrong names."""
+
+  def paint(ax):
+    at = np.arange(len(rows))[::-1]
+    values = np.array([100 * row['value'] for row in rows])
+    colours = [BLUE if row['method'] == 'transfer' else GREY for row in rows]
+    ax.barh(at, values, color=colours, height=0.6)
+    for y, row in zip(at, rows, strict=True):
+      if row['low'] is not None:
+        ax.plot([100 * row['low'], 100 * row['high']], [y, y], color=_INK, lw=2)
+    if rows and rows[0]['chance'] is not None:
+      ax.axvline(100 * rows[0]['chance'], color=ORANGE, ls='--', lw=1)
+    # Beside the axis, where no bar, interval or line runs through them.
+    ax.set_yticks(
+      at, [f'{row["method"]}  {100 * row["value"]:.1f}%' for row in rows]
+    )
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set_xlim(0, 100)
+    ax.set_xlabel('per-class accuracy, %; dashed: chance')
+
+  return _draw(7.5, 0.6 + 0.4 * len(rows), paint, 'error ladder')
+
+
+def per_class(names: Sequence[str], accuracy, counts) -> str:
+  """Bars, the best class first."""
+  order = np.argsort(-np.asarray(accuracy), kind='stable')
+
+  def paint(ax):
+    at = np.arange(len(order))[::-1]
+    ax.barh(at, 100 * np.asarray(accuracy)[order], color=BLUE, height=0.7)
+    labels = [f'{_short(names)[i]} ({int(counts[i])})' for i in order]
+    ax.set_yticks(at, labels)
+    ax.set_xlim(0, 100)
+    ax.set_ylim(-0.6, len(order) - 0.4)
+    ax.set_xlabel('accuracy, %; (videos)')
+
+  return _draw(6, 0.7 + 0.2 * len(order), paint, 'accuracy of each class')
+
+
+def _heat(ax, values, rows, columns, label) -> None:
+  image = ax.imshow(values, cmap=_MAP, aspect='auto', interpolation='nearest')
+  few_rows, few_columns = len(rows) <= _MANY, len(columns) <= _MANY
+  ax.set_yticks(range(len(rows)), _short(rows), fontsize=8 if few_rows else 5)
+  ax.set_xticks(
+    range(len(columns)),
+    _short(columns, 24),
+    rotation=90,
+    fontsize=8 if few_columns else 5,
+  )
+  ax.spines[:].set_visible(False)
+  # A bar shorter than its label would have it cut off.
+  bar = ax.figure.colorbar(image, ax=ax, shrink=0.6 if len(rows) > 20 else 1)
+  bar.outline.set_visible(False)
+  bar.set_label(label)
+
+
+def heat_map(values, rows, columns, row_label, column_label, label) -> str:
+  """A matrix with names on both sides."""
+
+  def paint(ax):
+    _heat(ax, values, rows, columns, label)
+    ax.set_ylabel(row_label)
+    ax.set_xlabel(column_label)
+
+  step = lambda n: 0.2 if n <= _MANY else 0.09
+  width = min(2.9 + step(len(columns)) * len(columns), 16)
+  height = min(2.2 + max(step(len(rows)) * len(rows), 1.4), 16)
+  return _draw(width, height, paint, f'{row_label} by {column_label}')
+
+
+def prototype_map(
+  names: Sequence[str], seen, composites, true_means, videos
+) -> str:
+  """The shared space in two dimensions, by principal components.
+
+  Seen prototypes, composites, true means and, faintly, videos; a line joins
+  each composite with its class's true mean.
+  """
+  points = [x for x in (seen, composites, true_means) if x is not None]
+  everything = np.concatenate(points)
+  mean = everything.mean(axis=0)
+  _, _, axes = np.linalg.svd(everything - mean, full_matrices=False)
+  flat = lambda x: (x - mean) @ axes[:2].T
+
+  def paint(ax):
+    if videos is not None:
+      v = flat(videos[:: max(1, len(videos) // 1500)])
+      ax.scatter(*v.T, s=4, color=GREY, alpha=0.35, lw=0, rasterized=True)
+    ax.scatter(
+      *flat(seen).T, s=24, color=GREY, marker='s', label='seen prototype'
+    )
+    u = flat(composites)
+    ax.scatter(*u.T, s=34, color=BLUE, label='composite')
+    if true_means is not None:
+      t = flat(true_means)
+      ax.scatter(
+        *t.T, s=44, color=ORANGE, marker='x', label='true mean of the videos'
+      )
+      for a, b in zip(u, t, strict=True):
+        ax.plot(*zip(a, b, strict=True), color=ORANGE, lw=0.8, alpha=0.7)
+    if len(names) <= _MANY:
+      for name, at in zip(_short(names, 24), u, strict=True):
+        ax.annotate(name, at, xytext=(3, 3), textcoords='offset points', size=7)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.02), ncols=3)
+
+  return _draw(7, 5.5, paint, 'prototype map')
+
+
+def hubness(counts: Mapping[str, np.ndarray]) -> str:
+  """N_1 of every class, the most answered first; even would be flat."""
+
+  def paint(ax):
+    colours = (BLUE, ORANGE, GREEN, GREY)
+    for i, (method, values) in enumerate(counts.items()):
+      share = np.sort(values)[::-1] / values.sum()
+      x = np.arange(1, len(share) + 1)
+      ax.step(
+        x, 100 * share, where='mid', color=colours[i % 4], lw=2, label=method
+      )
+    u = len(next(iter(counts.values())))
+    ax.axhline(100 / u, color=_INK, ls='--', lw=1, label='even')
+    ax.set_xlabel('classes, the most answered first')
+    ax.set_ylabel('share of answers, %')
+    ax.set_ylim(bottom=0)
+    ax.legend()
+
+  return _draw(6, 3.4, paint, 'hubness')
+
+
+def risk_coverage(coverage, risk) -> str:
+  """Share of wrong answers among the most confident ones."""
+
+  def paint(ax):
+    at = np.unique(np.linspace(0, len(risk) - 1, 400).astype(int))
+    ax.plot(100 * coverage[at], 100 * risk[at], color=BLUE, lw=2)
+    ax.set_xlabel('answered, % of videos, the most confident first')
+    ax.set_ylabel('wrong among them, %')
+    ax.set_xlim(0, 100)
+    ax.set_ylim(0, max(5, 105 * float(risk.max())))
+
+  return _draw(6, 3.4, paint, 'risk and coverage')
+
+
+def gzsl(curve: np.ndarray, ausuc: float) -> str:
+  """Unseen over seen accuracy as the penalty on seen classes grows."""
+
+  def paint(ax):
+    ax.plot(100 * curve[:, 0], 100 * curve[:, 1], color=BLUE, lw=2)
+    ax.fill_between(
+      100 * curve[:, 0], 100 * curve[:, 1], color=BLUE, alpha=0.15, lw=0
+    )
+    ax.set_xlabel('accuracy on seen classes, %')
+    ax.set_ylabel('accuracy on unseen classes, %')
+    ax.set_title(f'area {ausuc:.3f}')
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
+
+  return _draw(6, 3.6, paint, 'GZSL')

@@ -1,0 +1,453 @@
+"""Name actions, point at a video: the Python API.
+
+```python
+import zsar_jax
+
+model = zsar_jax.load('runs/demo')
+model.add_classes(['juggling', 'rowing'])
+print(model.predict('clip.mp4'))
+```
+
+Encoders and a prototype bank are all it needs: a class is added by its name,
+without any video of it and without training.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.data import class_names, decode, user_videos
+from zsar_jax.data.datasets import records
+from zsar_jax.data.protocols import word_overlap
+from zsar_jax.evaluation import methods
+from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.inference import model_files, prototype_bank
+from zsar_jax.system import terminal
+from zsar_jax.zeroshot import calibration as calibration_lib
+from zsar_jax.zeroshot import scoring, segments
+
+NONE_OF_THESE = 'none of these'
+_TOP_SEEN = 3
+_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+  """One candidate's place in a ranking.
+
+  Attributes:
+    name: canonical class name.
+    probability: calibrated, in [0, 1]; None where nothing was calibrated.
+    score: transfer score, in [-1, 1].
+    nearest_name: similarity of the video to the name itself, in [-1, 1].
+    match_logit: of the fusion; above 0 means a match is the likelier.
+    composited_from: (seen class, transfer weight), largest first.
+  """
+
+  name: str
+  probability: float | None
+  score: float
+  nearest_name: float
+  match_logit: float
+  composited_from: tuple[tuple[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """A ranking of class names for a video.
+
+  Attributes:
+    ranking: best first; each has a `name` and a `score`.
+    warnings: what the user should know before believing it.
+    video: path of the video.
+    none_of_these: probability that it shows none of the names; None where
+      nothing was calibrated.
+    answer: the best name, or `NONE_OF_THESE`.
+    risk: what is known of answers from this threshold on; '' without one.
+  """
+
+  ranking: tuple[Any, ...]
+  warnings: tuple[str, ...]
+  video: str = ''
+  none_of_these: float | None = None
+  answer: str = ''
+  risk: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedSegment:
+  """A stretch of a video: seconds, class name, mean probability."""
+
+  start: float
+  end: float
+  name: str
+  score: float
+
+
+class ActionModel:
+  """Encoders, a prototype bank and the classes to choose from.
+
+  Attributes:
+    recognizer: the encoders.
+    bank: the seen prototypes.
+    classes: canonical names that `predict` chooses from.
+    warnings: about the classes.
+  """
+
+  def __init__(
+    self,
+    recognizer: encoders_lib.Recognizer,
+    bank: prototype_bank.PrototypeBank,
+    bank_path: str = '',
+  ):
+    """Puts encoders and bank together.
+
+    Args:
+      recognizer: the encoders.
+      bank: made by these encoders; classes that were added to it are there
+        to choose from at once.
+      bank_path: of the bank, for messages.
+
+    Raises:
+      ValueError: the bank was made by others.
+    """
+    prototype_bank.check_belongs(
+      bank, recognizer.weights_hash, recognizer.prep.to_json(), bank_path
+    )
+    self.recognizer, self.bank = recognizer, bank
+    self.classes: tuple[str, ...] = ()
+    settings = dict(bank.settings)
+    self._settings = (
+      methods.TransferSettings(**settings)
+      if settings
+      else recognizer.transfer_settings
+    )
+    self._calibration = None
+    if bank.calibration:
+      self._calibration = calibration_lib.Calibration.from_dict(
+        bank.calibration
+      )
+    initial = recognizer.initial_embeddings()
+    wanted = self._settings.relatedness_source == 'initial'
+    self._seen = methods.Classes(
+      bank.seen_classes,
+      bank.class_embeddings,
+      initial_text=initial(bank.seen_classes) if initial and wanted else None,
+    )
+    self._initial = initial if wanted else None
+    d = bank.seen_prototypes.shape[1]
+    self._text = np.zeros((0, d), np.float32)
+    self._prototypes = np.zeros((0, d), np.float32)
+    self._weights = np.zeros((0, len(bank.seen_classes)))
+    if bank.added_classes:
+      self._add(bank.added_classes, bank.added_embeddings)
+
+  def add_classes(self, names: Sequence[str]) -> 'ActionModel':
+    """Adds classes to choose from.
+
+    Args:
+      names: in any spelling; seen in training or not.
+
+    Returns:
+      The model itself.
+
+    Raises:
+      ValueError: no names, an empty one, or one that is there already.
+    """
+    names = class_names.canonical_names(names, 'classes')
+    again = [name for name in names if name in self.classes]
+    if again:
+      raise ValueError(f'classes that are there already: {again}')
+    self._add(names, self.recognizer.encode_class_names(names)['embedding'])
+    return self
+
+  def clear_classes(self) -> 'ActionModel':
+    """Forgets all classes to choose from."""
+    self.classes = ()
+    self._text, self._prototypes = self._text[:0], self._prototypes[:0]
+    self._weights = self._weights[:0]
+    return self
+
+  def _add(self, names, text) -> None:
+    """Composites prototypes for encoded names."""
+    new = methods.Classes(
+      tuple(names),
+      text,
+      initial_text=self._initial(names) if self._initial else None,
+    )
+    prototypes, weights = methods.unseen_prototypes(
+      self._seen, self.bank.seen_prototypes, new, self._settings
+    )
+    self.classes += tuple(names)
+    self._text = np.concatenate([self._text, text])
+    self._prototypes = np.concatenate([self._prototypes, prototypes])
+    self._weights = np.concatenate([self._weights, weights])
+
+  def explain(self) -> dict[str, tuple[tuple[str, float], ...]]:
+    """What each class is composited from: (seen class, weight), at most 3."""
+    found = {}
+    for name, weights in zip(self.classes, self._weights, strict=True):
+      largest = np.argsort(-weights, kind='stable')[:_TOP_SEEN]
+      found[name] = tuple(
+        (self.bank.seen_classes[s], float(weights[s])) for s in largest
+      )
+    return found
+
+  @property
+  def warnings(self) -> list[str]:
+    """What the user should know of the classes."""
+    found = []
+    trained = [name for name in self.classes if name in self.bank.seen_classes]
+    if trained:
+      found.append(f'seen in training, so not zero-shot: {trained}')
+    known = {
+      word
+      for name in self.bank.seen_classes
+      for word in word_overlap.normalised_words(name)
+    }
+    new = {
+      word: None
+      for name in self.classes
+      for word in name.split()
+      if not known.issuperset(word_overlap.normalised_words(word))
+    }
+    if new:
+      found.append(f'words that no training class had: {list(new)}')
+    return found
+
+  def _check_classes(self) -> None:
+    if not self.classes:
+      raise ValueError('no classes to choose from: add_classes comes first')
+
+  def _domain_warning(self, path: str, comment: str) -> list[str]:
+    domain = self.bank.domain
+    if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
+      return []
+    return [
+      f'these weights were trained on {domain} alone and '
+      f'{terminal.visible_name(path)} is something else: the ranking means '
+      'little'
+    ]
+
+  def predict(self, path: str, reject_below: float | None = None) -> Prediction:
+    """Ranks the classes for a video, by semantic transfer.
+
+    Args:
+      path: a video file in any format PyAV reads.
+      reject_below: answer "none of these" where no class is as probable.
+
+    Returns:
+      The ranking.
+
+    Raises:
+      VideoError: the video cannot be used.
+      ValueError: no classes, or a threshold without a calibration.
+    """
+    (prediction,) = self.predict_many([path], reject_below)
+    if isinstance(prediction, Exception):
+      raise prediction
+    return prediction
+
+  def _read(self, path: str) -> user_videos.Views | Exception:
+    """A video's views, or why there are none."""
+    config = self.recognizer.config.zeroshot
+    try:
+      return user_videos.read_views(
+        path, self.recognizer.prep, config.num_views, config.num_crops
+      )
+    except (decode.VideoError, OSError) as e:
+      return e
+
+  def _rank(
+    self,
+    paths: Sequence[str],
+    views: Sequence[user_videos.Views],
+    batch_size: int,
+    reject_below: float | None,
+  ) -> list[Prediction]:
+    """Predictions of videos that could be read, encoded together."""
+    clips = np.stack([v.clips for v in views])
+    # One shape for all batches: nothing is compiled again for the last.
+    padding = batch_size - len(clips)
+    clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
+    embeddings, match = self.recognizer.encode_videos(clips, self.classes)
+    embeddings = embeddings[: len(views)]
+    scores = np.asarray(scoring.similarity_scores(embeddings, self._prototypes))
+    near = np.asarray(scoring.similarity_scores(embeddings, self._text))
+    probabilities, none = self._probabilities(scores)
+    explained, warnings = self.explain(), self.warnings
+    risk = ''
+    if reject_below is not None:
+      risk = self.describe_risk(reject_below)
+    predictions = []
+    for v, (path, of_video) in enumerate(zip(paths, views, strict=True)):
+      ranking = tuple(
+        Ranked(
+          self.classes[i],
+          None if none is None else float(probabilities[v, i]),
+          float(scores[v, i]),
+          float(near[v, i]),
+          float(match[v, i]),
+          explained[self.classes[i]],
+        )
+        for i in np.argsort(-scores[v], kind='stable')
+      )
+      answer = ranking[0].name
+      if reject_below is not None and ranking[0].probability < reject_below:
+        answer = NONE_OF_THESE
+      predictions.append(
+        Prediction(
+          ranking,
+          (
+            *of_video.warnings,
+            *self._domain_warning(path, of_video.comment),
+            *warnings,
+          ),
+          path,
+          None if none is None else float(none[v]),
+          answer,
+          risk,
+        )
+      )
+    return predictions
+
+  def _probabilities(self, scores: np.ndarray):
+    """Of the classes [b c] and of none of them [b]; None, None without."""
+    if self._calibration is None:
+      return None, None
+    return self._calibration.probabilities(scores)
+
+  def _check_threshold(self, threshold: float | None) -> None:
+    if threshold is None:
+      return
+    if not 0 <= threshold <= 1:
+      raise ValueError(f'reject_below={threshold} is not in [0, 1]')
+    if self._calibration is None:
+      raise ValueError('the bank has no calibration, so nothing to reject by')
+
+  def describe_risk(self, threshold: float) -> str:
+    """What was measured of answers from a probability on; no guarantee."""
+    risk, coverage = self._calibration.risk(threshold, len(self.classes))
+    if not coverage:
+      return f'no video was answered at {threshold:g} when this was measured'
+    return (
+      f'answers at {threshold:g} or more were wrong in {risk:.0%}, and '
+      f'{coverage:.0%} of videos were answered, half of which showed no '
+      f'candidate (measured on {self._calibration.measured_on})'
+    )
+
+  def predict_many(
+    self, paths: Sequence[str], reject_below: float | None = None
+  ) -> Iterator[Prediction | Exception]:
+    """Predictions of several videos, in order, some encoded at a time.
+
+    Args:
+      paths: of the files.
+      reject_below: as `predict`.
+
+    Yields:
+      A prediction, or the error of a video that cannot be used: one bad file
+      does not end the others.
+    """
+    self._check_classes()
+    self._check_threshold(reject_below)
+    size = min(len(paths), _BATCH)
+    for first in range(0, len(paths), size or 1):
+      part = paths[first : first + size]
+      read = [self._read(path) for path in part]
+      good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
+      if good:
+        ranked = self._rank(
+          [part[i] for i in good], [read[i] for i in good], size, reject_below
+        )
+        for i, prediction in zip(good, ranked, strict=True):
+          read[i] = prediction
+      yield from read
+
+  def segment(
+    self,
+    path: str,
+    *,
+    window: float = 0.0,
+    stride: float = 0.0,
+    switch_cost: float = 1.0,
+    progress=lambda done, total: None,
+  ) -> tuple[list[NamedSegment], list[str]]:
+    """Finds what happens when in a long video.
+
+    Args:
+      path: a video file.
+      window: seconds; 0 chooses by the weights, see
+        `user_videos.plan_windows`.
+      stride: seconds; 0 means half a window.
+      switch_cost: in nats; see `segments.best_path`.
+      progress: is told how many windows are done, of how many.
+
+    Returns:
+      Segments that cover the video, and warnings.
+
+    Raises:
+      VideoError: the video cannot be used.
+      ValueError: no classes, or no calibration.
+    """
+    self._check_classes()
+    if self._calibration is None:
+      raise ValueError('the bank has no calibration, which segments need')
+    windows = user_videos.plan_windows(
+      path, self.recognizer.prep, window, stride
+    )
+    total, parts = len(windows.starts), []
+    size = self.recognizer.config.zeroshot.batch_size
+    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
+      n = len(clips)
+      if n < size and total > size:
+        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
+      embeddings, _ = self.recognizer.encode_videos(clips)
+      parts.append(embeddings[:n])
+      progress(sum(map(len, parts)), total)
+    scores = scoring.similarity_scores(np.concatenate(parts), self._prototypes)
+    probabilities, none = self._probabilities(np.asarray(scores))
+    found = segments.find_segments(
+      windows.starts, windows.ends, probabilities, none, switch_cost
+    )
+    name = lambda label: (
+      NONE_OF_THESE if label == segments.NONE else self.classes[label]
+    )
+    named = [
+      NamedSegment(s.start, s.end, name(s.label), s.score) for s in found
+    ]
+    return named, self._domain_warning(path, windows.comment) + self.warnings
+
+
+def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
+  """Loads encoders and their prototype bank.
+
+  Args:
+    path: workdir of a finished run, a folder that `bank export` wrote, the
+      name of a model that ships ('stick_figures'), or a bank file.
+    workdir: of the run that has the bank's encoders; by default the folder
+      that the bank lies in.
+    step: of the run's checkpoint to take; None means the newest. The bank
+      must be of the same step.
+
+  Returns:
+    The model, without classes to choose from but those that were added to
+    the bank.
+
+  Raises:
+    FileNotFoundError: no bank or no checkpoint there.
+    ValueError: not a bank, or the bank of other encoders.
+  """
+  if os.path.isfile(path):
+    workdir = workdir or os.path.dirname(os.path.abspath(path))
+  else:
+    path = model_files.resolve(path)
+    workdir = model_files.resolve(workdir or path)
+    path = os.path.join(path, encoders_lib.BANK_FILE)
+  # Before the weights, which take longer; without a workdir these say why.
+  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
+  recognizer = encoders_lib.Recognizer.from_workdir(workdir, step)
+  return ActionModel(recognizer, bank, path)

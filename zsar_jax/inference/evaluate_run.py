@@ -1,0 +1,407 @@
+"""A run's protocol, from its config, and the table that it is measured by."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import os
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from zsar_jax import config_utils
+from zsar_jax.data import clip_reader
+from zsar_jax.data.protocols import class_split, prepared_dataset, registry
+from zsar_jax.evaluation import (
+  choosing,
+  classification,
+  embedding,
+  methods,
+  protocol_evaluation,
+  results,
+  score_files,
+)
+from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.inference import frozen_clip, prototype_bank
+from zsar_jax.pretrained import initialisation
+from zsar_jax.system import terminal
+
+# Beside results.json in a workdir.
+PREDICTIONS_FILE = 'predictions.safetensors'
+EMBEDDINGS_FOLDER = 'embeddings'
+CHOICE_FILE = 'choice.json'
+
+
+def dataset_dir(data: ml_collections.ConfigDict) -> str:
+  """The prepared dataset that a config names; renders stick_figures.
+
+  Args:
+    data: the config's `data` section.
+
+  Returns:
+    Folder of the prepared dataset.
+
+  Raises:
+    FileNotFoundError: `data.dataset_dir` holds none.
+  """
+  if data.dataset_dir:
+    return os.path.expanduser(data.dataset_dir)
+  from zsar_jax.data import datasets
+
+  builder = datasets.make_builder(
+    'stick_figures', data.data_dir, **data.stick_figures.to_dict()
+  )
+  datasets.prepare(
+    builder,
+    lambda: terminal.say(f'rendering stick_figures into {builder.data_dir}'),
+  )
+  return str(builder.data_dir)
+
+
+def make_protocol(config: ml_collections.ConfigDict) -> class_split.Protocol:
+  """The protocol that a config trains by: one split, or an inner draw."""
+  protocol = class_split.make_protocol(
+    dataset_dir(config.data), **_protocol_options(config)
+  )
+  return _inner(config, protocol)
+
+
+def _inner(config, protocol: class_split.Protocol) -> class_split.Protocol:
+  data = config.data
+  if data.inner_draw < 0:
+    return protocol
+  return class_split.inner_draw(protocol, data.inner_draw, data.inner_share)
+
+
+def make_protocols(
+  config: ml_collections.ConfigDict, seen_classes: Sequence[str] = ()
+) -> list[class_split.Protocol]:
+  """The splits that a config is tested by.
+
+  Args:
+    config: of the run; or changed to test elsewhere.
+    seen_classes: that the model was trained on; none for all that the
+      protocol leaves.
+
+  Returns:
+    All splits of a registered protocol where one model may be tested on all
+    of them, else the one that `make_protocol` makes.
+  """
+  if config.data.inner_draw >= 0:
+    return [make_protocol(config)]
+  return class_split.make_protocols(
+    dataset_dir(config.data),
+    seen_classes=seen_classes,
+    **_protocol_options(config),
+  )
+
+
+def _protocol_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  data = config.data
+  return {
+    'class_split': data.class_split,
+    'class_split_index': data.class_split_index,
+    'protocol': data.protocol,
+    'test_dataset_dir': os.path.expanduser(data.test_dataset_dir),
+    'validation_fraction': data.validation_fraction,
+    'seed': config.seed,
+    'strict_for': tuple(data.strict_for),
+    'allow_leaks': data.allow_leaks,
+    'drop_leaking': data.drop_leaking,
+    'train_only': data.train_only,
+  }
+
+
+def video_cache(
+  config: ml_collections.ConfigDict,
+) -> clip_reader.VideoCache | None:
+  """The cache of decoded videos that a config asks for."""
+  if config.data.cache_mb <= 0:
+    return None
+  return clip_reader.VideoCache(config.data.cache_mb * 2**20)
+
+
+def validate(
+  recognizer: encoders_lib.Recognizer,
+  protocol: class_split.Protocol,
+  cache: clip_reader.VideoCache | None,
+  embed: embedding.Embedder | None = None,
+) -> results.Row:
+  """Top-1 on held-out videos of the seen classes."""
+  videos = protocol.validation
+  embed = embed or recognizer.embedder(cache)
+  embedded = embed(videos)
+  return classification.seen_validation_row(
+    embedded.embeddings,
+    videos.labels,
+    list(videos.groups),
+    recognizer.class_centres(),
+    embedded.readable,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A model measured by a protocol.
+
+  Attributes:
+    content: of results.json.
+    evaluation: what it was made of.
+    bank: the prototypes of the seen classes.
+    scores: of every video, for predictions.safetensors; None without a test.
+  """
+
+  content: dict[str, Any]
+  evaluation: protocol_evaluation.Evaluation
+  bank: prototype_bank.PrototypeBank
+  scores: score_files.Scores | None
+
+
+def evaluate(
+  recognizer: encoders_lib.Recognizer,
+  protocols: Sequence[class_split.Protocol],
+  cache: clip_reader.VideoCache | None,
+  say: Callable[[str], Any],
+  *,
+  embeddings_dir: str = '',
+  keep_tokens: bool = False,
+  choice: Mapping[str, Any] | None = None,
+) -> Outcome:
+  """Measures a model by a protocol.
+
+  Seen-class validation is there only where the protocol's seen classes are
+  the ones the classifier was trained for.
+
+  Args:
+    recognizer: with the weights.
+    protocols: the splits of one protocol; see `make_protocols`.
+    cache: decoded videos.
+    say: is told what is being done.
+    embeddings_dir: parent of the embedding caches; '' embeds anew.
+    keep_tokens: also keep what match logits for other names need.
+    choice: what inner draws chose, of `choosing.choose`; None for the
+      config's settings and no calibration.
+
+  Returns:
+    The results.
+
+  Raises:
+    ValueError: a leak that no protocol allows, or settings that ask for what
+      is not known.
+  """
+  first = protocols[0]
+  choice = choice or {}
+  embed = recognizer.embedder(
+    cache, embeddings_dir, keep_tokens=keep_tokens, say=say
+  )
+  settings = recognizer.transfer_settings
+  if choice:
+    settings = methods.TransferSettings(**choice['settings'])
+  recognizer.check_unseen(protocols)
+  evaluation = protocol_evaluation.evaluate_protocols(
+    protocols, embed, settings, _match_names(protocols)
+  )
+  rows = evaluation.rows
+  if first.seen_classes == recognizer.seen_classes:
+    rows = [*rows, validate(recognizer, first, cache, embed)]
+  rows = [*rows, *_frozen_clip_rows(recognizer.config, protocols, say)]
+  several = len(protocols) > 1
+  name = first.spec_id if several else first.name
+  digest = first.spec_hash if several else first.hash
+  table = evaluation.table
+  content = results.make_results(
+    name,
+    rows,
+    config_utils.to_dict(recognizer.config),
+    {
+      'step': recognizer.step,
+      'weights_hash': recognizer.weights_hash,
+      'initialisation': initialisation.describe(recognizer.config),
+      'settings': dataclasses.asdict(settings),
+      'settings_from': choice.get('chosen_on', 'the config'),
+      'unreadable': _distinct(v for p in protocols for v in p.unreadable),
+      'num_missing': max(p.num_missing for p in protocols),
+      'dropped_classes': list(first.dropped_classes),
+      'facts': table.facts if table else {},
+      'notes': list(table.notes) if table else [],
+    },
+    protocol_hash=digest,
+    leaks=list(dict.fromkeys(str(leak) for p in protocols for leak in p.leaks)),
+    paired=table.paired if table else (),
+  )
+  calibrated = choice.get('calibration')
+  if calibrated is None:
+    fitted = choosing.calibrate_on_seen(evaluation, settings, name)
+    calibrated = fitted and fitted.to_dict()
+  if calibrated and table:
+    content['facts']['calibration'] = {
+      'measured_on': calibrated['measured_on'],
+      **calibrated['figures'],
+    }
+  bank = recognizer.make_bank(first, evaluation.seen, settings, calibrated)
+  return Outcome(
+    content, evaluation, bank, _scores(evaluation, name, digest, several)
+  )
+
+
+def build_bank(
+  recognizer: encoders_lib.Recognizer,
+  protocol: class_split.Protocol,
+  cache: clip_reader.VideoCache | None = None,
+  *,
+  embeddings_dir: str = '',
+  licence: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> prototype_bank.PrototypeBank:
+  """The bank of a protocol's seen classes, without any test.
+
+  Args:
+    recognizer: with the weights.
+    protocol: whose training videos make the prototypes.
+    cache: decoded videos.
+    embeddings_dir: see `evaluate`.
+    licence: under which the videos may be used.
+    say: is told what is being done.
+
+  Returns:
+    The bank, calibrated on held-out videos where there are any.
+  """
+  embed = recognizer.embedder(cache, embeddings_dir, say=say)
+  without = dataclasses.replace(protocol, test=None, unseen_classes=())
+  evaluation = protocol_evaluation.evaluate_protocols(
+    [without], embed, recognizer.transfer_settings
+  )
+  settings = recognizer.transfer_settings
+  fitted = choosing.calibrate_on_seen(evaluation, settings, protocol.name)
+  return recognizer.make_bank(
+    protocol,
+    evaluation.seen,
+    settings,
+    fitted and fitted.to_dict(),
+    licence,
+  )
+
+
+def choose_on(
+  inner_workdirs: Sequence[str],
+  workdir: str,
+  say: Callable[[str], Any],
+  step: int | None = None,
+) -> dict[str, Any]:
+  """Chooses settings on runs whose unseen classes are seen ones of a run.
+
+  Args:
+    inner_workdirs: of the draws' finished runs.
+    workdir: of the run that the settings are for.
+    say: is told what is being done.
+    step: of that run's checkpoint; None means the newest.
+
+  Returns:
+    See `choosing.choose`.
+
+  Raises:
+    ValueError: one of them is no inner draw, or tests on a class that the
+      run has not seen.
+    FileNotFoundError: a workdir without a checkpoint.
+  """
+  run = encoders_lib.Recognizer.from_workdir(workdir, step)
+  draws, names = [], []
+  for folder in inner_workdirs:
+    recognizer = encoders_lib.Recognizer.from_workdir(folder)
+    if recognizer.config.data.inner_draw < 0:
+      raise ValueError(
+        f'{folder} is no inner draw: train it with --config.data.inner_draw=0'
+      )
+    protocol = make_protocol(recognizer.config)
+    other = sorted(set(protocol.unseen_classes) - set(run.seen_classes))
+    if other:
+      raise ValueError(
+        f'{folder} tests on {other}, which {workdir} was not trained on: '
+        'settings may not be chosen on unseen classes'
+      )
+    embed = recognizer.embedder(
+      video_cache(recognizer.config),
+      os.path.join(folder, EMBEDDINGS_FOLDER),
+      say=say,
+    )
+    draws.append(
+      protocol_evaluation.evaluate_protocols(
+        [protocol], embed, recognizer.transfer_settings
+      )
+    )
+    names.append(protocol.name)
+  choice = choosing.choose(draws, run.transfer_settings, names)
+  for compared in choice['compared']:
+    accuracies = ', '.join(f'{100 * a:.1f}' for a in compared['accuracies'])
+    say(f'{accuracies}  {compared["settings"]}')
+  say(f'chosen: {choice["settings"]}')
+  return choice
+
+
+def _match_names(protocols) -> tuple[str, ...]:
+  """All names that the tested dataset's own protocols may ask for."""
+  first = protocols[0]
+  if first.test is None:
+    return ()
+  dataset = prepared_dataset.PreparedDataset(first.test.dataset_dir)
+  if first.test.dataset_dir == first.dataset_dir:
+    return ()  # other splits of it have other models
+  names = set(dataset.classes())
+  for spec_id in registry.ids():
+    spec = registry.get(spec_id)
+    if spec.dataset == dataset.metadata['dataset']:
+      names |= {name for split in spec.splits for name in split.unseen}
+  return tuple(sorted(names))
+
+
+def _scores(
+  evaluation: protocol_evaluation.Evaluation,
+  name: str,
+  digest: str,
+  several: bool,
+) -> score_files.Scores | None:
+  """Every method's scores of every video; unreadable ones are left out."""
+  table, videos = evaluation.table, evaluation.videos
+  if table is None:
+    return None
+  n, names = len(videos.labels), evaluation.unseen.names
+  return score_files.Scores(
+    video_ids=tuple(evaluation.video_ids[:n]),
+    class_names=names,
+    scores={m: np.asarray(s, np.float32) for m, s in table.scores.items()},
+    labels=tuple(names[label] for label in videos.labels),
+    groups=tuple(videos.groups),
+    sources=dict(zip(names, evaluation.unseen.sources, strict=True)),
+    protocol=name,
+    protocol_hash=digest,
+    tested=videos.tested[:n] if several else None,
+    candidates=videos.candidates if several else None,
+    split_names=(),
+  )
+
+
+def _distinct(videos) -> list[dict[str, str]]:
+  """Each video once."""
+  return list({video['id']: dict(video) for video in videos}.values())
+
+
+def frozen_clip_of(
+  config: ml_collections.ConfigDict,
+) -> frozen_clip.FrozenClip:
+  """The CLIP that a config starts from, as it comes."""
+  return frozen_clip.FrozenClip.from_directory(
+    config.init.clip, config.preprocessing.num_frames
+  )
+
+
+def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
+  """What the CLIP that a run started from scores without any training."""
+  path = config.init.clip
+  if not path or protocols[0].test is None:
+    return []
+  if not os.path.exists(path):
+    say(f'{path} is gone: the frozen_clip row is left out')
+    return []
+  say('embedding the same videos by the frozen CLIP')
+  return frozen_clip_of(config).protocol_rows(
+    protocols, config.zeroshot.batch_size, config.data.num_threads
+  )

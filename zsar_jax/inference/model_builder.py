@@ -1,0 +1,149 @@
+"""From a config to the model and the preprocessing that goes with it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from zsar_jax import config_utils
+from zsar_jax.data import byte_pairs
+from zsar_jax.data import preprocessing as preprocessing_lib
+from zsar_jax.data import tokenizer as tokenizer_lib
+from zsar_jax.models import pixel_ops, video_encoder, zsar_model
+
+
+def make_preprocessing(
+  config: ml_collections.ConfigDict, pieces: Sequence[str]
+) -> preprocessing_lib.Preprocessing:
+  """The config's preprocessing, tied to a vocabulary."""
+  return preprocessing_lib.Preprocessing.from_dict(
+    {
+      **config_utils.to_dict(config.preprocessing),
+      'vocabulary_hash': tokenizer_lib.vocabulary_hash(pieces),
+    }
+  )
+
+
+def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The keyword arguments of the video encoder that a config asks for.
+
+  Args:
+    video: `model.video` of a config.
+
+  Returns:
+    Arguments of `video_encoder.VideoEncoder`; a variant's sizes take the
+    place of those beside it.
+
+  Raises:
+    ValueError: an unknown variant, or a tubelet size that is not three.
+  """
+  kwargs = video.to_dict()
+  variant = kwargs.pop('variant')
+  if variant:
+    kwargs.update(video_encoder.variant(variant))
+  # A config that was read from JSON has lists, which modules cannot hash.
+  if len(kwargs['tubelet_size']) != 3:
+    raise ValueError(
+      'model.video.tubelet_size must be (frames, height, width), got '
+      f'{tuple(kwargs["tubelet_size"])}'
+    )
+  for key in ('tubelet_size', 'sincos_grid'):
+    kwargs[key] = tuple(kwargs[key])
+  return kwargs
+
+
+def vocabulary_size(pieces: Sequence[str]) -> int:
+  """Number of tokens of a vocabulary; see `byte_pairs.open_tokenizer`."""
+  return byte_pairs.open_tokenizer(pieces, token_length=3).num_tokens
+
+
+def build_model(
+  config: ml_collections.ConfigDict,
+  prep: preprocessing_lib.Preprocessing,
+  vocabulary_size: int,
+  num_classes: int,
+) -> zsar_model.ZsarModel:
+  """Builds the config's model.
+
+  Args:
+    config: the whole config.
+    prep: the preprocessing that goes with the model.
+    vocabulary_size: number of tokens.
+    num_classes: number of seen classes.
+
+  Returns:
+    The model, without parameters.
+  """
+  return zsar_model.ZsarModel(
+    video={**video_encoder_kwargs(config.model.video), 'image_size': prep.size},
+    text={
+      **config.model.text.to_dict(),
+      'vocabulary_size': vocabulary_size,
+      'max_length': prep.token_length,
+    },
+    fusion=config.model.fusion.to_dict(),
+    embedding_dim=config.model.embedding_dim,
+    num_classes=num_classes,
+    dtype=jnp.dtype(config.model.dtype),
+  )
+
+
+def input_shapes(
+  prep: preprocessing_lib.Preprocessing,
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of the model's arguments, for a batch and a name list of one."""
+  channels = pixel_ops.num_channels(prep.inputs)
+  clip = (1, prep.num_frames, prep.size, prep.size, channels)
+  names = (1, prep.token_length)
+  return {
+    'video': jax.ShapeDtypeStruct(clip, jnp.float32),
+    'ids': jax.ShapeDtypeStruct(names, jnp.int32),
+    'mask': jax.ShapeDtypeStruct(names, jnp.bool_),
+  }
+
+
+def parameter_shapes(
+  model: zsar_model.ZsarModel, prep: preprocessing_lib.Preprocessing
+) -> Any:
+  """Shapes of a model's parameters, without computing anything.
+
+  Raises:
+    ValueError: the model's sizes do not fit each other or the clips.
+  """
+
+  def init(key):
+    shapes = input_shapes(prep)
+    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()}
+    return model.init(key, **zeros)
+
+  return jax.eval_shape(init, jax.random.key(0))['params']
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Path -> shape of arrays, abstract arrays or orbax's metadata of them."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+      tree, is_leaf=lambda x: hasattr(x, 'shape')
+    )
+  }
+
+
+def shape_differences(stored: Any, wanted: Any) -> list[str]:
+  """How the parameters that are stored differ from those that are wanted.
+
+  Args:
+    stored: tree of arrays, or of what has their shape.
+    wanted: likewise.
+
+  Returns:
+    'path: shape there, shape here' of each that differs; none where equal.
+  """
+  there, here = _shapes(stored), _shapes(wanted)
+  return [
+    f'{name}: {there.get(name, "none")} there, {here.get(name, "none")} here'
+    for name in sorted(there.keys() | here.keys())
+    if there.get(name) != here.get(name)
+  ]

@@ -1,0 +1,130 @@
+"""A trained model as a folder of plain files, and the one that ships.
+
+`model.safetensors` holds the parameters, `model.json` what a checkpoint's
+`meta` holds and the step; `bank.safetensors` lies beside them. Nothing else
+is needed to name actions, and nothing of it can run code.
+"""
+
+from collections.abc import Mapping
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+_PARAMS_FILE = 'model.safetensors'
+_META_FILE = 'model.json'
+_KEYS = ('config', 'vocabulary', 'seen_classes', 'step')
+# The one key that `write` adds; models of earlier versions lack it.
+_DIGEST = 'digest'
+_SHIPPED = pathlib.Path(__file__).parents[1] / 'shipped_models'
+
+
+def shipped() -> list[str]:
+  """Names of the models that come with the package."""
+  return sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir())
+
+
+def resolve(name: str) -> str:
+  """The folder of a shipped model by its name; anything else as it is."""
+  if not os.path.exists(name) and name in shipped():
+    return str(_SHIPPED / name)
+  return name
+
+
+def is_model(folder: str) -> bool:
+  """Whether a folder holds a model in this form."""
+  return os.path.isfile(os.path.join(folder, _META_FILE))
+
+
+def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
+  """Writes a model.
+
+  Args:
+    folder: made if missing.
+    params: nested dicts of arrays.
+    meta: JSON-able; `config`, `vocabulary`, `seen_classes`, `step` and more.
+  """
+  os.makedirs(folder, exist_ok=True)
+  meta = {**meta, _DIGEST: _digest(params, meta)}
+  # Not ascontiguousarray, which makes vectors of scalars.
+  flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
+  safetensors.numpy.save_file(flat, os.path.join(folder, _PARAMS_FILE))
+  # Last: a folder without it is none of ours.
+  with open(os.path.join(folder, _META_FILE), 'w') as f:
+    json.dump(meta, f, indent=1)
+    f.write('\n')
+
+
+def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads a model.
+
+  Args:
+    folder: that `is_model`.
+
+  Returns:
+    Parameters as nested dicts of arrays, and meta.
+
+  Raises:
+    FileNotFoundError: the parameters are missing.
+    ValueError: a file that is damaged, or not of this form.
+  """
+  path = os.path.join(folder, _META_FILE)
+  try:
+    with open(path) as f:
+      meta = json.load(f)
+  except ValueError as e:
+    raise ValueError(f'{path} is no JSON: {e}') from e
+  missing = [key for key in _KEYS if key not in meta]
+  if missing:
+    raise ValueError(f'{path} has no {missing}')
+  path = os.path.join(folder, _PARAMS_FILE)
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'{path} is missing beside {_META_FILE}')
+  try:
+    flat = safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as e:
+    raise ValueError(f'{path} is damaged: {e}') from e
+  params: dict[str, Any] = {}
+  for name, array in flat.items():
+    *parents, leaf = name.split('/')
+    node = params
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = array
+  return params, meta
+
+
+def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
+  """Whether `read` gave the shapes and the meta that `write` got.
+
+  Args:
+    params: of `read`.
+    meta: of `read`.
+
+  Returns:
+    True only if neither file was changed or exchanged since, but for the
+    values of the parameters: these then fit the config. False says nothing.
+  """
+  return meta.get(_DIGEST) == _digest(params, meta)
+
+
+def _digest(params: Any, meta: Mapping[str, Any]) -> str:
+  """64 hex digits over all that says which parameters a model has."""
+  meta = {key: value for key, value in meta.items() if key != _DIGEST}
+  shapes = {name: [str(x.dtype), *x.shape] for name, x in _flatten(params)}
+  # Once through JSON, which has no tuples.
+  plain = json.loads(json.dumps([meta, shapes]))
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = ''):
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _flatten(value, f'{prefix}{key}/')
+    else:
+      yield prefix + key, value

@@ -1,0 +1,359 @@
+"""The prototype bank: what inference needs beside the encoders, in one file.
+
+A safetensors file: prototypes, class embeddings and video counts as tensors;
+names, domain, preprocessing, hashes, settings, calibration and licence as
+JSON in the header. Nothing in it is unpickled.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from zsar_jax.data import class_names
+
+_FORMAT = 'zsar_jax prototype bank 2'
+_OLD_FORMATS = ('zsar_jax prototype bank 1',)
+# Class embeddings of one name by one encoder differ by rounding alone.
+_TOLERANCE = 1e-5
+_TEXTS = (
+  'domain',
+  'protocol',
+  'protocol_hash',
+  'preprocessing',
+  'weights_hash',
+  'licence',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrototypeBank:
+  """Seen prototypes and where they come from.
+
+  Attributes:
+    seen_classes: names, in the order of the arrays.
+    seen_prototypes: float32 [s d], unit vectors.
+    class_embeddings: float32 [s d], unit vectors.
+    counts: int64 [s], videos that each prototype is the mean of.
+    domain: what the training pictures are.
+    protocol: id of the protocol that the prototypes belong to.
+    preprocessing: JSON text of `Preprocessing`, which names the tokenizer.
+    step: of the checkpoint whose encoders made the arrays.
+    protocol_hash: of that protocol.
+    weights_hash: of those encoders.
+    licence: under which the training videos may be used; '' if not stated.
+    settings: of the transfer, as chosen; see `methods.TransferSettings`.
+    calibration: see `calibration.Calibration.to_dict`; None if not measured.
+    added_classes: names that were added without any video.
+    added_embeddings: float32 [a d], unit vectors, of these names.
+  """
+
+  seen_classes: tuple[str, ...]
+  seen_prototypes: np.ndarray
+  class_embeddings: np.ndarray
+  counts: np.ndarray
+  domain: str
+  protocol: str
+  preprocessing: str
+  step: int
+  protocol_hash: str = ''
+  weights_hash: str = ''
+  licence: str = ''
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  calibration: Mapping[str, Any] | None = None
+  added_classes: tuple[str, ...] = ()
+  added_embeddings: np.ndarray | None = None
+
+
+def preprocessing_hash(preprocessing: str) -> str:
+  """12 hex digits of a preprocessing's JSON text."""
+  return hashlib.sha256(preprocessing.encode()).hexdigest()[:12]
+
+
+def save_bank(bank: PrototypeBank, path: str) -> None:
+  """Writes a bank whole or not at all."""
+  arrays = ('seen_prototypes', 'class_embeddings', 'counts', 'added_embeddings')
+  tensors = {
+    name: np.ascontiguousarray(getattr(bank, name))
+    for name in arrays
+    if getattr(bank, name) is not None
+  }
+  header = {
+    field.name: getattr(bank, field.name)
+    for field in dataclasses.fields(bank)
+    if field.name not in arrays
+  }
+  safetensors_numpy.save_file(
+    tensors,
+    f'{path}.tmp',
+    metadata={'format': _FORMAT, 'header': json.dumps(header)},
+  )
+  with open(f'{path}.tmp', 'rb') as f:
+    os.fsync(f.fileno())
+  os.replace(f'{path}.tmp', path)
+
+
+def load_bank(path: str) -> PrototypeBank:
+  """Reads a bank.
+
+  Args:
+    path: written by `save_bank`.
+
+  Returns:
+    The bank.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: not a bank, or a damaged one; names file and class.
+  """
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+      f'{path} does not exist: a run leaves it when it has finished training'
+    )
+  try:
+    with safetensors.safe_open(path, framework='numpy') as f:
+      metadata = f.metadata() or {}
+      if metadata.get('format') in _OLD_FORMATS:
+        raise ValueError(
+          f'{path} was written by an older version: build it again with '
+          '`python -m zsar_jax.bank build`'
+        )
+      if metadata.get('format') != _FORMAT:
+        raise ValueError(f'{path} is not a {_FORMAT!r} file')
+      header = json.loads(metadata.get('header', ''))
+      tensors = {name: f.get_tensor(name) for name in f.keys()}
+  except SafetensorError as e:
+    raise ValueError(f'{path} is not a safetensors file: {e}') from e
+  except json.JSONDecodeError as e:
+    raise ValueError(f'{path}: its header is not JSON: {e}') from e
+  _check_header(path, header)
+  for key in ('seen_classes', 'added_classes'):
+    header[key] = tuple(header[key])
+  try:
+    bank = PrototypeBank(**header, **tensors)
+  except TypeError as e:
+    raise ValueError(f'{path} is damaged: {e}') from e
+  _check_arrays(path, bank)
+  return bank
+
+
+def _check_header(path: str, header: Any) -> None:
+  """Refuses a header of other types than `save_bank` writes."""
+  if not isinstance(header, dict):
+    raise ValueError(f'{path}: its header is not a JSON object')
+  wrong = [
+    key
+    for key, kind in (
+      ('seen_classes', list),
+      ('added_classes', list),
+      ('settings', dict),
+      ('calibration', dict | None),
+      ('step', int),
+      *((key, str) for key in _TEXTS),
+    )
+    if not isinstance(header.get(key), kind)
+  ]
+  names = (*header.get('seen_classes', ()), *header.get('added_classes', ()))
+  if wrong or not all(isinstance(name, str) for name in names):
+    raise ValueError(f'{path}: header keys {wrong or "of classes"} are damaged')
+  if not header['seen_classes']:
+    raise ValueError(f'{path} holds no seen class')
+  if len(set(names)) < len(names):
+    twice = sorted({n for n in names if names.count(n) > 1})
+    raise ValueError(f'{path} holds {twice} more than once')
+
+
+def _check_arrays(path: str, bank: PrototypeBank) -> None:
+  """Refuses arrays that do not fit the names, or are no unit vectors."""
+  s, a = len(bank.seen_classes), len(bank.added_classes)
+  for name, names, rows in (
+    ('seen_prototypes', bank.seen_classes, s),
+    ('class_embeddings', bank.seen_classes, s),
+    ('added_embeddings', bank.added_classes, a),
+  ):
+    x = getattr(bank, name)
+    if x is None and not rows:
+      continue
+    if x is None or x.ndim != 2 or len(x) != rows:
+      raise ValueError(
+        f'{path}: {name} is {None if x is None else x.shape}, expected a row '
+        f'for each of {rows} classes'
+      )
+    norms = np.linalg.norm(x, axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1) < 1e-3))
+    if bad.size:
+      raise ValueError(
+        f'{path}: {name} of {[names[i] for i in bad[:10]]} are no unit vectors'
+      )
+  if bank.counts.shape != (s,):
+    raise ValueError(f'{path}: counts is {bank.counts.shape}, expected ({s},)')
+
+
+def check_belongs(
+  bank: PrototypeBank, weights_hash: str, preprocessing: str, path: str = ''
+) -> None:
+  """Refuses a bank that other encoders made.
+
+  Args:
+    bank: to check.
+    weights_hash: of the encoders at hand.
+    preprocessing: JSON text of theirs.
+    path: of the bank, for the message.
+
+  Raises:
+    ValueError: names both hashes.
+  """
+  for what, theirs, ours in (
+    ('weights', bank.weights_hash, weights_hash),
+    (
+      'preprocessing',
+      preprocessing_hash(bank.preprocessing),
+      preprocessing_hash(preprocessing),
+    ),
+  ):
+    if theirs != ours:
+      raise ValueError(
+        f'bank {path} belongs to other {what} ({theirs}, here {ours}): build '
+        'it again with `python -m zsar_jax.bank build`'
+      )
+
+
+def new_names(bank: PrototypeBank, names: Sequence[str]) -> list[str]:
+  """Canonical names that can be added.
+
+  Args:
+    bank: to add to.
+    names: class names in any spelling.
+
+  Returns:
+    The names.
+
+  Raises:
+    ValueError: a name that is empty, twice, or in the bank already.
+  """
+  names = list(class_names.canonical_names(names, 'classes'))
+  trained = [name for name in names if name in bank.seen_classes]
+  if trained:
+    raise ValueError(f'{trained} are seen classes of the bank')
+  known = [name for name in names if name in bank.added_classes]
+  if known:
+    raise ValueError(f'{known} are in the bank already')
+  return names
+
+
+def add_names(
+  bank: PrototypeBank, names: Sequence[str], embeddings: np.ndarray
+) -> PrototypeBank:
+  """Adds unseen classes by name.
+
+  Args:
+    bank: to add to.
+    names: class names in any spelling.
+    embeddings: of these names [a d], unit vectors.
+
+  Returns:
+    The larger bank.
+
+  Raises:
+    ValueError: a name that is empty, twice, or in the bank already.
+  """
+  names = new_names(bank, names)
+  embeddings = np.asarray(embeddings, np.float32)
+  if bank.added_embeddings is not None:
+    embeddings = np.concatenate([bank.added_embeddings, embeddings])
+  return dataclasses.replace(
+    bank,
+    added_classes=(*bank.added_classes, *names),
+    added_embeddings=embeddings,
+  )
+
+
+def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
+  """One bank of the classes of several, made by the same encoders.
+
+  A prototype is a direction; of a class that several banks have, the mean of
+  their directions is taken, weighted by the videos behind each. It is close
+  to the mean of all videos, not equal to it (our choice). The first bank's
+  settings are kept, and no calibration, which was measured on other classes.
+
+  Args:
+    banks: at least two.
+
+  Returns:
+    The bank; classes in alphabetical order.
+
+  Raises:
+    ValueError: other weights or preprocessing, or one name with two
+      embeddings.
+  """
+  first = banks[0]
+  for bank in banks[1:]:
+    check_belongs(bank, first.weights_hash, first.preprocessing)
+  sums: dict[str, np.ndarray] = {}
+  counts: dict[str, int] = {}
+  texts: dict[str, np.ndarray] = {}
+  added: dict[str, np.ndarray] = {}
+  for bank in banks:
+    for i, name in enumerate(bank.seen_classes):
+      count = int(bank.counts[i])
+      part = count * bank.seen_prototypes[i].astype(np.float64)
+      sums[name] = sums.get(name, 0) + part
+      counts[name] = counts.get(name, 0) + count
+      text = texts.setdefault(name, bank.class_embeddings[i])
+      if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
+        raise ValueError(f'the banks have other class embeddings of {name!r}')
+    for i, name in enumerate(bank.added_classes):
+      added[name] = bank.added_embeddings[i]
+  names = tuple(sorted(sums))
+  added = {name: x for name, x in sorted(added.items()) if name not in sums}
+  total = np.stack([sums[name] for name in names])
+  total /= np.linalg.norm(total, axis=1, keepdims=True)
+  joined = lambda values: ' + '.join(dict.fromkeys(filter(None, values)))
+  return dataclasses.replace(
+    first,
+    seen_classes=names,
+    seen_prototypes=total.astype(np.float32),
+    class_embeddings=np.stack([texts[name] for name in names]),
+    counts=np.array([counts[name] for name in names]),
+    domain=joined(bank.domain for bank in banks),
+    protocol=joined(bank.protocol for bank in banks),
+    protocol_hash='',
+    licence=joined(bank.licence for bank in banks),
+    calibration=None,
+    added_classes=tuple(added),
+    added_embeddings=np.stack([*added.values()]) if added else None,
+  )
+
+
+def describe(bank: PrototypeBank) -> str:
+  """What `show` prints: facts, then a line for each class."""
+  calibration = bank.calibration or {}
+  facts = {
+    'seen classes': len(bank.seen_classes),
+    'training videos': int(bank.counts.sum()),
+    'dimensions': bank.seen_prototypes.shape[1],
+    'trained on': bank.domain,
+    'protocol': f'{bank.protocol} {bank.protocol_hash}'.rstrip(),
+    'weights': f'{bank.weights_hash}, step {bank.step}',
+    'preprocessing': preprocessing_hash(bank.preprocessing),
+    'tokenizer': json.loads(bank.preprocessing).get('vocabulary_hash', ''),
+    'licence': bank.licence or 'not stated',
+    'settings': json.dumps(dict(bank.settings)),
+    'calibrated on': calibration.get('measured_on', 'nothing'),
+  }
+  width = max(map(len, facts))
+  lines = [f'{key.ljust(width)}  {value}' for key, value in facts.items()]
+  lines.append('')
+  lines += [
+    f'{int(count):6d} videos  {name}'
+    for name, count in zip(bank.seen_classes, bank.counts, strict=True)
+  ]
+  lines += [f'  by name alone  {name}' for name in bank.added_classes]
+  return '\n'.join(lines)

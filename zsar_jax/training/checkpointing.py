@@ -1,0 +1,176 @@
+"""Writes checkpoints that are whole or absent, and guards the workdir.
+
+What a checkpoint holds, and how it is read: see `saved_checkpoints`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import fcntl
+import json
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from zsar_jax.inference import checkpoint_files, saved_checkpoints
+from zsar_jax.system import json_files
+from zsar_jax.training import train_step
+
+_CONFIG_FILE = 'config.json'
+_LOCK_FILE = '.lock'
+
+
+def check_workdir(
+  workdir: str,
+  config: Mapping[str, Any],
+  differences: Callable[[Any, Any], list[str]],
+) -> None:
+  """Checks that a workdir is new or holds a run of the same config.
+
+  Args:
+    workdir: may be missing.
+    config: the run's config as plain values.
+    differences: lists how two plain configs differ.
+
+  Raises:
+    ValueError: it holds a run of another config, and the message says which
+      keys differ; or its config is damaged.
+  """
+  path = os.path.join(workdir, _CONFIG_FILE)
+  if not os.path.exists(path):
+    return
+  changes = differences(json_files.read(path), config)
+  if changes:
+    shown = '\n  '.join(changes)
+    raise ValueError(
+      f'{workdir} holds a run of another config; choose another --workdir '
+      f'or remove it. What differs (there -> here):\n  {shown}'
+    )
+
+
+@contextlib.contextmanager
+def lock_workdir(workdir: str) -> Iterator[None]:
+  """Keeps other runs out of a workdir for as long as this one works.
+
+  The lock goes with the process, however it ends.
+
+  Args:
+    workdir: made if missing.
+
+  Raises:
+    ValueError: another process holds it.
+    OSError: the workdir cannot be written.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  with open(os.path.join(workdir, _LOCK_FILE), 'a+') as f:
+    try:
+      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      f.seek(0)
+      raise ValueError(
+        f'{workdir} is in use by process {f.read().strip() or "?"}: two runs '
+        'on one workdir would spoil each other'
+      ) from e
+    f.truncate(0)
+    f.write(str(os.getpid()))
+    f.flush()
+    yield
+
+
+def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
+  """Makes a workdir, and writes the config that it belongs to."""
+  os.makedirs(workdir, exist_ok=True)
+  path = os.path.join(workdir, _CONFIG_FILE)
+  with open(f'{path}.tmp', 'w') as f:
+    json.dump(config, f, indent=2)
+  os.replace(f'{path}.tmp', path)
+
+
+def _training_item(state: train_step.TrainState) -> dict[str, Any]:
+  """What is needed beside the parameters to go on."""
+  item = {'step': state.step, 'opt_state': state.opt_state}
+  if state.skipped is not None:
+    item['skipped'] = state.skipped
+  return item
+
+
+class Checkpoints(saved_checkpoints.SavedCheckpoints):
+  """The checkpoints of a run: saves its states and restores them."""
+
+  def newest_committed(self) -> int | None:
+    """As `latest_step`, once what `save` started is written."""
+    self.wait()
+    return self.latest_step()
+
+  def save(self, state: train_step.TrainState, meta: Mapping[str, Any]) -> None:
+    """Starts saving; returns before the checkpoint is committed."""
+    items = {
+      'params': ocp.args.StandardSave(state.params),
+      'training': ocp.args.StandardSave(_training_item(state)),
+      'meta': ocp.args.JsonSave(dict(meta)),
+    }
+    if state.ema:
+      items['ema'] = ocp.args.StandardSave(state.ema)
+    self.manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+  def wait(self) -> None:
+    """Returns when every started save is committed."""
+    self.manager.wait_until_finished()
+
+  def restore(
+    self, like: train_step.TrainState, step: int | None = None
+  ) -> train_step.TrainState:
+    """Restores a state onto the shardings of another.
+
+    Args:
+      like: a state of the wanted shapes and shardings.
+      step: of the checkpoint; None means the newest.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: the checkpoint is of another architecture; what differs is
+        listed.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    self.check_shapes(abstract.params, step)
+    items = {
+      'params': ocp.args.StandardRestore(abstract.params),
+      'training': ocp.args.StandardRestore(_training_item(abstract)),
+    }
+    if like.ema:
+      items['ema'] = ocp.args.StandardRestore(abstract.ema)
+    restored = self.manager.restore(
+      self.latest_step() if step is None else step,
+      args=ocp.args.Composite(**items),
+    )
+    training = restored['training']
+    return train_step.TrainState(
+      training['step'],
+      restored['params'],
+      training['opt_state'],
+      restored['ema'] if like.ema else {},
+      training.get('skipped'),
+    )
+
+
+def set_aside_damaged(
+  workdir: str, with_ema: bool, say: Callable[[str], None]
+) -> None:
+  """Makes sure that the newest checkpoint of a run can be restored.
+
+  Only one process may do this, and none may have opened the checkpoints.
+
+  Args:
+    workdir: of the run.
+    with_ema: whether a checkpoint has an average of the parameters.
+    say: is told which checkpoints are damaged, and where they are moved.
+
+  Raises:
+    ValueError: there are checkpoints, and all are damaged; none is moved.
+  """
+  items = ('params', 'training', 'meta') + (('ema',) if with_ema else ())
+  folder = os.path.abspath(os.path.join(workdir, saved_checkpoints.FOLDER))
+  checkpoint_files.set_aside_damaged(folder, items, say)

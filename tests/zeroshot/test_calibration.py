@@ -142,7 +142,13 @@ def test_read_back_it_gives_the_same():
 
 
 @pytest.mark.parametrize(
-  'change', [{'temperatures': [1.0]}, {'risks': [[0.0]]}, {'more': 1}]
+  'change',
+  [
+    {'temperatures': [1.0]},
+    {'slopes': [1.0] * 40},
+    {'risks': [[0.0]]},
+    {'more': 1},
+  ],
 )
 def test_damaged_ones_are_refused(change):
   with pytest.raises(ValueError, match='damaged calibration'):

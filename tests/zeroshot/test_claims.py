@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -117,3 +119,32 @@ def test_the_gap_is_between_0_and_2():
   assert claims.semantic_gap(a, -a) == pytest.approx(2)
   assert claims.spearman(np.ones(6), a.ravel()[:6]) == 0
   assert claims.spearman(a.ravel()[:6], np.ones(6)) == 0
+
+
+def test_the_p_value_is_the_share_of_permutations_that_fit_as_well():
+  related, visual = np.random.default_rng(3).normal(size=(2, 4, 6))
+  observed = claims.spearman(related, visual)
+  as_large = [
+    claims.spearman(related[list(order)], visual) >= observed - 1e-12
+    for order in itertools.permutations(range(4))
+  ]
+  assert 0.1 < np.mean(as_large) < 0.9
+  p = claims.semantic_gap_test(related, visual, permutations=4000)
+  assert p == pytest.approx(np.mean(as_large), abs=0.03)
+
+
+@pytest.mark.parametrize('most, read', [(150, 150), (200, 200), (500, 200)])
+def test_no_more_videos_are_read_than_is_said(monkeypatch, most, read):
+  monkeypatch.setattr(claims, '_MOST_VIDEOS', most)
+  seen = []
+
+  def probe(x, labels, groups, folds):
+    assert len(x) == len(labels) == len(groups)
+    seen.append((len(x), labels.tolist()))
+    return 1.0
+
+  monkeypatch.setattr(claims, '_probe', probe)
+  claims.information_loss(H, H, LABELS, GROUPS)
+  assert [n for n, _ in seen] == [read, read]
+  # Few enough keep their order.
+  assert (seen[0][1] == LABELS.tolist()) == (read == 200)

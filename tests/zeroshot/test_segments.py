@@ -139,3 +139,12 @@ def test_a_single_number_that_is_none_is_refused_and_no_cost_is_none():
   logs[1, 1] = np.nan
   with pytest.raises(ValueError, match='probability is NaN'):
     segments.best_path(logs, 1)
+
+
+def test_borders_are_not_whole_seconds():
+  p = np.array([[0.98, 0.01], [0.01, 0.98]])
+  first, second = segments.find_segments(
+    [0, 0.5], [1, 1.5], p, np.full(2, 0.01), 0
+  )
+  # The centres are 0.5 and 1.
+  assert first.end == second.start == 0.75

@@ -345,3 +345,33 @@ def test_inner_draws_divide_the_seen_classes(tmp_path):
   assert len(draws) > 1
   with pytest.raises(ValueError, match='inner_share=0.01'):
     class_split.inner_draw(outer, 0, 0.01)
+  # At least one class of each source stays seen.
+  inner = class_split.inner_draw(outer, 0, 0.9)
+  assert sorted(outer.sources[name] for name in inner.seen_classes) == [
+    'a',
+    'b',
+  ]
+  for share in (-0.5, 0, 1, 1.5):
+    with pytest.raises(ValueError, match=rf'inner_share={share} is not in'):
+      class_split.inner_draw(outer, 0, share)
+
+
+def test_inner_draws_test_seen_classes_on_those_that_stay_seen(tmp_path):
+  path = dataset(
+    tmp_path, videos={'videos': columns(['row', 'run', 'hop', 'cut'] * 12)}
+  )
+  outer = class_split.make_protocol(
+    path,
+    class_split=write(
+      tmp_path, {'seen': ['row', 'run', 'hop'], 'unseen': ['cut']}
+    ),
+    validation_fraction=0.4,
+  )
+  assert outer.seen_test
+  inner = class_split.inner_draw(outer, 0, 0.4)
+  of_name = dict(zip(outer.seen_test.ids, outer.seen_test.labels, strict=True))
+  assert inner.seen_test and len(inner.seen_test) < len(outer.seen_test)
+  for video, label in zip(
+    inner.seen_test.ids, inner.seen_test.labels, strict=True
+  ):
+    assert inner.seen_classes[label] == outer.seen_classes[of_name[video]]

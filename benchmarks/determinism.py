@@ -26,6 +26,8 @@ import sys
 import tempfile
 import time
 
+from zsar_jax.training import make_step
+
 _STEPS = 6
 _NUM_CLASSES = 400
 _VOCABULARY = 30522
@@ -55,7 +57,7 @@ def one_process(args: argparse.Namespace) -> dict:
   from experiments import grid
   from zsar_jax.inference import model_builder
   from zsar_jax.parallel import hardware, sharding
-  from zsar_jax.training import checkpointing, step_cost, train, train_step
+  from zsar_jax.training import checkpointing, step_cost, train_state
 
   config = grid.load_config(args.config)
   config.train.batch_size = args.clips
@@ -65,8 +67,8 @@ def one_process(args: argparse.Namespace) -> dict:
   pieces = [f'piece{i}' for i in range(_VOCABULARY)]
   prep = model_builder.make_preprocessing(config, pieces)
   model = model_builder.build_model(config, prep, _VOCABULARY, _NUM_CLASSES)
-  optimizer, step = train.make_step(config, model, prep, mesh)
-  state = train_step.init_state(
+  optimizer, step = make_step.make_step(config, model, prep, mesh)
+  state = train_state.init_state(
     model,
     optimizer,
     model_builder.input_shapes(prep),

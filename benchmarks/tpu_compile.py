@@ -44,7 +44,7 @@ from ml_collections import config_flags
 from benchmarks import compiled
 from zsar_jax.inference import model_builder
 from zsar_jax.parallel import hardware, sharding
-from zsar_jax.training import step_cost, train, train_step
+from zsar_jax.training import make_step, step_cost, train_state
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'the config file')
 _TOPOLOGY = flags.DEFINE_list('topology', ['v5e:4x4'], 'slices of TPUs')
@@ -100,8 +100,8 @@ def compile_step(
     config, [f'piece{i}' for i in range(vocabulary_size)]
   )
   model = model_builder.build_model(config, prep, vocabulary_size, num_classes)
-  optimizer, step = train.make_step(config, model, prep, mesh)
-  state = train_step.abstract_state(
+  optimizer, step = make_step.make_step(config, model, prep, mesh)
+  state = train_state.abstract_state(
     model,
     optimizer,
     model_builder.input_shapes(prep),

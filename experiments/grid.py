@@ -33,7 +33,7 @@ from safetensors import numpy as safetensors_numpy
 from zsar_jax import config_utils
 from zsar_jax.data import clip_reader
 from zsar_jax.evaluation import methods, protocol_evaluation
-from zsar_jax.inference import evaluate_run
+from zsar_jax.inference import embedders, evaluate_run
 from zsar_jax.system import interruption
 from zsar_jax.training import train
 from zsar_jax.zeroshot import prototypes
@@ -264,7 +264,7 @@ def _train(cell: Cell, folder: str, caches: dict[int, clip_reader.VideoCache]):
   facts = {}
 
   def measure(recognizer, protocols, cache):
-    embed = recognizer.embedder(cache)
+    embed = embedders.make_embedder(recognizer, cache)
     evaluation = protocol_evaluation.embed_protocols(protocols, embed)
     row = evaluate_run.validate(recognizer, protocols[0], cache, embed)
     facts.update(

@@ -11,7 +11,7 @@ from zsar_jax import config_utils
 from zsar_jax.data import input_pipeline
 from zsar_jax.data.protocols import registry
 from zsar_jax.inference import model_builder
-from zsar_jax.training import train
+from zsar_jax.training import make_step
 
 _FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _FILES = sorted(path.name for path in _FOLDER.glob('*.py'))
@@ -238,10 +238,10 @@ def test_smoke_of_a_full_size_config_runs_on_stick_figures_of_32_pixels():
 
 def test_default_does_nothing_to_pixels_inside_the_step():
   section = config_utils.default_config().augmentation
-  augmentation = train.make_augmentation(section)
+  augmentation = make_step.make_augmentation(section)
   assert not augmentation.jitter and not augmentation.mixing
   section.colour_jitter.hue, section.cutmix_alpha = 0.25, 2.0
-  augmentation = train.make_augmentation(section)
+  augmentation = make_step.make_augmentation(section)
   assert augmentation.jitter.hue == 0.25
   assert augmentation.mixing.cutmix_alpha == 2.0
 

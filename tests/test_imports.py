@@ -65,8 +65,8 @@ _MORE_LIBRARIES = {
   'training.checkpointing': 'orbax',
   'training.metric_writers': 'absl clu tensorflow',
 }
-# At the root, without being a command.
-_CONFIG = ('config_utils', 'config_checks')
+# The config: at the root without being a command, and a section a room.
+_CONFIG = ('config_utils', 'config_checks', 'defaults')
 # TFDS builders are classes of its, so their modules import it outright.
 _BUILDERS = {'data.datasets.stick_figures', 'data.datasets.packed_videos'}
 
@@ -111,7 +111,7 @@ def _imports(path):
 def _room(module):
   """The room that a module is in; its own name where there is no such room."""
   top = _top(module)
-  if top in _CONFIG:
+  if module.rpartition('.')[2] in _CONFIG:
     return 'config'
   path = MODULES.get(module)
   at_root = path is not None and path.parent == _ROOT / 'zsar_jax'
@@ -286,12 +286,12 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     import jax
     import numpy as np
     from zsar_jax import config_utils
-    from zsar_jax.data import input_pipeline, tokenizer
+    from zsar_jax.data import clip_reader, input_pipeline, tokenizer
     from zsar_jax.data.protocols import class_split
     from zsar_jax.inference import encoders as encoders_lib
-    from zsar_jax.inference import evaluate_run, model_builder
+    from zsar_jax.inference import class_texts, evaluate_run, model_builder
     from zsar_jax.parallel import sharding
-    from zsar_jax.training import optim, train_step
+    from zsar_jax.training import optim, step_loss, train_state, train_step
 
     flags.FLAGS.mark_as_parsed()
     jax.config.update('jax_platforms', 'cpu')
@@ -314,24 +314,25 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
       learning_rate=1e-3, warmup_steps=0, num_steps=1
     )
     optimizer = optim.make_optimizer(schedule, weight_decay=0.1, clip_norm=1.0)
-    state = train_step.init_state(
+    state = train_state.init_state(
       model,
       optimizer,
       model_builder.input_shapes(prep),
       jax.random.key(0),
       mesh,
     )
+    texts = class_texts.ClassTexts(pieces, prep.token_length)
     encoders = encoders_lib.Recognizer(
-      config, model, state.params, pieces, seen, mesh
+      config, model, state.params, texts, seen, mesh
     )
-    reader = encoders.clip_reader(protocol.train)
+    reader = clip_reader.ClipReader(protocol.train, prep)
     batches = input_pipeline.train_batches(reader, seen, batch_size=4, seed=0)
     step = train_step.make_train_step(
-      model, optimizer, schedule, train_step.LossWeights(), prep, 0, mesh
+      step_loss.Objective(model, prep), optimizer, schedule, mesh
     )
-    (text,) = encoders.token_ids(seen)
+    (text,) = texts.token_ids(seen)
     batch = {k: v for k, v in next(batches).items()
-             if k in train_step.BATCH_KEYS}
+             if k in step_loss.BATCH_KEYS}
     state, metrics = step(state, sharding.put_batch(batch, mesh), text)
     assert np.isfinite(metrics['loss'])
     trained = encoders.with_params(state.params, 1)

@@ -8,7 +8,8 @@ import sys
 import nbformat
 import pytest
 
-from tests import processes, test_distributed, tiny, videos
+from tests import processes, tiny, videos
+from tests.parallel import test_distributed
 
 nbclient = pytest.importorskip('nbclient')
 

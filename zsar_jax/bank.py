@@ -26,13 +26,14 @@ from zsar_jax import cli, predict
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
+  bank_building,
   evaluate_run,
   model_files,
   prototype_bank,
+  saved_encoders,
 )
-from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.system import terminal
-from zsar_jax.training import train
+from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 
@@ -115,7 +116,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   path = paths[0]
   bank = prototype_bank.load_bank(path)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = encoders_lib.Recognizer.from_workdir(workdir, values.step)
+  recognizer = saved_encoders.load(workdir, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -134,11 +135,11 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 def _export(values) -> None:
   """Encoders and bank as plain files, the bank checked to be theirs."""
   model = action_model.load(values.workdir, step=values.step)
-  model.recognizer.export(values.output)
-  path = os.path.join(values.output, encoders_lib.BANK_FILE)
+  saved_encoders.export(model.recognizer, values.output)
+  path = os.path.join(values.output, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
   # How good it is, and something to try it on, where the run has them.
-  for name in (train.RESULTS_FILE, train.EXAMPLES_FOLDER):
+  for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source = os.path.join(model_files.resolve(values.workdir), name)
     target = os.path.join(values.output, name)
     if os.path.isdir(source):
@@ -149,7 +150,7 @@ def _export(values) -> None:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
-  recognizer = encoders_lib.Recognizer.from_workdir(values.workdir, values.step)
+  recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   data = config.data
   with data.unlocked():
@@ -157,7 +158,7 @@ def _build(values) -> prototype_bank.PrototypeBank:
       data.dataset_dir, data.test_dataset_dir = values.dataset, ''
       data.class_split, data.protocol = '', ''
       data.strict_for, data.inner_draw, data.train_only = (), -1, True
-  return evaluate_run.build_bank(
+  return bank_building.build_bank(
     recognizer,
     evaluate_run.make_protocol(config),
     evaluate_run.video_cache(config),

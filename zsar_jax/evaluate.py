@@ -46,8 +46,12 @@ from absl import flags
 
 from zsar_jax import cli
 from zsar_jax.evaluation import outside_scores, results, score_files
-from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import evaluate_run, prototype_bank
+from zsar_jax.inference import (
+  choose_settings,
+  evaluate_run,
+  prototype_bank,
+  saved_encoders,
+)
 from zsar_jax.system import json_files, terminal
 
 _RESULTS_FILE = 'results.json'
@@ -166,7 +170,7 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
-  recognizer = encoders_lib.Recognizer.from_workdir(values.workdir, values.step)
+  recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
   with config.zeroshot.unlocked():
@@ -187,7 +191,7 @@ def _evaluate_run(values) -> None:
   )
   terminal.say(results.format_table(outcome.content))
   if values.inner:
-    path = os.path.join(values.workdir, encoders_lib.BANK_FILE)
+    path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
     terminal.say(
       f'settings and calibration of the inner draws written to {path}'
@@ -236,7 +240,7 @@ def _choice(values, say) -> dict[str, Any] | None:
     if not os.path.exists(path):
       return None
     return json_files.read(path)
-  choice = evaluate_run.choose_on(
+  choice = choose_settings.choose_on(
     values.inner.split(','), values.workdir, say, values.step
   )
   with open(f'{path}.tmp', 'w') as f:

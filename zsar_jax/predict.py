@@ -30,18 +30,18 @@ from absl import flags
 
 from zsar_jax import cli
 from zsar_jax.data import isolated
-from zsar_jax.inference import model_files
+from zsar_jax.inference import model_files, predictions
 from zsar_jax.system import terminal
 
 # What imports JAX does so inside functions: a mistake in the command line is
 # told at once, and the child that decodes gets ready in the meantime.
 if typing.TYPE_CHECKING:
-  from zsar_jax.inference import action_model, frozen_clip
+  from zsar_jax.inference import frozen_clip
 
 _SECONDS = '{:.1f}'
 
 
-def _format_transfer(ranked: action_model.Ranked, explain: bool) -> str:
+def _format_transfer(ranked: predictions.Ranked, explain: bool) -> str:
   probability = ''
   if ranked.probability is not None:
     probability = f'{100 * ranked.probability:5.1f}%  '
@@ -63,15 +63,14 @@ def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
 
 
 def _format(
-  prediction: action_model.Prediction, top_k: int, explain: bool
+  prediction: predictions.Prediction, top_k: int, explain: bool
 ) -> str:
-  from zsar_jax.inference import action_model
 
   lines = []
   shown = prediction.ranking[:top_k]
   width = max(terminal.width(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
-    by_transfer = isinstance(ranked, action_model.Ranked)
+    by_transfer = isinstance(ranked, predictions.Ranked)
     format_one = _format_transfer if by_transfer else _format_clip
     detail = format_one(ranked, explain)
     space = ' ' * (width - terminal.width(ranked.name))

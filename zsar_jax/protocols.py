@@ -86,10 +86,10 @@ def _embeddings(values, seen: list[str], unseen: list[str]):
   if not values.workdir:
     return None
   # Here, because the other commands need no JAX.
-  from zsar_jax.inference import encoders
+  from zsar_jax.inference import saved_encoders
 
   names = list(dict.fromkeys([*seen, *unseen]))
-  encoder = encoders.Recognizer.from_workdir(values.workdir)
+  encoder = saved_encoders.load(values.workdir)
   embeddings = encoder.encode_class_names(names)['embedding']
   return dict(zip(names, embeddings, strict=True))
 

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_checkpointing import META, assert_bit_equal, make_mesh
+from tests.training.test_checkpointing import META, assert_bit_equal, make_mesh
 from zsar_jax.data.datasets import records
 from zsar_jax.evaluation import results
 from zsar_jax.inference import checkpoint_files, saved_checkpoints
-from zsar_jax.training import checkpointing, train_step
+from zsar_jax.training import checkpointing, train_state
 
 ITEMS = ('params', 'training', 'meta', 'ema')
 
@@ -20,7 +20,7 @@ def make_state(step):
   rng = np.random.default_rng(step)
   # Larger than what the index of arrays holds itself.
   params = {'kernel': jax.numpy.asarray(rng.normal(size=(64, 64)))}
-  return train_step.TrainState(
+  return train_state.TrainState(
     jax.numpy.int32(step), params, {'mu': params}, params
   )
 

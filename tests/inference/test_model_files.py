@@ -11,8 +11,7 @@ import safetensors.numpy
 from tests import tiny, videos
 import zsar_jax
 from zsar_jax import bank, predict
-from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import model_builder, model_files
+from zsar_jax.inference import model_builder, model_files, saved_encoders
 
 NAME = 'stick_figures'
 
@@ -44,10 +43,7 @@ def test_what_is_exported_is_the_model(run, exported, tmp_path):
     ranking = model.predict(path).ranking
     answers.append([(r.name, r.score, r.match_logit) for r in ranking])
   assert answers[0] == answers[1]
-  hashes = {
-    encoders_lib.Recognizer.from_workdir(f).weights_hash
-    for f in (run, exported)
-  }
+  hashes = {saved_encoders.load(f).weights_hash for f in (run, exported)}
   assert len(hashes) == 1
   # No path of this machine goes with it.
   text = open(os.path.join(exported, 'model.json')).read()

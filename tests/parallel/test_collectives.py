@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from benchmarks import compiled
-from tests import test_train_step as steps
+from tests.training import test_train_step as steps
 from zsar_jax.inference import model_builder
 from zsar_jax.models import zsar_model
 from zsar_jax.parallel import sharding
-from zsar_jax.training import optim, train_step
+from zsar_jax.training import optim, step_loss, train_state, train_step
 
 DEPTH = 3
 KERNELS = 6  # of a block: query, key, value, out, and two of the MLP
@@ -37,11 +37,14 @@ def compile_step(preset, num_classes, devices=8, remat='none', batch_size=16):
   )
   optimizer = optim.make_optimizer(schedule, weight_decay=0.05, clip_norm=1.0)
   # Nothing is run, so nothing that makes parameters needs compiling.
-  state = train_step.abstract_state(
+  state = train_state.abstract_state(
     model, optimizer, model_builder.input_shapes(steps.PREP), mesh
   )
   step = train_step.make_train_step(
-    model, optimizer, schedule, steps.ALL_LOSSES, steps.PREP, 0, mesh
+    step_loss.Objective(model, steps.PREP, steps.ALL_LOSSES),
+    optimizer,
+    schedule,
+    mesh,
   )
   rng = np.random.default_rng(0)
   batch = {

@@ -19,7 +19,7 @@ import pytest
 
 from tests import processes, tiny
 from zsar_jax import config_utils, main
-from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.inference import saved_encoders
 from zsar_jax.parallel import distributed, sharding
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -125,8 +125,8 @@ class Pair:
 
 
 def params_of(workdir):
-  recognizer = encoders_lib.Recognizer.from_workdir(str(workdir))
-  return jax.tree.map(np.asarray, recognizer._params)
+  recognizer = saved_encoders.load(str(workdir))
+  return jax.tree.map(np.asarray, recognizer.params)
 
 
 def metrics_of(workdir):

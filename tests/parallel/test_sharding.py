@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from zsar_jax.parallel import sharding
-from zsar_jax.training import train_step
+from zsar_jax.training import train_state
 
 P = jax.sharding.PartitionSpec
 
@@ -154,7 +154,7 @@ def test_table_says_where_parameters_lie(path, mesh):
 
 def test_optimiser_moments_lie_where_their_parameters_lie(mesh):
   params = _tree(SPECS)
-  create = lambda p: train_step.TrainState(
+  create = lambda p: train_state.TrainState(
     jnp.int32(0), p, optax.adamw(1e-3).init(p)
   )
   state = jax.eval_shape(create, params)

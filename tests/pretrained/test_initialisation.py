@@ -6,7 +6,7 @@ import pytest
 
 from tests import tiny
 from tests.pretrained import test_video, tiny_weights
-from zsar_jax.inference import encoders, frozen_clip
+from zsar_jax.inference import frozen_clip, saved_encoders
 from zsar_jax.pretrained import initialisation
 from zsar_jax.training import train
 
@@ -81,11 +81,11 @@ def test_training_starts_from_the_weights_and_keeps_what_is_frozen(
   )
   content = train.train(config, str(tmp_path / 'run'))
   assert content['initialisation'].startswith('text=tiny-bert:')
-  trained = encoders.Recognizer.from_workdir(str(tmp_path / 'run'))
+  trained = saved_encoders.load(str(tmp_path / 'run'))
   loaded = initialisation.start(config).loaded['text_encoder']
   jax.tree.map(
     lambda new, old: np.testing.assert_array_equal(np.asarray(new), old),
-    trained._params['text_encoder'],
+    trained.params['text_encoder'],
     loaded,
   )
   # Inference needs the checkpoint alone.
@@ -122,7 +122,7 @@ def test_clip_starts_both_sides_and_its_frozen_self_stands_beside(tmp_path):
   methods = {row['method'] for row in content['rows']}
   assert {'transfer', 'frozen_clip'} <= methods
   # Nothing was learnt, so names are where CLIP puts them.
-  model = encoders.Recognizer.from_workdir(str(tmp_path / 'run'))
+  model = saved_encoders.load(str(tmp_path / 'run'))
   frozen = frozen_clip.FrozenClip.from_directory(path)
   ids, mask = frozen._tokenize(['running'])
   np.testing.assert_allclose(

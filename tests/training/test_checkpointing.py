@@ -10,7 +10,7 @@ import pytest
 from zsar_jax import config_utils
 from zsar_jax.inference import saved_checkpoints
 from zsar_jax.parallel import sharding
-from zsar_jax.training import checkpointing, train_step
+from zsar_jax.training import checkpointing, train_state
 
 META = {'config': {'seed': 0}, 'vocabulary': ['[PAD]'], 'seen_classes': ['a']}
 
@@ -32,7 +32,7 @@ def make_state(mesh, step=0, seed=0):
     opt_state = jax.tree.map(
       lambda x: x + jax.random.normal(k[2], x.shape).astype(x.dtype), opt_state
     )
-    return train_step.TrainState(jnp.int32(step), params, opt_state)
+    return train_state.TrainState(jnp.int32(step), params, opt_state)
 
   key = jax.random.key(seed)
   shardings = sharding.tree_shardings(jax.eval_shape(create, key), mesh)
@@ -82,7 +82,7 @@ def test_parameters_of_another_shape_are_refused(tmp_path):
   # A single parameter: orbax would leave other reads to fail by themselves.
   params = {'kernel': jnp.ones((8, 4))}
   with checkpointing.Checkpoints(str(tmp_path)) as checkpoints:
-    checkpoints.save(train_step.TrainState(jnp.int32(1), params, {}), META)
+    checkpoints.save(train_state.TrainState(jnp.int32(1), params, {}), META)
     checkpoints.wait()
     wrong = {'kernel': jax.ShapeDtypeStruct((8, 5), jnp.float32)}
     with pytest.raises(
@@ -153,7 +153,7 @@ def test_another_architecture_is_refused_with_what_differs(saved):
     'mlp': {'in': {'kernel': jnp.zeros((8, 6)), 'bias': jnp.zeros(6)}},
     'log_scale': jnp.zeros(()),
   }
-  like = train_step.TrainState(
+  like = train_state.TrainState(
     jnp.int32(0), params, optax.adamw(1e-3).init(params)
   )
   with (

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from benchmarks import survival
-from tests import processes, test_distributed, tiny
+from tests import processes, tiny
+from tests.parallel import test_distributed
 from zsar_jax import main
 
 STEPS = 24

@@ -14,8 +14,7 @@ import pytest
 
 from tests import tiny, videos
 from zsar_jax.data import datasets
-from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import evaluate_run, saved_checkpoints
+from zsar_jax.inference import evaluate_run, saved_checkpoints, saved_encoders
 from zsar_jax.parallel import hardware
 from zsar_jax.system import interruption
 from zsar_jax.training import (
@@ -41,8 +40,8 @@ def finished(tmp_path_factory):
 
 
 def params_of(workdir):
-  recognizer = encoders_lib.Recognizer.from_workdir(workdir)
-  return jax.tree.map(np.asarray, recognizer._params)
+  recognizer = saved_encoders.load(workdir)
+  return jax.tree.map(np.asarray, recognizer.params)
 
 
 def rows_of(results):

@@ -9,7 +9,7 @@ from zsar_jax.data import preprocessing
 from zsar_jax.inference import model_builder
 from zsar_jax.models import pixel_ops, zsar_model
 from zsar_jax.parallel import sharding
-from zsar_jax.training import losses, optim, train_step
+from zsar_jax.training import losses, optim, step_loss, train_state, train_step
 
 PREP = preprocessing.Preprocessing(
   size=16,
@@ -63,9 +63,9 @@ def init_params():
   return variables['params']
 
 
-ALL_LOSSES = train_step.LossWeights()
-NONE = train_step.NO_AUGMENTATION
-EVERYTHING = train_step.Augmentation(
+ALL_LOSSES = step_loss.LossWeights()
+NONE = step_loss.NO_AUGMENTATION
+EVERYTHING = step_loss.Augmentation(
   pixel_ops.ColourJitter(0.4, 0.4, 0.4, 0.1), pixel_ops.Mixing(0.8, 1.0)
 )
 
@@ -99,14 +99,10 @@ def trainer(
   )
   the_model = model(dropout_rate)
   step = train_step.make_train_step(
-    the_model,
+    step_loss.Objective(the_model, PREP, weights, augmentation),
     optimizer,
     schedule,
-    weights,
-    PREP,
-    0,
     mesh,
-    augmentation,
     accumulate=accumulate,
     ema_decay=ema_decay,
     frozen=frozen,
@@ -121,7 +117,7 @@ def first_state(mesh_sizes, dropout_rate, with_ema, frozen):
   optimizer = optim.make_optimizer(
     lambda step: 0.0, weight_decay=0.05, clip_norm=1.0, frozen=frozen
   )
-  return train_step.init_state(
+  return train_state.init_state(
     model(dropout_rate),
     optimizer,
     model_builder.input_shapes(PREP),
@@ -162,8 +158,9 @@ def gradients(mesh_sizes, **kwargs):
   the_model = model()
   params = init_params()
   params = jax.device_put(params, sharding.tree_shardings(params, mesh))
-  loss = lambda p, batch, text: train_step.compute_loss(
-    p, the_model, batch, text, jax.random.key(3), ALL_LOSSES, PREP, **kwargs
+  objective = step_loss.Objective(the_model, PREP, ALL_LOSSES, **kwargs)
+  loss = lambda p, batch, text: step_loss.compute_loss(
+    p, objective, batch, text, jax.random.key(3)
   )
   function = sharding.on_mesh(jax.jit(jax.grad(loss, has_aux=True)), mesh)
   grads, metrics = function(
@@ -265,7 +262,7 @@ def test_the_old_state_is_donated():
 
 
 def test_a_loss_of_weight_zero_is_left_out():
-  weights = train_step.LossWeights(visual=1.0, contrast=0.0, match=0.0)
+  weights = step_loss.LossWeights(visual=1.0, contrast=0.0, match=0.0)
   _, history = run(1, weights=weights)
   assert 'loss_visual' in history[0]
   assert 'loss_match' not in history[0]
@@ -274,9 +271,9 @@ def test_a_loss_of_weight_zero_is_left_out():
 
 def test_loss_weights_that_train_nothing_are_refused():
   with pytest.raises(ValueError, match='nothing to train'):
-    train_step.LossWeights(visual=0.0, contrast=0.0, match=0.0)
+    step_loss.LossWeights(visual=0.0, contrast=0.0, match=0.0)
   with pytest.raises(ValueError, match='negative'):
-    train_step.LossWeights(match=-1.0)
+    step_loss.LossWeights(match=-1.0)
 
 
 def test_dropout_depends_on_seed_and_step_alone():
@@ -322,11 +319,11 @@ def test_without_augmentation_loss_and_gradient_are_the_plain_ones(smoothing):
   batch, text = batch_and_text()
   params = init_params()
   key = jax.random.key(7)
-  weights = train_step.LossWeights(label_smoothing=smoothing)
+  weights = step_loss.LossWeights(label_smoothing=smoothing)
   loss, gradient = jax.jit(
     jax.value_and_grad(
-      lambda p: train_step.compute_loss(
-        p, the_model, batch, text, key, weights, PREP
+      lambda p: step_loss.compute_loss(
+        p, step_loss.Objective(the_model, PREP, weights), batch, text, key
       )[0]
     )
   )(params)
@@ -346,13 +343,12 @@ def test_mass_of_both_classes_of_a_mix_reaches_every_loss():
   batch['video'] = np.repeat(batch['video'][:1], BATCH, axis=0)
   params = init_params()
   key = jax.random.key(5)
-  mixup = train_step.Augmentation(mixing=pixel_ops.Mixing(mixup_alpha=1.0))
+  mixup = step_loss.Augmentation(mixing=pixel_ops.Mixing(mixup_alpha=1.0))
 
   @functools.partial(jax.jit, static_argnums=1)
   def metrics_of(batch, augmentation):
-    return train_step.compute_loss(
-      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
-    )[1]
+    objective = step_loss.Objective(the_model, PREP, ALL_LOSSES, augmentation)
+    return step_loss.compute_loss(params, objective, batch, text, key)[1]
 
   metrics = metrics_of(batch, mixup)
 
@@ -419,9 +415,8 @@ def test_devices_do_not_change_an_augmented_loss():
   params = init_params()
 
   def metrics_of(batch, text, key, augmentation):
-    return train_step.compute_loss(
-      params, the_model, batch, text, key, ALL_LOSSES, PREP, augmentation
-    )[1]
+    objective = step_loss.Objective(the_model, PREP, ALL_LOSSES, augmentation)
+    return step_loss.compute_loss(params, objective, batch, text, key)[1]
 
   function = jax.jit(metrics_of, static_argnums=3)
   mesh = sharding.make_mesh({'data': 4, 'fsdp': 2, 'tensor': 1})
@@ -439,7 +434,7 @@ def test_devices_do_not_change_an_augmented_loss():
 
 
 def test_an_augmented_batch_can_be_learnt_from():
-  augmentation = train_step.Augmentation(mixing=pixel_ops.Mixing(0.8))
+  augmentation = step_loss.Augmentation(mixing=pixel_ops.Mixing(0.8))
   _, history = run(30, augmentation=augmentation)
   assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
@@ -448,14 +443,18 @@ def test_mixing_that_leaves_no_wrong_class_is_refused():
   the_model = model()
   batch, text = batch_and_text()
   text = {name: value[:2] for name, value in text.items()}
-  mixing = train_step.Augmentation(mixing=pixel_ops.Mixing(0.0, 1.0))
-  assert train_step.least_classes(ALL_LOSSES, NONE) == 2
-  assert train_step.least_classes(ALL_LOSSES, mixing) == 3
-  no_match = train_step.LossWeights(match=0.0)
-  assert train_step.least_classes(no_match, mixing) == 2
+  mixing = step_loss.Augmentation(mixing=pixel_ops.Mixing(0.0, 1.0))
+  assert step_loss.least_classes(ALL_LOSSES, NONE) == 2
+  assert step_loss.least_classes(ALL_LOSSES, mixing) == 3
+  no_match = step_loss.LossWeights(match=0.0)
+  assert step_loss.least_classes(no_match, mixing) == 2
   with pytest.raises(ValueError, match='2 seen classes; .* at least 3'):
-    train_step.compute_loss(
-      {}, the_model, batch, text, jax.random.key(0), ALL_LOSSES, PREP, mixing
+    step_loss.compute_loss(
+      {},
+      step_loss.Objective(the_model, PREP, ALL_LOSSES, mixing),
+      batch,
+      text,
+      jax.random.key(0),
     )
 
 
@@ -470,9 +469,8 @@ def test_metrics_are_a_mean_over_the_global_batch():
 
   @jax.jit
   def loss(batch):
-    return train_step.compute_loss(
-      params, the_model, batch, text, key, ALL_LOSSES, PREP
-    )[0]
+    objective = step_loss.Objective(the_model, PREP, ALL_LOSSES)
+    return step_loss.compute_loss(params, objective, batch, text, key)[0]
 
   halves = [
     loss(sharding.put_batch({k: v[half] for k, v in batch.items()}, mesh))
@@ -517,7 +515,7 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted():
     # One class centre is infinite: the loss is not a number.
     params = dict(state.params)
     params['class_centres'] = params['class_centres'] * jnp.inf
-    return train_step.TrainState(
+    return train_state.TrainState(
       state.step, params, state.opt_state, state.ema, state.skipped
     )
 
@@ -613,7 +611,7 @@ def test_no_backward_pass_of_what_is_frozen():
   optimizer = optim.make_optimizer(
     lambda step: 0.1, weight_decay=0, clip_norm=1.0, frozen=FROZEN[:1]
   )
-  state = train_step.TrainState(
+  state = train_state.TrainState(
     jnp.zeros((), jnp.int32),
     params,
     optimizer.init(params),
@@ -623,12 +621,9 @@ def test_no_backward_pass_of_what_is_frozen():
 
   def flops(frozen):
     step = train_step.make_train_step(
-      the_model,
+      step_loss.Objective(the_model, PREP, ALL_LOSSES),
       optimizer,
       lambda step: 0.1,
-      ALL_LOSSES,
-      PREP,
-      0,
       mesh,
       frozen=frozen,
     )
@@ -641,7 +636,7 @@ def test_no_backward_pass_of_what_is_frozen():
 
 @pytest.mark.parametrize('name', ['transfer', 'regression'])
 def test_optional_losses_can_be_learnt(name):
-  weights = train_step.LossWeights(visual=0, contrast=0, match=0, **{name: 1.0})
+  weights = step_loss.LossWeights(visual=0, contrast=0, match=0, **{name: 1.0})
   # The centres of `transfer` are learnt by it alone here.
   _, history = run(12, weights=weights)
   assert set(history[0]) & {'loss_visual', 'loss_contrast'} == set()

@@ -13,78 +13,26 @@ without any video of it and without training.
 """
 
 from collections.abc import Iterator, Sequence
-import dataclasses
 import os
-from typing import Any
 
 import numpy as np
 
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import word_overlap
 from zsar_jax.evaluation import methods
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import model_files, prototype_bank
+from zsar_jax.inference import (
+  model_files,
+  predictions,
+  prototype_bank,
+  saved_encoders,
+)
 from zsar_jax.system import terminal
 from zsar_jax.zeroshot import calibration as calibration_lib
 from zsar_jax.zeroshot import scoring, segments
 
-NONE_OF_THESE = 'none of these'
 _TOP_SEEN = 3
 _BATCH = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-  """One candidate's place in a ranking.
-
-  Attributes:
-    name: canonical class name.
-    probability: calibrated, in [0, 1]; None where nothing was calibrated.
-    score: transfer score, in [-1, 1].
-    nearest_name: similarity of the video to the name itself, in [-1, 1].
-    match_logit: of the fusion; above 0 means a match is the likelier.
-    composited_from: (seen class, transfer weight), largest first.
-  """
-
-  name: str
-  probability: float | None
-  score: float
-  nearest_name: float
-  match_logit: float
-  composited_from: tuple[tuple[str, float], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """A ranking of class names for a video.
-
-  Attributes:
-    ranking: best first; each has a `name` and a `score`.
-    warnings: what the user should know before believing it.
-    video: path of the video.
-    none_of_these: probability that it shows none of the names; None where
-      nothing was calibrated.
-    answer: the best name, or `NONE_OF_THESE`.
-    risk: what is known of answers from this threshold on; '' without one.
-  """
-
-  ranking: tuple[Any, ...]
-  warnings: tuple[str, ...]
-  video: str = ''
-  none_of_these: float | None = None
-  answer: str = ''
-  risk: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class NamedSegment:
-  """A stretch of a video: seconds, class name, mean probability."""
-
-  start: float
-  end: float
-  name: str
-  score: float
 
 
 class ActionModel:
@@ -199,24 +147,7 @@ class ActionModel:
   @property
   def warnings(self) -> list[str]:
     """What the user should know of the classes."""
-    found = []
-    trained = [name for name in self.classes if name in self.bank.seen_classes]
-    if trained:
-      found.append(f'seen in training, so not zero-shot: {trained}')
-    known = {
-      word
-      for name in self.bank.seen_classes
-      for word in word_overlap.normalised_words(name)
-    }
-    new = {
-      word: None
-      for name in self.classes
-      for word in name.split()
-      if not known.issuperset(word_overlap.normalised_words(word))
-    }
-    if new:
-      found.append(f'words that no training class had: {list(new)}')
-    return found
+    return predictions.class_warnings(self.classes, self.bank.seen_classes)
 
   def _check_classes(self) -> None:
     if not self.classes:
@@ -232,7 +163,9 @@ class ActionModel:
       'little'
     ]
 
-  def predict(self, path: str, reject_below: float | None = None) -> Prediction:
+  def predict(
+    self, path: str, reject_below: float | None = None
+  ) -> predictions.Prediction:
     """Ranks the classes for a video, by semantic transfer.
 
     Args:
@@ -267,7 +200,7 @@ class ActionModel:
     views: Sequence[user_videos.Views],
     batch_size: int,
     reject_below: float | None,
-  ) -> list[Prediction]:
+  ) -> list[predictions.Prediction]:
     """Predictions of videos that could be read, encoded together."""
     clips = np.stack([v.clips for v in views])
     # One shape for all batches: nothing is compiled again for the last.
@@ -282,10 +215,10 @@ class ActionModel:
     risk = ''
     if reject_below is not None:
       risk = self.describe_risk(reject_below)
-    predictions = []
+    found = []
     for v, (path, of_video) in enumerate(zip(paths, views, strict=True)):
       ranking = tuple(
-        Ranked(
+        predictions.Ranked(
           self.classes[i],
           None if none is None else float(probabilities[v, i]),
           float(scores[v, i]),
@@ -297,9 +230,9 @@ class ActionModel:
       )
       answer = ranking[0].name
       if reject_below is not None and ranking[0].probability < reject_below:
-        answer = NONE_OF_THESE
-      predictions.append(
-        Prediction(
+        answer = predictions.NONE_OF_THESE
+      found.append(
+        predictions.Prediction(
           ranking,
           (
             *of_video.warnings,
@@ -312,7 +245,7 @@ class ActionModel:
           risk,
         )
       )
-    return predictions
+    return found
 
   def _probabilities(self, scores: np.ndarray):
     """Of the classes [b c] and of none of them [b]; None, None without."""
@@ -341,7 +274,7 @@ class ActionModel:
 
   def predict_many(
     self, paths: Sequence[str], reject_below: float | None = None
-  ) -> Iterator[Prediction | Exception]:
+  ) -> Iterator[predictions.Prediction | Exception]:
     """Predictions of several videos, in order, some encoded at a time.
 
     Args:
@@ -375,7 +308,7 @@ class ActionModel:
     stride: float = 0.0,
     switch_cost: float = 1.0,
     progress=lambda done, total: None,
-  ) -> tuple[list[NamedSegment], list[str]]:
+  ) -> tuple[list[predictions.NamedSegment], list[str]]:
     """Finds what happens when in a long video.
 
     Args:
@@ -414,10 +347,13 @@ class ActionModel:
       windows.starts, windows.ends, probabilities, none, switch_cost
     )
     name = lambda label: (
-      NONE_OF_THESE if label == segments.NONE else self.classes[label]
+      predictions.NONE_OF_THESE
+      if label == segments.NONE
+      else self.classes[label]
     )
     named = [
-      NamedSegment(s.start, s.end, name(s.label), s.score) for s in found
+      predictions.NamedSegment(s.start, s.end, name(s.label), s.score)
+      for s in found
     ]
     return named, self._domain_warning(path, windows.comment) + self.warnings
 
@@ -446,8 +382,8 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   else:
     path = model_files.resolve(path)
     workdir = model_files.resolve(workdir or path)
-    path = os.path.join(path, encoders_lib.BANK_FILE)
+    path = os.path.join(path, prototype_bank.BANK_FILE)
   # Before the weights, which take longer; without a workdir these say why.
   bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
-  recognizer = encoders_lib.Recognizer.from_workdir(workdir, step)
+  recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)

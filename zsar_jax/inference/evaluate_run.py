@@ -20,8 +20,13 @@ from zsar_jax.evaluation import (
   results,
   score_files,
 )
+from zsar_jax.inference import (
+  bank_building,
+  embedders,
+  frozen_clip,
+  prototype_bank,
+)
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import frozen_clip, prototype_bank
 from zsar_jax.pretrained import initialisation
 from zsar_jax.system import terminal
 
@@ -128,7 +133,7 @@ def validate(
 ) -> results.Row:
   """Top-1 on held-out videos of the seen classes."""
   videos = protocol.validation
-  embed = embed or recognizer.embedder(cache)
+  embed = embed or embedders.make_embedder(recognizer, cache)
   embedded = embed(videos)
   return classification.seen_validation_row(
     embedded.embeddings,
@@ -175,7 +180,7 @@ def evaluate(
     recognizer: with the weights.
     protocols: the splits of one protocol; see `make_protocols`.
     cache: decoded videos.
-    say: is told what is being done.
+    say: gets a line before each slow part.
     embeddings_dir: parent of the embedding caches; '' embeds anew.
     keep_tokens: also keep what match logits for other names need.
     choice: what inner draws chose, of `choosing.choose`; None for the
@@ -190,13 +195,13 @@ def evaluate(
   """
   first = protocols[0]
   choice = choice or {}
-  embed = recognizer.embedder(
-    cache, embeddings_dir, keep_tokens=keep_tokens, say=say
+  embed = embedders.make_embedder(
+    recognizer, cache, embeddings_dir, keep_tokens, say
   )
   settings = recognizer.transfer_settings
   if choice:
     settings = methods.TransferSettings(**choice['settings'])
-  recognizer.check_unseen(protocols)
+  bank_building.check_unseen(recognizer, protocols)
   evaluation = protocol_evaluation.evaluate_protocols(
     protocols, embed, settings, _match_names(protocols)
   )
@@ -204,11 +209,39 @@ def evaluate(
   if first.seen_classes == recognizer.seen_classes:
     rows = [*rows, validate(recognizer, first, cache, embed)]
   rows = [*rows, *_frozen_clip_rows(recognizer.config, protocols, say)]
-  several = len(protocols) > 1
-  name = first.spec_id if several else first.name
-  digest = first.spec_hash if several else first.hash
-  table = evaluation.table
-  content = results.make_results(
+  name, _ = _name_and_hash(protocols)
+  calibrated = choice.get('calibration')
+  if calibrated is None:
+    fitted = choosing.calibrate_on_seen(evaluation, settings, name)
+    calibrated = fitted and fitted.to_dict()
+  content = _content(recognizer, protocols, evaluation, rows, settings)
+  content['settings_from'] = choice.get('chosen_on', 'the config')
+  if calibrated and evaluation.table:
+    content['facts']['calibration'] = {
+      'measured_on': calibrated['measured_on'],
+      **calibrated['figures'],
+    }
+  bank = bank_building.make_bank(
+    recognizer, first, evaluation.seen, settings, calibrated
+  )
+  return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
+
+
+def _name_and_hash(protocols) -> tuple[str, str]:
+  """Id and hash of the whole protocol, or of its one split."""
+  first = protocols[0]
+  if len(protocols) > 1:
+    return first.spec_id, first.spec_hash
+  return first.name, first.hash
+
+
+def _content(
+  recognizer, protocols, evaluation, rows, settings
+) -> dict[str, Any]:
+  """The content of results.json, but for where the settings are from."""
+  first, table = protocols[0], evaluation.table
+  name, digest = _name_and_hash(protocols)
+  return results.make_results(
     name,
     rows,
     config_utils.to_dict(recognizer.config),
@@ -217,7 +250,7 @@ def evaluate(
       'weights_hash': recognizer.weights_hash,
       'initialisation': initialisation.describe(recognizer.config),
       'settings': dataclasses.asdict(settings),
-      'settings_from': choice.get('chosen_on', 'the config'),
+      'settings_from': '',
       'unreadable': _distinct(v for p in protocols for v in p.unreadable),
       'num_missing': max(p.num_missing for p in protocols),
       'dropped_classes': list(first.dropped_classes),
@@ -228,113 +261,6 @@ def evaluate(
     leaks=list(dict.fromkeys(str(leak) for p in protocols for leak in p.leaks)),
     paired=table.paired if table else (),
   )
-  calibrated = choice.get('calibration')
-  if calibrated is None:
-    fitted = choosing.calibrate_on_seen(evaluation, settings, name)
-    calibrated = fitted and fitted.to_dict()
-  if calibrated and table:
-    content['facts']['calibration'] = {
-      'measured_on': calibrated['measured_on'],
-      **calibrated['figures'],
-    }
-  bank = recognizer.make_bank(first, evaluation.seen, settings, calibrated)
-  return Outcome(
-    content, evaluation, bank, _scores(evaluation, name, digest, several)
-  )
-
-
-def build_bank(
-  recognizer: encoders_lib.Recognizer,
-  protocol: class_split.Protocol,
-  cache: clip_reader.VideoCache | None = None,
-  *,
-  embeddings_dir: str = '',
-  licence: str = '',
-  say: Callable[[str], Any] = lambda text: None,
-) -> prototype_bank.PrototypeBank:
-  """The bank of a protocol's seen classes, without any test.
-
-  Args:
-    recognizer: with the weights.
-    protocol: whose training videos make the prototypes.
-    cache: decoded videos.
-    embeddings_dir: see `evaluate`.
-    licence: under which the videos may be used.
-    say: is told what is being done.
-
-  Returns:
-    The bank, calibrated on held-out videos where there are any.
-  """
-  embed = recognizer.embedder(cache, embeddings_dir, say=say)
-  without = dataclasses.replace(protocol, test=None, unseen_classes=())
-  evaluation = protocol_evaluation.evaluate_protocols(
-    [without], embed, recognizer.transfer_settings
-  )
-  settings = recognizer.transfer_settings
-  fitted = choosing.calibrate_on_seen(evaluation, settings, protocol.name)
-  return recognizer.make_bank(
-    protocol,
-    evaluation.seen,
-    settings,
-    fitted and fitted.to_dict(),
-    licence,
-  )
-
-
-def choose_on(
-  inner_workdirs: Sequence[str],
-  workdir: str,
-  say: Callable[[str], Any],
-  step: int | None = None,
-) -> dict[str, Any]:
-  """Chooses settings on runs whose unseen classes are seen ones of a run.
-
-  Args:
-    inner_workdirs: of the draws' finished runs.
-    workdir: of the run that the settings are for.
-    say: is told what is being done.
-    step: of that run's checkpoint; None means the newest.
-
-  Returns:
-    See `choosing.choose`.
-
-  Raises:
-    ValueError: one of them is no inner draw, or tests on a class that the
-      run has not seen.
-    FileNotFoundError: a workdir without a checkpoint.
-  """
-  run = encoders_lib.Recognizer.from_workdir(workdir, step)
-  draws, names = [], []
-  for folder in inner_workdirs:
-    recognizer = encoders_lib.Recognizer.from_workdir(folder)
-    if recognizer.config.data.inner_draw < 0:
-      raise ValueError(
-        f'{folder} is no inner draw: train it with --config.data.inner_draw=0'
-      )
-    protocol = make_protocol(recognizer.config)
-    other = sorted(set(protocol.unseen_classes) - set(run.seen_classes))
-    if other:
-      raise ValueError(
-        f'{folder} tests on {other}, which {workdir} was not trained on: '
-        'settings may not be chosen on unseen classes'
-      )
-    embed = recognizer.embedder(
-      video_cache(recognizer.config),
-      os.path.join(folder, EMBEDDINGS_FOLDER),
-      say=say,
-    )
-    draws.append(
-      protocol_evaluation.evaluate_protocols(
-        [protocol], embed, recognizer.transfer_settings
-      )
-    )
-    names.append(protocol.name)
-  choice = choosing.choose(draws, run.transfer_settings, names)
-  for compared in choice['compared']:
-    accuracies = ', '.join(f'{100 * a:.1f}' for a in compared['accuracies'])
-    say(f'{accuracies}  {compared["settings"]}')
-  say(f'chosen: {choice["settings"]}')
-  return choice
 
 
 def _match_names(protocols) -> tuple[str, ...]:
@@ -355,15 +281,15 @@ def _match_names(protocols) -> tuple[str, ...]:
 
 def _scores(
   evaluation: protocol_evaluation.Evaluation,
-  name: str,
-  digest: str,
-  several: bool,
+  protocols: Sequence[class_split.Protocol],
 ) -> score_files.Scores | None:
   """Every method's scores of every video; unreadable ones are left out."""
   table, videos = evaluation.table, evaluation.videos
   if table is None:
     return None
   n, names = len(videos.labels), evaluation.unseen.names
+  several = len(protocols) > 1
+  name, digest = _name_and_hash(protocols)
   return score_files.Scores(
     video_ids=tuple(evaluation.video_ids[:n]),
     class_names=names,

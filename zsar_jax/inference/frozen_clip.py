@@ -32,7 +32,7 @@ from zsar_jax.data import (
 from zsar_jax.data import preprocessing as preprocessing_lib
 from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluation import embedding, protocol_evaluation, results
-from zsar_jax.inference import action_model
+from zsar_jax.inference import predictions
 from zsar_jax.models import clip as clip_model
 from zsar_jax.models import pixel_ops
 from zsar_jax.pretrained import clip as clip_weights
@@ -216,7 +216,7 @@ class FrozenClip:
       protocols, embedding.Embedder(self.encoders, read), 'frozen_clip'
     )
 
-  def predict(self, path: str, names: Sequence[str]) -> action_model.Prediction:
+  def predict(self, path: str, names: Sequence[str]) -> predictions.Prediction:
     """Ranks class names for a video.
 
     Args:
@@ -239,4 +239,4 @@ class FrozenClip:
       Ranked(names[i], float(cosines[i]), float(probabilities[i]))
       for i in np.argsort(-cosines, kind='stable')
     )
-    return action_model.Prediction(ranking, views.warnings)
+    return predictions.Prediction(ranking, views.warnings)

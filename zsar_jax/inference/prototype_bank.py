@@ -19,6 +19,8 @@ from safetensors import numpy as safetensors_numpy
 
 from zsar_jax.data import class_names
 
+# Of a run, and of an exported model.
+BANK_FILE = 'bank.safetensors'
 _FORMAT = 'zsar_jax prototype bank 2'
 _OLD_FORMATS = ('zsar_jax prototype bank 1',)
 # Class embeddings of one name by one encoder differ by rounding alone.

@@ -131,16 +131,9 @@ def assemble(
     sources = plan[target]
     stacked = not isinstance(sources, Source)
     sources = list(sources) if stacked else [sources]
-    parts = [_fetch(weights, source, target) for source in sources]
     used.update(source.name for source in sources)
-    for source, part in zip(sources, parts, strict=True):
-      expected = shape.shape[1:] if stacked else shape.shape
-      if part.shape != expected:
-        raise ValueError(
-          f'{weights.origin[source.name]}: tensor {source.name!r} has shape '
-          f'{weights.tensors[source.name].shape}, which does not fit {target} '
-          f'of shape {tuple(expected)}'
-        )
+    expected = shape.shape[1:] if stacked else shape.shape
+    parts = [_fit(weights, source, target, expected) for source in sources]
     if stacked and len(parts) != shape.shape[0]:
       raise ValueError(
         f'{weights.path}: {len(parts)} layers for {target} of shape '
@@ -160,6 +153,18 @@ def assemble(
       f'{left[:10]}; another architecture?'
     )
   return jax.tree.unflatten(structure, [params[name] for name in wanted])
+
+
+def _fit(weights, source, target: str, shape: tuple[int, ...]) -> np.ndarray:
+  """A source's tensor, or ValueError if it is not of a parameter's shape."""
+  part = _fetch(weights, source, target)
+  if part.shape != shape:
+    raise ValueError(
+      f'{weights.origin[source.name]}: tensor {source.name!r} has shape '
+      f'{weights.tensors[source.name].shape}, which does not fit {target} '
+      f'of shape {tuple(shape)}'
+    )
+  return part
 
 
 def replace_subtree(params: Any, path: str, loaded: Any) -> Any:

@@ -217,8 +217,13 @@ def plan(
     'none': None,
   }[kwargs['final_norm']]
   if final:
-    whole['norm/scale'] = assemble.Source(f'{final}.weight')
-    whole['norm/bias'] = assemble.Source(f'{final}.bias')
+    whole |= assemble.norm('norm', final)
+  return whole | _blocks(kind, prefix, kwargs)
+
+
+def _blocks(kind: str, prefix: str, kwargs: Mapping[str, Any]) -> assemble.Plan:
+  """Where the parameters of all blocks come from."""
+  whole = {}
   for target, source in _block_plan(kind, kwargs).items():
     layers = [
       dataclasses.replace(

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 
 from zsar_jax.inference import checkpoint_files, saved_checkpoints
 from zsar_jax.system import json_files
-from zsar_jax.training import train_step
+from zsar_jax.training import train_state
 
 _CONFIG_FILE = 'config.json'
 _LOCK_FILE = '.lock'
@@ -87,7 +87,7 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
   os.replace(f'{path}.tmp', path)
 
 
-def _training_item(state: train_step.TrainState) -> dict[str, Any]:
+def _training_item(state: train_state.TrainState) -> dict[str, Any]:
   """What is needed beside the parameters to go on."""
   item = {'step': state.step, 'opt_state': state.opt_state}
   if state.skipped is not None:
@@ -103,7 +103,9 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
     self.wait()
     return self.latest_step()
 
-  def save(self, state: train_step.TrainState, meta: Mapping[str, Any]) -> None:
+  def save(
+    self, state: train_state.TrainState, meta: Mapping[str, Any]
+  ) -> None:
     """Starts saving; returns before the checkpoint is committed."""
     items = {
       'params': ocp.args.StandardSave(state.params),
@@ -119,8 +121,8 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
     self.manager.wait_until_finished()
 
   def restore(
-    self, like: train_step.TrainState, step: int | None = None
-  ) -> train_step.TrainState:
+    self, like: train_state.TrainState, step: int | None = None
+  ) -> train_state.TrainState:
     """Restores a state onto the shardings of another.
 
     Args:
@@ -147,7 +149,7 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
       args=ocp.args.Composite(**items),
     )
     training = restored['training']
-    return train_step.TrainState(
+    return train_state.TrainState(
       training['step'],
       restored['params'],
       training['opt_state'],

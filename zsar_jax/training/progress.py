@@ -33,7 +33,7 @@ class Progress:
       utilisation_of: seconds of a step -> model FLOP utilisation; None where
         the device's peak is not known.
     """
-    self._total, self._clock = total, clock
+    self._first, self._total, self._clock = start + 1, total, clock
     self._clips, self._utilisation_of = clips_per_step, utilisation_of
     self._from, self._since = start, clock()
     self._waited = 0.0
@@ -93,24 +93,28 @@ class Progress:
     }
 
   def line(self, step: int, metrics: dict[str, float]) -> str:
-    """What is shown of a step.
+    """The line that shows a step.
 
     Args:
       step: steps done.
       metrics: `loss`, `train_top1`, and those of `measure`.
 
     Returns:
-      One line with the time left; utilisation where it is known, and how
-      much was waited for data where it is more than a tenth.
+      Loss, rates and the time left. Also the utilisation where it is known,
+      and the share of waiting for data where it is more than a tenth. Of the
+      first step the loss alone: it is compilation, so its rate says nothing.
     """
+    if step == self._first:
+      return (
+        f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  (compiled)'
+      )
     rate = metrics['steps_per_second']
     left = int((self._total - step) / max(rate, 1e-9))
     share = metrics['data_wait_share']
     waited = f'  {share:.0%} waiting for data' if share > _SHOWN_SHARE else ''
     mfu = f'  MFU {metrics["mfu"]:.0%}' if 'mfu' in metrics else ''
     return (
-      f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
-      f'train top1 {100 * metrics["train_top1"]:.0f}%  '
+      f'{done}train top1 {100 * metrics["train_top1"]:.0f}%  '
       f'{rate:.1f} steps/s  {metrics["clips_per_second"]:.0f} clips/s{mfu}  '
       f'{left // 60}:{left % 60:02d} left{waited}'
     )

@@ -7,7 +7,7 @@ import ml_collections
 from zsar_jax.data import preprocessing
 from zsar_jax.inference import model_builder
 from zsar_jax.parallel import program_cost
-from zsar_jax.training import train_step
+from zsar_jax.training import step_loss
 
 
 def step_inputs(
@@ -55,10 +55,12 @@ def step_flops(
     config.model.video.attention_implementation = 'einsum'
   model = model_builder.build_model(config, prep, vocabulary_size, num_classes)
   batch, text = step_inputs(prep, config.train.batch_size, num_classes)
-  weights = train_step.LossWeights(**config.loss)
+  objective = step_loss.Objective(
+    model, prep, step_loss.LossWeights(**config.loss)
+  )
   return program_cost.training_flops(
-    lambda params, batch, text: train_step.compute_loss(
-      params, model, batch, text, jax.random.key(0), weights, prep
+    lambda params, batch, text: step_loss.compute_loss(
+      params, objective, batch, text, jax.random.key(0)
     ),
     model_builder.parameter_shapes(model, prep),
     batch,

@@ -9,33 +9,32 @@ import jax
 import ml_collections
 
 from zsar_jax import config_utils
-from zsar_jax.data import class_names, clip_reader, name_linter, prompts
-from zsar_jax.data.datasets import records
+from zsar_jax.data import clip_reader, preprocessing
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluation import results, score_files
-from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.evaluation import results
 from zsar_jax.inference import (
+  class_texts,
   evaluate_run,
   model_builder,
-  prototype_bank,
   saved_checkpoints,
 )
-from zsar_jax.models import pixel_ops
+from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.parallel import distributed, sharding
 from zsar_jax.pretrained import initialisation
 from zsar_jax.system import interruption, terminal
 from zsar_jax.training import (
   checkpointing,
-  optim,
+  make_step,
+  run_checks,
+  run_outputs,
   step_cost,
+  step_loss,
   train_loop,
-  train_step,
+  train_state,
 )
 
-RESULTS_FILE = 'results.json'
 # How each parameter lies on the mesh.
 PARAMETERS_FILE = 'parameters.txt'
-EXAMPLES_FOLDER = 'examples'
 # (recognizer, splits of its protocol, decoded videos) -> what it found.
 Measure = Callable[
   [
@@ -78,21 +77,55 @@ def train(
   several = distributed.several()
   with interruption.on_termination(handle=not several) as stop:
     try:
-      return _train(config, workdir, stop, cache, measure)
+      return _train(config, workdir, stop, (cache, measure))
     except jax.errors.JaxRuntimeError as e:
       if several:
         raise distributed.explain(e) from e
       raise
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """A run that was checked and may start.
+
+  Attributes:
+    config: with what public weights bring.
+    workdir: of the run.
+    start: the weights to start from, and the vocabulary.
+    prep: the preprocessing that goes with the model.
+    protocol: what to train on.
+    mesh: of all devices.
+    stop: may stop the run.
+    say: prints a line, in the main process.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: str
+  start: initialisation.Start
+  prep: preprocessing.Preprocessing
+  protocol: class_split.Protocol
+  mesh: jax.sharding.Mesh
+  stop: interruption.StopFlag
+  say: Callable[[str], Any]
+
+  @property
+  def seen(self) -> tuple[str, ...]:
+    """The seen classes."""
+    return self.protocol.seen_classes
+
+  @property
+  def num_tokens(self) -> int:
+    """Size of the vocabulary."""
+    return model_builder.vocabulary_size(self.start.pieces)
+
+
 def _train(
   config: ml_collections.ConfigDict,
   workdir: str,
   stop: interruption.StopFlag,
-  cache: clip_reader.VideoCache | None,
-  measure: Measure | None,
+  extras: tuple[clip_reader.VideoCache | None, Measure | None],
 ) -> dict[str, Any]:
-  """What `train` does, with the flag that may stop it."""
+  """Does what `train` says; `stop` may end it, `extras` are its last two."""
   main = distributed.is_main()
   say = lambda text: terminal.say(text) if main else None
   plain = config_utils.to_dict(config)
@@ -106,357 +139,194 @@ def _train(
   )
   mesh = sharding.make_mesh(config.mesh)
   sharding.check_processes(mesh)
-  _check_parts(config.train, sharding.num_batch_shards(mesh))
-  weights = train_step.LossWeights(**config.loss)
-  augmentation = make_augmentation(config.augmentation)
+  run_checks.check_parts(config.train, sharding.num_batch_shards(mesh))
+  make_step.make_objective(config, None, None)  # refuses weights that cannot be
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
-  results_path = os.path.join(workdir, RESULTS_FILE)
-  if os.path.exists(results_path):
-    content = results.read_results(results_path)
-    say(f'{workdir} is finished (step {content["step"]}); its results:')
-    say(results.format_table(content))
-    fault = saved_checkpoints.newest_fault(workdir)
-    if fault:
-      say(
-        f'warning: {fault}; remove {results_path} and start again, and its '
-        'steps are trained anew'
-      )
-    return content
+  finished = _read_finished(workdir, say)
+  if finished:
+    return finished
+  run = _check(config, workdir, mesh, stop, say)
+  if not main:
+    return _run(run, *extras)
+  with checkpointing.lock_workdir(workdir):
+    checkpointing.claim_workdir(workdir, plain)
+    return _run(run, *extras)
 
+
+def _read_finished(workdir: str, say) -> dict[str, Any] | None:
+  """The results of a run that is finished, after showing them; else None."""
+  path = os.path.join(workdir, run_outputs.RESULTS_FILE)
+  if not os.path.exists(path):
+    return None
+  content = results.read_results(path)
+  say(f'{workdir} is finished (step {content["step"]}); its results:')
+  say(results.format_table(content))
+  fault = saved_checkpoints.newest_fault(workdir)
+  if fault:
+    say(
+      f'warning: {fault}; remove {path} and start again, and its steps are '
+      'trained anew'
+    )
+  return content
+
+
+def _check(config, workdir, mesh, stop, say) -> _Run:
+  """Reads weights and protocol, and refuses what would fail later."""
   start = initialisation.start(config)
   config, pieces = start.config, start.pieces
   prep = model_builder.make_preprocessing(config, pieces)
-  num_tokens = model_builder.vocabulary_size(pieces)
   # What is wrong with the model should not wait for the dataset.
-  model_builder.parameter_shapes(
-    model_builder.build_model(config, prep, num_tokens, 1), prep
-  )
+  num_tokens = model_builder.vocabulary_size(pieces)
+  model = model_builder.build_model(config, prep, num_tokens, 1)
+  model_builder.parameter_shapes(model, prep)
   # It may render a dataset: not several processes at once.
   protocol = distributed.main_first(
     lambda: evaluate_run.make_protocol(config), 'dataset'
   )
-  _describe(protocol, config, pieces, say)
+  run_checks.describe(protocol, config, pieces, say)
+  objective = make_step.make_objective(config, model, prep)
+  run_checks.check_seen(
+    protocol,
+    step_loss.least_classes(objective.weights, objective.augmentation),
+  )
   seen = protocol.seen_classes
-  _check_seen(protocol, train_step.least_classes(weights, augmentation))
   if config.zeroshot.top_k > len(seen):
     raise ValueError(
       f'zeroshot.top_k={config.zeroshot.top_k}, but there are {len(seen)} seen '
       'classes'
     )
-  _read_descriptions(config, protocol, lambda text: None)
+  run_checks.read_descriptions(config, protocol, lambda text: None)
   if config.init.clip and protocol.unseen_classes:
     # What would fail in its row at the end should fail now.
     evaluate_run.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
-  run = lambda: _run(
-    config, workdir, stop, start, prep, protocol, mesh, cache, measure, say
-  )
-  if not main:
-    return run()
-  with checkpointing.lock_workdir(workdir):
-    checkpointing.claim_workdir(workdir, plain)
-    return run()
+  return _Run(config, workdir, start, prep, protocol, mesh, stop, say)
 
 
 def _run(
-  config, workdir, stop, start, prep, protocol, mesh, cache, measure, say
+  run: _Run,
+  cache: clip_reader.VideoCache | None,
+  measure: Measure | None,
 ) -> dict[str, Any]:
-  """The run itself, once everything is known to fit."""
-  pieces, seen = start.pieces, protocol.seen_classes
-  num_tokens = model_builder.vocabulary_size(pieces)
-  descriptions = _read_descriptions(config, protocol, say)
-  model = model_builder.build_model(config, prep, num_tokens, len(seen))
-  optimizer, step = make_step(config, model, prep, mesh)
-  state = train_step.init_state(
-    model,
-    optimizer,
-    model_builder.input_shapes(prep),
-    jax.random.key(config.seed),
-    mesh,
-    with_ema=config.optim.ema_decay > 0,
+  """Trains and evaluates a run that was checked."""
+  descriptions = run_checks.read_descriptions(run.config, run.protocol, run.say)
+  model = model_builder.build_model(
+    run.config, run.prep, run.num_tokens, len(run.seen)
   )
-  state = dataclasses.replace(
-    state,
-    params=initialisation.put(state.params, start.loaded),
-    ema=initialisation.put(state.ema, start.loaded) if state.ema else {},
-  )
-  meta = {
-    'config': config_utils.to_dict(config),
-    'vocabulary': pieces,
-    'seen_classes': list(seen),
-    'preprocessing': prep.to_json(),
-    'descriptions': descriptions,
-  }
-  num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
-  say(
-    f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(mesh.shape)} of '
-    f'{jax.devices()[0].device_kind}'
-  )
-  lines = sharding.describe(state.params, mesh)
-  whole = [line.split()[0] for line in lines if line.endswith('divide)')]
-  if whole:
-    say(f'whole along an axis that does not divide them: {whole}')
+  optimizer, step = make_step.make_step(run.config, model, run.prep, run.mesh)
+  state = _first_state(run, model, optimizer)
+  _describe_parameters(run, state)
+  cache = cache or evaluate_run.video_cache(run.config)
   if distributed.is_main():
-    with open(os.path.join(workdir, PARAMETERS_FILE), 'w') as f:
-      f.write('\n'.join(lines) + '\n')
-  cache = cache or evaluate_run.video_cache(config)
-  if distributed.is_main():
-    checkpointing.set_aside_damaged(workdir, bool(state.ema), say)
+    checkpointing.set_aside_damaged(run.workdir, bool(state.ema), run.say)
   distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
-    workdir, config.train.keep_checkpoints
+    run.workdir, run.config.train.keep_checkpoints
   ) as checkpoints:
     if checkpoints.latest_step() is not None:
       state = checkpoints.restore(state)
-      say(f'going on from step {int(state.step)}')
+      run.say(f'going on from step {int(state.step)}')
     recognizer = encoders_lib.Recognizer(
-      config,
+      run.config,
       model,
-      distributed.to_local(state.params, mesh),
-      pieces,
-      seen,
-      distributed.local_mesh(mesh),
+      distributed.to_local(state.params, run.mesh),
+      class_texts.ClassTexts(
+        run.start.pieces,
+        run.prep.token_length,
+        run.config.names.prompts,
+        descriptions,
+      ),
+      run.seen,
+      distributed.local_mesh(run.mesh),
       int(state.step),
-      descriptions,
     )
-    loop = train_loop.TrainLoop(
-      config,
-      workdir,
-      protocol,
-      recognizer,
-      cache,
-      mesh,
-      step,
-      lambda state: checkpoints.save(state, meta),
-      say,
-      checkpoints.wait,
-      checkpoints.newest_committed,
-      lambda: bool(stop),
-      lambda: step_cost.step_flops(config, prep, num_tokens, len(seen)),
-    )
-    with stop.deferred():
+    loop = _make_loop(run, recognizer, cache, step, checkpoints)
+    with run.stop.deferred():
       state = loop.run(state)
   recognizer = recognizer.with_params(
-    distributed.to_local(state.best_params, mesh), int(state.step)
+    distributed.to_local(state.best_params, run.mesh), int(state.step)
   )
-  if measure is not None:
-    return measure(recognizer, evaluate_run.make_protocols(config, seen), cache)
-  # Every process embeds its share, and all know the outcome; one writes.
-  embeddings = os.path.join(workdir, evaluate_run.EMBEDDINGS_FOLDER)
-  outcome = evaluate_run.evaluate(
-    recognizer,
-    evaluate_run.make_protocols(config, seen),
-    cache,
-    say,
-    embeddings_dir='' if distributed.several() else embeddings,
-  )
-  content = outcome.content
-  if distributed.is_main():
-    _write(outcome, protocol, workdir, say)
-  distributed.wait('results')
-  return content
+  return _finish(run, recognizer, cache, measure)
 
 
-def _write(outcome: evaluate_run.Outcome, protocol, workdir: str, say) -> None:
-  """Writes what a finished run leaves behind, and says so."""
-  content, results_path = outcome.content, os.path.join(workdir, RESULTS_FILE)
-  prototype_bank.save_bank(
-    outcome.bank, os.path.join(workdir, encoders_lib.BANK_FILE)
-  )
-  if outcome.scores:
-    score_files.write_scores(
-      outcome.scores, os.path.join(workdir, evaluate_run.PREDICTIONS_FILE)
-    )
-  example = _write_examples(protocol, workdir)
-  # Last, because its presence says that the run is finished.
-  results.write_results(content, results_path)
-  say(results.format_table(content))
-  say(f'written to {results_path}')
-  if example:
-    say(
-      'a video of a class that was never trained on, to try:\n'
-      f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
-      f'--classes="{",".join(protocol.unseen_classes)}"'
-    )
-
-
-def _check_parts(c: ml_collections.ConfigDict, shards: int) -> None:
-  """Refuses a batch that does not divide over devices and parts.
-
-  Args:
-    c: the config's section `train`.
-    shards: parts that the mesh splits a batch into.
-  """
-  left, by = c.batch_size, 1
-  for key, parts in (
-    ('batch shards of the mesh', shards),
-    ('train.accumulate', c.accumulate),
-    ('train.fusion_chunks', c.fusion_chunks),
-  ):
-    if left % (by * parts):
-      raise ValueError(
-        f'train.batch_size={c.batch_size} does not divide over {shards} batch '
-        f'shards of the mesh, train.accumulate={c.accumulate} parts and '
-        f'train.fusion_chunks={c.fusion_chunks}: it fails at {key}'
-      )
-    by *= parts
-
-
-def make_augmentation(
-  section: ml_collections.ConfigDict,
-) -> train_step.Augmentation:
-  """What of the config's `augmentation` is done inside the step."""
-  return train_step.Augmentation(
-    pixel_ops.ColourJitter(**section.colour_jitter),
-    pixel_ops.Mixing(section.mixup_alpha, section.cutmix_alpha),
-  )
-
-
-def make_step(config, model, prep, mesh):
-  """A config's optimiser and its training step.
-
-  Args:
-    config: from a config file.
-    model: from `model_builder.build_model`.
-    prep: the preprocessing that goes with it.
-    mesh: from `sharding.make_mesh`.
-
-  Returns:
-    The optimiser, and what `train_step.make_train_step` returns.
-  """
-  schedule = optim.make_schedule(
-    learning_rate=config.optim.learning_rate,
-    warmup_steps=config.optim.warmup_steps,
-    num_steps=config.train.num_steps,
-    name=config.optim.schedule,
-  )
-  optimizer = optim.make_optimizer(
-    schedule,
-    weight_decay=config.optim.weight_decay,
-    clip_norm=config.optim.clip_norm,
-    b2=config.optim.b2,
-    frozen=tuple(config.optim.frozen),
-    layer_decay=config.optim.layer_decay,
-  )
-  step = train_step.make_train_step(
+def _first_state(run: _Run, model, optimizer) -> train_state.TrainState:
+  """The state at step 0, with the weights that the run starts from."""
+  state = train_state.init_state(
     model,
     optimizer,
-    schedule,
-    train_step.LossWeights(**config.loss),
-    prep,
-    config.seed,
-    mesh,
-    make_augmentation(config.augmentation),
-    accumulate=config.train.accumulate,
-    fusion_chunks=config.train.fusion_chunks,
-    ema_decay=config.optim.ema_decay,
-    frozen=tuple(config.optim.frozen),
+    model_builder.input_shapes(run.prep),
+    jax.random.key(run.config.seed),
+    run.mesh,
+    with_ema=run.config.optim.ema_decay > 0,
   )
-  return optimizer, step
-
-
-def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
-  """Writes a video of each unseen class beside a run on rendered videos.
-
-  People's own videos are at hand already, and are not copied about.
-
-  Args:
-    protocol: of the run.
-    workdir: of the run.
-
-  Returns:
-    Path of one example, or '' where none were written.
-  """
-  test = protocol.test
-  if protocol.domain != records.RENDERED_DOMAIN or (
-    test is None or test.dataset_dir != protocol.dataset_dir
-  ):
-    return ''
-  folder = os.path.join(workdir, EXAMPLES_FOLDER)
-  os.makedirs(folder, exist_ok=True)
-  for label, name in enumerate(protocol.unseen_classes):
-    first = list(test.labels).index(label)
-    source = records.open_split(test.dataset_dir, test.splits[first])
-    path = os.path.join(folder, f'{name.replace(" ", "_")}.mp4')
-    with open(path, 'wb') as f:
-      f.write(source.read_file(test.rows[first]))
-  return path
-
-
-def _check_seen(protocol: class_split.Protocol, least: int) -> None:
-  """Refuses a protocol of fewer seen classes than training needs."""
-  seen = protocol.seen_classes
-  if len(seen) < least:
-    wanted = 'two' if least == 2 else 'three, since clips are mixed'
-    raise ValueError(
-      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
-      f'apart needs at least {wanted}'
-    )
-
-
-def _read_descriptions(config, protocol, say) -> dict[str, list[str]]:
-  """What the config's file says of the protocol's classes."""
-  prompts.check_templates(tuple(config.names.prompts))
-  path = config.names.descriptions
-  if not path:
-    return {}
-  names = (*protocol.seen_classes, *protocol.unseen_classes)
-  described = prompts.read_descriptions(os.path.expanduser(path), names)
-  without = [name for name in names if name not in described]
-  if without:
-    say(f'{path} describes {len(described)} classes, and not {without}')
-  return {name: list(sentences) for name, sentences in described.items()}
-
-
-def _warn_of_coarse_storage(protocol: class_split.Protocol, prep, say) -> None:
-  """Says so where clips ask for more frames than are stored."""
-  storage = records.read_metadata(protocol.dataset_dir)['storage']
-  step = prep.frame_stride / prep.sample_fps
-  if (
-    storage['kind'] == 'frames'
-    and prep.sampling == 'dense'
-    and step * storage['fps'] < 1
-  ):
-    say(
-      f'{protocol.dataset_dir} stores a frame every {1 / storage["fps"]:.3g} s '
-      f'and clips take one every {step:.3g} s: frames are repeated'
-    )
-
-
-def _describe(protocol: class_split.Protocol, config, pieces, say) -> None:
-  """Says what will be trained on, and what was left out."""
-  if protocol.test is None:
-    unseen = 'no unseen classes, so nothing zero-shot is measured'
-  else:
-    unseen = (
-      f'{len(protocol.unseen_classes)} unseen classes, {len(protocol.test)} '
-      'test videos'
-    )
-  say(
-    f'{protocol.name}: {len(protocol.seen_classes)} seen classes, '
-    f'{len(protocol.train)} training and {len(protocol.validation)} '
-    f'validation videos; {unseen}'
+  loaded = run.start.loaded
+  return dataclasses.replace(
+    state,
+    params=initialisation.put(state.params, loaded),
+    ema=initialisation.put(state.ema, loaded) if state.ema else {},
   )
-  if protocol.unreadable:
-    say(f'{len(protocol.unreadable)} test videos are unreadable')
-  if protocol.num_missing:
-    say(f'{protocol.num_missing} test videos are missing from the dataset')
-  if protocol.dropped_classes:
-    say(f'left out, because they leak: {list(protocol.dropped_classes)}')
-  if protocol.leaks:
-    say(f'{len(protocol.leaks)} leaks into the test are allowed')
-  _warn_of_coarse_storage(protocol, config.preprocessing, say)
-  doubtful = name_linter.lint(
-    (*protocol.seen_classes, *protocol.unseen_classes),
-    # A byte-pair vocabulary is one definition, and spells anything.
-    pieces if len(pieces) > 1 else None,
+
+
+def _describe_parameters(run: _Run, state: train_state.TrainState) -> None:
+  """Says how many parameters there are, and writes where each lies."""
+  num_parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  run.say(
+    f'{num_parameters / 1e6:.2f} M parameters on mesh {dict(run.mesh.shape)} '
+    f'of {jax.devices()[0].device_kind}'
   )
-  if doubtful:
-    say(
-      f'{len(doubtful)} warnings about class names: '
-      f'python -m zsar_jax.protocols lint {protocol.dataset_dir}'
-    )
-  sided = class_names.sided_classes(protocol.seen_classes)
-  if config.augmentation.mirror and sided:
-    say(f'never mirrored, because their names have a side: {sided}')
+  lines = sharding.describe(state.params, run.mesh)
+  whole = [line.split()[0] for line in lines if line.endswith('divide)')]
+  if whole:
+    run.say(f'whole along an axis that does not divide them: {whole}')
+  if distributed.is_main():
+    with open(os.path.join(run.workdir, PARAMETERS_FILE), 'w') as f:
+      f.write('\n'.join(lines) + '\n')
+
+
+def _make_loop(run, recognizer, cache, step, checkpoints):
+  """The loop over the steps that are left."""
+  meta = {
+    'config': config_utils.to_dict(run.config),
+    'vocabulary': run.start.pieces,
+    'seen_classes': list(run.seen),
+    'preprocessing': run.prep.to_json(),
+    'descriptions': recognizer.texts.descriptions,
+  }
+  return train_loop.TrainLoop(
+    run.config,
+    run.workdir,
+    run.protocol,
+    recognizer,
+    cache,
+    run.mesh,
+    step,
+    lambda state: checkpoints.save(state, meta),
+    run.say,
+    checkpoints.wait,
+    checkpoints.newest_committed,
+    lambda: bool(run.stop),
+    lambda: step_cost.step_flops(
+      run.config, run.prep, run.num_tokens, len(run.seen)
+    ),
+  )
+
+
+def _finish(run, recognizer, cache, measure) -> dict[str, Any]:
+  """Evaluates the trained model and writes the results, or measures it."""
+  protocols = evaluate_run.make_protocols(run.config, run.seen)
+  if measure is not None:
+    return measure(recognizer, protocols, cache)
+  # Every process embeds its share, and all know the outcome; one writes.
+  embeddings = os.path.join(run.workdir, evaluate_run.EMBEDDINGS_FOLDER)
+  outcome = evaluate_run.evaluate(
+    recognizer,
+    protocols,
+    cache,
+    run.say,
+    embeddings_dir='' if distributed.several() else embeddings,
+  )
+  if distributed.is_main():
+    run_outputs.write(outcome, run.protocol, run.workdir, run.say)
+  distributed.wait('results')
+  return outcome.content

@@ -17,13 +17,13 @@ from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import evaluate_run
 from zsar_jax.parallel import distributed, hardware, sharding
 from zsar_jax.system import interruption
-from zsar_jax.training import metric_writers, optim, train_step
+from zsar_jax.training import metric_writers, optim, step_loss, train_state
 from zsar_jax.training import progress as progress_lib
 
 
 def text_of_step(
-  text: train_step.Batch | Sequence[train_step.Batch], step: int
-) -> train_step.Batch:
+  text: step_loss.Batch | Sequence[step_loss.Batch], step: int
+) -> step_loss.Batch:
   """The class texts of a step: with several prompts, they take turns.
 
   Args:
@@ -50,7 +50,7 @@ def training_text(
     dropout, also its `tokens` [c l e] and `pooled` [c e]: they are the same
     in every step.
   """
-  rows = recognizer.token_ids(names)
+  rows = recognizer.texts.token_ids(names)
   config = recognizer.config
   labels = optim.frozen_labels(recognizer.params, config.optim.frozen)
   parts = jax.tree.leaves(labels['text_encoder'])
@@ -150,7 +150,7 @@ class _Profile:
     self._first = start + self._SKIPPED if num_steps else -1
     self._last = self._first + num_steps
 
-  def after(self, step: int, state: train_step.TrainState) -> None:
+  def after(self, step: int, state: train_state.TrainState) -> None:
     """Starts or ends the trace, if it is time to."""
     if not distributed.is_main() or step not in (self._first, self._last):
       return
@@ -188,15 +188,15 @@ class TrainLoop:
   recognizer: encoders_lib.Recognizer
   cache: clip_reader.VideoCache | None
   mesh: jax.sharding.Mesh
-  step_fn: Callable[..., tuple[train_step.TrainState, dict[str, jax.Array]]]
-  save: Callable[[train_step.TrainState], None]
+  step_fn: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]
+  save: Callable[[train_state.TrainState], None]
   say: Callable[[str], None]
   wait: Callable[[], None] = lambda: None
   newest: Callable[[], int | None] = lambda: None
   stop: Callable[[], bool] = lambda: False
   step_flops: Callable[[], int] | None = None
 
-  def run(self, state: train_step.TrainState) -> train_step.TrainState:
+  def run(self, state: train_state.TrainState) -> train_state.TrainState:
     """Runs the steps that are left.
 
     Args:
@@ -210,11 +210,7 @@ class TrainLoop:
       Interrupted: the run was told to stop; a checkpoint is committed.
     """
     start, total = int(state.step), self.config.train.num_steps
-    text = jax.device_put(
-      training_text(self.recognizer, self.protocol.seen_classes),
-      sharding.replicated(self.mesh),
-    )
-    batches = self._batches(start)
+    batches, text = self._batches(start), self._text()
     progress = progress_lib.Progress(
       start,
       total,
@@ -238,7 +234,7 @@ class TrainLoop:
         # One step late: the step under way is not waited for.
         guard.look(step - 1, metrics)
         guard.remember(step, batch['record_id'])
-        batch = {name: batch[name] for name in train_step.BATCH_KEYS}
+        batch = {name: batch[name] for name in step_loss.BATCH_KEYS}
         state, metrics = self.step_fn(
           state,
           sharding.put_batch(batch, self.mesh),
@@ -250,12 +246,7 @@ class TrainLoop:
           values |= progress.measure(step) | _memory()
           values['failed_records'] = _over_hosts(failed)
           writer.write(step, values)
-          # The first step is compilation: its rate says nothing.
-          self.say(
-            f'step {step}/{total}  loss {values["loss"]:.3f}  (compiled)'
-            if first
-            else progress.line(step, values)
-          )
+          self.say(progress.line(step, values))
         profile.after(step, state)
         if self._pauses(step):
           jax.block_until_ready(state)  # steps under way are not a pause
@@ -264,15 +255,24 @@ class TrainLoop:
           self._pause(step, state, writer)
           progress.skip(time.monotonic() - began)
         if (self.stop() or distributed.told_to_stop(step)) and not last:
-          if not self._saves(step):
-            self.save(state)
-          self.wait()
-          raise interruption.Interrupted(
-            f'told to stop at step {step} of {total}; the checkpoint is '
-            'committed: the same command goes on from there'
-          )
+          self._give_up(step, state)
       guard.look(total, metrics)
     return state
+
+  def _give_up(self, step: int, state: train_state.TrainState) -> None:
+    """Commits a checkpoint, and raises Interrupted."""
+    if not self._saves(step):
+      self.save(state)
+    self.wait()
+    raise interruption.Interrupted(
+      f'told to stop at step {step} of {self.config.train.num_steps}; the '
+      'checkpoint is committed: the same command goes on from there'
+    )
+
+  def _text(self) -> list[step_loss.Batch]:
+    """The seen classes' texts, on all devices."""
+    text = training_text(self.recognizer, self.protocol.seen_classes)
+    return jax.device_put(text, sharding.replicated(self.mesh))
 
   def _utilisation(self) -> Callable[[float], float] | None:
     """Seconds of a step -> share of the published peak; None if unknown."""
@@ -286,7 +286,9 @@ class TrainLoop:
   def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
     data, augmentation = self.config.data, self.config.augmentation
     return input_pipeline.train_batches(
-      self.recognizer.clip_reader(self.protocol.train, self.cache),
+      clip_reader.ClipReader(
+        self.protocol.train, self.recognizer.prep, self.cache
+      ),
       self.protocol.seen_classes,
       batch_size=self.config.train.batch_size,
       seed=self.config.seed,

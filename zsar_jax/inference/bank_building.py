@@ -1,0 +1,114 @@
+"""Makes prototype banks with encoders."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.data import clip_reader
+from zsar_jax.data.protocols import class_split, overlap
+from zsar_jax.evaluation import choosing, methods, protocol_evaluation
+from zsar_jax.inference import embedders, encoders, prototype_bank
+
+
+def check_unseen(
+  recognizer: encoders.Recognizer, protocols: Sequence[class_split.Protocol]
+) -> None:
+  """Refuses protocols whose unseen classes were trained on.
+
+  Args:
+    recognizer: knows the classes that it was trained on.
+    protocols: the splits. Their seen classes may be others than those.
+
+  Raises:
+    ValueError: an unseen class was trained on, and no protocol allows it.
+  """
+  for protocol in protocols:
+    # The making of the protocol audited its own seen classes.
+    others = [
+      name
+      for name in recognizer.seen_classes
+      if name not in protocol.seen_classes
+    ]
+    overlap.refuse(
+      overlap.audit_names(others, protocol.unseen_classes),
+      f'{protocol.name}, and what the model was trained on',
+    )
+
+
+def make_bank(
+  recognizer: encoders.Recognizer,
+  protocol: class_split.Protocol,
+  seen: methods.Seen,
+  settings: methods.TransferSettings,
+  calibration: Mapping[str, Any] | None = None,
+  licence: str = '',
+) -> prototype_bank.PrototypeBank:
+  """Makes the prototype bank of a protocol's seen classes.
+
+  Args:
+    recognizer: embedded the videos and the names.
+    protocol: has the seen classes.
+    seen: their prototypes.
+    settings: of the transfer.
+    calibration: of `calibration.Calibration.to_dict`, or None.
+    licence: of the training videos.
+
+  Returns:
+    The bank.
+  """
+  return prototype_bank.PrototypeBank(
+    seen_classes=protocol.seen_classes,
+    seen_prototypes=seen.prototypes,
+    class_embeddings=np.asarray(seen.classes.text, np.float32),
+    counts=seen.sums.counts,
+    domain=protocol.domain,
+    protocol=protocol.name,
+    protocol_hash=protocol.hash,
+    preprocessing=recognizer.prep.to_json(),
+    weights_hash=recognizer.weights_hash,
+    step=recognizer.step,
+    licence=licence,
+    settings=dataclasses.asdict(settings),
+    calibration=None if calibration is None else dict(calibration),
+  )
+
+
+def build_bank(
+  recognizer: encoders.Recognizer,
+  protocol: class_split.Protocol,
+  cache: clip_reader.VideoCache | None = None,
+  *,
+  embeddings_dir: str = '',
+  licence: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> prototype_bank.PrototypeBank:
+  """Makes the bank of a protocol's seen classes from its training videos.
+
+  Args:
+    recognizer: with the weights.
+    protocol: has the seen classes and their training videos.
+    cache: decoded videos.
+    embeddings_dir: see `evaluate`.
+    licence: of the training videos.
+    say: gets a line before each slow part.
+
+  Returns:
+    The bank, calibrated on held-out videos where there are any.
+  """
+  embed = embedders.make_embedder(recognizer, cache, embeddings_dir, say=say)
+  without = dataclasses.replace(protocol, test=None, unseen_classes=())
+  evaluation = protocol_evaluation.evaluate_protocols(
+    [without], embed, recognizer.transfer_settings
+  )
+  settings = recognizer.transfer_settings
+  fitted = choosing.calibrate_on_seen(evaluation, settings, protocol.name)
+  return make_bank(
+    recognizer,
+    protocol,
+    evaluation.seen,
+    settings,
+    fitted and fitted.to_dict(),
+    licence,
+  )

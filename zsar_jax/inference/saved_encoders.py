@@ -1,0 +1,133 @@
+"""Loads encoders from a run or an exported model, and exports them."""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from zsar_jax import config_utils
+from zsar_jax.inference import (
+  class_texts,
+  encoders,
+  model_builder,
+  model_files,
+)
+from zsar_jax.parallel import sharding
+
+# Paths of this machine are nobody else's.
+_LOCAL_KEYS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
+
+
+def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
+  """Loads encoders onto all devices present.
+
+  Args:
+    workdir: of a run; a folder that `export` wrote; or the name of a model
+      that ships.
+    step: of the run's checkpoint to take; None means the newest.
+
+  Returns:
+    The encoders.
+
+  Raises:
+    FileNotFoundError: no model there, or no checkpoint of that step.
+    ValueError: its files are damaged or do not belong together.
+  """
+  workdir = model_files.resolve(workdir)
+  if model_files.is_model(workdir):
+    if step is not None:
+      raise ValueError(f'{workdir} is no run: it has no step to choose')
+    params, meta = model_files.read(workdir)
+
+    def place(shapes, mesh, ema):
+      del ema  # an exported model has one set of parameters
+      # Tracing a model's shapes takes longer than reading its files.
+      if not model_files.is_as_written(params, meta):
+        _check_shapes(workdir, params, shapes())
+      return jax.device_put(params, sharding.replicated(mesh))
+
+    return _from_meta(meta, place, meta['step'])
+  from zsar_jax.inference import saved_checkpoints  # and with it orbax
+
+  with saved_checkpoints.open_existing(workdir, step) as checkpoints:
+    step = checkpoints.latest_step() if step is None else step
+    return _from_meta(
+      checkpoints.restore_meta(step),
+      lambda shapes, mesh, ema: checkpoints.restore_params(
+        shapes(), mesh, ema, step
+      ),
+      step,
+    )
+
+
+def _from_meta(
+  meta: Mapping[str, Any], place: Callable[..., Any], step: int
+) -> encoders.Recognizer:
+  """Builds encoders from a saved `meta`.
+
+  Args:
+    meta: config, vocabulary, seen classes and, where there are any,
+      descriptions.
+    place: (shapes, mesh, ema) -> parameters on the mesh; `shapes()` gives
+      their shapes.
+    step: of the parameters.
+  """
+  config = config_utils.from_dict(meta['config'])
+  prep = model_builder.make_preprocessing(config, meta['vocabulary'])
+  model = model_builder.build_model(
+    config,
+    prep,
+    model_builder.vocabulary_size(meta['vocabulary']),
+    len(meta['seen_classes']),
+  )
+  # Inference splits the batch alone, whatever mesh it was trained on.
+  mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
+  shapes = functools.partial(model_builder.parameter_shapes, model, prep)
+  return encoders.Recognizer(
+    config,
+    model,
+    place(shapes, mesh, config.optim.ema_decay > 0),
+    class_texts.ClassTexts(
+      meta['vocabulary'],
+      prep.token_length,
+      config.names.prompts,
+      meta.get('descriptions'),
+    ),
+    meta['seen_classes'],
+    mesh,
+    step,
+  )
+
+
+def export(recognizer: encoders.Recognizer, folder: str) -> None:
+  """Writes encoders as plain files; see `model_files`.
+
+  Args:
+    recognizer: the encoders.
+    folder: made if missing.
+  """
+  config = config_utils.to_dict(recognizer.config)
+  for key in _LOCAL_KEYS:
+    config['data'][key] = ''
+  model_files.write(
+    folder,
+    jax.tree.map(np.asarray, recognizer.params),
+    {
+      'config': config,
+      'vocabulary': list(recognizer.texts.pieces),
+      'seen_classes': list(recognizer.seen_classes),
+      'descriptions': recognizer.texts.descriptions,
+      'step': recognizer.step,
+    },
+  )
+
+
+def _check_shapes(workdir: str, params: Any, shapes: Any) -> None:
+  """Raises ValueError if parameters do not fit the model of their config."""
+  wrong = model_builder.shape_differences(params, shapes)
+  if wrong:
+    raise ValueError(
+      f'{workdir}: the parameters {wrong[:5]} are not those of its config'
+    )

@@ -1,0 +1,153 @@
+"""What is checked before a run starts, and what it says of its data."""
+
+from collections.abc import Callable, Sequence
+import os
+from typing import Any
+
+import ml_collections
+
+from zsar_jax.data import class_names, name_linter, prompts
+from zsar_jax.data.datasets import records
+from zsar_jax.data.protocols import class_split
+
+
+def check_parts(c: ml_collections.ConfigDict, shards: int) -> None:
+  """Refuses a batch that does not divide over devices and parts.
+
+  Args:
+    c: the config's section `train`.
+    shards: parts that the mesh splits a batch into.
+
+  Raises:
+    ValueError: names the sizes, and where they fail.
+  """
+  left, by = c.batch_size, 1
+  for key, parts in (
+    ('batch shards of the mesh', shards),
+    ('train.accumulate', c.accumulate),
+    ('train.fusion_chunks', c.fusion_chunks),
+  ):
+    if left % (by * parts):
+      raise ValueError(
+        f'train.batch_size={c.batch_size} does not divide over {shards} batch '
+        f'shards of the mesh, train.accumulate={c.accumulate} parts and '
+        f'train.fusion_chunks={c.fusion_chunks}: it fails at {key}'
+      )
+    by *= parts
+
+
+def check_seen(protocol: class_split.Protocol, least: int) -> None:
+  """Refuses a protocol with fewer seen classes than training needs.
+
+  Args:
+    protocol: of the run.
+    least: number of classes; see `step_loss.least_classes`.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  seen = protocol.seen_classes
+  if len(seen) < least:
+    wanted = 'two' if least == 2 else 'three, since clips are mixed'
+    raise ValueError(
+      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
+      f'apart needs at least {wanted}'
+    )
+
+
+def read_descriptions(
+  config: ml_collections.ConfigDict,
+  protocol: class_split.Protocol,
+  say: Callable[[str], Any],
+) -> dict[str, list[str]]:
+  """Reads the descriptions of a protocol's classes from the config's file.
+
+  Args:
+    config: of the run; `names.descriptions` is the file, or ''.
+    protocol: has the classes.
+    say: gets a line about classes without a description.
+
+  Returns:
+    Class name -> sentences; {} without a file.
+
+  Raises:
+    ValueError: a prompt without a place for the name, or a damaged file.
+    FileNotFoundError: no such file.
+  """
+  prompts.check_templates(tuple(config.names.prompts))
+  path = config.names.descriptions
+  if not path:
+    return {}
+  names = (*protocol.seen_classes, *protocol.unseen_classes)
+  described = prompts.read_descriptions(os.path.expanduser(path), names)
+  without = [name for name in names if name not in described]
+  if without:
+    say(f'{path} describes {len(described)} classes, and not {without}')
+  return {name: list(sentences) for name, sentences in described.items()}
+
+
+def _warn_of_coarse_storage(
+  protocol: class_split.Protocol, prep: ml_collections.ConfigDict, say
+) -> None:
+  """Says so where clips ask for more frames than are stored."""
+  storage = records.read_metadata(protocol.dataset_dir)['storage']
+  step = prep.frame_stride / prep.sample_fps
+  if (
+    storage['kind'] == 'frames'
+    and prep.sampling == 'dense'
+    and step * storage['fps'] < 1
+  ):
+    say(
+      f'{protocol.dataset_dir} stores a frame every {1 / storage["fps"]:.3g} s '
+      f'and clips take one every {step:.3g} s: frames are repeated'
+    )
+
+
+def describe(
+  protocol: class_split.Protocol,
+  config: ml_collections.ConfigDict,
+  pieces: Sequence[str],
+  say: Callable[[str], Any],
+) -> None:
+  """Says what the run trains on, and what is left out.
+
+  Args:
+    protocol: of the run.
+    config: of the run.
+    pieces: the vocabulary, for warnings about names.
+    say: prints a line.
+  """
+  if protocol.test is None:
+    unseen = 'no unseen classes, so nothing zero-shot is measured'
+  else:
+    unseen = (
+      f'{len(protocol.unseen_classes)} unseen classes, {len(protocol.test)} '
+      'test videos'
+    )
+  say(
+    f'{protocol.name}: {len(protocol.seen_classes)} seen classes, '
+    f'{len(protocol.train)} training and {len(protocol.validation)} '
+    f'validation videos; {unseen}'
+  )
+  if protocol.unreadable:
+    say(f'{len(protocol.unreadable)} test videos are unreadable')
+  if protocol.num_missing:
+    say(f'{protocol.num_missing} test videos are missing from the dataset')
+  if protocol.dropped_classes:
+    say(f'left out, because they leak: {list(protocol.dropped_classes)}')
+  if protocol.leaks:
+    say(f'{len(protocol.leaks)} leaks into the test are allowed')
+  _warn_of_coarse_storage(protocol, config.preprocessing, say)
+  doubtful = name_linter.lint(
+    (*protocol.seen_classes, *protocol.unseen_classes),
+    # A byte-pair vocabulary is one definition, and spells anything.
+    pieces if len(pieces) > 1 else None,
+  )
+  if doubtful:
+    say(
+      f'{len(doubtful)} warnings about class names: '
+      f'python -m zsar_jax.protocols lint {protocol.dataset_dir}'
+    )
+  sided = class_names.sided_classes(protocol.seen_classes)
+  if config.augmentation.mirror and sided:
+    say(f'never mirrored, because their names have a side: {sided}')

@@ -104,10 +104,9 @@ class Progress:
       and the share of waiting for data where it is more than a tenth. Of the
       first step the loss alone: it is compilation, so its rate says nothing.
     """
+    done = f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
     if step == self._first:
-      return (
-        f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  (compiled)'
-      )
+      return f'{done}(compiled)'
     rate = metrics['steps_per_second']
     left = int((self._total - step) / max(rate, 1e-9))
     share = metrics['data_wait_share']

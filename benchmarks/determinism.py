@@ -26,8 +26,6 @@ import sys
 import tempfile
 import time
 
-from zsar_jax.training import make_step
-
 _STEPS = 6
 _NUM_CLASSES = 400
 _VOCABULARY = 30522
@@ -52,12 +50,16 @@ def digest(tree) -> str:
 def one_process(args: argparse.Namespace) -> dict:
   """Takes the steps of one side; see the module docstring."""
   import jax
-  import numpy as np
 
   from experiments import grid
   from zsar_jax.inference import model_builder
   from zsar_jax.parallel import hardware, sharding
-  from zsar_jax.training import checkpointing, step_cost, train_state
+  from zsar_jax.training import (
+    checkpointing,
+    make_step,
+    step_cost,
+    train_state,
+  )
 
   config = grid.load_config(args.config)
   config.train.batch_size = args.clips
@@ -76,28 +78,7 @@ def one_process(args: argparse.Namespace) -> dict:
     mesh,
     config.optim.ema_decay > 0,
   )
-  video, ids = (
-    shapes[key].shape
-    for shapes, key in zip(
-      step_cost.step_inputs(prep, args.clips, _NUM_CLASSES),
-      ('video', 'ids'),
-      strict=True,
-    )
-  )
-
-  def batch_of(number: int):
-    rng = np.random.default_rng(number)
-    batch = {
-      'video': rng.integers(0, 256, video, np.uint8),
-      'label': rng.integers(0, _NUM_CLASSES, args.clips, np.int32),
-      'index': number * args.clips + np.arange(args.clips, dtype=np.int32),
-    }
-    return sharding.put_batch(batch, mesh)
-
-  words = np.random.default_rng(0).integers(5, _VOCABULARY, ids, np.int32)
-  text = jax.device_put(
-    {'ids': words, 'mask': np.ones(ids, bool)}, sharding.replicated(mesh)
-  )
+  batch_of, text = _inputs(prep, args.clips, mesh)
   metrics = {}
   with checkpointing.Checkpoints(args.workdir, keep=4) as checkpoints:
     first = 0
@@ -121,12 +102,37 @@ def one_process(args: argparse.Namespace) -> dict:
     float(metrics['loss'])
     times.append(time.perf_counter() - began)
   found['seconds'] = statistics.median(times)
-  name = devices[0].device_kind
-  found['device'] = name
+  found['device'] = name = devices[0].device_kind
   found['flops'] = step_cost.step_flops(config, prep, _VOCABULARY, _NUM_CLASSES)
   known = hardware.find(name)
   found['peak'] = known.peak_flops * len(devices) if known else None
   return found
+
+
+def _inputs(prep, clips: int, mesh):
+  """(number -> its batch), and the text of all classes, on a mesh."""
+  import jax
+  import numpy as np
+
+  from zsar_jax.parallel import sharding
+  from zsar_jax.training import step_cost
+
+  batch, text = step_cost.step_inputs(prep, clips, _NUM_CLASSES)
+
+  def batch_of(number: int):
+    rng = np.random.default_rng(number)
+    values = {
+      'video': rng.integers(0, 256, batch['video'].shape, np.uint8),
+      'label': rng.integers(0, _NUM_CLASSES, clips, np.int32),
+      'index': number * clips + np.arange(clips, dtype=np.int32),
+    }
+    return sharding.put_batch(values, mesh)
+
+  ids = text['ids'].shape
+  words = np.random.default_rng(0).integers(5, _VOCABULARY, ids, np.int32)
+  return batch_of, jax.device_put(
+    {'ids': words, 'mask': np.ones(ids, bool)}, sharding.replicated(mesh)
+  )
 
 
 def run_side(

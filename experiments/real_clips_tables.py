@@ -1,6 +1,5 @@
 """The tables of the experiment on real clips, from its finished runs."""
 
-import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
@@ -8,7 +7,7 @@ import re
 
 import numpy as np
 
-from experiments import grid, pooled, real_clips_cells
+from experiments import grid, pooled, real_clips_cells, real_clips_where
 from zsar_jax.evaluation import diagnostics, results
 from zsar_jax.evaluation import methods as methods_lib
 
@@ -18,15 +17,6 @@ _ROWS = (
   diagnostics.PERMUTED_NAMES,
   'control_first_frame',
   'control_shuffled_frames',
-  'control_metadata',
-  'oracle_mixture',
-  'oracle_prototypes',
-)
-# What says where it fails; the first is what videos are taken for.
-_WHERE = (
-  'transfer',
-  'nearest_name',
-  'conse',
   'control_metadata',
   'oracle_mixture',
   'oracle_prototypes',
@@ -163,75 +153,6 @@ def accuracy_table(pool: pooled.Pool) -> list[str]:
   return results.columns(header, lines)
 
 
-def where_lines(series: Series) -> list[str]:
-  """Which sources and classes fail, and what their videos are taken for.
-
-  Accuracies among the unseen classes of the own source: of every class in
-  every split that tests it, seeds averaged; of a source their mean.
-
-  Args:
-    series: the runs.
-
-  Returns:
-    A table of sources, and one of classes.
-  """
-  all_scores = series.scores
-  methods = [m for m in _WHERE if m in all_scores[0][0]]
-  of_class: dict[tuple[str, str], list[list[float]]] = {}
-  taken: dict[tuple[str, str], collections.Counter] = {}
-  for seeds, scores in zip(series.cells, all_scores, strict=True):
-    for cell, of_seed in zip(seeds, scores, strict=True):
-      unseen = cell.evaluation.unseen
-      labels = np.asarray(cell.evaluation.videos.labels)
-      sources = np.array(unseen.sources or [''] * len(unseen.names))
-      for label, name in enumerate(unseen.names):
-        rows, own = labels == label, sources == sources[label]
-        if not rows.any():
-          continue
-        found = [
-          np.where(own, of_seed[method][rows], -np.inf).argmax(axis=1)
-          for method in methods
-        ]
-        key = (str(sources[label]) or 'all', name)
-        of_class.setdefault(key, []).append(
-          [float(np.mean(best == label)) for best in found]
-        )
-        taken.setdefault(key, collections.Counter()).update(
-          unseen.names[best] for best in found[0].tolist()
-        )
-  by_source: dict[str, list[list[float]]] = {}
-  for (source, _), values in of_class.items():
-    by_source.setdefault(source, []).extend(values)
-  percent = lambda values: [f'{100 * v:.1f}' for v in np.mean(values, axis=0)]
-  # The two that come most often.
-  wrong = lambda key: ', '.join(
-    [
-      f'{name} {100 * count / taken[key].total():.0f}%'
-      for name, count in taken[key].most_common()
-      if name != key[1]
-    ][:2]
-  )
-  return [
-    *results.columns(
-      ('source', *methods),
-      [[source, *percent(values)] for source, values in by_source.items()],
-    ),
-    '',
-    *results.columns(
-      ('source', 'class', 'transfer', 'oracle_mixture', 'taken for'),
-      [
-        [
-          *key,
-          percent(of_class[key])[0],
-          percent(of_class[key])[methods.index('oracle_mixture')],
-          wrong(key),
-        ]
-        for key in sorted(of_class)
-      ],
-    ),
-  ]
-
-
 def paired_lines(pairs: Sequence[results.Paired]) -> list[str]:
   """Differences as a table, in points."""
   return results.format_paired([dataclasses.asdict(pair) for pair in pairs])
@@ -300,6 +221,23 @@ def spread_lines(pool: pooled.Pool) -> list[str]:
   return lines
 
 
+# What transfer is compared with, video by video.
+_COMPARED = (
+  methods_lib.PRIMARY,
+  SOURCE_ONLY,
+  diagnostics.PERMUTED_NAMES,
+  'control_metadata',
+  'control_first_frame',
+  'control_shuffled_frames',
+  'transfer_ridge',
+  'transfer_simplex',
+  'conse',
+  'ridge_to_text',
+  'fusion',
+  'ensemble',
+)
+
+
 def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
   """All tables, by name."""
   tables: dict[str, list[str]] = {}
@@ -335,23 +273,9 @@ def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
         *spread_lines(pool),
         *_mean_lines(series),
       ]
-      tables[f'{title}, where'] = where_lines(series)
-      others = [
-        methods_lib.PRIMARY,
-        SOURCE_ONLY,
-        diagnostics.PERMUTED_NAMES,
-        'control_metadata',
-        'control_first_frame',
-        'control_shuffled_frames',
-        'transfer_ridge',
-        'transfer_simplex',
-        'conse',
-        'ridge_to_text',
-        'fusion',
-        'ensemble',
-      ]
+      tables[f'{title}, where'] = real_clips_where.where_lines(series)
       tables[f'{title}, paired'] = paired_lines(
-        pool.paired('transfer', others, methods_lib.PRIMARY)
+        pool.paired('transfer', _COMPARED, methods_lib.PRIMARY)
       )
   for title, wanted in (
     ('ablations', claimed),

@@ -137,6 +137,38 @@ def table(found) -> list[str]:
   return results.columns(('varied', 'to', *SHOWN.values()), lines)
 
 
+# Okabe and Ito's colours, which differ for the colour-blind, too.
+_COLOURS = ('#999999', '#009e73', '#0072b2', '#d55e00', '#cc79a7', '#000000')
+
+
+def _draw_axis(axis, known) -> None:
+  """Draws every method against one varied setting: (value, rows) in order."""
+  x = [value for value, _ in known]
+  for (method, label), colour in zip(SHOWN.items(), _COLOURS, strict=True):
+    y = [100 * rows[method].value for _, rows in known]
+    main = method == 'transfer'
+    axis.plot(
+      x,
+      y,
+      marker='o',
+      markersize=4,
+      color=colour,
+      label=label,
+      linewidth=2.5 if main else 1.3,
+      linestyle='--' if method.startswith('control') else '-',
+    )
+    if main:
+      low, high = (
+        [100 * getattr(rows[method], end) for _, rows in known]
+        for end in ('low', 'high')
+      )
+      axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+  chance = [100 * rows['floor_chance'].value for _, rows in known]
+  axis.plot(x, chance, color='#bbbbbb', linewidth=1, label='chance')
+  axis.set_xticks(x)
+  axis.spines[['top', 'right']].set_visible(False)
+
+
 def draw(found, path: str) -> None:
   """Plots the ladder against what is varied; format by the ending of path."""
   import matplotlib
@@ -146,8 +178,6 @@ def draw(found, path: str) -> None:
   matplotlib.rcParams['svg.hashsalt'] = 'zsar_jax'
   from matplotlib import pyplot as plt
 
-  # Okabe and Ito's colours, which differ for the colour-blind, too.
-  colours = ('#999999', '#009e73', '#0072b2', '#d55e00', '#cc79a7', '#000000')
   figure, ((*axes,),) = plt.subplots(
     1,
     len(found),
@@ -162,31 +192,8 @@ def draw(found, path: str) -> None:
       for value, rows in zip(VARIED[key], rows_of_points, strict=True)
       if rows
     ]
-    x = [value for value, _ in known]
-    for (method, label), colour in zip(SHOWN.items(), colours, strict=True):
-      y = [100 * rows[method].value for _, rows in known]
-      main = method == 'transfer'
-      axis.plot(
-        x,
-        y,
-        marker='o',
-        markersize=4,
-        color=colour,
-        label=label,
-        linewidth=2.5 if main else 1.3,
-        linestyle='--' if method.startswith('control') else '-',
-      )
-      if main:
-        low, high = (
-          [100 * getattr(rows[method], end) for _, rows in known]
-          for end in ('low', 'high')
-        )
-        axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    chance = [100 * rows['floor_chance'].value for _, rows in known]
-    axis.plot(x, chance, color='#bbbbbb', linewidth=1, label='chance')
-    axis.set_xticks(x)
+    _draw_axis(axis, known)
     axis.set_xlabel(WORDS[key])
-    axis.spines[['top', 'right']].set_visible(False)
   axes[0].set_ylabel('unseen classes, per-class accuracy, %')
   axes[0].set_ylim(0, 100)
   figure.legend(

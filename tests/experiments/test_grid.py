@@ -13,6 +13,7 @@ from experiments import (
   pooled,
   real_clips_cells,
   real_clips_tables,
+  real_clips_where,
   stick_figure_study,
 )
 from tests import tiny
@@ -130,7 +131,7 @@ def test_where_it_fails_adds_up_to_the_accuracy(folder):
   row = next(
     r for r in pool.rows() if (r.method, r.metric) == ('transfer', 'per_class')
   )
-  lines = real_clips_tables.where_lines(series)
+  lines = real_clips_where.where_lines(series)
   by_source = dict(zip(lines[0].split(), lines[2].split(), strict=True))
   assert by_source['source'] == 'all'
   assert by_source['transfer'] == f'{100 * row.value:.1f}'

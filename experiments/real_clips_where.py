@@ -1,0 +1,93 @@
+"""Where the methods fail on the real clips: sources, classes, mix-ups."""
+
+import collections
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.evaluation import results
+
+# What says where it fails; the first is what videos are taken for.
+_WHERE = (
+  'transfer',
+  'nearest_name',
+  'conse',
+  'control_metadata',
+  'oracle_mixture',
+  'oracle_prototypes',
+)
+
+
+def where_lines(series: Any) -> list[str]:
+  """Shows which sources and classes fail, and what videos are taken for.
+
+  Accuracies are among the unseen classes of a video's own source. A class has
+  one value for every split that tests it, seeds averaged. A source has the
+  mean of its classes.
+
+  Args:
+    series: a `real_clips_tables.Series`.
+
+  Returns:
+    A table of sources, and one of classes.
+  """
+  methods = [m for m in _WHERE if m in series.scores[0][0]]
+  of_class, taken = _collect(series, methods)
+  by_source: dict[str, list[list[float]]] = {}
+  for (source, _), values in of_class.items():
+    by_source.setdefault(source, []).extend(values)
+  percent = lambda values: [f'{100 * v:.1f}' for v in np.mean(values, axis=0)]
+  # The two that come most often.
+  wrong = lambda key: ', '.join(
+    [
+      f'{name} {100 * count / taken[key].total():.0f}%'
+      for name, count in taken[key].most_common()
+      if name != key[1]
+    ][:2]
+  )
+  return [
+    *results.columns(
+      ('source', *methods),
+      [[source, *percent(values)] for source, values in by_source.items()],
+    ),
+    '',
+    *results.columns(
+      ('source', 'class', 'transfer', 'oracle_mixture', 'taken for'),
+      [
+        [
+          *key,
+          percent(of_class[key])[0],
+          percent(of_class[key])[methods.index('oracle_mixture')],
+          wrong(key),
+        ]
+        for key in sorted(of_class)
+      ],
+    ),
+  ]
+
+
+def _collect(series, methods):
+  """Accuracies of every (source, class), and counts of its videos' names."""
+  of_class: dict[tuple[str, str], list[list[float]]] = {}
+  taken: dict[tuple[str, str], collections.Counter] = {}
+  for seeds, scores in zip(series.cells, series.scores, strict=True):
+    for cell, of_seed in zip(seeds, scores, strict=True):
+      unseen = cell.evaluation.unseen
+      labels = np.asarray(cell.evaluation.videos.labels)
+      sources = np.array(unseen.sources or [''] * len(unseen.names))
+      for label, name in enumerate(unseen.names):
+        rows, own = labels == label, sources == sources[label]
+        if not rows.any():
+          continue
+        found = [
+          np.where(own, of_seed[method][rows], -np.inf).argmax(axis=1)
+          for method in methods
+        ]
+        key = (str(sources[label]) or 'all', name)
+        of_class.setdefault(key, []).append(
+          [float(np.mean(best == label)) for best in found]
+        )
+        taken.setdefault(key, collections.Counter()).update(
+          unseen.names[best] for best in found[0].tolist()
+        )
+  return of_class, taken

@@ -22,7 +22,7 @@ import numpy as np
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import word_overlap
-from zsar_jax.evaluation import methods
+from zsar_jax.evaluation import methods, task
 from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import model_files, prototype_bank
 from zsar_jax.system import terminal
@@ -132,7 +132,7 @@ class ActionModel:
       )
     initial = recognizer.initial_embeddings()
     wanted = self._settings.relatedness_source == 'initial'
-    self._seen = methods.Classes(
+    self._seen = task.Classes(
       bank.seen_classes,
       bank.class_embeddings,
       initial_text=initial(bank.seen_classes) if initial and wanted else None,
@@ -173,7 +173,7 @@ class ActionModel:
 
   def _add(self, names, text) -> None:
     """Composites prototypes for encoded names."""
-    new = methods.Classes(
+    new = task.Classes(
       tuple(names),
       text,
       initial_text=self._initial(names) if self._initial else None,

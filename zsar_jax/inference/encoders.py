@@ -20,7 +20,7 @@ from zsar_jax.data import (
 )
 from zsar_jax.data import clip_reader as clip_reader_lib
 from zsar_jax.data.protocols import class_split, overlap, video_sets
-from zsar_jax.evaluation import embedding, embedding_cache, methods
+from zsar_jax.evaluation import embedding, embedding_cache, methods, task
 from zsar_jax.inference import model_builder, model_files, prototype_bank
 from zsar_jax.models import pixel_ops, zsar_model
 from zsar_jax.parallel import sharding
@@ -512,7 +512,7 @@ class Recognizer:
   def make_bank(
     self,
     protocol: class_split.Protocol,
-    seen: methods.Seen,
+    seen: task.Seen,
     settings: methods.TransferSettings,
     calibration: Mapping[str, Any] | None = None,
     licence: str = '',

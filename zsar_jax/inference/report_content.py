@@ -8,7 +8,7 @@ import numpy as np
 
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
-from zsar_jax.evaluation import methods, outside_scores
+from zsar_jax.evaluation import evaluator, methods, outside_scores, task
 from zsar_jax.evaluation.report import content as content_lib
 from zsar_jax.inference import evaluate_run as evaluate_run_lib
 from zsar_jax.zeroshot import calibration, hubness, prototypes, scoring
@@ -32,7 +32,7 @@ class _Split:
   columns: np.ndarray
   labels: np.ndarray
 
-  def scores(self, table: methods.Table) -> dict[str, np.ndarray]:
+  def scores(self, table: evaluator.Table) -> dict[str, np.ndarray]:
     """Method -> its scores in this split [n u]."""
     part = np.ix_(self.rows, self.columns)
     return {method: scores[part] for method, scores in table.scores.items()}
@@ -89,7 +89,7 @@ def make(
   return shown
 
 
-def _first_split(videos: methods.TestVideos, tested) -> _Split:
+def _first_split(videos: task.TestVideos, tested) -> _Split:
   rows = np.flatnonzero(tested.tested[: len(videos.labels), 0])
   columns = np.flatnonzero(tested.candidates[:, 0])
   labels = np.searchsorted(columns, np.asarray(videos.labels)[rows])

@@ -12,7 +12,7 @@ from zsar_jax import config_utils
 from zsar_jax.data import class_names, clip_reader, name_linter, prompts
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluation import results, score_files
+from zsar_jax.evaluation import results, results_text, score_files
 from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import (
   evaluate_run,
@@ -114,7 +114,7 @@ def _train(
   if os.path.exists(results_path):
     content = results.read_results(results_path)
     say(f'{workdir} is finished (step {content["step"]}); its results:')
-    say(results.format_table(content))
+    say(results_text.format_table(content))
     fault = saved_checkpoints.newest_fault(workdir)
     if fault:
       say(
@@ -271,7 +271,7 @@ def _write(outcome: evaluate_run.Outcome, protocol, workdir: str, say) -> None:
   example = _write_examples(protocol, workdir)
   # Last, because its presence says that the run is finished.
   results.write_results(content, results_path)
-  say(results.format_table(content))
+  say(results_text.format_table(content))
   say(f'written to {results_path}')
   if example:
     say(

@@ -59,7 +59,7 @@ setuptools.setup(
     # them, and they have no wheels for Python 3.14. They release in step and
     # must match.
     'tensorflow>=2.21,<2.22; python_version < "3.14"',
-    'tensorflow-text>=2.21,<2.22; python_version < "3.14"',
+    'tensorflow-text>=2.21.1,<2.22; python_version < "3.14"',
     # Data.
     'tensorflow-datasets>=4.9.10',
     'tensorboard>=2.20',  # clu's writers need it; TensorFlow 2.21 does not

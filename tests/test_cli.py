@@ -106,7 +106,7 @@ def test_warnings_in_the_log_are_not_obeyed_either():
 
 def test_people_are_told_by_terminal_alone():
   """Elsewhere only JSON, numbers and what moves the cursor is printed."""
-  folder = pathlib.Path(terminal.__file__).parent
+  folder = pathlib.Path(cli.__file__).parent
   found = {}
   for path in folder.rglob('*.py'):
     calls = [

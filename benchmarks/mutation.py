@@ -55,6 +55,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
       'baselines',
       'calibration',
       'claims',
+      'confidence_measures',
       'gzsl',
       'hubness',
       'metrics',

@@ -188,7 +188,9 @@ def test_nothing_is_made_of_what_is_no_number():
     evaluator.evaluate(SEEN, UNSEEN, VIDEOS, methods.TransferSettings(top_k=11))
   with pytest.raises(ValueError, match="zeroshot.weighting='mean'"):
     methods.TransferSettings(weighting='mean')
-  with pytest.raises(ValueError, match='before the training are not known'):
+  with pytest.raises(
+    ValueError, match='no class embeddings from before the training'
+  ):
     evaluator.evaluate(
       SEEN,
       UNSEEN,
@@ -349,7 +351,7 @@ def test_draws_must_exist_and_be_alike():
 
 def test_without_draws_seen_classes_are_left_out_one_by_one():
   fitted = choosing.calibrate_on_seen(draw(1), SETTINGS, 'set/1')
-  assert 'promises too much' in fitted.measured_on
+  assert 'probabilities are too high' in fitted.measured_on
   assert 'set/1' in fitted.measured_on and fitted.num_videos == 40
   none = dataclasses.replace(draw(1), seen_videos=None)
   assert choosing.calibrate_on_seen(none, SETTINGS, 'x') is None

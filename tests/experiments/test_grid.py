@@ -15,7 +15,8 @@ from experiments import (
   real_clips_tables,
   stick_figure_study,
 )
-from tests import test_distributed, tiny
+from tests import tiny
+from tests.parallel import test_distributed
 from zsar_jax.evaluation import evaluator, methods, score_files
 
 CONFIG = f'{tiny.ROOT / "configs/demo.py"}:smoke'

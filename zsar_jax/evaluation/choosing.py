@@ -184,7 +184,8 @@ def calibrate_on_seen(
     videos.labels,
     measured_on=(
       f'held-out videos of seen classes of {protocol}, each class composited '
-      'from the others: the encoders know them, so this promises too much'
+      'from the others: the encoders were trained on them, so the '
+      'probabilities are too high'
     ),
   )
 

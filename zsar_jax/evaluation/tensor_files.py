@@ -128,7 +128,7 @@ class TensorFile:
     bad = bad.reshape(len(x), -1).any(axis=1)
     if bad.any():
       raise ValueError(
-        f'{self.path}: {name} of {int(bad.sum())} rows are zero or no numbers: '
+        f'{self.path}: {name} of {int(bad.sum())} rows are zero or not finite: '
         f'{id_lists.some([ids[i] for i in np.flatnonzero(bad)])}'
       )
     return x / norm

@@ -9,7 +9,7 @@ import numpy as np
 from zsar_jax.evaluation import diagnostics
 from zsar_jax.evaluation.report import figures
 from zsar_jax.evaluation.report.content import ReportContent
-from zsar_jax.zeroshot import calibration
+from zsar_jax.zeroshot import confidence_measures
 
 # Columns of the weight map; more cannot be told apart.
 _MOST_SEEN = 60
@@ -147,7 +147,9 @@ def hubness(content: ReportContent) -> Figure:
 def risk_coverage(content: ReportContent) -> Figure:
   """The share of wrong answers among the most confident ones."""
   correct = content.answers == content.labels
-  coverage, risk = calibration.risk_coverage(content.confidence, correct)
+  coverage, risk = confidence_measures.risk_coverage(
+    content.confidence, correct
+  )
   kind = 'calibrated probability'
   note = content.calibration_note
   if content.probabilities is None:

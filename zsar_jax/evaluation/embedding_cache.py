@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 _FORMAT = 'zsar_jax embedding cache 1'
-# A shard is written after so many videos or seconds.
+# The limits of a shard: number of videos, and seconds between two shards.
 _SHARD_VIDEOS = 2048
 _SHARD_SECONDS = 60.0
 MATCH = 'match'

@@ -85,7 +85,7 @@ class Paired:
 
 
 def _commit() -> str | None:
-  """The commit of the source tree; None where there is none.
+  """The commit of the source tree; None without one.
 
   None also where the package is installed inside another project's repository:
   that project's commit is not ours.
@@ -180,7 +180,7 @@ def write_results(results: Mapping[str, Any], path: str) -> None:
 
   Args:
     results: content of results.json.
-    path: of the file; a file that is there is replaced.
+    path: of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.

@@ -80,7 +80,7 @@ def write_embeddings(embeddings: Embeddings, path: str) -> None:
 
   Args:
     embeddings: the embeddings.
-    path: of the file; a file that is there is replaced.
+    path: of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.
@@ -153,7 +153,7 @@ def write_scores(scores: Scores, path: str) -> None:
 
   Args:
     scores: the scores.
-    path: of the file; a file that is there is replaced.
+    path: of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.
@@ -258,7 +258,7 @@ def _read_labels_and_groups(
 def _read_splits(
   file: tensor_files.TensorFile, n: int, c: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Tested [n s] and candidates [c s], bool; None where there is one split."""
+  """Tested [n s] and candidates [c s], bool; None with one split."""
   tested = file.tensor('tested', (n, None), required=False)
   candidates = file.tensor('candidates', (c, None), required=False)
   if tested is None and candidates is None:

@@ -143,7 +143,7 @@ def write(
   """Writes a file whole or not at all.
 
   Args:
-    path: of the file; a file that is there is replaced.
+    path: of the file; an existing file is replaced.
     tensors: by name.
     header: JSON-able.
     kind: name of the file's format, which `read` checks.

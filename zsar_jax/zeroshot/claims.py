@@ -10,8 +10,7 @@ import numpy as np
 
 # Of a smaller lead over chance, a share is not meaningful.
 _LEAST_SIGNAL = 0.05
-# A readout is fitted on at most so many videos; more take minutes and change
-# little.
+# The most videos for a readout; more take minutes and change little.
 _MOST_VIDEOS = 3000
 
 

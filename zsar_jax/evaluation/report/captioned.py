@@ -11,7 +11,7 @@ from zsar_jax.evaluation.report import figures
 from zsar_jax.evaluation.report.content import ReportContent
 from zsar_jax.zeroshot import confidence_measures
 
-# Columns of the weight map; more cannot be told apart.
+# The most columns of the weight map; a reader cannot distinguish more.
 _MOST_SEEN = 60
 
 
@@ -20,8 +20,8 @@ class Figure:
   """A figure, or the reason why it is missing.
 
   Attributes:
-    svg: a piece of HTML; '' where there is nothing to draw.
-    caption: what the figure shows, or why there is none.
+    svg: a piece of HTML; '' if the figure is missing.
+    caption: a sentence on the figure, or the reason.
   """
 
   svg: str

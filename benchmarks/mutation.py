@@ -41,7 +41,9 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _EQUIVALENTS = pathlib.Path(__file__).parent / 'mutation_equivalents.txt'
 _SEPARATOR = ' || '
 _OURS = ('benchmarks', 'conftest', 'tests', 'zsar_jax')
-_EVALUATION = ('evaluation/test_methods.py', 'evaluation/test_accuracy.py')
+_EVALUATION = tuple(
+  f'evaluation/test_{name}.py' for name in ('methods', 'accuracy', 'evaluator')
+)
 _PROTOCOL_EVALUATION = ('evaluation/test_protocol_evaluation.py',)
 _REGISTRY = (
   'data/protocols/test_registry.py',
@@ -55,6 +57,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
       'baselines',
       'calibration',
       'claims',
+      'confidence_measures',
       'gzsl',
       'hubness',
       'metrics',
@@ -88,11 +91,11 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   # Eight devices take most of the time and find nothing that one does not.
   'models/pixel_ops': ('models/test_pixel_ops.py', '-k', 'not device'),
   'evaluation/accuracy': _EVALUATION,
-  'evaluation/choosing': _EVALUATION[1:],
+  'evaluation/choosing': ('evaluation/test_choosing.py',),
   'evaluation/classification': ('evaluation/test_classification.py',),
   'evaluation/diagnostics': _EVALUATION,
   'evaluation/evaluator': _EVALUATION,
-  'evaluation/generalised': _EVALUATION[1:],
+  'evaluation/generalised': ('evaluation/test_generalised.py',),
   'evaluation/methods': _EVALUATION,
   'evaluation/protocol_arrays': _PROTOCOL_EVALUATION,
   'evaluation/protocol_evaluation': _PROTOCOL_EVALUATION,

@@ -278,7 +278,7 @@ def test_evaluate_by_a_registered_protocol(workdir, ucf101, tmp_path, capsys):
   # What was measured by another protocol does not compare with it.
   code = run(protocols, 'compare', output, f'{workdir}/results.json')
   assert code == 1
-  assert 'do not compare' in capsys.readouterr().err
+  assert 'cannot be compared' in capsys.readouterr().err
 
 
 def test_evaluate_refuses_protocols_that_do_not_fit(workdir, ucf101, capsys):

@@ -82,7 +82,7 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   assert run(evaluate, *flags) == 0
   assert (tmp_path / 'predictions.safetensors').exists()
   assert run(evaluate, *flags) == 1
-  assert 'is there already' in capsys.readouterr().err
+  assert 'already exists' in capsys.readouterr().err
   assert run(evaluate, *flags, '--overwrite') == 0
   # Found before any work: not even the workdir is looked at.
   assert run(evaluate, '--workdir=nowhere', f'--report={tmp_path}') == 1

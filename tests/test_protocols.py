@@ -61,7 +61,7 @@ def test_compare_refuses_what_does_not_compare(tmp_path, capsys):
     paths.append(tmp_path / f'{i}.json')
     results.write_results(content, str(paths[-1]))
   assert 'B - A' in run(capsys, 'compare', *paths[:2])
-  assert 'do not compare' in run(capsys, 'compare', *paths[1:])
+  assert 'cannot be compared' in run(capsys, 'compare', *paths[1:])
 
 
 @pytest.mark.parametrize(

@@ -125,5 +125,5 @@ def test_what_was_measured_differently_is_not_compared(other, words):
   with pytest.raises(ValueError, match=words):
     results_text.compare(make(), make(**other))
   empty = make(protocol_hash='')
-  with pytest.raises(ValueError, match='without a test'):
+  with pytest.raises(ValueError, match='they have no test'):
     results_text.compare(empty, empty)

@@ -116,10 +116,10 @@ def test_one_view_may_leave_out_its_axis(tmp_path):
     ({'video_ids': 'ab'}, "'video_ids' must be a list of texts"),
     ({'video_ids': [1, 2]}, "'video_ids' must be a list of texts"),
     ({'class_names': ['Row', 'row']}, 'row'),
-    ({'embeddings': np.zeros((2, 4), np.float32)}, 'zero or no numbers: a, b'),
+    ({'embeddings': np.zeros((2, 4), np.float32)}, 'zero or not finite: a, b'),
     (
       {'embeddings': np.array([[1, 0], [np.nan, 0]], np.float32)},
-      'zero or no numbers: b',
+      'zero or not finite: b',
     ),
     ({'match': np.zeros((2, 3), np.float32)}, "'match' is 2 x 3, expected 2 x"),
     ({'match': np.full((2, 2), np.nan, np.float32)}, 'match of a, b'),
@@ -157,11 +157,13 @@ def test_scores_that_are_no_numbers_or_of_no_class(tmp_path):
   bad = SCORES.scores['mine'].copy()
   bad[3, 1] = np.nan
   score_files.write_scores(dataclasses.replace(SCORES, scores={'m': bad}), path)
-  with pytest.raises(ValueError, match=r'm scores of v3.mp4 are no numbers'):
+  with pytest.raises(ValueError, match=r'm scores of v3.mp4 are not numbers'):
     score_files.read_scores(path)
   labels = ('swimming', *LABELS[1:])
   score_files.write_scores(dataclasses.replace(SCORES, labels=labels), path)
-  with pytest.raises(ValueError, match='labels that are no class: swimming'):
+  with pytest.raises(
+    ValueError, match='labels that are not among the classes: swimming'
+  ):
     score_files.read_scores(path)
 
 
@@ -208,7 +210,7 @@ def test_ids_are_aligned_by_name():
   assert id_lists.align(['b', 'a'], ['a', 'b'], 'f').tolist() == [1, 0]
   with pytest.raises(ValueError, match='f lacks 2 of 3 videos: b, c'):
     id_lists.align(['a'], ['a', 'b', 'c'], 'f')
-  with pytest.raises(ValueError, match='f has 1 videos that are not asked'):
+  with pytest.raises(ValueError, match='f has 1 videos too many: b'):
     id_lists.align(['a', 'b'], ['a'], 'f')
   many = [str(i) for i in range(30)]
   with pytest.raises(ValueError, match='9 and 20 more'):
@@ -270,7 +272,7 @@ def test_embeddings_alone_are_ranked_by_name(tmp_path):
 def test_missing_videos_are_refused_by_name(tmp_path):
   path = str(tmp_path / 's')
   score_files.write_scores(SCORES, path)
-  with pytest.raises(ValueError, match='has 1 videos that are not asked for'):
+  with pytest.raises(ValueError, match='has 1 videos too many'):
     outside_scores.evaluate_scores(path, labels_of(IDS[1:]))
 
 

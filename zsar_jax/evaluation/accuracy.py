@@ -1,7 +1,7 @@
 """Accuracies with their intervals, for all methods and splits at once.
 
-Methods are added one by one; rows and paired differences are then made from
-one set of resamples, so that methods are compared on the same draws.
+Methods are added one by one. Rows and paired differences then use one set of
+resamples, so methods are compared on the same draws.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from zsar_jax.zeroshot import metrics, ranking, statistics
 PER_CLASS = 'per_class'
 SAME_SOURCE = 'same_source_per_class'
 _NUM_DERANGEMENTS = 20
-# Methods whose answers are also judged by verb, place, ... alone.
+# Methods that also get an accuracy for each attribute (verb, place, ...).
 _SPELT_OUT = ('transfer', 'nearest_name', 'fusion')
 
 
@@ -30,13 +30,13 @@ class _Column:
 
 
 class Accuracies:
-  """Collects what methods get right.
+  """Collects the accuracies of methods.
 
   Attributes:
     unseen: the candidate classes.
     tested: the videos.
-    many_sources: whether the candidates live in several sources.
-    same_source: bool [c c].
+    many_sources: whether the candidates come from several sources.
+    same_source: bool [c c], pairs of classes of one source.
   """
 
   def __init__(
@@ -75,12 +75,12 @@ class Accuracies:
 
   @property
   def num_figures(self) -> int:
-    """How many have been added."""
+    """The number of figures so far."""
     return len(self._columns)
 
   @property
   def empty_classes(self) -> list[str]:
-    """Candidates that no split has a video of: left out of all means."""
+    """Candidates without a video in any split; all means leave them out."""
     empty = self.num_of_class.sum(axis=1) == 0
     return [self.unseen.names[i] for i in np.flatnonzero(empty)]
 
@@ -95,11 +95,11 @@ class Accuracies:
     """Adds a figure.
 
     Args:
-      method: what made the scores.
-      metric: what is counted.
+      method: name of the method.
+      metric: name of the accuracy.
       correct: [n s] in [0, 1]; unreadable videos are set to 0.
-      chance: the same of guessing, [n s] or what broadcasts to it.
-      stratified: every class weighs the same; otherwise every video.
+      chance: accuracy of guessing, [n s] or an array that broadcasts to it.
+      stratified: give every class the same weight, else every video.
     """
     weights = self._weights[stratified]
     gains = np.where(self.tested.readable[:, None], correct, 0) * weights
@@ -121,9 +121,9 @@ class Accuracies:
     """Adds top-1, top-5 and per-class accuracy, all and same source.
 
     Args:
-      method: what made the scores.
-      scores: [n c]; those of unreadable videos do not matter.
-      brief: the per-class accuracies alone, as for a diagnostic.
+      method: name of the method.
+      scores: [n c]; rows of unreadable videos are not used.
+      brief: add only the per-class accuracies, as for a diagnostic.
     """
     labels, candidates = self.tested.labels, self.tested.candidates
     ranks = ranking.ranks_in_splits(scores, labels, candidates)
@@ -158,7 +158,7 @@ class Accuracies:
     )
 
   def agreement(self, attribute: str) -> np.ndarray:
-    """Bool [c c]: do two classes have the attribute's value in common?"""
+    """Whether two classes have the same value of an attribute, bool [c c]."""
     values = np.array([a[attribute] for a in self.unseen.attributes])
     return values[:, None] == values[None]
 
@@ -181,10 +181,10 @@ class Accuracies:
       )
 
   def add_permuted(self, method: str, scores: np.ndarray) -> None:
-    """The same scores with the unseen names swapped within their source.
+    """Adds a control: the unseen names swapped within their source.
 
-    Mean of 20 derangements in every split. Left out where no source has two
-    candidates.
+    The accuracy is the mean over 20 derangements in every split. Nothing is
+    added where no source has two candidates.
 
     Args:
       method: name of the control.
@@ -217,14 +217,14 @@ class Accuracies:
       self.add(method, metric, np.stack(right, axis=1), chance, True)
 
   def floor_row(self, name: str, agree: np.ndarray) -> results.Row:
-    """What knowing one thing of a video and guessing the rest would score.
+    """The accuracy of knowing one property of a video and guessing the rest.
 
     Args:
       name: of the row.
-      agree: bool [c c], which classes look alike.
+      agree: bool [c c], pairs of classes with the same property.
 
     Returns:
-      The row; computed, without any sampling.
+      The row; computed, without sampling.
     """
     candidates = self.tested.candidates.astype(float)
     alike = np.maximum(agree @ candidates, 1)[self.tested.labels]
@@ -253,7 +253,7 @@ class Accuracies:
     )
 
   def _resample(self) -> dict[bool, statistics.Resampled]:
-    """Draws for all columns; index of a column within its family."""
+    """Whether stratified -> draws for the columns of that kind."""
     if self._resampled is None:
       families, kinds = [], []
       for stratified in (True, False):
@@ -326,12 +326,12 @@ class Accuracies:
     """Differences of a per-class metric on the same videos and resamples.
 
     Args:
-      first: the method that is asked about.
-      others: methods that it is compared with; those without the metric are
-        left out.
-      metric: a per-class one.
-      primary: the one comparison that was declared before looking; the
-        others' p-values are corrected by Holm's method.
+      first: the method to compare.
+      others: methods to compare it with; methods without the metric are left
+        out.
+      metric: name of a per-class accuracy.
+      primary: the method of the declared comparison; Holm's method corrects
+        the p-values of all other comparisons.
 
     Returns:
       One difference, `first` minus other, for each of `others`.
@@ -370,5 +370,5 @@ class Accuracies:
     ]
 
   def methods(self) -> list[str]:
-    """What has been added so far, each once."""
+    """The methods so far, each once."""
     return list(dict.fromkeys(column.method for column in self._columns))

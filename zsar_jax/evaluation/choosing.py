@@ -52,7 +52,7 @@ def _transfer_scores(draw: Evaluation, settings) -> np.ndarray:
 
 
 def _accuracy(draw: Evaluation, scores: np.ndarray) -> float:
-  """Per-class accuracy, within the same source where there are several."""
+  """Per-class accuracy; with several sources, within the same source."""
   figures = accuracy.Accuracies(
     draw.unseen, draw.videos.as_tested(len(draw.unseen.names)), resamples=2
   )
@@ -184,7 +184,8 @@ def calibrate_on_seen(
     videos.labels,
     measured_on=(
       f'held-out videos of seen classes of {protocol}, each class composited '
-      'from the others: the encoders know them, so this promises too much'
+      'from the others: the encoders were trained on them, so the '
+      'probabilities are too high'
     ),
   )
 

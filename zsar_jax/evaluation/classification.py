@@ -15,15 +15,15 @@ def seen_validation_row(
 ) -> results.Row:
   """Top-1 among all seen classes of videos held out from training.
 
-  It watches training and catches early failure; nothing is chosen by it.
+  It shows early whether training fails; it chooses no setting.
 
   Args:
     embeddings: [n v d], unit vectors.
     labels: int [n], index among the seen classes.
     groups: recording session of each video.
     class_centres: learnt centres [s d], unit vectors.
-    readable: bool [n]; a video that could not be read counts as wrong. None
-      if all could.
+    readable: bool [n]; an unreadable video counts as wrong. None if all are
+      readable.
 
   Returns:
     The row `seen`, `seen_val_top1`.

@@ -1,11 +1,11 @@
-"""Why a zero-shot result is what it is: floors, controls, oracles, facts.
+"""Explains a zero-shot result: floors, controls, oracles and facts.
 
 The *error ladder* reads from the top: `oracle_prototypes` (what the encoder
 could do), `oracle_mixture` (what mixtures of seen prototypes could do),
-`oracle_relatedness` (what transfer does with true relatedness), `transfer`,
-`control_permuted_names` (what it does with wrong names). The step where
-accuracy is lost says what failed: the encoder, the span of the seen classes,
-or the names.
+`oracle_relatedness` (transfer with true relatedness), `transfer`,
+`control_permuted_names` (transfer with wrong names). The step with the
+largest loss shows what failed: the encoder, the span of the seen classes, or
+the names.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +33,19 @@ LADDER = (
   PERMUTED_NAMES,
 )
 _NUM_FOLDS = 5
-# The claim is that transfer has fewer hubs than names have.
+# The paper claims fewer hubs for transfer than for nearest names.
 _HUBNESS_OF = ('transfer', 'nearest_name', 'ridge_to_text', 'fusion')
 
 
 def floor_rows(figures: accuracy.Accuracies) -> list[results.Row]:
-  """What a blind or one-eyed method would score."""
+  """Accuracies of knowing nothing, or one property of a video.
+
+  Args:
+    figures: gives classes and splits.
+
+  Returns:
+    Rows `floor_chance`, `floor_<attribute>_only` and `floor_source_only`.
+  """
   u = len(figures.unseen.names)
   rows = [figures.floor_row('floor_chance', np.ones((u, u), bool))]
   rows += [
@@ -58,14 +65,14 @@ def add_controls(
   transfer,
   settings,
 ) -> None:
-  """Takes the names, the motion, or the pictures away.
+  """Adds the controls: without the names, the motion, or the pictures.
 
   Args:
-    figures: are added to.
+    figures: receives the accuracies.
     seen: the seen classes.
     unseen: the candidates.
     videos: the test videos.
-    transfer: its scores [n u].
+    transfer: transfer scores [n u].
     settings: of the transfer.
   """
   figures.add_permuted(PERMUTED_NAMES, videos.pad(transfer))
@@ -77,7 +84,7 @@ def add_controls(
 def control_scores(
   seen, unseen: task.Classes, videos, settings
 ) -> dict[str, np.ndarray]:
-  """Transfer without the motion, its direction, or the pictures.
+  """Scores transfer without the motion, its direction, or the pictures.
 
   Args:
     seen: the seen classes.
@@ -86,7 +93,7 @@ def control_scores(
     settings: of the transfer.
 
   Returns:
-    Control -> scores [n u], as far as the arrays are there.
+    Control -> scores [n u]; a control without its arrays is left out.
   """
   softmax = _softmax_weights(seen.classes, unseen, settings)
   controls = [
@@ -108,7 +115,7 @@ def control_scores(
 def _softmax_weights(
   seen: task.Classes, unseen: task.Classes, settings
 ) -> np.ndarray:
-  """The weights of the row `transfer`."""
+  """The softmax transfer weights [u s], as `transfer` uses them."""
   initial = settings.relatedness_source == 'initial'
   return semantic_transfer.transfer_weights(
     unseen.initial_text if initial else unseen.text,
@@ -133,10 +140,10 @@ def _attribute_vectors(groups: Sequence[task.Classes]) -> list[np.ndarray]:
 def add_oracles(
   figures: accuracy.Accuracies, seen, unseen: task.Classes, videos, z, settings
 ) -> None:
-  """Perfect relatedness, perfect mixtures, perfect prototypes.
+  """Adds the oracles: true relatedness, mixtures and prototypes.
 
   Args:
-    figures: are added to.
+    figures: receives the accuracies.
     seen: the seen classes.
     unseen: the candidates.
     videos: the test videos.
@@ -151,7 +158,7 @@ def add_oracles(
 def oracle_scores(
   seen, unseen: task.Classes, videos, z, settings
 ) -> dict[str, np.ndarray]:
-  """What looks at the unseen labels: oracle -> scores [n u].
+  """Scores by the oracles, which use the unseen labels.
 
   Args:
     seen: the seen classes.
@@ -159,6 +166,9 @@ def oracle_scores(
     videos: the test videos.
     z: embeddings, means over views [n d].
     settings: of the transfer.
+
+  Returns:
+    Oracle -> scores [n u]; an oracle without its arrays is left out.
   """
   found = {}
   if seen.classes.attribute_names and unseen.attribute_names:
@@ -192,11 +202,12 @@ def oracle_scores(
 
 
 def _divisible(labels: np.ndarray, groups: Sequence[str]) -> list[str]:
-  """Groups of which no class has a single one.
+  """Recording sessions, so that every class has several.
 
-  A class that was recorded in one session has no prototype without it. Its
-  videos then count as sessions of their own, which promises too much for it;
-  leaving it out would make an oracle worse than what it bounds.
+  A class with a single session has no prototype outside that session. Each
+  of its videos then counts as a session. This overestimates the oracle for
+  the class; leaving the class out would put the oracle below the method that
+  it bounds.
   """
   of_class: dict[int, set[str]] = {}
   for label, group in zip(labels.tolist(), groups, strict=True):
@@ -216,17 +227,17 @@ def out_of_fold_scores(
   num_classes: int,
   changes: Sequence[Callable[[np.ndarray], np.ndarray]],
 ) -> list[np.ndarray]:
-  """Scores against true class means that never saw the video's group.
+  """Scores against true class means from other groups than the video's.
 
   Args:
     embeddings: [n v d].
     labels: int [n].
     groups: recording session of each video.
     num_classes: u.
-    changes: what is made of the true means [k d] before they are used.
+    changes: functions of the true means [k d], each applied before scoring.
 
   Returns:
-    For each change scores [n u]; -inf for a class that has no video outside
+    For each change scores [n u]; -inf for a class without a video outside
     the fold.
   """
   names, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -259,7 +270,7 @@ def facts(
   figures: accuracy.Accuracies,
   settings,
 ) -> dict[str, Any]:
-  """The paper's claims as numbers, and what else is no accuracy.
+  """The paper's claims as numbers, and other figures than accuracies.
 
   Args:
     seen: the seen classes.
@@ -267,13 +278,14 @@ def facts(
     videos: the test videos.
     z: embeddings, means over views [n d].
     scores: of each method [n u].
-    figures: whose splits count.
+    figures: the accuracies; only their splits are used.
     settings: of the transfer.
 
   Returns:
     `hubness` (method -> k -> figures, means over splits), `semantic_gap`
-    and, where both are known, `relatedness_kept`, the Spearman correlation
-    of the relatedness after the training with that before; JSON-able.
+    and, with class embeddings from before the training, `relatedness_kept`,
+    the Spearman correlation of relatedness after and before the training;
+    JSON-able.
   """
   found = {
     'hubness': {
@@ -296,7 +308,7 @@ def facts(
 
 
 def _hubness(scores, videos, figures: accuracy.Accuracies) -> dict[str, Any]:
-  """Mean over splits, for each k."""
+  """Hubness for each k, mean over splits."""
   n = len(videos.labels)
   of_splits = {}
   for candidates, tested in zip(

@@ -1,4 +1,4 @@
-"""Videos through the encoders, each once, from a cache where there is one."""
+"""Embeds videos, each once, from a cache where there is one."""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -14,7 +14,7 @@ from zsar_jax.parallel import distributed
 
 Batches = Iterator[dict[str, np.ndarray]]
 _SAY_EVERY = 30.0  # seconds
-# What an embedding cache calls them.
+# Names of the kinds of clips in an embedding cache.
 _KINDS = {
   clip_reader.FILMED: 'clips',
   clip_reader.FIRST: 'first_frames',
@@ -24,7 +24,7 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Encoders:
-  """What an evaluation needs of a model.
+  """The functions and arrays of a model that an evaluation needs.
 
   Attributes:
     class_embeddings: names -> unit vectors [c d].
@@ -35,10 +35,10 @@ class Encoders:
       views, and `tokens` [b v n e].
     match_tokens: (tokens [b v n e], names) -> match [b c]; None where tokens
       cannot be matched later.
-    initial_embeddings: as `class_embeddings`, of the text encoder before
-      training; None where it is not known.
+    initial_embeddings: as `class_embeddings`, by the text encoder before
+      training; None if unknown.
     class_centres: learnt centres [s d] of `trained_classes`, unit vectors.
-    scale: alpha_v, that cosines to the centres are multiplied by.
+    scale: alpha_v, the factor on cosines to the centres.
     trained_classes: names, in the order of the centres.
   """
 
@@ -53,17 +53,17 @@ class Encoders:
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-  """Videos through the encoders, in the order of their set.
+  """Embedded videos, in the order of their set.
 
   Attributes:
     embeddings: [n v d], v views of each video, unit vectors.
-    match: match logits [n c], mean over views; [n 0] without names; None
-      where a cache does not have them.
-    readable: bool [n]; the arrays mean nothing where it is False.
+    match: match logits [n c], mean over views; [n 0] without names; None if
+      the cache lacks them.
+    readable: bool [n]; rows of unreadable videos hold no values to use.
     pooled: encoder output before the shared projection [n e]; None if the
       model does not give it.
     metadata: float32 [n 2], see `input_pipeline.eval_batches`; None if the
-      batches do not have it.
+      batches lack it.
   """
 
   embeddings: np.ndarray
@@ -82,9 +82,9 @@ class Embedder:
     read: (video set, frames) -> batches of every video once, as
       `input_pipeline.eval_batches` makes them.
     cache_of: folder of a dataset -> its cache; None for no cache.
-    keep_tokens: also keep every video's tokens in the cache, so that match
-      logits for other names can be made later.
-    say: is told what takes long.
+    keep_tokens: also keep every video's tokens in the cache, to compute match
+      logits for other names later.
+    say: receives lines about the progress.
   """
 
   encoders: Encoders
@@ -104,10 +104,10 @@ class Embedder:
 
     Args:
       videos: the set; no video twice.
-      frames: what is made of each clip's frames; see `clip_reader`.
+      frames: the change of each clip's frames; see `clip_reader`.
       names: class names to match every video with.
-      match_names: more names that whoever reads the cache later may ask for;
-        without a cache they are ignored.
+      match_names: more names whose match logits the cache keeps for later;
+        ignored without a cache.
 
     Returns:
       The videos, without padding.
@@ -148,8 +148,8 @@ class Embedder:
     )
 
   def _shared(self, videos, frames, names):
-    """Arrays of all videos; of several processes each embeds its share."""
-    # One that gets none embeds the first: it needs arrays of the right shape.
+    """Arrays of all videos; each process embeds its share."""
+    # A process without a share embeds the first video, for the arrays' shapes.
     mine = distributed.share(len(videos))
     empty = not mine.any()
     mine[0] |= empty

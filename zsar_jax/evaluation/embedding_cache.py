@@ -1,11 +1,11 @@
-"""Embeddings on disk: videos go through the encoders once, scores are free.
+"""Embeddings on disk: the encoders see every video once.
 
-A cache is a folder for one set of weights, preprocessing and dataset; its
-name ends with a hash of these, so that another model never reads it. Inside,
-each kind of clip (`clips`, `first_frames`) has a folder of shards, safetensors
-files written whole or not at all: an interrupted run goes on behind the last
-one. A shard holds some videos' arrays and, in its header, which videos they
-are and which class names their match logits are for.
+A cache is a folder for one set of weights, preprocessing and dataset. Its
+name ends with a hash of these, so another model never reads it. Inside, each
+kind of clip (`clips`, `first_frames`) has a folder of shards, safetensors
+files written whole or not at all. So an interrupted run continues after the
+last shard. A shard holds arrays of some videos; its header lists the videos
+and the class names of their match logits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 _FORMAT = 'zsar_jax embedding cache 1'
-# A shard is written after so many videos or seconds.
+# The limits of a shard: number of videos, and seconds between two shards.
 _SHARD_VIDEOS = 2048
 _SHARD_SECONDS = 60.0
 MATCH = 'match'
@@ -33,7 +33,7 @@ Key = tuple[str, int]
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-  """12 hex digits over all that decides what an embedding is."""
+  """12 hex digits of a hash over all that determines an embedding."""
   text = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -72,8 +72,8 @@ class EmbeddingCache:
 
     Args:
       parent: folder of all caches of a run.
-      name: of the dataset, for people.
-      identity: what decides what an embedding is: hashes of weights and
+      name: of the dataset; the folder's name begins with it.
+      identity: everything that determines an embedding: hashes of weights and
         data, preprocessing, views; JSON-able.
 
     Raises:
@@ -110,17 +110,17 @@ class EmbeddingCache:
     names: Sequence[str] = (),
     tokens: bool = False,
   ) -> tuple[list[int], list[str]]:
-    """What would have to be computed.
+    """Finds the videos and names that the cache lacks.
 
     Args:
       kind: of clips.
       keys: (split, row) of each wanted video.
-      names: class names that match logits are wanted for.
-      tokens: video tokens are wanted, too.
+      names: class names of the wanted match logits.
+      tokens: also want video tokens.
 
     Returns:
-      Positions of the videos that no shard holds, and the names that some
-      stored video has no logit for (and no tokens to make one from).
+      Positions of the videos in no shard, and the names without a logit for
+      some stored video (and without tokens to compute it).
     """
     stored, unknown = set(), set()
     for shard in self._shards(kind):
@@ -147,17 +147,17 @@ class EmbeddingCache:
     Args:
       kind: of clips.
       keys: (split, row) of each video, all different.
-      names: class names that match logits are wanted for.
+      names: class names of the wanted match logits.
       compute: positions of videos -> batches of their arrays, in order;
         `match` [b c] for `stored_names` among them, `tokens` [b v n e] if
         wanted.
-      match: (tokens, names) -> logits, for names that a shard does not have.
-      tokens: keep the tokens, too.
+      match: (tokens, names) -> logits, for names that a shard lacks.
+      tokens: also keep the tokens.
       stored_names: names that `compute` matches with; None for `names`.
 
     Returns:
-      Arrays by name, in the order of the keys. Without `match` where some
-      stored videos have no logits for the names; see `missing`.
+      Arrays by name, in the order of the keys; without `match` if some stored
+      videos have no logits for the names, see `missing`.
 
     Raises:
       ValueError: a damaged shard.
@@ -170,7 +170,7 @@ class EmbeddingCache:
     return self._gather(kind, keys, names, match)
 
   def _store(self, kind, keys, names, batches) -> None:
-    """Writes shards as batches come."""
+    """Writes shards while batches arrive."""
     folder = os.path.join(self.folder, kind)
     os.makedirs(folder, exist_ok=True)
     number = len(self._shards(kind))
@@ -203,7 +203,7 @@ class EmbeddingCache:
     os.replace(f'{path}.tmp', path)
 
   def _gather(self, kind, keys, names, match) -> Arrays:
-    """Reads what was asked for; a later shard holds a video anew."""
+    """Reads the arrays; a later shard replaces a video's earlier arrays."""
     place = {key: i for i, key in enumerate(keys)}
     out: Arrays = {}
     has_match = True

@@ -1,4 +1,4 @@
-"""GZSL: videos of seen and unseen classes among all classes."""
+"""GZSL: seen and unseen classes are candidates together."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -8,18 +8,18 @@ import numpy as np
 from zsar_jax.evaluation import methods, results, task
 from zsar_jax.zeroshot import gzsl, scoring
 
-# The match score is not among them: it would be needed for every seen name.
+# Without the match score: every video would need one for every seen name.
 METHODS = ('transfer', 'nearest_name')
 
 
 @dataclasses.dataclass(frozen=True)
 class Generalised:
-  """What GZSL gives.
+  """The outcome of GZSL.
 
   Attributes:
-    rows: S, U and H without a penalty and, where one was chosen, with it;
-      AUSUC. Means over splits.
-    curve: of the transfer in the first split.
+    rows: AUSUC; S, U and H without a penalty and with the chosen one, if any.
+      Means over splits.
+    curve: S and U of the transfer over the penalty, in the first split.
   """
 
   rows: list[results.Row]
@@ -33,19 +33,19 @@ def evaluate(
   unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> Generalised:
-  """S, U, H and AUSUC of the methods that score seen names as well.
+  """Measures S, U, H and AUSUC of the methods that also score seen names.
 
   Args:
     seen: the seen classes.
     unseen: the candidates of all splits.
-    seen_videos: videos of seen classes that were neither trained nor chosen
-      on; labels index the seen classes.
+    seen_videos: videos of seen classes that served neither training nor a
+      choice; labels index the seen classes.
     unseen_videos: as for `evaluator.evaluate`.
-    settings: of the methods; `seen_penalty` is the one that inner draws
-      chose, None for none.
+    settings: of the methods; `seen_penalty` is the penalty that inner draws
+      chose, or None.
 
   Returns:
-    Rows, without intervals.
+    Rows without intervals, and the curve of the transfer.
   """
   rows_of_classes = {
     'transfer': (
@@ -74,7 +74,18 @@ def transfer_curve(
   unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> gzsl.PenaltyCurve:
-  """The curve of the transfer in the first split; arguments as `evaluate`."""
+  """S and U of the transfer over the penalty, in the first split.
+
+  Args:
+    seen: as for `evaluate`.
+    unseen: as for `evaluate`.
+    seen_videos: as for `evaluate`.
+    unseen_videos: as for `evaluate`.
+    settings: of the transfer.
+
+  Returns:
+    The curve.
+  """
   composites = methods.all_composites(seen, unseen, settings)['transfer']
   return _curves(seen.prototypes, composites, seen_videos, unseen_videos)[0]
 
@@ -87,8 +98,8 @@ def _curves(of_seen, of_unseen, seen_videos, unseen_videos):
     scoring.view_means(videos.embeddings), classes
   )
   seen_scores, unseen_scores = score(seen_videos), score(unseen_videos)
-  # What could not be read is wrong whatever the penalty: it scores no class
-  # of its own.
+  # An unreadable video is wrong at every penalty: its own class has the
+  # lowest score.
   wrong = np.zeros((1, len(classes)), np.float32)
   curves = []
   for candidates, counted in zip(
@@ -135,7 +146,7 @@ def _rows(
     found = np.array([curve.at(penalty) for curve in curves])
     for i, metric in enumerate(('seen', 'unseen', 'harmonic_mean')):
       figures[f'{name}_{metric}'] = found[:, i].tolist()
-  # A class without a readable video is a candidate all the same.
+  # A class without a readable video is still a candidate.
   tested = unseen_videos.as_tested(len(unseen.names))
   lost = len(seen_videos.unreadable_labels)
   candidates = len(seen.classes.names)

@@ -61,8 +61,6 @@ def align(
     )
   extra = [i for i in given if i not in want]
   if extra:
-    raise ValueError(
-      f'{what} has {len(extra)} {kind} that are not asked for: {some(extra)}'
-    )
+    raise ValueError(f'{what} has {len(extra)} {kind} too many: {some(extra)}')
   place = {name: i for i, name in enumerate(given)}
   return np.array([place[name] for name in wanted], int)

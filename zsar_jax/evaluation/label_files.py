@@ -1,4 +1,4 @@
-"""Which class each video is of: a CSV file."""
+"""CSV files with the class of each video."""
 
 from collections.abc import Mapping
 import csv
@@ -10,13 +10,13 @@ from zsar_jax.evaluation import id_lists
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-  """Which class each video is of.
+  """The class of each video.
 
   Attributes:
     video_ids: [n], unique.
     labels: canonical class names [n].
-    groups: recording sessions [n]; a video's own id where not given.
-    sources: class -> where it lives.
+    groups: recording sessions [n]; without one, the video's own id.
+    sources: class -> its source; '' without one.
   """
 
   video_ids: tuple[str, ...]
@@ -26,10 +26,10 @@ class Labels:
 
 
 def read_labels(path: str) -> Labels:
-  """Reads which class each video is of.
+  """Reads the class of each video.
 
   Args:
-    path: a CSV file with the columns id (or path), label and, if known,
+    path: of a CSV file with the columns id (or path), label and, optionally,
       group and source.
 
   Returns:
@@ -37,7 +37,8 @@ def read_labels(path: str) -> Labels:
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: a missing or unknown column, an empty cell, an id twice.
+    ValueError: a missing or unknown column, an empty cell, an id twice, or a
+      class with two sources.
   """
   with open(path, newline='', encoding='utf-8-sig') as f:
     reader = csv.DictReader(f)

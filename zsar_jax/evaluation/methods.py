@@ -10,7 +10,7 @@ import numpy as np
 from zsar_jax.evaluation import task
 from zsar_jax.zeroshot import baselines, hubness, scoring, semantic_transfer
 
-# What is measured; all other rows are diagnostics.
+# The measured methods; all other rows are diagnostics.
 METHODS = (
   'transfer',
   'transfer_ridge',
@@ -21,9 +21,10 @@ METHODS = (
   'fusion',
   'ensemble',
 )
-# They look at all test videos at once, and are only ever made when asked for.
+# Methods that use all test videos at once; only
+# `TransferSettings.transductive` adds them.
 TRANSDUCTIVE = ('transductive_inverted_softmax', 'transductive_sinkhorn')
-# Declared before any result was looked at: does transfer beat this?
+# The comparison that was declared before any result: transfer against this.
 PRIMARY = 'nearest_name'
 RELATEDNESS_SOURCES = ('trained', 'initial')
 PROTOTYPE_SOURCES = ('videos', 'classifier')
@@ -31,26 +32,27 @@ PROTOTYPE_SOURCES = ('videos', 'classifier')
 
 @dataclasses.dataclass(frozen=True)
 class TransferSettings:
-  """How scores are made of embeddings; see `zsar_jax.zeroshot`.
+  """Settings of the methods; see `zsar_jax.zeroshot`.
 
   Attributes:
     temperature: tau of the softmax weights.
-    top_k: seen classes a composite is made of; 0 means all.
-    centre_text: take the mean seen class embedding off first.
-    weighting: of what `predict` and composited prototypes use; the table has
-      all of `semantic_transfer.WEIGHTINGS`.
+    top_k: number of seen classes in a composite; 0 means all.
+    centre_text: subtract the mean seen class embedding first.
+    weighting: for `predict` and for composited prototypes; the table has all
+      of `semantic_transfer.WEIGHTINGS`.
     ridge: lambda of the ridge weights.
-    relatedness_source: class embeddings of the trained text encoder, or of
-      the one it started from.
-    prototype_source: means of training videos, or the classifier's centres.
+    relatedness_source: 'trained' for class embeddings of the trained text
+      encoder, 'initial' for those from before the training.
+    prototype_source: 'videos' for means of training videos, 'classifier' for
+      the classifier's centres.
     conse_top: T of ConSE.
     text_ridge: lambda of `ridge_to_text`.
-    ensemble_beta: weight of the match in the ensemble.
+    ensemble_beta: weight of the match score in the ensemble, in [0, 1].
     ensemble_transfer_temperature: T1 of the ensemble.
     ensemble_match_temperature: T2 of the ensemble.
-    seen_penalty: what GZSL takes off the scores of seen classes, as chosen
-      on inner draws; None where nothing was chosen.
-    transductive: also score with corrections that see all test videos.
+    seen_penalty: penalty that GZSL subtracts from the scores of seen classes,
+      chosen on inner draws; None without a choice.
+    transductive: also score with corrections that use all test videos.
   """
 
   temperature: float = 0.1
@@ -83,25 +85,25 @@ class TransferSettings:
 def class_rows(
   seen: task.Classes, unseen: task.Classes, settings: TransferSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The class embeddings that relatedness is taken from.
+  """Selects the class embeddings that give relatedness.
 
   Args:
     seen: the seen classes.
-    unseen: others.
-    settings: say whether those of before the training are wanted.
+    unseen: the unseen classes.
+    settings: `relatedness_source` selects.
 
   Returns:
-    Of the unseen [u e] and the seen classes [s e].
+    Embeddings of the unseen [u e] and of the seen classes [s e].
 
   Raises:
-    ValueError: the wanted ones are not known.
+    ValueError: the selected embeddings are missing.
   """
   if settings.relatedness_source == 'trained':
     return unseen.text, seen.text
   if seen.initial_text is None or unseen.initial_text is None:
     raise ValueError(
-      "zeroshot.relatedness_source='initial', but class embeddings of before "
-      'the training are not known here'
+      "zeroshot.relatedness_source='initial', but there are no class "
+      'embeddings from before the training'
     )
   return unseen.initial_text, seen.initial_text
 
@@ -112,12 +114,12 @@ def unseen_prototypes(
   unseen: task.Classes | np.ndarray,
   settings: TransferSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Composites prototypes for new names.
+  """Composites prototypes of unseen classes.
 
   Args:
     seen: the seen classes.
     seen_prototypes: [s d], unit vectors.
-    unseen: the new classes, or their embeddings [u e].
+    unseen: the unseen classes, or their embeddings [u e].
     settings: of the transfer.
 
   Returns:
@@ -142,7 +144,19 @@ def unseen_prototypes(
 def all_composites(
   seen: task.Seen, unseen: task.Classes, settings: TransferSettings
 ) -> dict[str, np.ndarray]:
-  """Composites by every weighting: method -> [u d]."""
+  """Composites by every weighting.
+
+  Args:
+    seen: the seen classes.
+    unseen: the unseen classes.
+    settings: of the transfer; `weighting` is not used.
+
+  Returns:
+    Method, such as 'transfer_ridge', -> prototypes [u d].
+
+  Raises:
+    ValueError: the settings ask for arrays that are missing.
+  """
   sources = seen.prototypes
   if settings.prototype_source == 'classifier':
     if seen.centres is None:
@@ -170,19 +184,19 @@ def method_scores(
   match: np.ndarray | None,
   settings: TransferSettings,
 ) -> dict[str, np.ndarray]:
-  """Scores by all methods that the arrays allow.
+  """Scores videos by all methods that the arrays allow.
 
   Args:
     seen: the seen classes.
     unseen: the candidates of any split; columns of the scores.
     embeddings: means over views [n d].
-    match: match logits [n u] or None.
+    match: match logits [n u]; None leaves `fusion` and `ensemble` out.
     settings: of the methods.
 
   Returns:
     Method -> float32 [n u], in the order of `METHODS`.
   """
-  # Everything that is a product with the video is one product.
+  # One product serves all methods that score by a product with embeddings.
   rows = all_composites(seen, unseen, settings)
   comparable = unseen.text.shape[1] == embeddings.shape[1]
   if comparable:
@@ -242,6 +256,14 @@ def transductive_scores(
   }
 
 
-def nearest_name_scores(embeddings: np.ndarray, text: np.ndarray):
-  """Mean over views of z . t: embeddings [n v d], text [u d] -> [n u]."""
+def nearest_name_scores(embeddings: np.ndarray, text: np.ndarray) -> np.ndarray:
+  """Mean over views of z . t.
+
+  Args:
+    embeddings: [n v d].
+    text: class embeddings [u d].
+
+  Returns:
+    float32 [n u].
+  """
   return scoring.score_videos(scoring.view_means(embeddings), text)

@@ -1,4 +1,4 @@
-"""Embeddings and scores that another system made, through our evaluator."""
+"""Measures embeddings and scores that another system made."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -22,14 +22,14 @@ from zsar_jax.evaluation import (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A file measured.
+  """The measurement of a file.
 
   Attributes:
-    content: of results.json.
-    scores: of every video.
-    seen: of the seen classes, if the file has any.
+    content: content of results.json.
+    scores: scores and labels of every video.
+    seen: the seen classes; None if the file has none.
     unseen: the candidates.
-    videos: with the embeddings, if the file has any.
+    videos: the videos, with embeddings if the file has any.
     table: rows and scores.
   """
 
@@ -42,11 +42,11 @@ class Outcome:
 
 
 def _splits(protocol: str, names, labels: label_files.Labels, path: str):
-  """Candidates [c s], tested [n s], and what to call it.
+  """Candidates [c s], tested [n s], and the protocol's id and hash.
 
-  Without a protocol all classes are candidates for all videos. Which videos
-  a registered protocol tests is decided by their classes: its list rules
-  need the dataset itself.
+  Without a protocol all classes are candidates for all videos. A registered
+  protocol tests all videos of its classes here: its lists of videos need the
+  prepared dataset.
   """
   if not protocol:
     ones = np.ones((len(names), 1), bool)
@@ -130,21 +130,22 @@ def evaluate_embeddings(
   protocol: str = '',
   settings: Mapping[str, Any] | None = None,
 ) -> Outcome:
-  """Scores someone's embeddings by all methods that they allow.
+  """Scores another system's embeddings by all methods that they allow.
 
   Args:
     path: of a file of embeddings, see docs/score_files.md.
     labels: of its videos.
     protocol: id of the registry, or '' for one split of all classes.
-    settings: in place of the defaults of `methods.TransferSettings`.
+    settings: replace defaults of `methods.TransferSettings`, by name.
 
   Returns:
-    The outcome; without seen classes nearest name alone (and the match
+    The outcome; without seen classes only nearest name (and the match
     scores, if the file has any).
 
   Raises:
-    ValueError: ids or classes that are missing, too many or twice, or
-      nothing to score by.
+    FileNotFoundError: no such file.
+    ValueError: ids or classes that are missing, too many or twice, or arrays
+      that allow no method.
   """
   given = score_files.read_embeddings(path)
   order = id_lists.align(given.video_ids, labels.video_ids, path)
@@ -183,7 +184,7 @@ def evaluate_embeddings(
 def evaluate_scores(
   path: str, labels: label_files.Labels, protocol: str = ''
 ) -> Outcome:
-  """Measures someone's scores.
+  """Measures another system's scores.
 
   Args:
     path: of a file of scores, see docs/score_files.md.
@@ -194,6 +195,7 @@ def evaluate_scores(
     The outcome.
 
   Raises:
+    FileNotFoundError: no such file.
     ValueError: ids or classes that are missing, too many or twice.
   """
   given = score_files.read_scores(path)
@@ -211,19 +213,19 @@ def evaluate_scores(
 def format_comparison(
   a: score_files.Scores, b: score_files.Scores, name_a: str, name_b: str
 ) -> str:
-  """The paired test of two systems on the same videos.
+  """Compares two systems on the same videos by a paired test.
 
   Args:
-    a: of an evaluation.
-    b: of another one by the same protocol.
-    name_a: what to call the first.
-    name_b: what to call the second.
+    a: scores of one system.
+    b: scores of another system by the same protocol.
+    name_a: name of the first in the table.
+    name_b: name of the second in the table.
 
   Returns:
-    A table: every method that both have, b minus a.
+    A table: for every method that both have, b minus a.
 
   Raises:
-    ValueError: they were measured differently, or share no method.
+    ValueError: the tests differ, or no method is in both.
   """
   order = score_files.check_same_test(a, b)
   columns = id_lists.align(b.class_names, a.class_names, name_b, 'classes')

@@ -29,7 +29,7 @@ class Evaluation:
   """The outcome of a protocol.
 
   Attributes:
-    seen: the seen classes; a prototype bank is made of them.
+    seen: the seen classes, from which a prototype bank is built.
     table: rows, differences, scores and facts; None without a test.
     unseen: the candidates of all splits.
     videos: the test videos.
@@ -69,7 +69,7 @@ def embed_protocols(
     protocols: the splits; they share the training videos. A single one may
       have no test.
     embed: embeds videos.
-    match_names: more names to keep match logits for, where there is a cache.
+    match_names: more names whose match logits the cache keeps.
 
   Returns:
     The arrays, without table and GZSL.
@@ -119,7 +119,7 @@ def evaluate_protocols(
     match_names: see `embed_protocols`.
 
   Returns:
-    Tables over all splits, and the arrays that they were made of.
+    Tables over all splits, and their arrays.
   """
   embedded = embed_protocols(protocols, embed, match_names)
   seen, unseen, videos = embedded.seen, embedded.unseen, embedded.videos

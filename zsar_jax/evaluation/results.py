@@ -16,24 +16,24 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One figure with everything needed to read it.
+  """One accuracy with its intervals, chance and numbers of videos.
 
   Attributes:
-    method: what made the scores, such as 'transfer'.
-    metric: such as 'top1'; fractions in [0, 1].
-    value: the figure; the mean of a protocol of several splits.
-    low: lower end of its 95% interval over videos, classes fixed; None where
-      there is none.
+    method: name of the method, such as 'transfer'.
+    metric: name of the accuracy, such as 'top1'.
+    value: in [0, 1]; the mean over the splits of the protocol.
+    low: lower end of the 95% interval over videos, classes fixed; None
+      without an interval.
     high: upper end.
-    chance: the same figure for guessing among the candidates; None where
-      guessing has no such figure.
-    n_videos: videos it was measured on, unreadable ones included.
+    chance: the accuracy of guessing among the candidates; None where guessing
+      has none.
+    n_videos: tested videos, unreadable ones included.
     n_classes: candidate classes.
-    n_unreadable: videos that could not be read, counted as wrong.
-    std: population deviation over the splits; None of a single one.
-    n_splits: splits that the figure is the mean of.
-    class_low: lower end of the 95% interval over classes: what other classes
-      of the same sources could have given; None where there is none.
+    n_unreadable: unreadable videos, counted as wrong.
+    std: population deviation over the splits; None with a single split.
+    n_splits: number of splits.
+    class_low: lower end of the 95% interval over classes, for other classes
+      of the same sources; None without an interval.
     class_high: upper end.
   """
 
@@ -57,18 +57,18 @@ class Paired:
   """The difference of two methods on the same videos.
 
   Attributes:
-    method: the one that is asked about.
-    other: what it is compared with.
-    metric: what is counted.
+    method: the first method.
+    other: the method that it is compared with.
+    metric: name of the accuracy.
     difference: `method` minus `other`.
     low: lower end of its 95% interval over videos, classes fixed.
     high: upper end.
     class_low: lower end of the interval over classes.
     class_high: upper end.
     p_value: of the two-sided sign-flip test over classes.
-    p_holm: the same after Holm's correction over the comparisons that were
-      not declared first; the primary one's own.
-    primary: whether this comparison was declared before looking.
+    p_holm: p-value after Holm's correction over all comparisons but the
+      declared one; equals `p_value` for the declared one.
+    primary: whether this comparison was declared before any result.
   """
 
   method: str
@@ -85,10 +85,10 @@ class Paired:
 
 
 def _commit() -> str | None:
-  """The commit of the source tree; None where there is none.
+  """The commit of the source tree; None without one.
 
-  A package that was installed into another project's repository must not
-  take that project's commit for its own.
+  None also where the package is installed inside another project's repository:
+  that project's commit is not ours.
   """
   package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -125,12 +125,12 @@ def make_results(
   """The content of results.json.
 
   Args:
-    protocol: id of what was measured.
-    rows: the figures.
+    protocol: its id.
+    rows: the accuracies.
     config: the run's whole config.
-    extra: further facts, such as the test videos that could not be read.
-    protocol_hash: of all that defines the measurement; '' without a test.
-    leaks: what of the test was trained on, where that was allowed.
+    extra: further facts, such as the unreadable test videos.
+    protocol_hash: over everything that defines the test; '' without a test.
+    leaks: overlaps of the training data with the test.
     paired: differences between methods.
 
   Returns:
@@ -151,21 +151,22 @@ def make_results(
 
 
 def check_output(path: str, overwrite: bool = False) -> None:
-  """Finds out before the work whether its outcome can be written.
+  """Checks before the work that its output can be written.
 
   Args:
     path: of the file; its folder is made.
-    overwrite: whether a file that is there may go.
+    overwrite: allow replacing an existing file.
 
   Raises:
-    FileExistsError: it is there and may not go.
-    OSError: it cannot be written.
+    FileExistsError: the file exists and must not be replaced.
+    IsADirectoryError: the path is a folder.
+    OSError: the file cannot be written.
   """
   if os.path.isdir(path):
     raise IsADirectoryError(f'{path} is a folder: name a file to write')
   if os.path.exists(path) and not overwrite:
     raise FileExistsError(
-      f'{path} is there already: name another file, or say --overwrite'
+      f'{path} already exists: name another file, or give --overwrite'
     )
   os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
   probe = f'{path}.tmp'
@@ -175,7 +176,15 @@ def check_output(path: str, overwrite: bool = False) -> None:
 
 
 def write_results(results: Mapping[str, Any], path: str) -> None:
-  """Writes results whole or not at all."""
+  """Writes results whole or not at all.
+
+  Args:
+    results: content of results.json.
+    path: of the file; an existing file is replaced.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
   temporary = f'{path}.tmp'
   with open(temporary, 'w') as f:
     json.dump(results, f, indent=2)

@@ -7,14 +7,14 @@ _SHOWN_LEAKS = 10
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-  """Refuses to compare what was measured differently.
+  """Raises unless two results are of the same test.
 
   Args:
     a: content of a results.json.
-    b: likewise.
+    b: content of another.
 
   Raises:
-    ValueError: says what differs.
+    ValueError: the tests differ; the message says how.
   """
   if a['protocol_hash'] != b['protocol_hash']:
     reason = (
@@ -23,15 +23,15 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
       else f'{a["protocol"]} was measured on other classes or videos'
     )
     raise ValueError(
-      f'these results do not compare: {reason} (hashes {a["protocol_hash"]} '
-      f'and {b["protocol_hash"]})'
+      f'these results cannot be compared: {reason} '
+      f'(hashes {a["protocol_hash"]} and {b["protocol_hash"]})'
     )
   if not a['protocol_hash']:
-    raise ValueError('these results do not compare: they are without a test')
+    raise ValueError('these results cannot be compared: they have no test')
   if bool(a['leaks']) != bool(b['leaks']):
     raise ValueError(
-      'these results do not compare: only one of them was trained on classes '
-      'that leak into the test'
+      'these results cannot be compared: only one of them was trained on '
+      'classes that leak into the test'
     )
 
 
@@ -40,10 +40,10 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
   Args:
     a: content of a results.json.
-    b: likewise.
+    b: content of another.
 
   Returns:
-    A table of the rows that both have, and the differences.
+    A table of the rows that both have, with the differences.
 
   Raises:
     ValueError: see `check_comparable`.
@@ -78,12 +78,12 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _is_computed(row: Mapping[str, Any]) -> bool:
-  """Whether a figure came without any sampling."""
+  """Whether a figure is computed, without sampling."""
   return row['method'].startswith('floor_')
 
 
 def columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-  """Lines of a table, as wide as its longest cells."""
+  """Lines of a table, each column as wide as its longest cell."""
   widths = [
     max(map(len, column)) for column in zip(header, *lines, strict=True)
   ]
@@ -114,7 +114,7 @@ def _row_cells(row: Mapping[str, Any]) -> list[str]:
 def _without_empty(
   header: Sequence[str], lines: Sequence[Sequence[str]]
 ) -> list[str]:
-  """A table without the columns that say nothing."""
+  """A table without its empty columns."""
   used = [
     i for i in range(len(header)) if any(line[i].strip() for line in lines)
   ]
@@ -123,7 +123,7 @@ def _without_empty(
 
 
 def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Lines of the table of differences; none for none."""
+  """Lines of the table of differences; no lines without differences."""
   if not paired:
     return []
   lines = [
@@ -196,7 +196,7 @@ def _number(value: Any) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """One line for each figure that is no accuracy, or group of them."""
+  """Name and text of each fact, or of each group of facts."""
   lines = []
   for name, value in facts.items():
     if not isinstance(value, Mapping):

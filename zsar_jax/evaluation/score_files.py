@@ -26,11 +26,10 @@ class Embeddings:
     embeddings: float32 [n v d], unit vectors, v views of each video.
     class_names: [c], unique.
     class_embeddings: float32 [c e], unit vectors; nearest name needs e = d.
-    seen_class_names: [s]; () where nothing is known of seen classes.
+    seen_class_names: [s]; () without seen classes.
     seen_class_embeddings: float32 [s e].
     seen_prototypes: float32 [s d].
-    match: logits [n c] of each video with each name; None where there are
-      none.
+    match: logits [n c] of each video with each name; None without them.
   """
 
   video_ids: tuple[str, ...]
@@ -45,21 +44,22 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """Scores of videos and, where known, what they were measured on.
+  """Scores of videos, with labels and protocol where these are known.
 
   Attributes:
     video_ids: [n], unique.
     class_names: [c], unique.
     scores: method -> float32 [n c], higher is better; -inf is no candidate.
-    labels: class name of each video; () where unknown.
-    groups: recording session of each video; () where unknown.
-    sources: class -> where it lives.
-    protocol: id of the measurement.
-    protocol_hash: of all that defines it.
-    tested: bool [n s], whose videos count in which split; None for all in
-      one split.
-    candidates: bool [c s], of each split; None likewise.
-    split_names: [s], may be empty.
+    labels: class name of each video; () if unknown.
+    groups: recording session of each video; () if unknown.
+    sources: class -> its source.
+    protocol: id of the protocol; '' without one.
+    protocol_hash: over everything that defines the test.
+    tested: bool [n s], the videos that each split tests; None for one split
+      with all videos.
+    candidates: bool [c s], the candidate classes of each split; None for one
+      split with all classes.
+    split_names: [s]; () without names.
   """
 
   video_ids: tuple[str, ...]
@@ -76,7 +76,15 @@ class Scores:
 
 
 def write_embeddings(embeddings: Embeddings, path: str) -> None:
-  """Writes embeddings whole or not at all."""
+  """Writes embeddings whole or not at all.
+
+  Args:
+    embeddings: the embeddings.
+    path: of the file; an existing file is replaced.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
   fields = (
     'embeddings',
     'class_embeddings',
@@ -120,7 +128,7 @@ def read_embeddings(path: str) -> Embeddings:
   if match is not None and np.isnan(match).any():
     bad = np.flatnonzero(np.isnan(match).any(axis=1))
     raise ValueError(
-      f'{path}: match of {id_lists.some([ids[i] for i in bad])} is no number'
+      f'{path}: match of {id_lists.some([ids[i] for i in bad])} is not a number'
     )
   seen_names = file.class_names('seen_class_names', required=False)
   if not seen_names:
@@ -141,7 +149,15 @@ def read_embeddings(path: str) -> Embeddings:
 
 
 def write_scores(scores: Scores, path: str) -> None:
-  """Writes scores whole or not at all."""
+  """Writes scores whole or not at all.
+
+  Args:
+    scores: the scores.
+    path: of the file; an existing file is replaced.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
   tensors = {_SCORES + name: x for name, x in scores.scores.items()}
   for name in ('tested', 'candidates'):
     if getattr(scores, name) is not None:
@@ -212,7 +228,7 @@ def _read_methods(
     if bad.size:
       raise ValueError(
         f'{file.path}: {method} scores of '
-        f'{id_lists.some([ids[i] for i in bad])} are no numbers'
+        f'{id_lists.some([ids[i] for i in bad])} are not numbers'
       )
     scores[method] = x
   return scores
@@ -233,7 +249,8 @@ def _read_labels_and_groups(
   unknown = sorted(set(labels) - set(names))
   if unknown:
     raise ValueError(
-      f'{file.path}: labels that are no class: {id_lists.some(unknown)}'
+      f'{file.path}: labels that are not among the classes: '
+      f'{id_lists.some(unknown)}'
     )
   return labels, groups
 
@@ -241,7 +258,7 @@ def _read_labels_and_groups(
 def _read_splits(
   file: tensor_files.TensorFile, n: int, c: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Tested [n s] and candidates [c s], bool; None where there is one split."""
+  """Tested [n s] and candidates [c s], bool; None with one split."""
   tested = file.tensor('tested', (n, None), required=False)
   candidates = file.tensor('candidates', (c, None), required=False)
   if tested is None and candidates is None:
@@ -258,17 +275,17 @@ def _read_splits(
 
 
 def check_same_test(a: Scores, b: Scores) -> np.ndarray:
-  """Refuses to pair scores of different tests.
+  """Raises unless two files hold scores of the same test.
 
   Args:
-    a: with labels.
-    b: likewise.
+    a: scores with labels.
+    b: other scores with labels.
 
   Returns:
-    int [n], where each video of a stands in b.
+    int [n], the position in b of each video of a.
 
   Raises:
-    ValueError: says what differs.
+    ValueError: the tests differ; the message says how.
   """
   if a.protocol_hash != b.protocol_hash:
     raise ValueError(

@@ -15,8 +15,8 @@ class Classes:
   Attributes:
     names: canonical names, in the order of every array's class axis.
     text: class embeddings [c d], unit vectors.
-    sources: where each class lives ('' for a single source).
-    attributes: of each class by name; empty dicts where unknown.
+    sources: the source of each class's videos ('' for a single source).
+    attributes: of each class, name -> value; empty dicts if unknown.
     initial_text: class embeddings before training [c e]; None if unknown.
   """
 
@@ -40,16 +40,18 @@ class Classes:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-  """What is known of the seen classes.
+  """The seen classes with their prototypes.
 
   Attributes:
     classes: their names and embeddings.
     prototypes: means of their videos [s d], unit vectors.
     centres: learnt centres [s d], unit vectors; None where there is no
       classifier: prototypes take their place.
-    scale: alpha_v, what the classifier's cosines are multiplied by.
-    sums: over the training videos, for `ridge_to_text`; None leaves it out.
-    metadata_prototypes: as `prototypes`, of `TestVideos.metadata`.
+    scale: alpha_v, the factor on the classifier's cosines.
+    sums: sums of the training videos' embeddings, for `ridge_to_text`; None
+      leaves that method out.
+    metadata_prototypes: class means of the training videos' metadata [s m],
+      unit vectors; None leaves that control out.
   """
 
   classes: Classes
@@ -62,14 +64,14 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-  """Which videos are tested on, among which classes.
+  """The tested videos and their candidate classes.
 
   Attributes:
     labels: int [n], index among the classes; unreadable videos included.
     groups: recording session of each video.
     readable: bool [n]; a video that could not be read counts as wrong.
-    candidates: bool [c s], of each of s splits.
-    tested: bool [n s], whose videos count in which split.
+    candidates: bool [c s], the candidate classes of each of s splits.
+    tested: bool [n s], the videos that each split tests.
   """
 
   labels: np.ndarray
@@ -81,25 +83,24 @@ class Tested:
 
 @dataclasses.dataclass(frozen=True)
 class TestVideos:
-  """The unseen classes' videos.
+  """The test videos: videos of the unseen classes.
 
   Attributes:
     embeddings: [n v d], v views of each video, unit vectors.
-    match: fused match logits [n u], mean over views; None where unknown.
+    match: fused match logits [n u], mean over views; None without them.
     labels: int [n], index among the unseen classes.
     groups: recording session of each video.
-    changed_embeddings: what was made of the frames -> as `embeddings`, of
-      the same videos so changed; one that is not there leaves its control
-      out.
-    unreadable_labels: labels of test videos that could not be read. They
-      count as wrong.
-    candidates: bool [u s], of each of s splits; None for one split of all.
-    tested: bool [n + unreadable, s], whose videos count in which split, the
-      unreadable ones last; None for all in one split.
-    metadata: unit vectors [n m], made of numbers that say nothing of what is
-      done in a video, such as its duration; None leaves that control out.
-    pooled: what the encoder knew before the shared projection [n e]; None
-      leaves information loss out.
+    changed_embeddings: change of the frames -> embeddings [n v d] of the
+      same videos with that change; a missing change leaves its control out.
+    unreadable_labels: labels of unreadable test videos; they count as wrong.
+    candidates: bool [u s], the candidate classes of each of s splits; None
+      for one split with all classes.
+    tested: bool [n + unreadable, s], the videos that each split tests, the
+      unreadable ones last; None for one split with all videos.
+    metadata: unit vectors [n m] of numbers that do not depend on the action,
+      such as the duration; None leaves that control out.
+    pooled: encoder output before the shared projection [n e]; None leaves
+      information loss out.
   """
 
   embeddings: np.ndarray
@@ -119,7 +120,15 @@ class TestVideos:
   __test__ = False
 
   def as_tested(self, num_classes: int) -> Tested:
-    """Readable and unreadable videos, the latter at the end."""
+    """All test videos: the readable ones, then the unreadable ones.
+
+    Args:
+      num_classes: u.
+
+    Returns:
+      The videos, with all classes and videos in one split where `candidates`
+      or `tested` is None.
+    """
     lost = len(self.unreadable_labels)
     n = len(self.labels) + lost
     candidates, tested = self.candidates, self.tested
@@ -137,7 +146,14 @@ class TestVideos:
     )
 
   def pad(self, scores: np.ndarray) -> np.ndarray:
-    """Scores [n u] with rows for the unreadable videos."""
+    """Adds rows of zeros for the unreadable videos.
+
+    Args:
+      scores: of the readable videos [n u].
+
+    Returns:
+      [n + unreadable, u].
+    """
     lost = len(self.unreadable_labels)
     if not lost:
       return scores

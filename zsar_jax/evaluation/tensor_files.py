@@ -128,7 +128,7 @@ class TensorFile:
     bad = bad.reshape(len(x), -1).any(axis=1)
     if bad.any():
       raise ValueError(
-        f'{self.path}: {name} of {int(bad.sum())} rows are zero or no numbers: '
+        f'{self.path}: {name} of {int(bad.sum())} rows are zero or not finite: '
         f'{id_lists.some([ids[i] for i in np.flatnonzero(bad)])}'
       )
     return x / norm
@@ -143,7 +143,7 @@ def write(
   """Writes a file whole or not at all.
 
   Args:
-    path: of the file; a file that is there is replaced.
+    path: of the file; an existing file is replaced.
     tensors: by name.
     header: JSON-able.
     kind: name of the file's format, which `read` checks.

@@ -1,4 +1,4 @@
-"""From an evaluation to what its report shows, thumbnails included."""
+"""Makes the content of a report from an evaluation, with thumbnails."""
 
 import dataclasses
 import os
@@ -20,12 +20,12 @@ _THUMBNAIL = 160  # pixels of the short side
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """The part of an evaluation that the figures show: its first split.
+  """The first split of an evaluation, which the figures show.
 
   Attributes:
-    rows: int [n], its readable videos among all.
-    columns: int [u], its candidates among all.
-    labels: int [n], index of each video's class among the candidates.
+    rows: int [n], positions of its readable videos among all videos.
+    columns: int [u], positions of its candidates among all candidates.
+    labels: int [n], index of each video's class among its candidates.
   """
 
   rows: np.ndarray
@@ -41,13 +41,13 @@ class _Split:
 def make(
   outcome: evaluate_run_lib.Outcome | outside_scores.Outcome,
 ) -> content_lib.ReportContent:
-  """What the report of an outcome shows.
+  """Makes the content of a report.
 
   Args:
     outcome: of an evaluation with a test.
 
   Returns:
-    The content, of the first split where there are several.
+    The content; with several splits, of the first one.
 
   Raises:
     ValueError: the protocol has no test.
@@ -113,7 +113,7 @@ def _dataset(outcome, own: bool) -> str:
 
 
 def _hubness_counts(scores, labels, method: str) -> dict[str, np.ndarray]:
-  """N_1 by the methods that are compared; by `method` where none is there."""
+  """N_1 by the compared methods; by `method` if none of them has scores."""
   compared = [m for m in _HUBNESS_OF if m in scores] or [method]
   return {m: hubness.measure(scores[m], labels, 1).counts for m in compared}
 
@@ -132,7 +132,7 @@ def _settings(outcome) -> methods.TransferSettings:
 
 
 def _spaces(of, split: _Split, settings: methods.TransferSettings) -> dict:
-  """Prototypes, composites, true means, weights."""
+  """Embeddings, prototypes, composites, true means and transfer weights."""
   settings = dataclasses.replace(settings, weighting='softmax')
   composites, weights = methods.unseen_prototypes(
     of.seen.classes, of.seen.prototypes, of.unseen, settings
@@ -164,7 +164,7 @@ def _calibrated(outcome, scores) -> dict:
 
 
 def _thumbnails(videos: video_sets.VideoSet, wanted: set[str]):
-  """The middle frame of some videos, as JPEG."""
+  """The middle frame of the wanted videos: id -> JPEG."""
   found, sources = {}, {}
   for i, video_id in enumerate(videos.ids):
     if video_id not in wanted:

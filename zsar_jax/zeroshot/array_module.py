@@ -1,4 +1,4 @@
-"""One formula for arrays of numpy and of JAX."""
+"""Lets one formula compute with arrays of numpy and of JAX."""
 
 from types import ModuleType
 from typing import Any
@@ -11,13 +11,13 @@ import numpy as np
 def of(*arrays: Any) -> ModuleType:
   """The module that computes with these arrays.
 
-  Outside `jit` JAX compiles every operation by itself. What inference adds to
-  the encoders is small: numpy is done before the first of these programs is.
+  Outside `jit` JAX compiles every operation by itself. The arithmetic after
+  the encoders is small: numpy finishes before JAX has compiled anything.
 
   Args:
     *arrays: arguments of a function.
 
   Returns:
-    `jax.numpy` if one of them is JAX's, which it is inside `jit`; else numpy.
+    `jax.numpy` if one of them is a JAX array, as inside `jit`; else numpy.
   """
   return jnp if any(isinstance(x, jax.Array) for x in arrays) else np

@@ -1,8 +1,8 @@
-"""What semantic transfer is compared with, from the same embeddings.
+"""Baselines of semantic transfer, from the same embeddings.
 
-Scores rank classes for one video. Factors and terms that are the same for all
-classes of a video change no ranking and are left out where they would cost
-time; it is said where.
+Scores rank classes for one video. A factor or term that is the same for all
+classes of a video changes no ranking. Functions leave it out where it would
+cost time; their docstrings say so.
 """
 
 import functools
@@ -19,13 +19,14 @@ _exact = jax.default_matmul_precision('highest')
 def conse_weights(
   embeddings: jax.Array, centres: jax.Array, scale: float, top: int
 ) -> jax.Array:
-  """Which seen classes a video is made of, by the classifier.
+  """The classifier's most probable seen classes of each video.
 
   Args:
     embeddings: [n d], unit vectors.
     centres: of the seen classes [s d], unit vectors.
-    scale: alpha_v, what cosines are multiplied by before the softmax.
-    top: T, how many seen classes count; ties go to the lower class index.
+    scale: alpha_v, the factor on cosines before the softmax.
+    top: T, the number of seen classes to keep; ties go to the lower class
+      index.
 
   Returns:
     [n s], at most T positive entries a row, the probabilities of the T most
@@ -85,8 +86,8 @@ def ridge_to_text(
 ) -> np.ndarray:
   """Closed-form regression from video to class embeddings, in float64.
 
-  B = argmin mean_i |B' z_i - t_y(i)|^2 + lambda |B|^2. It needs the sums of
-  the videos alone, however many there are.
+  B = argmin mean_i |B' z_i - t_y(i)|^2 + lambda |B|^2. It needs only sums
+  over the videos.
 
   Args:
     gram: sum over videos of z z' [d d].
@@ -99,7 +100,7 @@ def ridge_to_text(
     B, float64 [d e].
 
   Raises:
-    ValueError: a lambda that is not positive, or no video.
+    ValueError: lambda is not positive, or there is no video.
   """
   if ridge <= 0:
     raise ValueError(f'ridge must be positive, got {ridge}')
@@ -115,7 +116,7 @@ def ridge_to_text(
 
 
 def regression_rows(regression: np.ndarray, text: np.ndarray) -> np.ndarray:
-  """Vectors r_c so that z . r_c ranks classes as cos(B' z, t_c) does.
+  """Vectors r_c, such that z . r_c ranks classes as cos(B' z, t_c) does.
 
   z . (B t_c) differs from the cosine by 1 / |B' z|, one factor for all
   classes of a video.
@@ -140,8 +141,8 @@ def ensemble_scores(
 ) -> np.ndarray:
   """(1 - beta) log softmax(transfer / T1) + beta log softmax(match / T2).
 
-  Without the two normalisers, one term for all classes of a video, so that
-  the scores serve any set of candidates.
+  The two normalisers are left out: they add one term to all classes of a
+  video. So the scores hold for any set of candidates.
 
   Args:
     transfer: transfer scores [n c].
@@ -154,7 +155,7 @@ def ensemble_scores(
     [n c].
 
   Raises:
-    ValueError: beta outside [0, 1], or a temperature that is not positive.
+    ValueError: beta is outside [0, 1], or a temperature is not positive.
   """
   if not 0 <= beta <= 1:
     raise ValueError(f'beta={beta} is not in [0, 1]')

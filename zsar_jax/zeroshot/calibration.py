@@ -1,14 +1,14 @@
-"""Probabilities that mean what they say, and "none of these".
+"""Calibrated probabilities of the candidates and of "none of these".
 
-Scores become probabilities in two factors (our choice): how likely the video
-shows any of the candidates, a logistic function of its best score; and which
-one then, a softmax at a fitted temperature. Both depend on how many
-candidates there are, so they are fitted for several numbers of candidates,
-drawn at random, half of the time without the true class. Equal numbers of
-videos that do and do not show a candidate are assumed.
+A probability is the product of two factors (our choice). The first is the
+probability that the video shows any candidate: a logistic function of its best
+score. The second chooses among the candidates: a softmax at a fitted
+temperature. Both depend on the number of candidates. So they are fitted for
+several numbers of random candidates, half of the time without the true class.
+This assumes that half of the videos show a candidate.
 
-What is fitted and measured holds for the classes it was measured on; it is no
-guarantee for others.
+A calibration holds for the classes that it was measured on; it guarantees
+nothing for other classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from zsar_jax.zeroshot import confidence_measures
+
 _SIZES = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 400)
 _THRESHOLDS = np.linspace(0, 1, 101)
 _LOG_TEMPERATURES = (-7.0, 5.0)
-# Keeps the slope finite where scores tell known from unknown without fail.
+# Keeps the slope finite where scores separate known from unknown perfectly.
 _SHRINKAGE = 1e-3
 
 
-# Not scipy's, whose import would take a prediction longer than its video.
+# Not scipy's: its import would take longer than predicting one video.
 def _softmax(logits: np.ndarray) -> np.ndarray:
-  """Of each row."""
+  """The softmax of each row."""
   shares = np.exp(logits - logits.max(axis=1, keepdims=True))
   return shares / shares.sum(axis=1, keepdims=True)
 
@@ -68,10 +70,10 @@ def known_probability(
 
   Args:
     positive: best scores of videos that show a candidate.
-    negative: of videos that do not.
+    negative: best scores of videos that show none.
 
   Returns:
-    Slope (not negative) and intercept, both sides weighing half.
+    Slope (not negative) and intercept; each side has half of the weight.
   """
   from scipy import optimize
 
@@ -91,80 +93,23 @@ def known_probability(
   return float(a / spread), float(b - a * centre / spread)
 
 
-def expected_calibration_error(
-  confidence: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> float:
-  """Mean |accuracy - confidence| over equal bins (Naeini et al. 2015)."""
-  at = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-  gap = np.bincount(at, np.asarray(correct) - confidence, minlength=bins)
-  return float(np.abs(gap).sum() / len(at))
-
-
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-  """Mean squared distance to the truth as one-hot rows, in [0, 2]."""
-  away = np.array(probabilities, np.float64)
-  away[np.arange(len(labels)), labels] -= 1
-  return float((away**2).sum(axis=1).mean())
-
-
-def risk_coverage(
-  confidence: np.ndarray, correct: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Share of wrong answers among the most confident ones.
-
-  Args:
-    confidence: [n].
-    correct: [n] in [0, 1].
-
-  Returns:
-    coverage [n], from 1 / n to 1, and risk [n].
-  """
-  order = np.argsort(-np.asarray(confidence), kind='stable')
-  n = np.arange(1, len(order) + 1)
-  return n / len(order), np.cumsum(1 - np.asarray(correct)[order]) / n
-
-
-def area_under_risk_coverage(
-  confidence: np.ndarray, correct: np.ndarray
-) -> float:
-  """Mean risk over all coverages, in [0, 1]."""
-  return float(risk_coverage(confidence, correct)[1].mean())
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-  """How often a positive scores above a negative; ties count half."""
-  from scipy import stats
-
-  u = stats.mannwhitneyu(positive, negative).statistic
-  return float(u / (len(positive) * len(negative)))
-
-
-def fpr_at_tpr(
-  positive: np.ndarray, negative: np.ndarray, tpr: float = 0.95
-) -> float:
-  """Negatives accepted at the threshold that accepts `tpr` of positives."""
-  ordered = np.sort(positive)
-  accepted = int(np.ceil(tpr * len(ordered)))
-  threshold = ordered[len(ordered) - accepted]
-  return float((np.asarray(negative) >= threshold).mean())
-
-
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-  """From transfer scores to probabilities.
+  """Maps transfer scores to probabilities.
 
   Attributes:
-    candidates: [k] ascending numbers of candidates that were fitted.
+    candidates: [k], ascending numbers of candidates with a fit.
     temperatures: [k].
     slopes: [k], of the logistic function of the best score.
-    intercepts: [k].
+    intercepts: [k], of the same function.
     risks: [k 101], share of wrong answers among videos whose best
       probability reaches 0, 0.01, ..., 1; half of the videos show none of
-      the candidates, and any answer to those is wrong.
-    coverages: [k 101], share of videos that reach it.
-    measured_on: what videos and classes.
-    num_videos: how many.
-    figures: calibration errors and the like on the same videos.
+      the candidates, so any answer to these is wrong.
+    coverages: [k 101], share of videos whose best probability reaches the
+      same thresholds.
+    measured_on: the videos and classes of the fit, in words.
+    num_videos: number of these videos.
+    figures: calibration errors and other figures on the same videos.
   """
 
   candidates: tuple[int, ...]
@@ -191,8 +136,8 @@ class Calibration:
       scores: transfer scores [b k].
 
     Returns:
-      float64 [b k] and [b]; together they sum to one. A single candidate is
-      judged by its score, too.
+      float64 [b k] and [b]; together they sum to one. With a single candidate
+      too, the probability depends on its score.
     """
     scores = np.asarray(scores, np.float64)
     t, slope, intercept = self._parameters(scores.shape[1])
@@ -200,15 +145,15 @@ class Calibration:
     return known[:, None] * _softmax(scores / t), 1 - known
 
   def risk(self, threshold: float, num_candidates: int) -> tuple[float, float]:
-    """What answering only from a probability on costs and leaves.
+    """Risk and coverage of answering only above a probability.
 
     Args:
       threshold: in [0, 1].
       num_candidates: k.
 
     Returns:
-      Measured share of wrong answers among those given, and share of videos
-      that are answered.
+      Measured share of wrong answers among all answers, and share of videos
+      with an answer.
     """
     logs = np.log(self.candidates)
     found = []
@@ -228,8 +173,14 @@ class Calibration:
   def from_dict(cls, values: Mapping[str, Any]) -> 'Calibration':
     """The inverse of `to_dict`.
 
+    Args:
+      values: as `to_dict` returns them.
+
+    Returns:
+      The calibration.
+
     Raises:
-      ValueError: keys are missing or not known, or shapes disagree.
+      ValueError: missing or unknown keys, or shapes that disagree.
     """
     try:
       made = cls(**values)
@@ -313,13 +264,15 @@ def _fit_size(drawn: _Draws) -> _OfSize:
     answered / (2 * m),
     {
       'candidates': float(k),
-      'expected_calibration_error': expected_calibration_error(
+      'expected_calibration_error': (
+        confidence_measures.expected_calibration_error(confidence, hits)
+      ),
+      'brier': confidence_measures.brier(share[0], first),
+      'area_under_risk_coverage': confidence_measures.area_under_risk_coverage(
         confidence, hits
       ),
-      'brier': brier(share[0], first),
-      'area_under_risk_coverage': area_under_risk_coverage(confidence, hits),
-      'auroc_none_of_these': auroc(*best),
-      'fpr_at_95_tpr': fpr_at_tpr(*best),
+      'auroc_none_of_these': confidence_measures.auroc(*best),
+      'fpr_at_95_tpr': confidence_measures.fpr_at_tpr(*best),
     },
   )
 

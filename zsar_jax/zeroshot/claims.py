@@ -1,6 +1,6 @@
 """The paper's claims about information loss and the semantic gap, as numbers.
 
-How they are measured is our choice.
+The measures are our choice.
 """
 
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ import dataclasses
 
 import numpy as np
 
-# Below this much above chance, a share of it means nothing.
+# Of a smaller lead over chance, a share is not meaningful.
 _LEAST_SIGNAL = 0.05
-# Videos that a read-out is fitted on; more take minutes and change little.
+# The most videos for a readout; more take minutes and change little.
 _MOST_VIDEOS = 3000
 
 
 @dataclasses.dataclass(frozen=True)
 class InformationLoss:
-  """What an embedding tells of the class, beside what came before it.
+  """Class information in an embedding, compared with an earlier stage.
 
   Attributes:
     loss: 1 - (A(x) - chance) / (A(h) - chance); None where A(h) is less than
       0.05 above chance.
     accuracy_before: A(h), balanced accuracy in [0, 1].
-    accuracy_after: A(x).
+    accuracy_after: A(x), balanced accuracy in [0, 1].
     chance: 1 / classes.
   """
 
@@ -64,11 +64,11 @@ def information_loss(
   groups: Sequence[str],
   folds: int = 5,
 ) -> InformationLoss:
-  """How much of what `before` tells of the class `after` has lost.
+  """The share of the class information in `before` that `after` lacks.
 
-  Both are read out by L2 logistic regression on standardised features, in
-  folds that never cut a recording session; of more than 3,000 videos, as
-  many are drawn. Labels are used: a diagnosis.
+  L2 logistic regression on standardised features predicts the class from
+  each. The folds never split a recording session. Of more than 3,000 videos,
+  3,000 random ones are used. The labels are used, so this is a diagnostic.
 
   Args:
     before: h, the pooled encoder output [n e].
@@ -107,7 +107,15 @@ def information_loss(
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-  """Spearman's rank correlation over all entries; 0 where one is constant."""
+  """Spearman's rank correlation over all entries.
+
+  Args:
+    a: of any shape.
+    b: of the same shape.
+
+  Returns:
+    In [-1, 1]; 0 if one array is constant.
+  """
   from scipy import stats
 
   a, b = np.ravel(a), np.ravel(b)
@@ -124,8 +132,8 @@ def semantic_gap(related: np.ndarray, visual: np.ndarray) -> float:
     visual: cosines of the true prototypes of the same pairs.
 
   Returns:
-    In [0, 2]; 0 where names order pairs as videos do, 1 where they say
-    nothing.
+    In [0, 2]; 0 if names and videos order the pairs alike, 1 without any
+    correlation.
   """
   return 1 - spearman(related, visual)
 
@@ -137,14 +145,14 @@ def semantic_gap_test(
   permutations: int = 999,
   seed: int = 0,
 ) -> float:
-  """Could names that mean nothing have so small a gap? Permutes the names.
+  """Tests by permuting the names whether chance gives as small a gap.
 
   Args:
-    related: unseen x seen [u s].
-    visual: likewise.
-    sources: of the unseen classes, within which they are permuted.
-    permutations: how many.
-    seed: of them.
+    related: relatedness of unseen and seen classes [u s].
+    visual: cosines of their true prototypes [u s].
+    sources: of the unseen classes; names are permuted within a source.
+    permutations: number of permutations.
+    seed: of the permutations.
 
   Returns:
     One-sided p-value, in (0, 1].
@@ -152,7 +160,7 @@ def semantic_gap_test(
   from scipy import stats
 
   rng = np.random.default_rng(seed)
-  # Ranks do not depend on the order of rows: correlate them once ranked.
+  # Permuting rows changes no rank, so ranking once is enough.
   ranked = [
     stats.rankdata(x).reshape(x.shape) - (x.size + 1) / 2
     for x in (related, visual)

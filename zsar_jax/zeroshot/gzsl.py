@@ -1,8 +1,9 @@
 """Generalised zero-shot learning: seen and unseen classes are candidates.
 
-Seen classes win too often, because their videos were trained on; so a penalty
-is taken off their scores (calibrated stacking, Chao et al. 2016). S and U are
-the per-class accuracies of seen and unseen videos (Xian et al. 2019).
+Seen classes win too often, because the model was trained on their videos. So a
+penalty is subtracted from their scores (calibrated stacking, Chao et al. 2016).
+S and U are the per-class accuracies of seen and unseen videos (Xian et al.
+2019).
 """
 
 import dataclasses
@@ -12,11 +13,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class PenaltyCurve:
-  """S and U for every penalty that makes a difference.
+  """S and U as functions of the penalty.
 
   Attributes:
-    penalties: [p - 1], ascending: the break points. Between two of them
-      nothing changes.
+    penalties: [p - 1], ascending: the break points. Between two of them S and
+      U are constant.
     seen_accuracy: [p], S before the first break point, between them, and
       after the last.
     unseen_accuracy: [p], U likewise.
@@ -37,8 +38,14 @@ class PenaltyCurve:
   def at(self, penalty: float) -> tuple[float, float, float]:
     """S, U and their harmonic mean H at a penalty.
 
-    At a break point itself the two best classes of a video tie; the seen one
-    is taken.
+    At a break point the best seen and the best unseen class of a video tie;
+    the seen class wins.
+
+    Args:
+      penalty: any number.
+
+    Returns:
+      S, U and H, each in [0, 1].
     """
     i = int(np.searchsorted(self.penalties, penalty, side='left'))
     s, u = float(self.seen_accuracy[i]), float(self.unseen_accuracy[i])
@@ -60,7 +67,7 @@ def _video_weights(labels: np.ndarray) -> np.ndarray:
 
 
 def _steps(scores, labels, seen):
-  """Of each video: its break point, right before it, right after it."""
+  """Each video's break point, and whether it is right before and after."""
   of_seen = np.where(seen, scores, -np.inf)
   of_unseen = np.where(seen, -np.inf, scores)
   breaks = of_seen.max(axis=1) - of_unseen.max(axis=1)
@@ -93,8 +100,8 @@ def penalty_curve(
     The curve.
 
   Raises:
-    ValueError: no seen or no unseen class, no video of either, or a score
-      that is not a number.
+    ValueError: no seen or no unseen class, no video of either, or a score is
+      not a number.
   """
   seen = np.asarray(seen, bool)
   if seen.all() or not seen.any():

@@ -1,8 +1,8 @@
-"""Hubness: a few prototypes being nearest to most videos.
+"""Hubness: a few prototypes are nearest to most videos.
 
-N_k(j) counts the videos that have class j among their k best, each video
-weighted by 1 / (videos of its class), so that classes with many videos do
-not look like hubs and a perfect classifier has N_1 = 1 for every class.
+N_k(j) counts the videos with class j among their k best. Each video has the
+weight 1 / (videos of its class). So a class with many videos does not look like
+a hub, and a perfect classifier has N_1 = 1 for every class.
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,20 @@ import dataclasses
 
 import numpy as np
 
-# Below this many prototypes a skewness says little.
+# The skewness of fewer prototypes is unreliable.
 _RELIABLE = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Hubness:
-  """How unevenly classes are answered.
+  """How unevenly the answers spread over the classes.
 
   Attributes:
     counts: N_k [u].
-    skewness: of N_k; 0 where all are equal (Radovanovic et al. 2010).
-    robin_hood: share of N_k that would have to move to make all equal, in
-      [0, 1).
-    largest_share: of the largest N_k in the sum, in (0, 1].
-    reliable: False under 20 prototypes, where the skewness says little.
+    skewness: of N_k; 0 if all are equal (Radovanovic et al. 2010).
+    robin_hood: share of N_k that must move to make all equal, in [0, 1).
+    largest_share: share of the largest N_k in the sum, in (0, 1].
+    reliable: False under 20 prototypes, where the skewness is unreliable.
   """
 
   counts: np.ndarray
@@ -35,14 +34,14 @@ class Hubness:
 
 
 def default_ks(num_classes: int) -> tuple[int, ...]:
-  """1 and min(10, u // 2), each once."""
+  """The values of k to report: 1 and min(10, u // 2), each once."""
   return tuple(sorted({1, max(1, min(10, num_classes // 2))}))
 
 
 def k_occurrence(
   scores: np.ndarray, k: int, weights: Sequence[float] | None = None
 ) -> np.ndarray:
-  """N_k(j), the weight of the videos that have class j among their k best.
+  """N_k(j), the weight of the videos with class j among their k best.
 
   Args:
     scores: [n u].
@@ -53,7 +52,7 @@ def k_occurrence(
     float64 [u].
 
   Raises:
-    ValueError: k out of range, or a score that is not a number.
+    ValueError: k is out of range, or a score is not a number.
   """
   n, u = scores.shape
   if not 0 < k <= u:
@@ -71,7 +70,14 @@ def k_occurrence(
 
 
 def skewness(counts: np.ndarray) -> float:
-  """Sum (N - mean)^3 / (u sd^3) (Radovanovic et al. 2010); 0 where sd = 0."""
+  """Sum (N - mean)^3 / (u sd^3) (Radovanovic et al. 2010).
+
+  Args:
+    counts: N [u].
+
+  Returns:
+    The skewness; 0 if all counts are equal.
+  """
   away = counts - counts.mean()
   sd = np.sqrt((away**2).mean())
   if sd <= 1e-12 * max(abs(counts.mean()), 1e-300):
@@ -80,7 +86,14 @@ def skewness(counts: np.ndarray) -> float:
 
 
 def robin_hood(counts: np.ndarray) -> float:
-  """Sum |N - mean| / (2 sum N)."""
+  """The share of counts that must move to make all equal.
+
+  Args:
+    counts: N [u], with a positive sum.
+
+  Returns:
+    Sum |N - mean| / (2 sum N), in [0, 1).
+  """
   return float(np.abs(counts - counts.mean()).sum() / (2 * counts.sum()))
 
 
@@ -89,7 +102,7 @@ def measure(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> Hubness:
 
   Args:
     scores: [n u].
-    labels: int [n], of the weights.
+    labels: int [n]; they give the videos' weights.
     k: as `k_occurrence`.
 
   Returns:
@@ -115,9 +128,9 @@ def _check_temperature(temperature: float) -> None:
 
 
 def inverted_softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
-  """Scores over how well the class fits all test videos (Smith et al. 2017).
+  """Divides by each class's fit to all test videos (Smith et al. 2017).
 
-  Transductive: every score depends on all videos that are given.
+  Transductive: every score depends on all given videos.
 
   Args:
     scores: [n u].
@@ -127,7 +140,7 @@ def inverted_softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
     float64 [n u], rows sum to one.
 
   Raises:
-    ValueError: a temperature that is not positive.
+    ValueError: the temperature is not positive.
   """
   from scipy import special
 
@@ -144,20 +157,20 @@ def sinkhorn(
 ) -> np.ndarray:
   """Balances the classes over all test videos (Cuturi 2013).
 
-  Transductive: every score depends on all videos that are given. That all
-  classes are equally frequent among them is our choice.
+  Transductive: every score depends on all given videos. We assume that all
+  classes are equally frequent among them (our choice).
 
   Args:
     scores: [n u].
     temperature: > 0.
-    iterations: at most so many.
-    tolerance: of the classes' shares, relative.
+    iterations: the largest number of iterations.
+    tolerance: relative error of the classes' shares at which to stop.
 
   Returns:
     float64 [n u]; rows sum to one, columns to n / u.
 
   Raises:
-    ValueError: a temperature that is not positive.
+    ValueError: the temperature is not positive.
   """
   from scipy import special
 

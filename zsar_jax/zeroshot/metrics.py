@@ -6,14 +6,14 @@ import numpy as np
 
 
 def ranks_of_truth(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """How many classes stand before the true one; ties to the lower index.
+  """Number of classes before the true one; ties go to the lower index.
 
   Args:
-    scores: [n u]; -inf marks a class that is no candidate, NaN is refused.
+    scores: [n u]; -inf marks a class that is not a candidate.
     labels: int [n], below u.
 
   Returns:
-    int [n]; 0 means the true class is the answer, u that it was no candidate.
+    int [n]; 0 if the true class is the answer, u if it is not a candidate.
 
   Raises:
     ValueError: a score is NaN.
@@ -32,12 +32,11 @@ def ranks_of_truth(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def derangements(
   groups: Sequence[str], count: int, seed: int = 0
 ) -> np.ndarray:
-  """Random permutations of classes within their group, none left in place.
+  """Random permutations of classes within their group that move every class.
 
   Args:
-    groups: of each of u classes; a group of one class cannot be deranged
-      and stays.
-    count: permutations to draw.
+    groups: the group of each of u classes; a group of one class stays.
+    count: number of permutations.
     seed: of the draw.
 
   Returns:

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Videos whose float64 copies are in memory at once.
+# Number of videos with float64 copies in memory at once.
 _CHUNK = 8192
 
 
 def check_embeddings(embeddings: np.ndarray, what: str) -> None:
-  """Refuses embeddings that are no numbers.
+  """Raises unless all embeddings are finite.
 
   Args:
     embeddings: [n ... d].
-    what: they are, for the message.
+    what: name of the embeddings, for the message.
 
   Raises:
-    ValueError: names the rows.
+    ValueError: an embedding is not finite; the message lists the rows.
   """
   bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
   if bad.any():
@@ -30,22 +30,22 @@ def check_embeddings(embeddings: np.ndarray, what: str) -> None:
 class PrototypeSums:
   """Streams embeddings into per-class sums, in float64.
 
-  The order and the batches in which videos come do not show in the result
-  beyond float64 rounding.
+  The order and the batches of the videos do not change the result beyond
+  float64 rounding.
 
   Attributes:
-    sums: [s d], of each class's embeddings.
-    counts: int [s], videos of each class.
-    gram: sum of z z' over all videos [d d]; None unless asked for.
+    sums: sum of each class's embeddings [s d].
+    counts: number of videos of each class, int [s].
+    gram: sum of z z' over all videos [d d]; None without `with_gram`.
   """
 
   def __init__(self, num_classes: int, dim: int, with_gram: bool = False):
-    """Starts from nothing.
+    """Starts with empty sums.
 
     Args:
       num_classes: s.
       dim: d.
-      with_gram: also sum up z z', which regression needs.
+      with_gram: also sum z z', for regression.
 
     Raises:
       ValueError: no class.
@@ -64,7 +64,7 @@ class PrototypeSums:
       labels: int [n], each below `num_classes`.
 
     Raises:
-      ValueError: an embedding is not a number.
+      ValueError: an embedding is not finite.
     """
     check_embeddings(embeddings, 'training videos')
     np.add.at(self.counts, labels, 1)
@@ -75,7 +75,14 @@ class PrototypeSums:
         self.gram += part.T @ part
 
   def empty_classes(self, names: Sequence[str]) -> list[str]:
-    """Those of `names` (in class order) without a video so far."""
+    """The names of classes without a video so far.
+
+    Args:
+      names: of all classes, in class order.
+
+    Returns:
+      Those without a video.
+    """
     return [names[i] for i in np.flatnonzero(self.counts == 0)]
 
   def prototypes(self) -> np.ndarray:
@@ -89,7 +96,7 @@ class PrototypeSums:
       raise ValueError(
         f'no video for classes {empty.tolist()}: no prototype can be made'
       )
-    # The mean and the sum have one direction.
+    # The mean and the sum have the same direction.
     norms = np.linalg.norm(self.sums, axis=1, keepdims=True)
     return (self.sums / np.maximum(norms, 1e-12)).astype(np.float32)
 
@@ -97,7 +104,7 @@ class PrototypeSums:
 def class_prototypes(
   embeddings: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """Prototypes of videos that are all at hand.
+  """Prototypes from all videos at once.
 
   Args:
     embeddings: [n d], unit vectors.
@@ -108,7 +115,7 @@ def class_prototypes(
     float32 [s d], unit vectors.
 
   Raises:
-    ValueError: a class without any video, or an embedding that is no number.
+    ValueError: a class without any video, or an embedding that is not finite.
   """
   sums = PrototypeSums(num_classes, embeddings.shape[1])
   sums.add(embeddings, labels)

@@ -1,8 +1,8 @@
 """Ranks of the true classes under many candidate sets at once.
 
-How many candidates of a split stand before the true class is a product: of
-the classes that stand before it, [n c], with the split's candidates, [c s].
-So all splits of a protocol cost one pass over the scores.
+The number of candidates of a split before the true class is a matrix product:
+classes before the true one [n c] times candidates of the split [c s]. So all
+splits of a protocol cost one pass over the scores.
 """
 
 import functools
@@ -37,18 +37,17 @@ def ranks_in_splits(
   candidates: np.ndarray,
   allowed: np.ndarray | None = None,
 ) -> np.ndarray:
-  """How many candidates stand before the true class; ties to the lower index.
+  """Number of candidates before the true class; ties go to the lower index.
 
   Args:
-    scores: [n c]; -inf marks a class that is no candidate, NaN is refused.
+    scores: [n c]; -inf marks a class that is not a candidate.
     labels: int [n], below c.
-    candidates: bool [c s], of each split.
-    allowed: bool [c c]: which classes (columns) are candidates for videos of
-      a class (rows); None for all.
+    candidates: bool [c s], the candidates of each split.
+    allowed: bool [c c], the classes (columns) that are candidates for videos
+      of a class (rows); None for all.
 
   Returns:
-    int [n s]; 0 means the true class is the answer, c that it was no
-    candidate.
+    int [n s]; 0 if the true class is the answer, c if it is not a candidate.
 
   Raises:
     ValueError: a score is NaN.
@@ -63,7 +62,7 @@ def ranks_in_splits(
   n, tile = len(labels), min(_TILE, max(1, len(labels)))
   out = np.empty((n, candidates.shape[1]), np.int32)
   for first in range(0, n, tile):
-    # The last tile overlaps the one before, so that all have one shape.
+    # The last tile overlaps the one before, so all have one shape.
     first = min(first, n - tile)
     at = slice(first, first + tile)
     out[at] = _tile_ranks(
@@ -75,12 +74,12 @@ def ranks_in_splits(
 def answers(
   scores: np.ndarray, candidates: np.ndarray, allowed: np.ndarray | None = None
 ) -> np.ndarray:
-  """The best class; ties to the lower index.
+  """The best class of each video; ties go to the lower index.
 
   Args:
     scores: [n c].
     candidates: bool [c].
-    allowed: bool [n c], of each video; None for all.
+    allowed: bool [n c], the candidates of each video; None for all.
 
   Returns:
     int [n], below c.

@@ -1,7 +1,7 @@
 """Scores of videos against prototypes or class embeddings.
 
-Videos go through in tiles of a fixed size, so that neither the number of
-videos nor of devices shows in a score: a tile is the same program everywhere.
+Videos are scored in tiles of a fixed size. Every tile runs the same program,
+so a score does not depend on the number of videos or devices.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,20 +29,20 @@ def similarity_scores(
       nearest-name scores.
 
   Returns:
-    Scores [b u], in [-1, 1]; of numpy where both arguments are.
+    Scores [b u], in [-1, 1]; a numpy array if both arguments are.
   """
   xp = array_module.of(embeddings, prototypes)
   return xp.matmul(embeddings, prototypes.T).mean(axis=1)
 
 
 def view_means(embeddings: np.ndarray) -> np.ndarray:
-  """Mean over views, whose product with p is the mean of the products.
+  """Mean over views; its product with p is the mean of the views' products.
 
   Args:
     embeddings: [n v d].
 
   Returns:
-    float32 [n d]; shorter than one where views differ.
+    float32 [n d]; of a norm below one where views differ.
   """
   if embeddings.shape[1] == 1:
     return np.asarray(embeddings[:, 0], np.float32)
@@ -60,7 +60,7 @@ def _tile_scores(tile, rows):
 
 
 def score_videos(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-  """Z . r of every video with every row, tiles spread over the devices.
+  """Scores every video with every row by z . r, on all devices.
 
   Args:
     embeddings: [n d], means over views.
@@ -78,7 +78,7 @@ def score_videos(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _in_tiles(
   embeddings: np.ndarray, constants: tuple, function
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-  """Calls `function(tile, *constants)` for all tiles, several under way."""
+  """Calls `function(tile, *constants)` for all tiles, several at a time."""
   devices = _devices()
   constants = [
     [jax.device_put(jnp.asarray(x), d) for x in constants] for d in devices
@@ -113,18 +113,18 @@ def _tile_top(tile, rows, k):
 def stream_top_k(
   embeddings: Iterable[np.ndarray], rows: np.ndarray, k: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """The k best classes of any number of videos, never all scores at once.
+  """The k best classes of a stream of videos; never holds all scores.
 
   Args:
     embeddings: chunks [n d] of videos.
     rows: [c d], such as prototypes.
-    k: classes to name; ties go to the lower class index.
+    k: number of classes; ties go to the lower class index.
 
   Yields:
     For each chunk scores float32 [n k], best first, and classes int32 [n k].
 
   Raises:
-    ValueError: k outside 1 to c.
+    ValueError: k is not in 1 to c.
   """
   if not 0 < k <= len(rows):
     raise ValueError(f'k={k} is not between 1 and the {len(rows)} classes')

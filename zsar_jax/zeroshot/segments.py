@@ -1,9 +1,8 @@
-"""From probabilities of sliding windows to segments of a long video.
+"""Finds segments of a long video from probabilities of sliding windows.
 
-The class of each window is found for all windows together: the path that
-maximises the sum of log probabilities, less a cost for every change of class
-(Viterbi's algorithm). So a window that is in doubt goes with its neighbours.
-The recipe is our choice.
+All windows get their classes together: the path that maximises the sum of log
+probabilities, less a cost for every change of class (Viterbi's algorithm). So
+an uncertain window follows its neighbours. The recipe is our choice.
 """
 
 from collections.abc import Sequence
@@ -77,15 +76,15 @@ def find_segments(
     starts: seconds [w], ascending.
     ends: seconds [w].
     probabilities: of the candidates [w c].
-    none: of none of them [w].
+    none: probability of none of the candidates [w].
     switch_cost: in nats; see `best_path`.
 
   Returns:
-    Segments in order. Where two meet, the border lies in the middle between
-    the centres of the windows on its two sides.
+    Segments in order. The border of two segments lies halfway between the
+    centres of the windows on its two sides.
 
   Raises:
-    ValueError: shapes that disagree; as `best_path`.
+    ValueError: shapes disagree; or as `best_path`.
   """
   w = len(starts)
   if len(ends) != w or probabilities.shape[0] != w or len(none) != w:

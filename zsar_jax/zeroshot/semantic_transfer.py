@@ -1,4 +1,4 @@
-"""Semantic transfer: unseen prototypes composited out of seen ones.
+"""Semantic transfer: unseen prototypes composited from seen ones.
 
 Pure functions on arrays, from any encoder:
 
@@ -8,11 +8,12 @@ Pure functions on arrays, from any encoder:
 
 The paper composites unseen prototypes by semantic relatedness; it does not
 publish the equation. The formulas here are our choice. `softmax_weights`
-looks at one pair of names at a time; `ridge_weights` and `simplex_weights`
-look for the mixture of seen names that comes nearest to the unseen one, and
-so do not count two seen classes of one meaning twice.
+compares one pair of names at a time. `ridge_weights` and `simplex_weights` find
+the mixture of seen names nearest to the unseen name, so two seen classes with
+one meaning do not count twice.
 
-Functions that may get arrays of JAX return such; of numpy they return numpy's.
+Functions that take JAX arrays return JAX arrays for these, and numpy arrays for
+numpy arrays.
 """
 
 import jax
@@ -36,13 +37,13 @@ def centred_rows(
 ) -> tuple[_Array, _Array]:
   """n(t_u - m) and n(t_s - m), m the mean of the seen embeddings.
 
-  Centring takes off what all names have in common, which otherwise makes
-  every pair look related. All weightings start from these rows.
+  Without centring, the part that all names share makes every pair look
+  related. All weightings start from these rows.
 
   Args:
     unseen_text: class embeddings [u d].
     seen_text: class embeddings [s d].
-    centre: take the seen mean off first.
+    centre: subtract the mean of the seen embeddings first.
 
   Returns:
     Unit vectors [u d] and [s d], float32.
@@ -70,7 +71,7 @@ def relatedness(
   Args:
     unseen_text: class embeddings [u d].
     seen_text: class embeddings [s d].
-    centre: take the seen mean off first.
+    centre: subtract the mean of the seen embeddings first.
 
   Returns:
     [u s], in [-1, 1].
@@ -90,15 +91,15 @@ def softmax_weights(
   Args:
     related: [u s].
     temperature: tau > 0.
-    top_k: how many seen classes an unseen one is made of; 0 means all.
-      Ties go to the lower class index.
+    top_k: number of seen classes with a weight; 0 means all. Ties go to the
+      lower class index.
 
   Returns:
     [u s]; rows sum to one.
 
   Raises:
-    ValueError: a temperature that is not positive, or a top_k that is
-      negative or more than the seen classes.
+    ValueError: the temperature is not positive, or top_k is negative or more
+      than the seen classes.
   """
   if temperature <= 0:
     raise ValueError(f'temperature must be positive, got {temperature}')
@@ -125,20 +126,20 @@ def ridge_weights(
 ) -> np.ndarray:
   """W = T_u T_s' (T_s T_s' + lambda I)^-1, solved in float64.
 
-  W P_s is what ridge regression from the seen class embeddings to their
-  prototypes predicts at the unseen ones.
+  W P_s is the prediction for the unseen classes of a ridge regression from
+  seen class embeddings to seen prototypes.
 
   Args:
     unseen_text: class embeddings [u d].
     seen_text: class embeddings [s d].
     ridge: lambda > 0.
-    centre: take the seen mean off first.
+    centre: subtract the mean of the seen embeddings first.
 
   Returns:
     float64 [u s]; signed, rows need not sum to one.
 
   Raises:
-    ValueError: a lambda that is not positive, or no seen class.
+    ValueError: lambda is not positive, or there is no seen class.
   """
   if ridge <= 0:
     raise ValueError(f'ridge must be positive, got {ridge}')
@@ -159,7 +160,7 @@ def simplex_weights(
   Args:
     unseen_text: class embeddings [u d].
     seen_text: class embeddings [s d].
-    centre: take the seen mean off first.
+    centre: subtract the mean of the seen embeddings first.
 
   Returns:
     float64 [u s]; rows sum to one, most entries are zero.
@@ -184,22 +185,22 @@ def transfer_weights(
   ridge: float = 0.1,
   centre: bool = True,
 ) -> np.ndarray:
-  """The weights of any of `WEIGHTINGS`.
+  """The transfer weights by any of `WEIGHTINGS`.
 
   Args:
     unseen_text: class embeddings [u d].
     seen_text: class embeddings [s d].
-    weighting: which.
-    temperature: of softmax.
-    top_k: of softmax.
-    ridge: of ridge.
-    centre: take the seen mean off first.
+    weighting: one of `WEIGHTINGS`.
+    temperature: tau > 0, for softmax.
+    top_k: number of seen classes with a weight, for softmax; 0 means all.
+    ridge: lambda > 0, for ridge.
+    centre: subtract the mean of the seen embeddings first.
 
   Returns:
     float64 [u s].
 
   Raises:
-    ValueError: an unknown weighting, or see there.
+    ValueError: the weighting is unknown, or its own function raises.
   """
   if weighting == 'softmax':
     related = relatedness(unseen_text, seen_text, centre)

@@ -1,9 +1,9 @@
-"""The convex mixture of given points that comes nearest to another point.
+"""The convex mixture of given points that is nearest to another point.
 
-Least squares over the simplex, for many points at once: projected gradient
-steps find roughly which points take part, and an active set method (as
+Least squares over the simplex, for many points at once. Projected gradient
+steps first find roughly the points with a weight. An active set method (as
 Lawson and Hanson's for non-negative least squares, with the sum fixed to one)
-then ends at the exact mixture.
+then finds the exact mixture.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
     points: [s d], s > 0.
 
   Returns:
-    float64 [u s]; where several mixtures are equally near, one of them.
+    float64 [u s]; one mixture where several are equally near.
   """
   points = np.asarray(points, np.float64)
   gram = points @ points.T
@@ -49,7 +49,7 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _largest_eigenvalue(gram):
-  """About, and rather too large: of a matrix that is not negative definite."""
+  """An estimate, rather too large, for a positive semidefinite matrix."""
   v = np.sqrt(gram.diagonal())
   for _ in range(15):
     v = gram @ (v / max(np.linalg.norm(v), 1e-300))
@@ -57,7 +57,7 @@ def _largest_eigenvalue(gram):
 
 
 def _projected_gradient(gram, related):
-  """Nesterov's accelerated steps from the even mixture."""
+  """Rough mixtures by Nesterov's accelerated steps from the even mixture."""
   step = 1 / max(_largest_eigenvalue(gram), 1e-12)
   w = ahead = np.full(related.shape, 1 / related.shape[1])
   t = 1.0
@@ -70,7 +70,7 @@ def _projected_gradient(gram, related):
 
 
 def _solve(gram, related, chosen):
-  """The mixture of the chosen points, whatever its signs; it sums to one."""
+  """The best weights of the chosen points, of any sign; they sum to one."""
   n = len(chosen)
   system = np.ones((n + 1, n + 1))
   system[:n, :n] = gram[np.ix_(chosen, chosen)]
@@ -78,12 +78,12 @@ def _solve(gram, related, chosen):
   right = np.append(related[chosen], 1.0)
   try:
     return np.linalg.solve(system, right)[:n]
-  except np.linalg.LinAlgError:  # two points are one
+  except np.linalg.LinAlgError:  # two points coincide
     return np.linalg.lstsq(system, right, rcond=None)[0][:n]
 
 
 def _polish(gram, related, w):
-  """From about the right points to exactly the right ones, one target."""
+  """Turns the rough mixture of one target into the exact one."""
   s = len(related)
   w = np.where(w > 1e-3 * w.max(), w, 0)
   w /= w.sum()

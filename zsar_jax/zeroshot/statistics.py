@@ -1,17 +1,17 @@
 """Intervals over videos and over classes, and paired tests.
 
-Every accuracy here is a weighted mean: video i gives `gain[i]` out of
-`weight[i]`, summed over the splits of a protocol that test it. With the
-weight 1 / (splits x classes of the split x videos of the class) that is the
-mean over splits of the per-class accuracy; with 1 / (splits x videos) the
-mean over videos. So one resampling serves all methods, metrics and splits,
-and differences between methods are taken within each resample.
+Every accuracy here is a weighted mean: video i gains `gain[i]` of at most
+`weight[i]`, summed over the splits of a protocol that test it. The weight 1 /
+(splits x classes of the split x videos of the class) gives the mean over splits
+of the per-class accuracy; the weight 1 / (splits x videos) gives the mean over
+videos. So one resampling serves all methods, metrics and splits, and
+differences between methods are taken within each resample.
 
 The recipe (our choice): percentile bootstraps at 95%, 10,000 resamples. Over
-videos: whole groups are resampled within each class, classes fixed. Over
-classes: classes are resampled within their source, a class bringing all its
-appearances in all splits, and groups within every drawn class anew;
-candidate sets stay as they are.
+videos: whole groups are resampled within each class, and the classes are fixed.
+Over classes: classes are resampled within their source. A drawn class comes
+with its videos in all splits, and its groups are resampled for every draw.
+Candidate sets do not change.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,11 @@ class Gains:
   """A family of weighted means with one set of weights.
 
   Attributes:
-    gain: [n k], what each video contributes to each of k figures; a figure
-      is the sum over its column.
-    weight: [n], the most that each video could contribute; sums to one.
+    gain: [n k], the contribution of each video to each of k figures; a figure
+      is the sum of its column.
+    weight: [n], the largest contribution of each video; sums to one.
     stratified: each class keeps its weight in every resample (a per-class
-      mean); otherwise a resample's total weight varies (a mean over videos).
+      mean); else a resample's total weight varies (a mean over videos).
   """
 
   gain: np.ndarray
@@ -66,7 +66,15 @@ class Resampled:
 def interval(
   resampled: np.ndarray, level: float = _LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Percentile interval of each column: [r k] -> low [k], high [k]."""
+  """Percentile interval of each column.
+
+  Args:
+    resampled: [r k].
+    level: share of the resamples inside the interval.
+
+  Returns:
+    Lower ends [k] and upper ends [k].
+  """
   tail = (1 - level) / 2
   r = len(resampled)
   # np.quantile's linear interpolation, without sorting more than two cuts.
@@ -116,8 +124,8 @@ def resample(
     families: of the same n videos.
     labels: int [n].
     groups: recording session of each video.
-    sources: of each class by its label; none for a single source.
-    resamples: how many.
+    sources: of each class by its label; () for a single source.
+    resamples: number of resamples.
     seed: of the draws.
 
   Returns:
@@ -149,7 +157,7 @@ def resample(
 
 
 def _join(family, totals, parts, multiplicity, resamples) -> Resampled:
-  """From the classes' resamples to those of the figures."""
+  """Joins the resamples of all classes to resamples of the figures."""
   weights = totals[:, -1]
   k = totals.shape[1] - 1
   safe = np.maximum(weights, 1e-300)[:, None]
@@ -172,13 +180,13 @@ def _join(family, totals, parts, multiplicity, resamples) -> Resampled:
       over_videos += scaled
       times = multiplicity[c]
       total[:, 0] += times * weights[c]
-      # Every copy of a class draws its groups anew: other resamples' draws
-      # of this class are such draws.
+      # Every copy of a class needs a new draw of its groups: the draws of
+      # this class in other resamples serve.
       for copy in range(int(times.max())):
         shift = copy * (resamples // 7 + 1)
         has = (times > copy)[:, None]
         over_classes += np.roll(scaled, shift, axis=0) * has
-    # All drawn classes may weigh nothing, where classes are few.
+    # With few classes, all drawn ones may have no weight.
     over_classes /= np.where(total > 0, total, np.nan)
   return Resampled(
     totals[:, :-1].sum(axis=0),
@@ -224,7 +232,7 @@ def sign_flip_test(
   else:
     rng = np.random.default_rng(seed)
     bits = rng.integers(2, size=(RESAMPLES - 1, c))
-    extra = 1  # the pattern that was observed
+    extra = 1  # the observed pattern
   flipped = np.abs((1.0 - 2.0 * bits) @ weighted)
   # Equal up to rounding counts as equal.
   as_large = (flipped >= observed * (1 - 1e-12) - 1e-15).sum(axis=0)

@@ -9,9 +9,9 @@ import numpy as np
 from zsar_jax.evaluation import diagnostics
 from zsar_jax.evaluation.report import figures
 from zsar_jax.evaluation.report.content import ReportContent
-from zsar_jax.zeroshot import calibration
+from zsar_jax.zeroshot import confidence_measures
 
-# Columns of the weight map; more cannot be told apart.
+# The most columns of the weight map; a reader cannot distinguish more.
 _MOST_SEEN = 60
 
 
@@ -20,8 +20,8 @@ class Figure:
   """A figure, or the reason why it is missing.
 
   Attributes:
-    svg: a piece of HTML; '' where there is nothing to draw.
-    caption: what the figure shows, or why there is none.
+    svg: a piece of HTML; '' if the figure is missing.
+    caption: a sentence on the figure, or the reason.
   """
 
   svg: str
@@ -147,7 +147,9 @@ def hubness(content: ReportContent) -> Figure:
 def risk_coverage(content: ReportContent) -> Figure:
   """The share of wrong answers among the most confident ones."""
   correct = content.answers == content.labels
-  coverage, risk = calibration.risk_coverage(content.confidence, correct)
+  coverage, risk = confidence_measures.risk_coverage(
+    content.confidence, correct
+  )
   kind = 'calibrated probability'
   note = content.calibration_note
   if content.probabilities is None:

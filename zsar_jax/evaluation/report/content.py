@@ -1,4 +1,4 @@
-"""What a report shows beside the rows of results.json: arrays and pictures."""
+"""Arrays and pictures that a report shows besides results.json."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -8,27 +8,27 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ReportContent:
-  """Everything is of one method in one split; what is None is not shown.
+  """Arrays of one method in one split; None leaves a figure out.
 
   Attributes:
-    title: of the page.
-    method: whose answers are shown.
-    unseen: candidate names [u].
-    seen: names [s].
+    title: title of the page.
+    method: the method that gave the scores.
+    unseen: names of the candidates [u].
+    seen: names of the seen classes [s].
     video_ids: [n].
     labels: int [n], index among the candidates.
     scores: [n u].
     embeddings: [n d].
     unseen_prototypes: composites [u d].
-    true_means: of the candidates' videos [u d].
+    true_means: mean embedding of each candidate's videos [u d].
     seen_prototypes: [s d].
     transfer_weights: [u s].
     gzsl_curve: seen and unseen accuracies [p 2], and AUSUC.
     hubness_counts: method -> N_1 of each candidate [u].
     probabilities: calibrated [n u].
-    calibration_note: what they were calibrated on.
+    calibration_note: the videos and classes that the calibration used.
     thumbnails: video id -> JPEG bytes.
-    notes: what the reader should know, such as which split is shown.
+    notes: remarks for the reader, such as the split that is shown.
     dataset: name of the prepared dataset or of the file that was measured;
       '' where unknown.
   """
@@ -72,7 +72,7 @@ class ReportContent:
 
 
 def confident_mistakes(content: ReportContent, count: int = 12) -> np.ndarray:
-  """Positions of the wrong answers that were given the most confidently."""
+  """Positions of the most confident wrong answers, at most `count`."""
   wrong = np.flatnonzero(content.answers != content.labels)
   order = np.argsort(-content.confidence[wrong], kind='stable')
   return wrong[order[:count]]

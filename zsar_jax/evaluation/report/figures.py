@@ -1,9 +1,9 @@
 """The report's figures, each a function from arrays to a piece of HTML.
 
-Figures are SVG with text and lines in the page's own colour, so that they are
-legible in light and dark; pictures with very many marks are PNG inside. Text
-stays text, in the page's own fonts: a browser finds the letters of any script
-that its machine has a font for, whatever fonts there are where it was drawn.
+Figures are SVG with text and lines in the page's own colour, so they are
+legible in light and dark. Figures with very many marks hold a PNG. Text stays
+text, in the page's own fonts. So a browser shows any script that its device
+has a font for, whatever fonts the drawing machine has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ import numpy as np
 
 from zsar_jax.system import terminal
 
-# Told apart in grey and by colour-blind eyes, on white and on black.
+# Distinct in grey and for colour-blind readers, on white and on black.
 BLUE, ORANGE, GREEN, GREY = '#4a90d9', '#e08a3c', '#3aa57a', '#888888'
 _MAP = 'viridis'
 # Stands for the page's text colour while matplotlib draws.
@@ -48,7 +48,7 @@ _STYLE = {
 def _draw(
   width: float, height: float, paint: Callable[[Any], None], alt: str
 ) -> str:
-  """Inches and what to paint -> an <svg> that takes the page's colour."""
+  """An <svg> of some inches, painted by a function, in the page's colour."""
   with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
     # Only the size of such a letter is guessed; the page's font draws it.
     warnings.filterwarnings('ignore', 'Glyph .* missing from')
@@ -82,7 +82,7 @@ def _in_fonts_of_page(tag: re.Match[str]) -> str:
 
 
 def _short(names: Sequence[str], length: int = 34) -> list[str]:
-  """Names that are at most so many narrow letters wide."""
+  """Names cut to a width, which is counted in narrow letters."""
 
   def cut(name):
     ends = np.cumsum([1 + terminal.is_wide(letter) for letter in name])
@@ -238,7 +238,7 @@ def prototype_map(
 
 
 def hubness(counts: Mapping[str, np.ndarray]) -> str:
-  """N_1 of every class, the most answered first; even would be flat."""
+  """N_1 of every class, the largest first; even counts give a flat line."""
 
   def paint(ax):
     colours = (BLUE, ORANGE, GREEN, GREY)
@@ -259,7 +259,7 @@ def hubness(counts: Mapping[str, np.ndarray]) -> str:
 
 
 def risk_coverage(coverage, risk) -> str:
-  """Share of wrong answers among the most confident ones."""
+  """The share of wrong answers among the most confident ones."""
 
   def paint(ax):
     at = np.unique(np.linspace(0, len(risk) - 1, 400).astype(int))

@@ -1,4 +1,4 @@
-"""What a report says first: the accuracy of one method, beside chance."""
+"""The headline of a report: the accuracy of one method, beside chance."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Any
 from zsar_jax.evaluation import accuracy
 from zsar_jax.evaluation.report import figures, tables
 
-# The declared measure comes first; it exists where there are several sources.
+# The declared measure comes first; results with one source lack it.
 _MEASURES = {
   accuracy.SAME_SOURCE: 'per-class accuracy within the same source',
   accuracy.PER_CLASS: 'per-class accuracy',
@@ -19,18 +19,18 @@ class Headline:
   """The main result as text.
 
   Attributes:
-    method: whose accuracy it is.
-    measure: what is counted, in words.
+    method: the method with this accuracy.
+    measure: name of the accuracy, in words.
     value: the accuracy in percent.
-    over_videos: its 95% interval over videos; '' where there is none.
-    over_classes: its 95% interval over classes; '' where there is none.
-    chance: accuracy of guessing in percent; '' where there is none.
+    over_videos: its 95% interval over videos; '' without one.
+    over_classes: its 95% interval over classes; '' without one.
+    chance: accuracy of guessing in percent; '' if unknown.
     num_videos: tested videos, unreadable ones included.
-    num_unreadable: those of them that count as wrong.
-    num_classes: candidates; the mean over splits.
-    num_splits: splits that the accuracy is the mean of.
-    comparison: the declared comparison; None where nothing was compared.
-    figure: the accuracies of all methods as a piece of HTML.
+    num_unreadable: unreadable videos, counted as wrong.
+    num_classes: candidate classes; the mean over splits.
+    num_splits: number of splits; the accuracy is their mean.
+    comparison: the declared comparison; None without one.
+    figure: the accuracies of all methods, as a piece of HTML.
   """
 
   method: str
@@ -52,7 +52,7 @@ def make(results: Mapping[str, Any], method: str) -> Headline | None:
 
   Args:
     results: content of results.json.
-    method: whose accuracy is the result.
+    method: the method whose accuracy is the result.
 
   Returns:
     The headline; None where the method has no per-class accuracy.

@@ -85,7 +85,7 @@ def _about(results: Mapping[str, Any]) -> str:
 
 
 def _data(results: Mapping[str, Any], content: ReportContent) -> dict[str, Any]:
-  """What the template fills in."""
+  """The values that the template needs, by name."""
   counts = captioned.confusion_counts(content)
   hubness = (results.get('facts') or {}).get('hubness', {})
   paired = results.get('paired') or []
@@ -121,7 +121,7 @@ def render(results: Mapping[str, Any], content: ReportContent) -> str:
 
   Args:
     results: content of results.json.
-    content: what else the page shows.
+    content: the arrays and pictures of the page.
 
   Returns:
     HTML.
@@ -136,8 +136,8 @@ def write_report(
 
   Args:
     results: content of results.json.
-    content: what else the page shows.
-    path: of the HTML file; a file that is there is replaced.
+    content: the arrays and pictures of the page.
+    path: of the HTML file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.

@@ -84,7 +84,14 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def of_pairs(paired: Sequence[Mapping[str, Any]]) -> Table:
-  """The table of differences; the declared comparison stands out."""
+  """The table of differences.
+
+  Args:
+    paired: of results.json.
+
+  Returns:
+    One line for each difference; the declared comparison stands out.
+  """
   lines = [
     (
       pair['primary'],
@@ -136,7 +143,14 @@ def of_confusions(counts: np.ndarray, names: Sequence[str]) -> Table:
 def of_hubness(
   measured: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> Table:
-  """Hubness of each method (outer key) for each k (inner key)."""
+  """The table of hubness.
+
+  Args:
+    measured: method -> k, as text -> figures, as results.json has them.
+
+  Returns:
+    One line for each method and k.
+  """
   lines = [
     (
       False,

@@ -92,6 +92,8 @@ setuptools.setup(
       # Reads the workflows.
       'pyyaml>=6.0.1',
     ],
+    # Builds the documentation; with 'test' it also runs the notebooks.
+    'docs': ['furo>=2025.7.19', 'myst-nb>=1.3', 'sphinx>=8.2'],
     # Puts small faults into the code, to see whether tests notice.
     'dev': ['cosmic-ray>=8.3'],
     # The peers that loaded weights are compared with, on the CPU.

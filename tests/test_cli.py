@@ -13,7 +13,6 @@ import pytest
 
 from tests import processes
 from zsar_jax import bank, cli, evaluate, main, predict, prepare, protocols
-from zsar_jax.system import terminal
 
 ENTRIES = (bank, evaluate, main, predict, prepare, protocols)
 

@@ -52,7 +52,18 @@ def test_commands_are_there(page):
 def test_every_page_is_reached_from_the_readme():
   text = (_ROOT / 'README.md').read_text()
   for page in sorted((_ROOT / 'docs').glob('*.md')):
-    assert f'](docs/{page.name})' in text, page.name
+    if page.stem != 'index':  # of the built pages
+      assert f'](docs/{page.name})' in text, page.name
+
+
+def test_every_page_is_in_the_built_documentation():
+  index = (_ROOT / 'docs/index.md').read_text()
+  listed = set(re.findall(r'^[\w/]+$', index, re.MULTILINE))
+  pages = {path.stem for path in (_ROOT / 'docs').glob('*.md')} - {'index'}
+  notebooks = {
+    f'notebooks/{path.stem}' for path in (_ROOT / 'colabs').glob('*.ipynb')
+  }
+  assert pages | notebooks <= listed
 
 
 def test_the_readme_is_short():

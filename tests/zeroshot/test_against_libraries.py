@@ -13,7 +13,12 @@ from sklearn import calibration as sk_calibration
 from sklearn import linear_model
 from sklearn import metrics as sk_metrics
 
-from zsar_jax.zeroshot import calibration, simplex, statistics
+from zsar_jax.zeroshot import (
+  calibration,
+  confidence_measures,
+  simplex,
+  statistics,
+)
 
 
 @pytest.fixture
@@ -149,7 +154,9 @@ def test_calibration_error_follows_scikit_learns_curve():
     )
     counts, _ = np.histogram(confidence, bins=bins, range=(0, 1))
     theirs = (counts * np.abs(share - mean)).sum() / len(confidence)
-    ours = calibration.expected_calibration_error(confidence, correct, bins)
+    ours = confidence_measures.expected_calibration_error(
+      confidence, correct, bins
+    )
     assert ours == pytest.approx(theirs)
 
 
@@ -161,7 +168,7 @@ def test_brier_of_several_classes_is_their_sum_by_scikit_learn(k):
   theirs = sum(
     sk_metrics.brier_score_loss(labels == c, p[:, c]) for c in range(k)
   )
-  assert calibration.brier(p, labels) == pytest.approx(theirs)
+  assert confidence_measures.brier(p, labels) == pytest.approx(theirs)
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -172,14 +179,14 @@ def test_ranking_of_known_videos_equals_scikit_learn_with_ties(seed):
   negative = np.round(rng.normal(0, 1, 70), 1)
   x = np.concatenate([positive, negative])
   y = np.repeat([1, 0], [90, 70])
-  assert calibration.auroc(positive, negative) == pytest.approx(
+  assert confidence_measures.auroc(positive, negative) == pytest.approx(
     sk_metrics.roc_auc_score(y, x)
   )
   fpr, tpr, _ = sk_metrics.roc_curve(y, x, drop_intermediate=False)
   for rate in (0.5, 0.8, 0.95):
-    assert calibration.fpr_at_tpr(positive, negative, rate) == pytest.approx(
-      fpr[tpr >= rate - 1e-12][0]
-    )
+    assert confidence_measures.fpr_at_tpr(
+      positive, negative, rate
+    ) == pytest.approx(fpr[tpr >= rate - 1e-12][0])
 
 
 def _slsqp(value, slope, start):

@@ -70,6 +70,9 @@ class Recognizer:
     other._text_cache, other._weights_hash = {}, ''
     return other
 
+  # Training puts videos and names into one space.
+  joint = True
+
   @property
   def params(self) -> Any:
     """The parameters, as they lie on the devices."""

@@ -14,6 +14,7 @@ without any video of it and without training.
 
 from collections.abc import Iterator, Sequence
 import os
+from typing import Any
 
 import numpy as np
 

@@ -36,6 +36,7 @@ setuptools.setup(
     'zsar_jax': ['shipped_models/*/*', 'shipped_models/*/examples/*'],
     'zsar_jax.data': ['vocabulary.txt'],
     'zsar_jax.data.protocols': ['class_lists/*'],
+    'zsar_jax.evaluation.report': ['page.html.jinja', 'page.css'],
   },
   install_requires=[
     # Model, step, evaluator.
@@ -53,6 +54,7 @@ setuptools.setup(
     'scipy>=1.15',
     'scikit-learn>=1.5',
     'matplotlib>=3.10',
+    'jinja2>=3.1',
     # TensorBoard files, and the vocabulary's learner. Nothing else needs
     # them, and they have no wheels for Python 3.14. They release in step and
     # must match.

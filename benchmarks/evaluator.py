@@ -6,7 +6,7 @@ Random unit vectors of UCF101's size: 13,320 videos of 101 classes in 25 groups
 each, 768 dimensions, 400 seen classes, match logits for all names; 50 splits
 of 50 classes. Two programs, interleaved:
 
-* ours: `methods.evaluate`, all eight methods, top-1, top-5 and
+* ours: `evaluator.evaluate`, all eight methods, top-1, top-5 and
   per-class accuracy, intervals over videos and over classes, paired
   differences; diagnostics left out.
 * NumPy: for every split and method one product with BLAS, the same figures by
@@ -39,7 +39,7 @@ import time
 
 import numpy as np
 
-from zsar_jax.evaluation import accuracy
+from zsar_jax.evaluation import evaluator, task
 from zsar_jax.evaluation import methods as methods_lib
 from zsar_jax.zeroshot import baselines, prototypes, scoring
 
@@ -69,10 +69,10 @@ def make_problem(rng: np.random.Generator):
     split[rng.choice(CLASSES, 50, replace=False)] = True
   group = rng.integers(GROUPS, size=VIDEOS)
   names = lambda kind, n: tuple(f'{kind}{i}' for i in range(n))
-  seen = methods_lib.Seen(
-    accuracy.Classes(names('seen', SEEN), seen_text), centres, sums=sums
+  seen = task.Seen(
+    task.Classes(names('seen', SEEN), seen_text), centres, sums=sums
   )
-  videos = methods_lib.TestVideos(
+  videos = task.TestVideos(
     z[:, None],
     rng.normal(size=(VIDEOS, CLASSES)).astype(np.float32),
     labels,
@@ -80,7 +80,7 @@ def make_problem(rng: np.random.Generator):
     candidates=candidates,
     tested=candidates[labels],
   )
-  return seen, accuracy.Classes(names('unseen', CLASSES), text), videos
+  return seen, task.Classes(names('unseen', CLASSES), text), videos
 
 
 def numpy_scores(seen, unseen, z, match, settings):
@@ -114,7 +114,7 @@ def numpy_scores(seen, unseen, z, match, settings):
 
 
 def evaluate_numpy(seen, unseen, videos, settings):
-  """What `methods.evaluate` gives, split by split; per-class values [m]."""
+  """What `evaluator.evaluate` gives, split by split; per-class values [m]."""
   z, labels = videos.embeddings[:, 0], videos.labels
   scores = numpy_scores(seen, unseen, z, videos.match, settings)
   counts = np.bincount(labels, minlength=CLASSES)
@@ -168,7 +168,7 @@ def compare(rounds: int) -> None:
   """Ours against NumPy, interleaved."""
   seen, unseen, videos = make_problem(np.random.default_rng(0))
   settings = methods_lib.TransferSettings()
-  ours = lambda: methods_lib.evaluate(
+  ours = lambda: evaluator.evaluate(
     seen, unseen, videos, settings, diagnose=False
   )
   theirs = lambda: evaluate_numpy(seen, unseen, videos, settings)
@@ -189,8 +189,8 @@ def compare(rounds: int) -> None:
     f'ours {a:.2f} s, NumPy {b:.2f} s, ratio {np.median(ratios):.2f} '
     f'({ratios[0]:.2f} - {ratios[-1]:.2f}), {rounds} rounds'
   )
-  full = timed(lambda: methods_lib.evaluate(seen, unseen, videos, settings))[0]
-  full = timed(lambda: methods_lib.evaluate(seen, unseen, videos, settings))[0]
+  full = timed(lambda: evaluator.evaluate(seen, unseen, videos, settings))[0]
+  full = timed(lambda: evaluator.evaluate(seen, unseen, videos, settings))[0]
   print(f'with all diagnostics: {full:.2f} s')
 
 

@@ -42,6 +42,7 @@ _EQUIVALENTS = pathlib.Path(__file__).parent / 'mutation_equivalents.txt'
 _SEPARATOR = ' || '
 _OURS = ('benchmarks', 'conftest', 'tests', 'zsar_jax')
 _EVALUATION = ('evaluation/test_methods.py', 'evaluation/test_accuracy.py')
+_PROTOCOL_EVALUATION = ('evaluation/test_protocol_evaluation.py',)
 _REGISTRY = (
   'data/protocols/test_registry.py',
   'data/protocols/test_registry_check.py',
@@ -88,9 +89,12 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   'evaluation/choosing': _EVALUATION[1:],
   'evaluation/classification': ('evaluation/test_classification.py',),
   'evaluation/diagnostics': _EVALUATION,
+  'evaluation/evaluator': _EVALUATION,
   'evaluation/generalised': _EVALUATION[1:],
-  'evaluation/protocol_evaluation': ('evaluation/test_protocol_evaluation.py',),
   'evaluation/methods': _EVALUATION,
+  'evaluation/protocol_arrays': _PROTOCOL_EVALUATION,
+  'evaluation/protocol_evaluation': _PROTOCOL_EVALUATION,
+  'evaluation/task': _EVALUATION,
 }
 
 

@@ -32,7 +32,7 @@ from safetensors import numpy as safetensors_numpy
 
 from zsar_jax import config_utils
 from zsar_jax.data import clip_reader
-from zsar_jax.evaluation import methods, protocol_evaluation
+from zsar_jax.evaluation import protocol_evaluation, task
 from zsar_jax.inference import embedders, evaluate_run
 from zsar_jax.system import interruption
 from zsar_jax.training import train
@@ -99,7 +99,7 @@ class Trained:
   facts: dict[str, Any]
 
 
-def _class_arrays(prefix: str, classes: methods.Classes, arrays, header):
+def _class_arrays(prefix: str, classes: task.Classes, arrays, header):
   arrays[f'{prefix}.text'] = classes.text
   if classes.initial_text is not None:
     arrays[f'{prefix}.initial_text'] = classes.initial_text
@@ -110,9 +110,9 @@ def _class_arrays(prefix: str, classes: methods.Classes, arrays, header):
   }
 
 
-def _classes(prefix: str, arrays, header) -> methods.Classes:
+def _classes(prefix: str, arrays, header) -> task.Classes:
   known = header[prefix]
-  return methods.Classes(
+  return task.Classes(
     tuple(known['names']),
     arrays[f'{prefix}.text'],
     tuple(known['sources']),
@@ -124,7 +124,7 @@ def _classes(prefix: str, arrays, header) -> methods.Classes:
 _VIDEO_ARRAYS = ('embeddings', 'match', 'labels', 'metadata', 'pooled')
 
 
-def _video_arrays(prefix: str, videos: methods.TestVideos, arrays, header):
+def _video_arrays(prefix: str, videos: task.TestVideos, arrays, header):
   for name in _VIDEO_ARRAYS:
     value = getattr(videos, name)
     if value is not None:
@@ -137,9 +137,9 @@ def _video_arrays(prefix: str, videos: methods.TestVideos, arrays, header):
   }
 
 
-def _videos(prefix: str, arrays, header) -> methods.TestVideos:
+def _videos(prefix: str, arrays, header) -> task.TestVideos:
   known, changed = header[prefix], f'{prefix}.changed.'
-  return methods.TestVideos(
+  return task.TestVideos(
     **{name: arrays.get(f'{prefix}.{name}') for name in _VIDEO_ARRAYS},
     groups=tuple(known['groups']),
     unreadable_labels=tuple(known['unreadable_labels']),
@@ -201,7 +201,7 @@ def read_evaluation(path: str) -> Trained:
   sums = prototypes.PrototypeSums(*shape, with_gram=True)
   sums.sums, sums.gram = arrays['sums'], arrays['gram']
   sums.counts = arrays['counts']
-  seen = methods.Seen(
+  seen = task.Seen(
     _classes('seen', arrays, header),
     arrays['prototypes'],
     arrays.get('centres'),

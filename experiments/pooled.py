@@ -17,6 +17,7 @@ from zsar_jax.evaluation import (
   generalised,
   methods,
   results,
+  task,
 )
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 from zsar_jax.zeroshot import metrics, ranking, scoring
@@ -88,7 +89,7 @@ class Pool:
     }
     sources, attributes = by_name('sources'), by_name('attributes')
     in_order = lambda known: tuple(known[n] for n in names) if known else ()
-    unseen = accuracy.Classes(
+    unseen = task.Classes(
       tuple(names),
       np.zeros((len(names), 1)),
       in_order(sources),
@@ -96,7 +97,7 @@ class Pool:
     )
     self.figures = accuracy.Accuracies(
       unseen,
-      accuracy.Tested(
+      task.Tested(
         np.concatenate(
           [own[p.labels] for own, p in zip(self._own, parts, strict=True)]
         ),

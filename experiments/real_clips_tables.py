@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from experiments import grid, pooled, real_clips_cells, real_clips_where
-from zsar_jax.evaluation import diagnostics, results
+from zsar_jax.evaluation import diagnostics, results, results_text
 from zsar_jax.evaluation import methods as methods_lib
 
 _ROWS = (
@@ -150,12 +150,14 @@ def accuracy_table(pool: pooled.Pool) -> list[str]:
     *('method', 'same source %', '95% interval', 'over classes'),
     *('all %', '95% interval', 'over classes'),
   )
-  return results.columns(header, lines)
+  return results_text.columns(header, lines)
 
 
 def paired_lines(pairs: Sequence[results.Paired]) -> list[str]:
   """Differences as a table, in points."""
-  return results.format_paired([dataclasses.asdict(pair) for pair in pairs])
+  return results_text.format_paired(
+    [dataclasses.asdict(pair) for pair in pairs]
+  )
 
 
 def ablation_pairs(
@@ -313,7 +315,7 @@ def _ablation_lines(pairs, rows) -> list[str]:
     *('changed', 'same source %', 'to recipe', '95% interval', 'p (Holm)'),
     *('all %', 'to recipe', '95% interval', 'p (Holm)'),
   )
-  return results.columns(header, lines) if lines else ['not finished']
+  return results_text.columns(header, lines) if lines else ['not finished']
 
 
 def _protocol_line(series: Series) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.evaluation import results
+from zsar_jax.evaluation import results_text
 
 # What says where it fails; the first is what videos are taken for.
 _WHERE = (
@@ -46,12 +46,12 @@ def where_lines(series: Any) -> list[str]:
     ][:2]
   )
   return [
-    *results.columns(
+    *results_text.columns(
       ('source', *methods),
       [[source, *percent(values)] for source, values in by_source.items()],
     ),
     '',
-    *results.columns(
+    *results_text.columns(
       ('source', 'class', 'transfer', 'oracle_mixture', 'taken for'),
       [
         [

@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments import documents, grid, pooled, real_clips_cells
 from zsar_jax import cli
-from zsar_jax.evaluation import accuracy, results
+from zsar_jax.evaluation import accuracy, results, results_text
 from zsar_jax.inference import evaluate_run
 
 CONFIG = 'configs/demo.py'
@@ -134,7 +134,7 @@ def table(found) -> list[str]:
         for m in SHOWN
       ]
       lines.append([WORDS[key], str(value), *shown])
-  return results.columns(('varied', 'to', *SHOWN.values()), lines)
+  return results_text.columns(('varied', 'to', *SHOWN.values()), lines)
 
 
 # Okabe and Ito's colours, which differ for the colour-blind, too.

@@ -34,7 +34,7 @@ _ROOMS = {
   'pretrained': ('models data', 'jax ml_collections safetensors'),
   'evaluation': (
     'data zeroshot parallel system',
-    'jax matplotlib safetensors',
+    'jax jinja2 matplotlib safetensors',
   ),
   'inference': (
     'evaluation pretrained models data zeroshot parallel system config',

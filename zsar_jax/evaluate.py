@@ -45,7 +45,13 @@ from typing import Any
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.evaluation import outside_scores, results, score_files
+from zsar_jax.evaluation import (
+  label_files,
+  outside_scores,
+  results,
+  results_text,
+  score_files,
+)
 from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
@@ -149,7 +155,7 @@ def _evaluate_files(values) -> None:
       '--labels is missing: a CSV file id,label[,group][,source] that says '
       'which class each video is of'
     )
-  labels = score_files.read_labels(values.labels)
+  labels = label_files.read_labels(values.labels)
   if values.embeddings:
     outcome = outside_scores.evaluate_embeddings(
       values.embeddings,
@@ -161,7 +167,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  terminal.say(results.format_table(outcome.content))
+  terminal.say(results_text.format_table(outcome.content))
   if values.output:
     _write(values.output, outcome.content, outcome.scores)
   if values.report:
@@ -189,7 +195,7 @@ def _evaluate_run(values) -> None:
     keep_tokens=values.cache_tokens,
     choice=choice,
   )
-  terminal.say(results.format_table(outcome.content))
+  terminal.say(results_text.format_table(outcome.content))
   if values.inner:
     path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)

@@ -28,7 +28,7 @@ from zsar_jax.data.protocols import (
   registry,
   video_sets,
 )
-from zsar_jax.evaluation import results
+from zsar_jax.evaluation import results, results_text
 from zsar_jax.system import terminal
 
 
@@ -117,7 +117,7 @@ def _lint(arguments: list[str], values: flags.FlagValues) -> None:
 def _compare(arguments: list[str], values: flags.FlagValues) -> None:
   a, b = _expect(arguments, 2)
   terminal.say(
-    results.compare(results.read_results(a), results.read_results(b))
+    results_text.compare(results.read_results(a), results.read_results(b))
   )
 
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zsar_jax.evaluation import accuracy, choosing, generalised, methods
+from zsar_jax.evaluation import (
+  accuracy,
+  choosing,
+  evaluator,
+  generalised,
+  methods,
+  task,
+)
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 from zsar_jax.zeroshot import hubness, prototypes, scoring, statistics
 
@@ -28,21 +35,21 @@ def problem(u=6, s=10, n=90, d=16, seed=0, spread=0.6):
   sums = prototypes.PrototypeSums(s, d, with_gram=True)
   sums.add(train, train_labels)
   names = lambda kind, k: tuple(f'{kind}{i}' for i in range(k))
-  seen = methods.Seen(
-    accuracy.Classes(names('s', s), seen_text),
+  seen = task.Seen(
+    task.Classes(names('s', s), seen_text),
     sums.prototypes(),
     sums=sums,
   )
-  videos = methods.TestVideos(
+  videos = task.TestVideos(
     z[:, None],
     rng.normal(size=(n, u)).astype(np.float32),
     labels,
     tuple(f'g{i // 3}' for i in range(n)),
   )
-  seen_videos = methods.TestVideos(
+  seen_videos = task.TestVideos(
     train[:40, None] + 0, None, train_labels[:40], tuple(map(str, range(40)))
   )
-  unseen = accuracy.Classes(names('u', u), text)
+  unseen = task.Classes(names('u', u), text)
   return seen, unseen, videos, seen_videos
 
 
@@ -55,7 +62,7 @@ def values(table):
 
 
 def test_every_method_has_its_rows():
-  table = methods.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
+  table = evaluator.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
   found = values(table)
   for method in methods.METHODS:
     for metric in ('top1', 'top5', 'per_class'):
@@ -67,16 +74,16 @@ def test_every_method_has_its_rows():
 def test_permuting_unseen_classes_permutes_nothing_else():
   order = RNG.permutation(6)
   place = np.argsort(order)
-  permuted = methods.evaluate(
+  permuted = evaluator.evaluate(
     SEEN,
-    accuracy.Classes(tuple(UNSEEN.names[i] for i in order), UNSEEN.text[order]),
+    task.Classes(tuple(UNSEEN.names[i] for i in order), UNSEEN.text[order]),
     dataclasses.replace(
       VIDEOS, labels=place[VIDEOS.labels], match=VIDEOS.match[:, order]
     ),
     SETTINGS,
     resamples=200,
   )
-  plain = methods.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
+  plain = evaluator.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
   same = values(permuted)
   for key, value in values(plain).items():
     if key[0] != 'control_permuted_names':
@@ -88,15 +95,15 @@ def test_permuting_seen_classes_changes_nothing():
   sums = prototypes.PrototypeSums(10, 16, with_gram=True)
   sums.sums, sums.counts = SEEN.sums.sums[order], SEEN.sums.counts[order]
   sums.gram = SEEN.sums.gram
-  seen = methods.Seen(
-    accuracy.Classes(
+  seen = task.Seen(
+    task.Classes(
       tuple(SEEN.classes.names[i] for i in order), SEEN.classes.text[order]
     ),
     SEEN.prototypes[order],
     sums=sums,
   )
-  a = methods.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
-  b = methods.evaluate(seen, UNSEEN, VIDEOS, SETTINGS, resamples=200)
+  a = evaluator.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=200)
+  b = evaluator.evaluate(seen, UNSEEN, VIDEOS, SETTINGS, resamples=200)
   for method, scores in a.scores.items():
     np.testing.assert_allclose(b.scores[method], scores, rtol=1e-5, atol=1e-5)
 
@@ -106,15 +113,15 @@ def test_several_splits_are_means_over_their_own_tables():
   several = dataclasses.replace(
     VIDEOS, candidates=candidates, tested=candidates[VIDEOS.labels]
   )
-  table = methods.evaluate(SEEN, UNSEEN, several, SETTINGS, resamples=200)
+  table = evaluator.evaluate(SEEN, UNSEEN, several, SETTINGS, resamples=200)
   for metric in ('top1', 'top5', 'per_class'):
     alone = []
     for column in candidates.T:
       at = np.flatnonzero(column)
       rows = np.flatnonzero(column[VIDEOS.labels])
-      one = methods.evaluate(
+      one = evaluator.evaluate(
         SEEN,
-        accuracy.Classes(tuple(UNSEEN.names[i] for i in at), UNSEEN.text[at]),
+        task.Classes(tuple(UNSEEN.names[i] for i in at), UNSEEN.text[at]),
         dataclasses.replace(
           VIDEOS,
           embeddings=VIDEOS.embeddings[rows],
@@ -137,7 +144,7 @@ def test_several_splits_are_means_over_their_own_tables():
 
 
 def test_paired_differences_are_those_of_the_rows():
-  table = methods.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS)
+  table = evaluator.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS)
   found = values(table)
   assert [p.other for p in table.paired if p.primary] == ['nearest_name']
   for pair in table.paired:
@@ -160,7 +167,7 @@ def test_a_class_without_a_video_is_left_out_and_said():
     labels=videos.labels[keep],
     groups=tuple(videos.groups[i] for i in keep),
   )
-  table = methods.evaluate(seen, unseen, fewer, SETTINGS, resamples=200)
+  table = evaluator.evaluate(seen, unseen, fewer, SETTINGS, resamples=200)
   assert "no video of ['u2']" in ' '.join(table.notes)
   row = next(r for r in table.rows if r.metric == 'per_class')
   answers = table.scores['transfer'].argmax(1)
@@ -172,17 +179,17 @@ def test_nothing_is_made_of_what_is_no_number():
   bad = VIDEOS.embeddings.copy()
   bad[4] = np.nan
   with pytest.raises(ValueError, match=r'1 of 90 embeddings.*rows \[4\]'):
-    methods.evaluate(
+    evaluator.evaluate(
       SEEN, UNSEEN, dataclasses.replace(VIDEOS, embeddings=bad), SETTINGS
     )
   with pytest.raises(ValueError, match='no seen class'):
     prototypes.PrototypeSums(0, 4)
   with pytest.raises(ValueError, match='at most the 10 seen classes, got 11'):
-    methods.evaluate(SEEN, UNSEEN, VIDEOS, methods.TransferSettings(top_k=11))
+    evaluator.evaluate(SEEN, UNSEEN, VIDEOS, methods.TransferSettings(top_k=11))
   with pytest.raises(ValueError, match="zeroshot.weighting='mean'"):
     methods.TransferSettings(weighting='mean')
   with pytest.raises(ValueError, match='before the training are not known'):
-    methods.evaluate(
+    evaluator.evaluate(
       SEEN,
       UNSEEN,
       VIDEOS,
@@ -192,7 +199,7 @@ def test_nothing_is_made_of_what_is_no_number():
 
 def test_a_seen_class_composites_to_itself_as_the_temperature_falls():
   # Text that is the prototypes' own space: class s2 asked for by its name.
-  again = accuracy.Classes(('s2',), SEEN.classes.text[[2]])
+  again = task.Classes(('s2',), SEEN.classes.text[[2]])
   previous = -1
   for temperature in (10, 1, 0.1, 0.01):
     (composite,), _ = methods.unseen_prototypes(
@@ -263,10 +270,12 @@ def test_a_stream_names_the_same_best_classes():
 
 
 def test_transductive_rows_are_there_only_when_asked_for():
-  plain = values(methods.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=9))
+  plain = values(
+    evaluator.evaluate(SEEN, UNSEEN, VIDEOS, SETTINGS, resamples=9)
+  )
   assert not [m for m, _ in plain if m.startswith('transductive')]
   asked = methods.TransferSettings(transductive=True)
-  found = values(methods.evaluate(SEEN, UNSEEN, VIDEOS, asked, resamples=9))
+  found = values(evaluator.evaluate(SEEN, UNSEEN, VIDEOS, asked, resamples=9))
   for method in methods.TRANSDUCTIVE:
     assert (method, 'per_class') in found
 
@@ -310,7 +319,7 @@ def test_only_what_is_clearly_better_replaces_the_default(seeds):
     for line in table:
       settings = methods.TransferSettings(**line['settings'])
       for one, value in zip(draws, line['accuracies'], strict=True):
-        rows = methods.evaluate(
+        rows = evaluator.evaluate(
           one.seen,
           one.unseen,
           one.videos,
@@ -403,7 +412,7 @@ def test_gzsl_of_splits_is_the_mean_over_them():
     at, of = np.flatnonzero(column), np.flatnonzero(column[VIDEOS.labels])
     one = generalised.evaluate(
       SEEN,
-      accuracy.Classes(tuple(UNSEEN.names[i] for i in at), UNSEEN.text[at]),
+      task.Classes(tuple(UNSEEN.names[i] for i in at), UNSEEN.text[at]),
       SEEN_VIDEOS,
       dataclasses.replace(
         VIDEOS,
@@ -435,13 +444,13 @@ def random_test(seed=0, n=70, c=7, s=3):
   labels = rng.integers(c - 1, size=n)  # nobody filmed the last class
   candidates = rng.random((c, s)) < 0.7
   candidates[:2] = True
-  unseen = accuracy.Classes(
+  unseen = task.Classes(
     tuple(f'u{i}' for i in range(c)),
     np.eye(c),
     tuple('aabbbcc'),
     tuple({'verb': 'xyxyxyx'[i]} for i in range(c)),
   )
-  tested = accuracy.Tested(
+  tested = task.Tested(
     labels,
     tuple(f'g{i // 2}' for i in range(n)),
     rng.random(n) < 0.9,
@@ -644,7 +653,7 @@ def test_facts_of_a_result_by_their_definitions():
   several = dataclasses.replace(
     VIDEOS, candidates=candidates, tested=candidates[VIDEOS.labels]
   )
-  table = methods.evaluate(seen, unseen, several, SETTINGS, resamples=9)
+  table = evaluator.evaluate(seen, unseen, several, SETTINGS, resamples=9)
   scores = table.scores['transfer']
   measured = [
     hubness.measure(

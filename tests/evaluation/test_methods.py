@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from zsar_jax.evaluation import diagnostics, methods
+from zsar_jax.evaluation import diagnostics, evaluator, methods, task
 
 SHARP = methods.TransferSettings(temperature=0.01)
 U, PER_CLASS = 4, 5
@@ -12,13 +12,13 @@ U, PER_CLASS = 4, 5
 TEXT = np.eye(U, 8, dtype=np.float32)
 VISUAL = TEXT[[1, 2, 3, 0]]
 
-SEEN = methods.Classes(('s0', 's1', 's2', 's3'), TEXT)
-UNSEEN = methods.Classes(('u0', 'u1', 'u2', 'u3'), TEXT)
+SEEN = task.Classes(('s0', 's1', 's2', 's3'), TEXT)
+UNSEEN = task.Classes(('u0', 'u1', 'u2', 'u3'), TEXT)
 
 
 def make_videos(direction_of_class=VISUAL, **changes):
   labels = np.repeat(np.arange(U), PER_CLASS)
-  videos = methods.TestVideos(
+  videos = task.TestVideos(
     embeddings=np.asarray(direction_of_class)[labels][:, None],
     match=np.zeros((len(labels), U), np.float32),
     labels=labels,
@@ -29,8 +29,8 @@ def make_videos(direction_of_class=VISUAL, **changes):
 
 def evaluate(videos=None, seen=SEEN, unseen=UNSEEN, settings=SHARP):
   videos = make_videos() if videos is None else videos
-  table = methods.evaluate(
-    methods.Seen(seen, VISUAL), unseen, videos, settings, resamples=200
+  table = evaluator.evaluate(
+    task.Seen(seen, VISUAL), unseen, videos, settings, resamples=200
   )
   by_name = {(row.method, row.metric): row for row in table.rows}
   assert len(by_name) == len(table.rows)
@@ -63,7 +63,7 @@ def test_transfer_uses_the_settings():
 
 
 def test_composites_of_new_names_by_hand():
-  seen = methods.Classes(('a', 'b'), np.eye(2, dtype=np.float32))
+  seen = task.Classes(('a', 'b'), np.eye(2, dtype=np.float32))
   prototypes, weights = methods.unseen_prototypes(
     seen,
     np.array([[0.0, 1.0], [1.0, 0.0]], np.float32),
@@ -138,8 +138,8 @@ def test_oracle_relatedness_is_of_the_attributes():
   blind = np.ones((U, 8), np.float32)
   own = tuple({'verb': str(i)} for i in range(U))
   rows = evaluate(
-    seen=methods.Classes(SEEN.names, blind, attributes=own),
-    unseen=methods.Classes(UNSEEN.names, blind, attributes=own),
+    seen=task.Classes(SEEN.names, blind, attributes=own),
+    unseen=task.Classes(UNSEEN.names, blind, attributes=own),
   )
   assert rows['transfer', 'per_class'].value == pytest.approx(1 / U)
   assert rows['oracle_relatedness', 'per_class'].value == pytest.approx(1)
@@ -265,14 +265,14 @@ def test_sessions_that_are_all_of_a_class_are_divided():
 
 
 def test_metadata_is_a_control_where_both_sides_have_it():
-  seen = methods.Seen(SEEN, VISUAL, metadata_prototypes=VISUAL[[0, 1, 3, 2]])
+  seen = task.Seen(SEEN, VISUAL, metadata_prototypes=VISUAL[[0, 1, 3, 2]])
   videos = make_videos()
   videos = dataclasses.replace(videos, metadata=videos.embeddings[:, 0])
-  rows = methods.evaluate(seen, UNSEEN, videos, SHARP, resamples=20).rows
+  rows = evaluator.evaluate(seen, UNSEEN, videos, SHARP, resamples=20).rows
   found = {r.method: r.value for r in rows if r.metric == 'per_class'}
   assert found['control_metadata'] == pytest.approx(0.5)
   for change in ({'metadata': None},):
-    rows = methods.evaluate(
+    rows = evaluator.evaluate(
       seen, UNSEEN, dataclasses.replace(videos, **change), SHARP, resamples=20
     ).rows
     assert 'control_metadata' not in {row.method for row in rows}
@@ -280,10 +280,12 @@ def test_metadata_is_a_control_where_both_sides_have_it():
 
 def test_an_oracle_of_mixtures_is_bound_to_the_seen_prototypes():
   # Two seen classes on two axes: what lies beyond cannot be told apart.
-  seen = methods.Seen(
+  seen = task.Seen(
     dataclasses.replace(SEEN, names=SEEN.names[:2], text=TEXT[:2]), VISUAL[:2]
   )
-  rows = methods.evaluate(seen, UNSEEN, make_videos(), SHARP, resamples=20).rows
+  rows = evaluator.evaluate(
+    seen, UNSEEN, make_videos(), SHARP, resamples=20
+  ).rows
   found = {r.method: r.value for r in rows if r.metric == 'per_class'}
   assert found['oracle_prototypes'] == pytest.approx(1)
   # Classes 0 and 1 are the seen ones; 2 and 3 are the same mixture.

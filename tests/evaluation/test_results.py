@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from zsar_jax.evaluation import results
+from zsar_jax.evaluation import results, results_text
 
 ROWS = [
   results.Row('transfer', 'top1', 0.5, 0.4, 0.625, 0.125, 80, 8, 2),
@@ -76,7 +76,7 @@ def test_missing_results_raise(tmp_path):
 
 
 def test_table_has_a_line_a_row_with_percentages():
-  protocol, header, rule, first, second = results.format_table(
+  protocol, header, rule, first, second = results_text.format_table(
     make()
   ).splitlines()
   assert protocol == 'protocol: set/1 abc'
@@ -101,14 +101,14 @@ def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
 
 def test_leaks_stand_above_the_table():
   leaks = [f'name: seen {i}' for i in range(12)]
-  lines = results.format_table(make(leaks=leaks)).splitlines()
+  lines = results_text.format_table(make(leaks=leaks)).splitlines()
   assert lines[1].startswith('NOT STRICT: 12 leaks')
   assert lines[2] == '  name: seen 0' and lines[12] == '  and 2 more'
 
 
 def test_results_are_compared_row_by_row():
   better = [dataclasses.replace(ROWS[0], value=0.75)]
-  lines = results.compare(make(), make(rows=better)).splitlines()
+  lines = results_text.compare(make(), make(rows=better)).splitlines()
   assert lines[-1].split() == 'transfer top1 50.0 75.0 +25.0'.split()
   assert len(lines) == 4
 
@@ -123,7 +123,7 @@ def test_results_are_compared_row_by_row():
 )
 def test_what_was_measured_differently_is_not_compared(other, words):
   with pytest.raises(ValueError, match=words):
-    results.compare(make(), make(**other))
+    results_text.compare(make(), make(**other))
   empty = make(protocol_hash='')
   with pytest.raises(ValueError, match='without a test'):
-    results.compare(empty, empty)
+    results_text.compare(empty, empty)

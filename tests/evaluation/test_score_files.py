@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from zsar_jax.evaluation import outside_scores, score_files
+from zsar_jax.evaluation import (
+  id_lists,
+  label_files,
+  outside_scores,
+  score_files,
+)
 
 RNG = np.random.default_rng(0)
 ROOT = pathlib.Path(__file__).parents[2]
@@ -171,12 +176,12 @@ def test_labels_are_read(tmp_path):
     tmp_path / 'l.csv',
     [('a.mp4', 'ArmWrestling', 's1', 'x'), ('b.mp4', 'rowing', '', '')],
   )
-  labels = score_files.read_labels(path)
+  labels = label_files.read_labels(path)
   assert labels.labels == ('arm wrestling', 'rowing')
   assert labels.groups == ('s1', 'b.mp4')
   assert labels.sources == {'arm wrestling': 'x', 'rowing': ''}
   two = write_csv(tmp_path / 'two.csv', [('a', 'row')], ('path', 'label'))
-  assert score_files.read_labels(two).video_ids == ('a',)
+  assert label_files.read_labels(two).video_ids == ('a',)
 
 
 @pytest.mark.parametrize(
@@ -196,22 +201,22 @@ def test_labels_are_read(tmp_path):
 )
 def test_bad_labels_are_named(tmp_path, rows, header, reason):
   with pytest.raises(ValueError, match=re.escape(reason)):
-    score_files.read_labels(write_csv(tmp_path / 'l.csv', rows, header))
+    label_files.read_labels(write_csv(tmp_path / 'l.csv', rows, header))
 
 
 def test_ids_are_aligned_by_name():
-  assert score_files.align(['b', 'a'], ['a', 'b'], 'f').tolist() == [1, 0]
+  assert id_lists.align(['b', 'a'], ['a', 'b'], 'f').tolist() == [1, 0]
   with pytest.raises(ValueError, match='f lacks 2 of 3 videos: b, c'):
-    score_files.align(['a'], ['a', 'b', 'c'], 'f')
+    id_lists.align(['a'], ['a', 'b', 'c'], 'f')
   with pytest.raises(ValueError, match='f has 1 videos that are not asked'):
-    score_files.align(['a', 'b'], ['a'], 'f')
+    id_lists.align(['a', 'b'], ['a'], 'f')
   many = [str(i) for i in range(30)]
   with pytest.raises(ValueError, match='9 and 20 more'):
-    score_files.align([], many, 'f')
+    id_lists.align([], many, 'f')
 
 
 def labels_of(ids=IDS):
-  return score_files.Labels(
+  return label_files.Labels(
     tuple(ids),
     tuple(LABELS[IDS.index(i)] for i in ids),
     tuple(ids),

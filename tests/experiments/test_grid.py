@@ -18,7 +18,7 @@ from experiments import (
 )
 from tests import tiny
 from tests.parallel import test_distributed
-from zsar_jax.evaluation import methods, score_files
+from zsar_jax.evaluation import evaluator, methods, score_files
 
 CONFIG = f'{tiny.ROOT / "configs/demo.py"}:smoke'
 
@@ -53,7 +53,7 @@ def test_a_cell_keeps_all_that_its_table_needs(folder, tiny_run):
   rows = {(r['method'], r['metric']): r for r in content['rows']}
   trained = grid.read_cell(folder, 'a')
   evaluation = trained.evaluation
-  table = methods.evaluate(
+  table = evaluator.evaluate(
     evaluation.seen, evaluation.unseen, evaluation.videos, settings()
   )
   for row in table.rows:
@@ -71,7 +71,7 @@ def test_a_cell_keeps_all_that_its_table_needs(folder, tiny_run):
 
 def test_pooling_one_split_of_one_seed_is_its_own_table(folder):
   evaluation = grid.read_cell(folder, 'a').evaluation
-  table = methods.evaluate(
+  table = evaluator.evaluate(
     evaluation.seen, evaluation.unseen, evaluation.videos, settings()
   )
   pool = pooled.Pool([evaluation])
@@ -104,7 +104,7 @@ def test_seeds_are_averaged_and_splits_weigh_the_same(folder):
   a, b = (grid.read_cell(folder, name).evaluation for name in 'ab')
   per_class = lambda e: next(
     r.value
-    for r in methods.evaluate(
+    for r in evaluator.evaluate(
       e.seen, e.unseen, e.videos, settings(), diagnose=False
     ).rows
     if (r.method, r.metric) == ('transfer', 'per_class')

@@ -4,12 +4,12 @@ Methods are added one by one; rows and paired differences are then made from
 one set of resamples, so that methods are compared on the same draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
-from zsar_jax.evaluation import results
+from zsar_jax.evaluation import results, task
 from zsar_jax.zeroshot import metrics, ranking, statistics
 
 PER_CLASS = 'per_class'
@@ -17,55 +17,6 @@ SAME_SOURCE = 'same_source_per_class'
 _NUM_DERANGEMENTS = 20
 # Methods whose answers are also judged by verb, place, ... alone.
 _SPELT_OUT = ('transfer', 'nearest_name', 'fusion')
-
-
-@dataclasses.dataclass(frozen=True)
-class Classes:
-  """The seen or the unseen classes.
-
-  Attributes:
-    names: canonical names, in the order of every array's class axis.
-    text: class embeddings [c d], unit vectors.
-    sources: where each class lives ('' for a single source).
-    attributes: of each class by name; empty dicts where unknown.
-    initial_text: class embeddings before training [c e]; None if unknown.
-  """
-
-  names: tuple[str, ...]
-  text: np.ndarray
-  sources: tuple[str, ...] = ()
-  attributes: tuple[Mapping[str, str], ...] = ()
-  initial_text: np.ndarray | None = None
-
-  @property
-  def attribute_names(self) -> tuple[str, ...]:
-    """Attributes that every class has, in order."""
-    if not self.attributes:
-      return ()
-    return tuple(
-      name
-      for name in self.attributes[0]
-      if all(name in of_class for of_class in self.attributes)
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Tested:
-  """Which videos are tested on, among which classes.
-
-  Attributes:
-    labels: int [n], index among the classes; unreadable videos included.
-    groups: recording session of each video.
-    readable: bool [n]; a video that could not be read counts as wrong.
-    candidates: bool [c s], of each of s splits.
-    tested: bool [n s], whose videos count in which split.
-  """
-
-  labels: np.ndarray
-  groups: tuple[str, ...]
-  readable: np.ndarray
-  candidates: np.ndarray
-  tested: np.ndarray
 
 
 @dataclasses.dataclass
@@ -88,7 +39,9 @@ class Accuracies:
     same_source: bool [c c].
   """
 
-  def __init__(self, unseen: Classes, tested: Tested, resamples: int = 0):
+  def __init__(
+    self, unseen: task.Classes, tested: task.Tested, resamples: int = 0
+  ):
     """Prepares the weights of videos.
 
     Args:

@@ -1,13 +1,13 @@
 """Chooses settings on inner draws, where seen classes play unseen.
 
-A model that was trained on a class is not zero-shot on it, so every draw has
-a model of its own, trained without the classes that play unseen. The true
-unseen classes are never looked at.
+A model that was trained on a class is not zero-shot on that class. So every
+draw has a model of its own, trained without the classes that play unseen. The
+true unseen classes are never used.
 
-The rule (our choice): few settings, written down here, are compared by the
-mean over draws of the per-class accuracy of the transfer, among the
-candidates of the video's own source; what is not better than the declared
-default by more than one standard error keeps the default.
+The rule (our choice): `grid` lists few settings. The mean over draws of the
+per-class accuracy of the transfer, among the candidates of the video's own
+source, compares them. The best setting replaces the declared default only if
+it is better by more than one standard error.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.evaluation import accuracy, generalised, methods
+from zsar_jax.evaluation import accuracy, generalised, methods, task
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 from zsar_jax.zeroshot import calibration, scoring
 
@@ -26,11 +26,11 @@ _PENALTIES = np.round(np.linspace(0, 0.5, 51), 3)
 def grid(
   default: methods.TransferSettings, num_seen: int
 ) -> list[methods.TransferSettings]:
-  """At most eight settings, the default first.
+  """The settings to compare, at most eight, the default first.
 
   Args:
-    default: declared in the config.
-    num_seen: classes that a composite can be made of.
+    default: the settings that the config declares.
+    num_seen: seen classes that a composite can use.
 
   Returns:
     The default, and others that differ from it in one thing each.
@@ -52,7 +52,7 @@ def _transfer_scores(draw: Evaluation, settings) -> np.ndarray:
 
 
 def _accuracy(draw: Evaluation, scores: np.ndarray) -> float:
-  """Per class, same source where there are several."""
+  """Per-class accuracy, within the same source where there are several."""
   figures = accuracy.Accuracies(
     draw.unseen, draw.videos.as_tested(len(draw.unseen.names)), resamples=2
   )
@@ -69,13 +69,13 @@ def choose(
   """Settings, GZSL penalty and calibration from inner draws.
 
   Args:
-    draws: evaluations of the draws' own models.
-    default: the declared settings.
-    names: of the draws' protocols.
+    draws: one evaluation for each draw, by the draw's own model.
+    default: the settings that the config declares.
+    names: protocol of each draw.
 
   Returns:
-    JSON-able: `settings`, `calibration`, `chosen_on`, and `compared`, every
-    setting's accuracy in every draw.
+    JSON-able: `settings`, `calibration`, `chosen_on` (the names) and
+    `compared`, the accuracy of every setting in every draw.
 
   Raises:
     ValueError: no draw, or draws with different numbers of unseen classes.
@@ -85,23 +85,8 @@ def choose(
   sizes = {len(draw.unseen.names) for draw in draws}
   if len(sizes) > 1:
     raise ValueError(f'the draws have {sorted(sizes)} unseen classes')
-  known = all(
-    draw.seen.classes.initial_text is not None
-    and draw.unseen.initial_text is not None
-    for draw in draws
-  )
-  least_seen = min(len(draw.seen.classes.names) for draw in draws)
-  compared = []
-  for settings in grid(default, least_seen):
-    if settings.relatedness_source == 'initial' and not known:
-      continue
-    values = [_accuracy(d, _transfer_scores(d, settings)) for d in draws]
-    compared.append((settings, values))
-  best, values = max(compared, key=lambda pair: np.mean(pair[1]))
-  of_default = np.array(compared[0][1])
-  gain = np.array(values) - of_default
-  error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-  chosen = best if gain.mean() > error else default
+  compared = _compare(draws, default)
+  chosen = _best(compared)
   chosen = dataclasses.replace(chosen, seen_penalty=_penalty(draws, chosen))
   fitted = calibration.fit(
     np.concatenate([_transfer_scores(draw, chosen) for draw in draws]),
@@ -119,8 +104,39 @@ def choose(
   }
 
 
+def _compare(
+  draws: Sequence[Evaluation], default: methods.TransferSettings
+) -> list[tuple[methods.TransferSettings, list[float]]]:
+  """The accuracy of each setting in each draw, the default first."""
+  have_initial = all(
+    draw.seen.classes.initial_text is not None
+    and draw.unseen.initial_text is not None
+    for draw in draws
+  )
+  least_seen = min(len(draw.seen.classes.names) for draw in draws)
+  return [
+    (settings, [_accuracy(d, _transfer_scores(d, settings)) for d in draws])
+    for settings in grid(default, least_seen)
+    if have_initial or settings.relatedness_source != 'initial'
+  ]
+
+
+def _best(
+  compared: Sequence[tuple[methods.TransferSettings, list[float]]],
+) -> methods.TransferSettings:
+  """The best setting if its gain exceeds a standard error, else the first."""
+  default, of_default = compared[0]
+  best, of_best = max(compared, key=lambda pair: np.mean(pair[1]))
+  gain = np.array(of_best) - np.array(of_default)
+  error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+  return best if gain.mean() > error else default
+
+
 def _penalty(draws: Sequence[Evaluation], settings) -> float | None:
-  """The seen-class penalty with the best mean H; None without seen videos."""
+  """The penalty on seen classes with the best mean H over draws.
+
+  None where a draw has no videos of seen classes.
+  """
   curves = [
     generalised.transfer_curve(
       draw.seen, draw.unseen, draw.seen_videos, draw.videos, settings
@@ -142,11 +158,11 @@ def calibrate_on_seen(
   settings: methods.TransferSettings,
   protocol: str,
 ) -> calibration.Calibration | None:
-  """A calibration where there are no inner draws: each seen class left out.
+  """A calibration without inner draws: each seen class is left out in turn.
 
-  Every seen class is composited from the others, and held-out videos of the
-  seen classes choose among these composites. The encoders were trained on the
-  classes, so it promises too much; `measured_on` says so.
+  Every seen class is composited from the others. Held-out videos of the seen
+  classes then choose among these composites. The encoders were trained on
+  these classes, so the probabilities are too high; `measured_on` says so.
 
   Args:
     evaluation: with held-out videos of seen classes.
@@ -158,40 +174,10 @@ def calibrate_on_seen(
     classes.
   """
   seen, videos = evaluation.seen, evaluation.seen_videos
-  s = len(seen.classes.names)
-  if videos is None or s < 3:
+  if videos is None or len(seen.classes.names) < 3:
     return None
-  composites = []
-  for c in range(s):
-    rest = np.arange(s) != c
-    others = dataclasses.replace(
-      seen.classes,
-      names=tuple(
-        n for n, keep in zip(seen.classes.names, rest, strict=True) if keep
-      ),
-      text=seen.classes.text[rest],
-      initial_text=None
-      if seen.classes.initial_text is None
-      else seen.classes.initial_text[rest],
-      sources=(),
-      attributes=(),
-    )
-    own = dataclasses.replace(
-      others,
-      names=(seen.classes.names[c],),
-      text=seen.classes.text[[c]],
-      initial_text=None
-      if seen.classes.initial_text is None
-      else seen.classes.initial_text[[c]],
-    )
-    limited = dataclasses.replace(
-      settings, top_k=min(settings.top_k, s - 1), weighting='softmax'
-    )
-    composites.append(
-      methods.unseen_prototypes(others, seen.prototypes[rest], own, limited)[0]
-    )
   scores = scoring.score_videos(
-    scoring.view_means(videos.embeddings), np.concatenate(composites)
+    scoring.view_means(videos.embeddings), _left_out_composites(seen, settings)
   )
   return calibration.fit(
     scores,
@@ -200,4 +186,35 @@ def calibrate_on_seen(
       f'held-out videos of seen classes of {protocol}, each class composited '
       'from the others: the encoders know them, so this promises too much'
     ),
+  )
+
+
+def _left_out_composites(
+  seen: task.Seen, settings: methods.TransferSettings
+) -> np.ndarray:
+  """Each seen class composited from all others [s d]."""
+  s = len(seen.classes.names)
+  limited = dataclasses.replace(
+    settings, top_k=min(settings.top_k, s - 1), weighting='softmax'
+  )
+  composites = []
+  for c in range(s):
+    rest = np.arange(s) != c
+    composite, _ = methods.unseen_prototypes(
+      _only(seen.classes, rest),
+      seen.prototypes[rest],
+      _only(seen.classes, ~rest),
+      limited,
+    )
+    composites.append(composite)
+  return np.concatenate(composites)
+
+
+def _only(classes: task.Classes, keep: np.ndarray) -> task.Classes:
+  """The names and embeddings of some classes, bool [c]."""
+  initial = classes.initial_text
+  return task.Classes(
+    tuple(classes.names[i] for i in np.flatnonzero(keep)),
+    classes.text[keep],
+    initial_text=None if initial is None else initial[keep],
   )

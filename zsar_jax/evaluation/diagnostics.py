@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.evaluation import results
-from zsar_jax.evaluation.accuracy import Accuracies, Classes
+from zsar_jax.evaluation import accuracy, results, task
 from zsar_jax.zeroshot import (
   claims,
   hubness,
@@ -38,7 +37,7 @@ _NUM_FOLDS = 5
 _HUBNESS_OF = ('transfer', 'nearest_name', 'ridge_to_text', 'fusion')
 
 
-def floor_rows(figures: Accuracies) -> list[results.Row]:
+def floor_rows(figures: accuracy.Accuracies) -> list[results.Row]:
   """What a blind or one-eyed method would score."""
   u = len(figures.unseen.names)
   rows = [figures.floor_row('floor_chance', np.ones((u, u), bool))]
@@ -52,15 +51,20 @@ def floor_rows(figures: Accuracies) -> list[results.Row]:
 
 
 def add_controls(
-  figures: Accuracies, seen, unseen: Classes, videos, transfer, settings
+  figures: accuracy.Accuracies,
+  seen,
+  unseen: task.Classes,
+  videos,
+  transfer,
+  settings,
 ) -> None:
   """Takes the names, the motion, or the pictures away.
 
   Args:
     figures: are added to.
-    seen: a `methods.Seen`.
+    seen: the seen classes.
     unseen: the candidates.
-    videos: a `methods.TestVideos`.
+    videos: the test videos.
     transfer: its scores [n u].
     settings: of the transfer.
   """
@@ -71,14 +75,14 @@ def add_controls(
 
 
 def control_scores(
-  seen, unseen: Classes, videos, settings
+  seen, unseen: task.Classes, videos, settings
 ) -> dict[str, np.ndarray]:
   """Transfer without the motion, its direction, or the pictures.
 
   Args:
-    seen: a `methods.Seen`.
+    seen: the seen classes.
     unseen: the candidates.
-    videos: a `methods.TestVideos`.
+    videos: the test videos.
     settings: of the transfer.
 
   Returns:
@@ -101,7 +105,9 @@ def control_scores(
   }
 
 
-def _softmax_weights(seen: Classes, unseen: Classes, settings) -> np.ndarray:
+def _softmax_weights(
+  seen: task.Classes, unseen: task.Classes, settings
+) -> np.ndarray:
   """The weights of the row `transfer`."""
   initial = settings.relatedness_source == 'initial'
   return semantic_transfer.transfer_weights(
@@ -113,7 +119,7 @@ def _softmax_weights(seen: Classes, unseen: Classes, settings) -> np.ndarray:
   )
 
 
-def _attribute_vectors(groups: Sequence[Classes]) -> list[np.ndarray]:
+def _attribute_vectors(groups: Sequence[task.Classes]) -> list[np.ndarray]:
   """One-hot attribute values of each group of classes, side by side."""
   values = sorted(
     {pair for g in groups for a in g.attributes for pair in a.items()}
@@ -125,15 +131,15 @@ def _attribute_vectors(groups: Sequence[Classes]) -> list[np.ndarray]:
 
 
 def add_oracles(
-  figures: Accuracies, seen, unseen: Classes, videos, z, settings
+  figures: accuracy.Accuracies, seen, unseen: task.Classes, videos, z, settings
 ) -> None:
   """Perfect relatedness, perfect mixtures, perfect prototypes.
 
   Args:
     figures: are added to.
-    seen: a `methods.Seen`.
+    seen: the seen classes.
     unseen: the candidates.
-    videos: a `methods.TestVideos`.
+    videos: the test videos.
     z: embeddings, means over views [n d].
     settings: of the transfer.
   """
@@ -143,14 +149,14 @@ def add_oracles(
 
 
 def oracle_scores(
-  seen, unseen: Classes, videos, z, settings
+  seen, unseen: task.Classes, videos, z, settings
 ) -> dict[str, np.ndarray]:
   """What looks at the unseen labels: oracle -> scores [n u].
 
   Args:
-    seen: a `methods.Seen`.
+    seen: the seen classes.
     unseen: the candidates.
-    videos: a `methods.TestVideos`.
+    videos: the test videos.
     z: embeddings, means over views [n d].
     settings: of the transfer.
   """
@@ -246,19 +252,19 @@ def out_of_fold_scores(
 
 def facts(
   seen,
-  unseen: Classes,
+  unseen: task.Classes,
   videos,
   z: np.ndarray,
   scores: dict[str, np.ndarray],
-  figures: Accuracies,
+  figures: accuracy.Accuracies,
   settings,
 ) -> dict[str, Any]:
   """The paper's claims as numbers, and what else is no accuracy.
 
   Args:
-    seen: a `methods.Seen`.
+    seen: the seen classes.
     unseen: the candidates.
-    videos: a `methods.TestVideos`.
+    videos: the test videos.
     z: embeddings, means over views [n d].
     scores: of each method [n u].
     figures: whose splits count.
@@ -289,7 +295,7 @@ def facts(
   return found
 
 
-def _hubness(scores, videos, figures: Accuracies) -> dict[str, Any]:
+def _hubness(scores, videos, figures: accuracy.Accuracies) -> dict[str, Any]:
   """Mean over splits, for each k."""
   n = len(videos.labels)
   of_splits = {}
@@ -314,7 +320,7 @@ def _hubness(scores, videos, figures: Accuracies) -> dict[str, Any]:
   }
 
 
-def _semantic_gap(seen, unseen: Classes, videos, z) -> dict[str, Any]:
+def _semantic_gap(seen, unseen: task.Classes, videos, z) -> dict[str, Any]:
   """1 - Spearman of names' relatedness with true prototypes' similarity."""
   present = np.unique(videos.labels)
   if len(present) < 2 or len(seen.classes.names) < 2:

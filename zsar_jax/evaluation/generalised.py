@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from zsar_jax.evaluation import methods, results
+from zsar_jax.evaluation import methods, results, task
 from zsar_jax.zeroshot import gzsl, scoring
 
 # The match score is not among them: it would be needed for every seen name.
@@ -27,10 +27,10 @@ class Generalised:
 
 
 def evaluate(
-  seen: methods.Seen,
-  unseen: methods.Classes,
-  seen_videos: methods.TestVideos,
-  unseen_videos: methods.TestVideos,
+  seen: task.Seen,
+  unseen: task.Classes,
+  seen_videos: task.TestVideos,
+  unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> Generalised:
   """S, U, H and AUSUC of the methods that score seen names as well.
@@ -40,7 +40,7 @@ def evaluate(
     unseen: the candidates of all splits.
     seen_videos: videos of seen classes that were neither trained nor chosen
       on; labels index the seen classes.
-    unseen_videos: as for `methods.evaluate`.
+    unseen_videos: as for `evaluator.evaluate`.
     settings: of the methods; `seen_penalty` is the one that inner draws
       chose, None for none.
 
@@ -68,10 +68,10 @@ def evaluate(
 
 
 def transfer_curve(
-  seen: methods.Seen,
-  unseen: methods.Classes,
-  seen_videos: methods.TestVideos,
-  unseen_videos: methods.TestVideos,
+  seen: task.Seen,
+  unseen: task.Classes,
+  seen_videos: task.TestVideos,
+  unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> gzsl.PenaltyCurve:
   """The curve of the transfer in the first split; arguments as `evaluate`."""
@@ -121,10 +121,10 @@ def _curves(of_seen, of_unseen, seen_videos, unseen_videos):
 def _rows(
   method: str,
   curves: Sequence[gzsl.PenaltyCurve],
-  seen: methods.Seen,
-  unseen: methods.Classes,
-  seen_videos: methods.TestVideos,
-  unseen_videos: methods.TestVideos,
+  seen: task.Seen,
+  unseen: task.Classes,
+  seen_videos: task.TestVideos,
+  unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> list[results.Row]:
   figures = {'gzsl_ausuc': [curve.ausuc for curve in curves]}

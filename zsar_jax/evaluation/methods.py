@@ -1,30 +1,14 @@
-"""Zero-shot evaluation: from cached embeddings to rows of results.
+"""Methods of zero-shot recognition: from embeddings to scores of classes.
 
-Everything here is arithmetic on arrays: no model, no video. A *diagnostic*
-(names start with `oracle_`, `control_` or `floor_`) says why a result is what
-it is, and is never itself a result: the oracles use the unseen labels.
+Everything here is arithmetic on arrays: no model, no video.
 """
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
 
-from zsar_jax.evaluation import diagnostics, results
-from zsar_jax.evaluation.accuracy import (
-  PER_CLASS,
-  SAME_SOURCE,
-  Accuracies,
-  Classes,
-  Tested,
-)
-from zsar_jax.zeroshot import (
-  baselines,
-  hubness,
-  prototypes,
-  scoring,
-  semantic_transfer,
-)
+from zsar_jax.evaluation import task
+from zsar_jax.zeroshot import baselines, hubness, scoring, semantic_transfer
 
 # What is measured; all other rows are diagnostics.
 METHODS = (
@@ -96,114 +80,8 @@ class TransferSettings:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Seen:
-  """What is known of the seen classes.
-
-  Attributes:
-    classes: their names and embeddings.
-    prototypes: means of their videos [s d], unit vectors.
-    centres: learnt centres [s d], unit vectors; None where there is no
-      classifier: prototypes take their place.
-    scale: alpha_v, what the classifier's cosines are multiplied by.
-    sums: over the training videos, for `ridge_to_text`; None leaves it out.
-    metadata_prototypes: as `prototypes`, of `TestVideos.metadata`.
-  """
-
-  classes: Classes
-  prototypes: np.ndarray
-  centres: np.ndarray | None = None
-  scale: float = 20.0
-  sums: prototypes.PrototypeSums | None = None
-  metadata_prototypes: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class TestVideos:
-  """The unseen classes' videos.
-
-  Attributes:
-    embeddings: [n v d], v views of each video, unit vectors.
-    match: fused match logits [n u], mean over views; None where unknown.
-    labels: int [n], index among the unseen classes.
-    groups: recording session of each video.
-    changed_embeddings: what was made of the frames -> as `embeddings`, of
-      the same videos so changed; one that is not there leaves its control
-      out.
-    unreadable_labels: labels of test videos that could not be read. They
-      count as wrong.
-    candidates: bool [u s], of each of s splits; None for one split of all.
-    tested: bool [n + unreadable, s], whose videos count in which split, the
-      unreadable ones last; None for all in one split.
-    metadata: unit vectors [n m], made of numbers that say nothing of what is
-      done in a video, such as its duration; None leaves that control out.
-    pooled: what the encoder knew before the shared projection [n e]; None
-      leaves information loss out.
-  """
-
-  embeddings: np.ndarray
-  match: np.ndarray | None
-  labels: np.ndarray
-  groups: Sequence[str]
-  changed_embeddings: Mapping[str, np.ndarray] = dataclasses.field(
-    default_factory=dict
-  )
-  unreadable_labels: tuple[int, ...] = ()
-  candidates: np.ndarray | None = None
-  tested: np.ndarray | None = None
-  metadata: np.ndarray | None = None
-  pooled: np.ndarray | None = None
-
-  # The field's word for held-out videos, not a pytest class.
-  __test__ = False
-
-  def as_tested(self, num_classes: int) -> Tested:
-    """Readable and unreadable videos, the latter at the end."""
-    lost = len(self.unreadable_labels)
-    n = len(self.labels) + lost
-    candidates, tested = self.candidates, self.tested
-    if candidates is None:
-      candidates = np.ones((num_classes, 1), bool)
-    if tested is None:
-      tested = np.ones((n, candidates.shape[1]), bool)
-    return Tested(
-      np.concatenate([self.labels, np.array(self.unreadable_labels, int)]),
-      # An unreadable video is its own recording session.
-      (*self.groups, *(f'unreadable {i}' for i in range(lost))),
-      np.arange(n) < n - lost,
-      candidates,
-      tested,
-    )
-
-  def pad(self, scores: np.ndarray) -> np.ndarray:
-    """Scores [n u] with rows for the unreadable videos."""
-    lost = len(self.unreadable_labels)
-    if not lost:
-      return scores
-    return np.concatenate([scores, np.zeros((lost, scores.shape[1]))])
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """What an evaluation gives.
-
-  Attributes:
-    rows: accuracies of methods, then diagnostics.
-    paired: differences between methods on the same videos.
-    scores: of each method [n u], readable videos.
-    facts: figures that are no accuracies, by name; JSON-able.
-    notes: what was left out, and why.
-  """
-
-  rows: list[results.Row]
-  paired: list[results.Paired]
-  scores: dict[str, np.ndarray]
-  facts: dict
-  notes: tuple[str, ...] = ()
-
-
 def class_rows(
-  seen: Classes, unseen: Classes, settings: TransferSettings
+  seen: task.Classes, unseen: task.Classes, settings: TransferSettings
 ) -> tuple[np.ndarray, np.ndarray]:
   """The class embeddings that relatedness is taken from.
 
@@ -229,9 +107,9 @@ def class_rows(
 
 
 def unseen_prototypes(
-  seen: Classes,
+  seen: task.Classes,
   seen_prototypes: np.ndarray,
-  unseen: Classes | np.ndarray,
+  unseen: task.Classes | np.ndarray,
   settings: TransferSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Composites prototypes for new names.
@@ -245,8 +123,8 @@ def unseen_prototypes(
   Returns:
     Prototypes [u d] and transfer weights [u s].
   """
-  if not isinstance(unseen, Classes):
-    unseen = Classes(('',) * len(unseen), unseen)
+  if not isinstance(unseen, task.Classes):
+    unseen = task.Classes(('',) * len(unseen), unseen)
   unseen_text, seen_text = class_rows(seen, unseen, settings)
   weights = semantic_transfer.transfer_weights(
     unseen_text,
@@ -262,7 +140,7 @@ def unseen_prototypes(
 
 
 def all_composites(
-  seen: Seen, unseen: Classes, settings: TransferSettings
+  seen: task.Seen, unseen: task.Classes, settings: TransferSettings
 ) -> dict[str, np.ndarray]:
   """Composites by every weighting: method -> [u d]."""
   sources = seen.prototypes
@@ -286,8 +164,8 @@ def all_composites(
 
 
 def method_scores(
-  seen: Seen,
-  unseen: Classes,
+  seen: task.Seen,
+  unseen: task.Classes,
   embeddings: np.ndarray,
   match: np.ndarray | None,
   settings: TransferSettings,
@@ -345,118 +223,25 @@ def method_scores(
   return {name: scores[name] for name in METHODS if name in scores}
 
 
-def _transductive(scores, tested, temperature) -> dict[str, np.ndarray]:
-  """Hubness taken out by looking at all of a split's test videos at once."""
-  corrections = dict(
-    zip(TRANSDUCTIVE, (hubness.inverted_softmax, hubness.sinkhorn), strict=True)
-  )
-  return {
-    name: correct(scores, temperature) for name, correct in corrections.items()
-  }
-
-
-def evaluate(
-  seen: Seen,
-  unseen: Classes,
-  videos: TestVideos,
-  settings: TransferSettings,
-  *,
-  diagnose: bool = True,
-  resamples: int = 0,
-) -> Table:
-  """The zero-shot table.
+def transductive_scores(
+  scores: np.ndarray, temperature: float
+) -> dict[str, np.ndarray]:
+  """Corrects hubness by looking at all test videos of one split at once.
 
   Args:
-    seen: the seen classes.
-    unseen: the unseen classes: the candidates of all splits.
-    videos: the unseen classes' videos.
-    settings: of the methods.
-    diagnose: also make the diagnostics and facts.
-    resamples: of the bootstraps; 0 means the default.
+    scores: transfer scores of the split [n u].
+    temperature: of the transfer, > 0.
 
   Returns:
-    Rows of `METHODS`, then the diagnostics that the data allow, and what
-    else was measured.
-
-  Raises:
-    ValueError: an embedding or a score is not a number, or the settings ask
-      for what is not known.
+    Method -> [n u], in the order of `TRANSDUCTIVE`.
   """
-  prototypes.check_embeddings(videos.embeddings, 'test videos')
-  u = len(unseen.names)
-  figures = Accuracies(unseen, videos.as_tested(u), resamples)
-  z = scoring.view_means(videos.embeddings)
-  scores = method_scores(seen, unseen, z, videos.match, settings)
-  notes = []
-  if settings.transductive and figures.tested.tested.shape[1] == 1:
-    scores |= _transductive(
-      scores['transfer'], figures.tested, settings.temperature
-    )
-  elif settings.transductive:
-    notes.append('transductive rows are made for one split at a time')
-  if videos.match is None:
-    notes.append('fusion and ensemble: no match scores are known')
-  if figures.empty_classes:
-    notes.append(f'no video of {figures.empty_classes}: left out of all means')
-  for method, of_method in scores.items():
-    figures.add_scores(method, videos.pad(of_method))
-  floors = diagnostics.floor_rows(figures)
-  measured = figures.num_figures
-  facts = {}
-  if diagnose:
-    diagnostics.add_controls(
-      figures, seen, unseen, videos, scores['transfer'], settings
-    )
-    diagnostics.add_oracles(figures, seen, unseen, videos, z, settings)
-    facts = diagnostics.facts(
-      seen, unseen, videos, z, scores, figures, settings
-    )
-  rows = figures.rows()
-  paired = []
-  for metric in (SAME_SOURCE, PER_CLASS):
-    others = [m for m in figures.methods() if not m.startswith('oracle_')]
-    paired += figures.paired('transfer', others, metric, PRIMARY)
-  return Table(
-    [*rows[:measured], *floors, *rows[measured:]],
-    paired,
-    scores,
-    facts,
-    tuple(notes),
-  )
+  corrections = (hubness.inverted_softmax, hubness.sinkhorn)
+  return {
+    name: correct(scores, temperature)
+    for name, correct in zip(TRANSDUCTIVE, corrections, strict=True)
+  }
 
 
 def nearest_name_scores(embeddings: np.ndarray, text: np.ndarray):
   """Mean over views of z . t: embeddings [n v d], text [u d] -> [n u]."""
   return scoring.score_videos(scoring.view_means(embeddings), text)
-
-
-def score_rows(
-  scores: dict[str, np.ndarray], unseen: Classes, videos: TestVideos
-) -> Table:
-  """The table of any other methods that scored the same videos.
-
-  Args:
-    scores: method -> [n u], higher is better.
-    unseen: the candidates; their embeddings are not used.
-    videos: whose labels, groups and unreadable ones count; as above.
-
-  Returns:
-    Their accuracies, and the first one's differences from the others.
-  """
-  figures = Accuracies(unseen, videos.as_tested(len(unseen.names)))
-  for method, of_method in scores.items():
-    figures.add_scores(method, videos.pad(np.asarray(of_method)))
-  first, *others = scores
-  paired = []
-  for metric in (SAME_SOURCE, PER_CLASS):
-    paired += figures.paired(first, others, metric, others[0] if others else '')
-  notes = ()
-  if figures.empty_classes:
-    notes = (f'no video of {figures.empty_classes}: left out of all means',)
-  return Table(
-    [*figures.rows(), *diagnostics.floor_rows(figures)],
-    paired,
-    dict(scores),
-    {},
-    notes,
-  )

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 
 from zsar_jax.data.protocols import registry
-from zsar_jax.evaluation import accuracy, methods, results, score_files
+from zsar_jax.evaluation import (
+  accuracy,
+  evaluator,
+  id_lists,
+  label_files,
+  methods,
+  results,
+  results_text,
+  score_files,
+  task,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +35,13 @@ class Outcome:
 
   content: dict[str, Any]
   scores: score_files.Scores
-  seen: methods.Seen | None
-  unseen: methods.Classes
-  videos: methods.TestVideos
-  table: methods.Table
+  seen: task.Seen | None
+  unseen: task.Classes
+  videos: task.TestVideos
+  table: evaluator.Table
 
 
-def _splits(protocol: str, names, labels: score_files.Labels, path: str):
+def _splits(protocol: str, names, labels: label_files.Labels, path: str):
   """Candidates [c s], tested [n s], and what to call it.
 
   Without a protocol all classes are candidates for all videos. Which videos
@@ -73,7 +83,7 @@ def _make_videos(labels, names, protocol, path, embeddings, match):
   if unknown:
     raise ValueError(f'{path} has no class {unknown[:10]} of the labels')
   candidates, tested, called = _splits(protocol, names, labels, path)
-  videos = methods.TestVideos(
+  videos = task.TestVideos(
     embeddings=embeddings,
     match=match,
     labels=np.array([names.index(label) for label in labels.labels]),
@@ -116,7 +126,7 @@ def _sources(names, labels) -> tuple[str, ...]:
 
 def evaluate_embeddings(
   path: str,
-  labels: score_files.Labels,
+  labels: label_files.Labels,
   protocol: str = '',
   settings: Mapping[str, Any] | None = None,
 ) -> Outcome:
@@ -137,21 +147,19 @@ def evaluate_embeddings(
       nothing to score by.
   """
   given = score_files.read_embeddings(path)
-  order = score_files.align(given.video_ids, labels.video_ids, path)
+  order = id_lists.align(given.video_ids, labels.video_ids, path)
   names = given.class_names
   match = None if given.match is None else given.match[order]
   videos, called = _make_videos(
     labels, names, protocol, path, given.embeddings[order], match
   )
-  unseen = methods.Classes(
-    names, given.class_embeddings, _sources(names, labels)
-  )
+  unseen = task.Classes(names, given.class_embeddings, _sources(names, labels))
   if given.seen_class_names:
-    seen = methods.Seen(
-      methods.Classes(given.seen_class_names, given.seen_class_embeddings),
+    seen = task.Seen(
+      task.Classes(given.seen_class_names, given.seen_class_embeddings),
       given.seen_prototypes,
     )
-    table = methods.evaluate(
+    table = evaluator.evaluate(
       seen, unseen, videos, methods.TransferSettings(**(settings or {}))
     )
     return _outcome(table, labels, unseen, videos, called, path, seen)
@@ -168,12 +176,12 @@ def evaluate_embeddings(
       f'dimensions and videos {given.embeddings.shape[2]}, and there are '
       'neither seen classes nor match scores: nothing to score by'
     )
-  table = methods.score_rows(scores, unseen, videos)
+  table = evaluator.score_rows(scores, unseen, videos)
   return _outcome(table, labels, unseen, videos, called, path)
 
 
 def evaluate_scores(
-  path: str, labels: score_files.Labels, protocol: str = ''
+  path: str, labels: label_files.Labels, protocol: str = ''
 ) -> Outcome:
   """Measures someone's scores.
 
@@ -189,14 +197,14 @@ def evaluate_scores(
     ValueError: ids or classes that are missing, too many or twice.
   """
   given = score_files.read_scores(path)
-  order = score_files.align(given.video_ids, labels.video_ids, path)
+  order = id_lists.align(given.video_ids, labels.video_ids, path)
   names = given.class_names
   videos, called = _make_videos(labels, names, protocol, path, None, None)
-  unseen = methods.Classes(
+  unseen = task.Classes(
     names, np.zeros((len(names), 1)), _sources(names, labels)
   )
   scores = {method: s[order] for method, s in given.scores.items()}
-  table = methods.score_rows(scores, unseen, videos)
+  table = evaluator.score_rows(scores, unseen, videos)
   return _outcome(table, labels, unseen, videos, called, path)
 
 
@@ -218,7 +226,7 @@ def format_comparison(
     ValueError: they were measured differently, or share no method.
   """
   order = score_files.check_same_test(a, b)
-  columns = score_files.align(b.class_names, a.class_names, name_b, 'classes')
+  columns = id_lists.align(b.class_names, a.class_names, name_b, 'classes')
   shared = [method for method in a.scores if method in b.scores]
   if not shared:
     raise ValueError(
@@ -228,14 +236,14 @@ def format_comparison(
   splits = {}
   if a.tested is not None:
     splits = {'tested': a.tested, 'candidates': a.candidates}
-  videos = methods.TestVideos(
+  videos = task.TestVideos(
     embeddings=None,
     match=None,
     labels=np.array([names.index(label) for label in a.labels]),
     groups=a.groups or a.video_ids,
     **splits,
   )
-  unseen = methods.Classes(
+  unseen = task.Classes(
     names,
     np.zeros((len(names), 1)),
     tuple(a.sources.get(name, '') for name in names),
@@ -250,6 +258,6 @@ def format_comparison(
     for metric in (accuracy.SAME_SOURCE, accuracy.PER_CLASS):
       other = f'A {method}'
       paired += figures.paired(f'B {method}', [other], metric, other)
-  lines = results.format_paired([dataclasses.asdict(p) for p in paired])
+  lines = results_text.format_paired([dataclasses.asdict(p) for p in paired])
   top = [f'protocol: {a.protocol} {a.protocol_hash}', f'A: {name_a}']
   return '\n'.join([*top, f'B: {name_b}', *lines[1:]])

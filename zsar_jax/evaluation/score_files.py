@@ -1,27 +1,20 @@
-"""Embeddings and scores as files, from any framework and to any.
+"""Files of embeddings and of scores, from any framework and to any.
 
-safetensors files: numbers as tensors, all else as JSON in the header. Their
-layout is in docs/score_files.md. Nothing in them is unpickled.
+They are safetensors files: arrays as tensors, everything else as JSON in the
+header; docs/score_files.md describes the layout. Reading unpickles nothing.
 """
 
-from collections.abc import Mapping, Sequence
-import csv
+from collections.abc import Mapping
 import dataclasses
-import json
-import os
-from typing import Any
 
 import numpy as np
-import safetensors
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors_numpy
 
 from zsar_jax.data import class_names as class_names_lib
+from zsar_jax.evaluation import id_lists, tensor_files
 
 EMBEDDINGS_FORMAT = 'zsar_jax embeddings 1'
 SCORES_FORMAT = 'zsar_jax scores 1'
 _SCORES = 'scores.'
-_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,119 +75,6 @@ class Scores:
   split_names: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Labels:
-  """Which class each video is of.
-
-  Attributes:
-    video_ids: [n], unique.
-    labels: canonical class names [n].
-    groups: recording sessions [n]; a video's own id where not given.
-    sources: class -> where it lives.
-  """
-
-  video_ids: tuple[str, ...]
-  labels: tuple[str, ...]
-  groups: tuple[str, ...]
-  sources: Mapping[str, str]
-
-
-def _write(path, tensors, header, kind) -> None:
-  """Writes a file whole or not at all."""
-  safetensors_numpy.save_file(
-    {name: np.ascontiguousarray(x) for name, x in tensors.items()},
-    f'{path}.tmp',
-    metadata={'format': kind, 'header': json.dumps(header)},
-  )
-  with open(f'{path}.tmp', 'rb') as f:
-    os.fsync(f.fileno())
-  os.replace(f'{path}.tmp', path)
-
-
-def _read(path: str, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'{path} does not exist')
-  try:
-    with safetensors.safe_open(path, framework='numpy') as f:
-      metadata = f.metadata() or {}
-      if metadata.get('format') != kind:
-        raise ValueError(
-          f'{path}: its header has format {metadata.get("format")!r}, '
-          f'expected {kind!r}'
-        )
-      header = json.loads(metadata.get('header', ''))
-      tensors = {name: f.get_tensor(name) for name in f.keys()}
-  except SafetensorError as e:
-    raise ValueError(f'{path} is not a safetensors file: {e}') from e
-  except json.JSONDecodeError as e:
-    raise ValueError(f'{path}: its header is not JSON: {e}') from e
-  if not isinstance(header, dict):
-    raise ValueError(f'{path}: its header is not a JSON object')
-  return tensors, header
-
-
-def _texts(path, header, key, required=True) -> tuple[str, ...]:
-  """A list of texts of the header."""
-  if key not in header and not required:
-    return ()
-  value = header.get(key)
-  if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
-    raise ValueError(f'{path}: header key {key!r} must be a list of texts')
-  return tuple(value)
-
-
-def _unique(path, names, what) -> tuple[str, ...]:
-  if not names:
-    raise ValueError(f'{path}: no {what}')
-  if len(set(names)) < len(names):
-    twice = sorted({n for n in names if names.count(n) > 1})
-    raise ValueError(f'{path}: {what} more than once: {_some(twice)}')
-  return names
-
-
-def _some(names: Sequence[str]) -> str:
-  more = len(names) - _SHOWN
-  shown = ', '.join(names[:_SHOWN])
-  return f'{shown} and {more} more' if more > 0 else shown
-
-
-def _canonical(path, names) -> tuple[str, ...]:
-  return tuple(class_names_lib.canonical_names(names, f'{path}: classes'))
-
-
-def _tensor(path, tensors, name, shape, required=True) -> np.ndarray | None:
-  """A float tensor whose known dimensions are checked; None means any."""
-  if name not in tensors:
-    if required:
-      raise ValueError(f'{path}: tensor {name!r} is missing')
-    return None
-  x = tensors[name]
-  right = x.ndim == len(shape) and all(
-    want is None or want == have
-    for want, have in zip(shape, x.shape, strict=True)
-  )
-  if not right:
-    wanted = ' x '.join('any' if n is None else str(n) for n in shape)
-    raise ValueError(
-      f'{path}: tensor {name!r} is {" x ".join(map(str, x.shape))}, expected '
-      f'{wanted}'
-    )
-  return np.asarray(x, np.float32)
-
-
-def _unit_rows(path, name, x, ids) -> np.ndarray:
-  """Rows normalised; refuses those that have no direction, by id."""
-  norm = np.linalg.norm(x, axis=-1, keepdims=True)
-  bad = ~(np.isfinite(norm) & (norm > 0))
-  bad = bad.reshape(len(x), -1).any(axis=1)
-  if bad.any():
-    raise ValueError(
-      f'{path}: {name} of {int(bad.sum())} rows are zero or no numbers: '
-      f'{_some([ids[i] for i in np.flatnonzero(bad)])}'
-    )
-  return x / norm
-
-
 def write_embeddings(embeddings: Embeddings, path: str) -> None:
   """Writes embeddings whole or not at all."""
   fields = (
@@ -210,56 +90,53 @@ def write_embeddings(embeddings: Embeddings, path: str) -> None:
     for name in ('video_ids', 'class_names', 'seen_class_names')
   }
   tensors = {k: v for k, v in tensors.items() if v is not None}
-  _write(path, tensors, header, EMBEDDINGS_FORMAT)
+  tensor_files.write(path, tensors, header, EMBEDDINGS_FORMAT)
 
 
 def read_embeddings(path: str) -> Embeddings:
   """Reads embeddings of any framework.
 
   Args:
-    path: laid out as docs/score_files.md says.
+    path: of the file; docs/score_files.md describes the layout.
 
   Returns:
     The embeddings, normalised.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: not such a file; says what is wrong with it.
+    ValueError: the file breaks the layout; the message says where.
   """
-  tensors, header = _read(path, EMBEDDINGS_FORMAT)
-  ids = _unique(path, _texts(path, header, 'video_ids'), 'video ids')
-  names = _canonical(path, _texts(path, header, 'class_names'))
-  n, c = len(ids), len(names)
-  if tensors.get('embeddings', np.zeros(0)).ndim == 2:
-    tensors['embeddings'] = tensors['embeddings'][:, None]
-  z = _tensor(path, tensors, 'embeddings', (n, None, None))
-  z = _unit_rows(path, 'embeddings', z, ids)
-  text = _tensor(path, tensors, 'class_embeddings', (c, None))
-  text = _unit_rows(path, 'class_embeddings', text, names)
-  match = _tensor(path, tensors, 'match', (n, c), False)
+  file = tensor_files.read(path, EMBEDDINGS_FORMAT)
+  ids = id_lists.unique(path, file.texts('video_ids'), 'video ids')
+  names = file.class_names('class_names')
+  z = file.tensors.get('embeddings', np.zeros(0))
+  if z.ndim == 2:  # one view, without its axis
+    file = dataclasses.replace(
+      file, tensors={**file.tensors, 'embeddings': z[:, None]}
+    )
+  z = file.unit_rows('embeddings', (len(ids), None, None), ids)
+  text = file.unit_rows('class_embeddings', (len(names), None), names)
+  match = file.tensor('match', (len(ids), len(names)), required=False)
   if match is not None and np.isnan(match).any():
     bad = np.flatnonzero(np.isnan(match).any(axis=1))
     raise ValueError(
-      f'{path}: match of {_some([ids[i] for i in bad])} is no number'
+      f'{path}: match of {id_lists.some([ids[i] for i in bad])} is no number'
     )
-  seen_names = _texts(path, header, 'seen_class_names', False)
-  seen_text = seen_prototypes = None
-  if seen_names:
-    seen_names = _canonical(path, seen_names)
-    s = len(seen_names)
-    seen_text = _tensor(
-      path, tensors, 'seen_class_embeddings', (s, text.shape[1])
+  seen_names = file.class_names('seen_class_names', required=False)
+  if not seen_names:
+    return Embeddings(ids, z, names, text, match=match)
+  s = len(seen_names)
+  seen_text = file.unit_rows(
+    'seen_class_embeddings', (s, text.shape[1]), seen_names
+  )
+  prototypes = file.unit_rows('seen_prototypes', (s, z.shape[2]), seen_names)
+  both = sorted(set(seen_names) & set(names))
+  if both:
+    raise ValueError(
+      f'{path}: classes both seen and unseen: {id_lists.some(both)}'
     )
-    seen_text = _unit_rows(path, 'seen_class_embeddings', seen_text, seen_names)
-    seen_prototypes = _tensor(path, tensors, 'seen_prototypes', (s, z.shape[2]))
-    seen_prototypes = _unit_rows(
-      path, 'seen_prototypes', seen_prototypes, seen_names
-    )
-    both = sorted(set(seen_names) & set(names))
-    if both:
-      raise ValueError(f'{path}: classes both seen and unseen: {_some(both)}')
   return Embeddings(
-    ids, z, names, text, seen_names, seen_text, seen_prototypes, match
+    ids, z, names, text, seen_names, seen_text, prototypes, match
   )
 
 
@@ -279,59 +156,29 @@ def write_scores(scores: Scores, path: str) -> None:
     'protocol': scores.protocol,
     'protocol_hash': scores.protocol_hash,
   }
-  _write(path, tensors, header, SCORES_FORMAT)
+  tensor_files.write(path, tensors, header, SCORES_FORMAT)
 
 
 def read_scores(path: str) -> Scores:
   """Reads scores of any framework, or predictions.safetensors.
 
   Args:
-    path: laid out as docs/score_files.md says.
+    path: of the file; docs/score_files.md describes the layout.
 
   Returns:
     The scores.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: not such a file; says what is wrong with it.
+    ValueError: the file breaks the layout; the message says where.
   """
-  tensors, header = _read(path, SCORES_FORMAT)
-  ids = _unique(path, _texts(path, header, 'video_ids'), 'video ids')
-  names = _canonical(path, _texts(path, header, 'class_names'))
-  n, c = len(ids), len(names)
-  methods = [k[len(_SCORES) :] for k in tensors if k.startswith(_SCORES)]
-  listed = _texts(path, header, 'methods', False)
-  methods.sort(key=lambda m: listed.index(m) if m in listed else len(listed))
-  if not methods:
-    raise ValueError(f'{path}: no tensor {_SCORES}<method>')
-  scores = {}
-  for method in methods:
-    scores[method] = _tensor(path, tensors, _SCORES + method, (n, c))
-    bad = np.flatnonzero(np.isnan(scores[method]).any(axis=1))
-    if bad.size:
-      raise ValueError(
-        f'{path}: {method} scores of {_some([ids[i] for i in bad])} are no '
-        'numbers'
-      )
-  labels = _texts(path, header, 'labels', False)
-  groups = _texts(path, header, 'groups', False)
-  for what, texts in (('labels', labels), ('groups', groups)):
-    if texts and len(texts) != n:
-      raise ValueError(f'{path}: {len(texts)} {what} for {n} videos')
-  labels = tuple(map(class_names_lib.canonical_name, labels))
-  unknown = sorted(set(labels) - set(names))
-  if unknown:
-    raise ValueError(f'{path}: labels that are no class: {_some(unknown)}')
-  splits = {}
-  for name, rows in (('tested', n), ('candidates', c)):
-    x = _tensor(path, tensors, name, (rows, None), False)
-    splits[name] = None if x is None else x.astype(bool)
-  tested, candidates = splits['tested'], splits['candidates']
-  if (tested is None) != (candidates is None) or (
-    tested is not None and tested.shape[1] != candidates.shape[1]
-  ):
-    raise ValueError(f'{path}: tested and candidates must have the same splits')
-  sources = header.get('sources', {})
+  file = tensor_files.read(path, SCORES_FORMAT)
+  ids = id_lists.unique(path, file.texts('video_ids'), 'video ids')
+  names = file.class_names('class_names')
+  scores = _read_methods(file, ids, names)
+  labels, groups = _read_labels_and_groups(file, ids, names)
+  tested, candidates = _read_splits(file, len(ids), len(names))
+  sources = file.header.get('sources', {})
   if not isinstance(sources, dict):
     raise ValueError(f"{path}: header key 'sources' must be an object")
   return Scores(
@@ -341,89 +188,73 @@ def read_scores(path: str) -> Scores:
     labels,
     groups,
     {str(k): str(v) for k, v in sources.items()},
-    str(header.get('protocol', '')),
-    str(header.get('protocol_hash', '')),
+    str(file.header.get('protocol', '')),
+    str(file.header.get('protocol_hash', '')),
     tested,
     candidates,
-    _texts(path, header, 'split_names', False),
+    file.texts('split_names', required=False),
   )
 
 
-def read_labels(path: str) -> Labels:
-  """Reads which class each video is of.
-
-  Args:
-    path: a CSV file with the columns id (or path), label and, if known,
-      group and source.
-
-  Returns:
-    The labels, with canonical class names.
-
-  Raises:
-    FileNotFoundError: no such file.
-    ValueError: a missing or unknown column, an empty cell, an id twice.
-  """
-  with open(path, newline='', encoding='utf-8-sig') as f:
-    reader = csv.DictReader(f)
-    columns = reader.fieldnames or []
-    key = 'path' if 'path' in columns and 'id' not in columns else 'id'
-    unknown = set(columns) - {key, 'label', 'group', 'source'}
-    if unknown or not {key, 'label'} <= set(columns):
+def _read_methods(
+  file: tensor_files.TensorFile, ids, names
+) -> dict[str, np.ndarray]:
+  """Method -> scores [n c], in the order that the header lists."""
+  methods = [k[len(_SCORES) :] for k in file.tensors if k.startswith(_SCORES)]
+  listed = file.texts('methods', required=False)
+  methods.sort(key=lambda m: listed.index(m) if m in listed else len(listed))
+  if not methods:
+    raise ValueError(f'{file.path}: no tensor {_SCORES}<method>')
+  scores = {}
+  for method in methods:
+    x = file.tensor(_SCORES + method, (len(ids), len(names)))
+    bad = np.flatnonzero(np.isnan(x).any(axis=1))
+    if bad.size:
       raise ValueError(
-        f'{path}: columns are {columns}, expected id,label[,group][,source]'
+        f'{file.path}: {method} scores of '
+        f'{id_lists.some([ids[i] for i in bad])} are no numbers'
       )
-    rows = []
-    for row in reader:
-      if not row[key] or not row['label'] or None in row:
-        raise ValueError(
-          f'{path}, line {reader.line_num}: needs an id and a label, and no '
-          'more cells than columns'
-        )
-      rows.append(row)
-  ids = _unique(path, tuple(row[key] for row in rows), 'video ids')
-  labels = tuple(class_names_lib.canonical_name(row['label']) for row in rows)
-  sources: dict[str, str] = {}
-  for row, label in zip(rows, labels, strict=True):
-    source = row.get('source') or ''
-    if sources.setdefault(label, source) != source:
+    scores[method] = x
+  return scores
+
+
+def _read_labels_and_groups(
+  file: tensor_files.TensorFile, ids, names
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Canonical class name and recording session of each video; () if absent."""
+  labels = file.texts('labels', required=False)
+  groups = file.texts('groups', required=False)
+  for what, texts in (('labels', labels), ('groups', groups)):
+    if texts and len(texts) != len(ids):
       raise ValueError(
-        f'{path}: class {label!r} is in the sources {sources[label]!r} and '
-        f'{source!r}'
+        f'{file.path}: {len(texts)} {what} for {len(ids)} videos'
       )
-  groups = tuple(row.get('group') or row[key] for row in rows)
-  return Labels(ids, labels, groups, sources)
-
-
-def align(
-  given: Sequence[str], wanted: Sequence[str], what: str, kind: str = 'videos'
-) -> np.ndarray:
-  """Where each wanted id stands among the given ones.
-
-  Args:
-    given: ids, unique.
-    wanted: likewise.
-    what: the given ones are, for the message, such as a file's name.
-    kind: of things they are.
-
-  Returns:
-    int [wanted].
-
-  Raises:
-    ValueError: some are missing, or there are more than are wanted.
-  """
-  have, want = set(given), set(wanted)
-  missing = [i for i in wanted if i not in have]
-  if missing:
+  labels = tuple(map(class_names_lib.canonical_name, labels))
+  unknown = sorted(set(labels) - set(names))
+  if unknown:
     raise ValueError(
-      f'{what} lacks {len(missing)} of {len(wanted)} {kind}: {_some(missing)}'
+      f'{file.path}: labels that are no class: {id_lists.some(unknown)}'
     )
-  extra = [i for i in given if i not in want]
-  if extra:
+  return labels, groups
+
+
+def _read_splits(
+  file: tensor_files.TensorFile, n: int, c: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """Tested [n s] and candidates [c s], bool; None where there is one split."""
+  tested = file.tensor('tested', (n, None), required=False)
+  candidates = file.tensor('candidates', (c, None), required=False)
+  if tested is None and candidates is None:
+    return None, None
+  if (
+    tested is None
+    or candidates is None
+    or tested.shape[1] != candidates.shape[1]
+  ):
     raise ValueError(
-      f'{what} has {len(extra)} {kind} that are not asked for: {_some(extra)}'
+      f'{file.path}: tested and candidates must have the same splits'
     )
-  place = {name: i for i, name in enumerate(given)}
-  return np.array([place[name] for name in wanted], int)
+  return tested.astype(bool), candidates.astype(bool)
 
 
 def check_same_test(a: Scores, b: Scores) -> np.ndarray:
@@ -446,8 +277,8 @@ def check_same_test(a: Scores, b: Scores) -> np.ndarray:
     )
   if not a.labels or not b.labels:
     raise ValueError('scores without labels cannot be compared')
-  align(b.class_names, a.class_names, 'the second file', 'classes')
-  order = align(b.video_ids, a.video_ids, 'the second file')
+  id_lists.align(b.class_names, a.class_names, 'the second file', 'classes')
+  order = id_lists.align(b.video_ids, a.video_ids, 'the second file')
   if a.labels != tuple(b.labels[i] for i in order):
     raise ValueError('the labels of some videos differ')
   return order

@@ -20,7 +20,7 @@ import numpy as np
 
 from zsar_jax.data import class_names, decode, user_videos
 from zsar_jax.data.datasets import records
-from zsar_jax.evaluation import methods
+from zsar_jax.evaluation import methods, task
 from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import (
   model_files,
@@ -81,7 +81,7 @@ class ActionModel:
       )
     initial = recognizer.initial_embeddings()
     wanted = self._settings.relatedness_source == 'initial'
-    self._seen = methods.Classes(
+    self._seen = task.Classes(
       bank.seen_classes,
       bank.class_embeddings,
       initial_text=initial(bank.seen_classes) if initial and wanted else None,

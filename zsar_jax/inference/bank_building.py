@@ -8,7 +8,7 @@ import numpy as np
 
 from zsar_jax.data import clip_reader
 from zsar_jax.data.protocols import class_split, overlap
-from zsar_jax.evaluation import choosing, methods, protocol_evaluation
+from zsar_jax.evaluation import choosing, methods, protocol_evaluation, task
 from zsar_jax.inference import embedders, encoders, prototype_bank
 
 
@@ -40,7 +40,7 @@ def check_unseen(
 def make_bank(
   recognizer: encoders.Recognizer,
   protocol: class_split.Protocol,
-  seen: methods.Seen,
+  seen: task.Seen,
   settings: methods.TransferSettings,
   calibration: Mapping[str, Any] | None = None,
   licence: str = '',

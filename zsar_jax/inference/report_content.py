@@ -1,19 +1,41 @@
 """From an evaluation to what its report shows, thumbnails included."""
 
 import dataclasses
+import os
 
 import cv2
 import numpy as np
 
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
-from zsar_jax.evaluation import methods, outside_scores
+from zsar_jax.evaluation import evaluator, methods, outside_scores, task
 from zsar_jax.evaluation.report import content as content_lib
 from zsar_jax.inference import evaluate_run as evaluate_run_lib
 from zsar_jax.zeroshot import calibration, hubness, prototypes, scoring
 
 _SHOWN = 'transfer'
+_HUBNESS_OF = ('transfer', 'nearest_name', 'fusion')
 _THUMBNAIL = 160  # pixels of the short side
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+  """The part of an evaluation that the figures show: its first split.
+
+  Attributes:
+    rows: int [n], its readable videos among all.
+    columns: int [u], its candidates among all.
+    labels: int [n], index of each video's class among the candidates.
+  """
+
+  rows: np.ndarray
+  columns: np.ndarray
+  labels: np.ndarray
+
+  def scores(self, table: evaluator.Table) -> dict[str, np.ndarray]:
+    """Method -> its scores in this split [n u]."""
+    part = np.ix_(self.rows, self.columns)
+    return {method: scores[part] for method, scores in table.scores.items()}
 
 
 def make(
@@ -28,63 +50,80 @@ def make(
     The content, of the first split where there are several.
 
   Raises:
-    ValueError: there was no test.
+    ValueError: the protocol has no test.
   """
   own = isinstance(outcome, evaluate_run_lib.Outcome)
   of = outcome.evaluation if own else outcome
   if of.table is None:
     raise ValueError('--report needs a test: this protocol has none')
-  videos, unseen, seen = of.videos, of.unseen, of.seen
-  method = _SHOWN if _SHOWN in of.table.scores else next(iter(of.table.scores))
-  tested = videos.as_tested(len(unseen.names))
-  n = len(videos.labels)
-  rows = np.flatnonzero(tested.tested[:n, 0])
-  columns = np.flatnonzero(tested.candidates[:, 0])
-  labels = np.searchsorted(columns, np.asarray(videos.labels)[rows])
-  scores = {m: s[np.ix_(rows, columns)] for m, s in of.table.scores.items()}
-  notes = []
-  if tested.tested.shape[1] > 1:
-    notes.append(
-      f'Figures below the table show the first of {tested.tested.shape[1]} '
-      'splits.'
-    )
+  tested = of.videos.as_tested(len(of.unseen.names))
+  split = _first_split(of.videos, tested)
+  scores = split.scores(of.table)
+  method = _SHOWN if _SHOWN in scores else next(iter(scores))
   ids = of.video_ids if own else outcome.scores.video_ids
-  ids = tuple(ids[i] for i in rows)
   shown = content_lib.ReportContent(
     title='Zero-shot action recognition',
     method=method,
-    unseen=tuple(unseen.names[i] for i in columns),
-    seen=seen.classes.names if seen else (),
-    video_ids=ids,
-    labels=labels,
+    unseen=tuple(of.unseen.names[i] for i in split.columns),
+    seen=of.seen.classes.names if of.seen else (),
+    video_ids=tuple(ids[i] for i in split.rows),
+    labels=split.labels,
     scores=scores[method],
-    hubness_counts={
-      m: hubness.measure(scores[m], labels, 1).counts
-      for m in ('transfer', 'nearest_name', 'fusion')
-      if m in scores
-    }
-    or {method: hubness.measure(scores[method], labels, 1).counts},
-    notes=tuple(notes),
+    hubness_counts=_hubness_counts(scores, split.labels, method),
+    notes=_notes(tested.tested.shape[1]),
+    dataset=_dataset(outcome, own),
   )
   changes = {}
-  if videos.embeddings is not None and seen is not None:
-    changes |= _spaces(of, rows, columns, labels, _settings(outcome))
+  if of.videos.embeddings is not None and of.seen is not None:
+    changes |= _spaces(of, split, _settings(outcome))
   if own:
     changes |= _calibrated(outcome, scores[method])
-    if of.gzsl is not None:
-      curve = of.gzsl.curve
-      changes['gzsl_curve'] = (
-        np.stack([curve.seen_accuracy, curve.unseen_accuracy], axis=1),
-        curve.ausuc,
-      )
+    changes |= _gzsl(of)
   shown = dataclasses.replace(shown, **changes)
   if own and of.test_set is not None:
     wrong = content_lib.confident_mistakes(shown)
-    wanted = {ids[i] for i in wrong}
+    wanted = {shown.video_ids[i] for i in wrong}
     shown = dataclasses.replace(
       shown, thumbnails=_thumbnails(of.test_set, wanted)
     )
   return shown
+
+
+def _first_split(videos: task.TestVideos, tested) -> _Split:
+  rows = np.flatnonzero(tested.tested[: len(videos.labels), 0])
+  columns = np.flatnonzero(tested.candidates[:, 0])
+  labels = np.searchsorted(columns, np.asarray(videos.labels)[rows])
+  return _Split(rows, columns, labels)
+
+
+def _notes(num_splits: int) -> tuple[str, ...]:
+  if num_splits == 1:
+    return ()
+  return (f'Figures below the table show the first of {num_splits} splits.',)
+
+
+def _dataset(outcome, own: bool) -> str:
+  """The last parts of the tested dataset's folder, or the scored file."""
+  if not own:
+    return os.path.basename(outcome.content['config']['file'])
+  if outcome.evaluation.test_set is None:
+    return ''
+  folder = os.path.normpath(outcome.evaluation.test_set.dataset_dir)
+  return '/'.join(folder.split(os.sep)[-3:])
+
+
+def _hubness_counts(scores, labels, method: str) -> dict[str, np.ndarray]:
+  """N_1 by the methods that are compared; by `method` where none is there."""
+  compared = [m for m in _HUBNESS_OF if m in scores] or [method]
+  return {m: hubness.measure(scores[m], labels, 1).counts for m in compared}
+
+
+def _gzsl(of) -> dict:
+  if of.gzsl is None:
+    return {}
+  curve = of.gzsl.curve
+  points = np.stack([curve.seen_accuracy, curve.unseen_accuracy], axis=1)
+  return {'gzsl_curve': (points, curve.ausuc)}
 
 
 def _settings(outcome) -> methods.TransferSettings:
@@ -92,24 +131,24 @@ def _settings(outcome) -> methods.TransferSettings:
   return methods.TransferSettings(**(settings or {}))
 
 
-def _spaces(of, rows, columns, labels, settings) -> dict:
+def _spaces(of, split: _Split, settings: methods.TransferSettings) -> dict:
   """Prototypes, composites, true means, weights."""
   settings = dataclasses.replace(settings, weighting='softmax')
   composites, weights = methods.unseen_prototypes(
     of.seen.classes, of.seen.prototypes, of.unseen, settings
   )
-  z = scoring.view_means(of.videos.embeddings)[rows]
-  present = np.unique(labels)
-  means = np.full((len(columns), z.shape[1]), np.nan, np.float32)
+  z = scoring.view_means(of.videos.embeddings)[split.rows]
+  present = np.unique(split.labels)
+  means = np.full((len(split.columns), z.shape[1]), np.nan, np.float32)
   means[present] = prototypes.class_prototypes(
-    z, np.searchsorted(present, labels), len(present)
+    z, np.searchsorted(present, split.labels), len(present)
   )
   return {
     'embeddings': z,
-    'unseen_prototypes': composites[columns],
+    'unseen_prototypes': composites[split.columns],
     'true_means': None if np.isnan(means).any() else means,
     'seen_prototypes': of.seen.prototypes,
-    'transfer_weights': weights[columns],
+    'transfer_weights': weights[split.columns],
   }
 
 

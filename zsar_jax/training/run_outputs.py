@@ -6,7 +6,7 @@ from typing import Any
 
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluation import results, score_files
+from zsar_jax.evaluation import results, results_text, score_files
 from zsar_jax.inference import evaluate_run, prototype_bank
 
 RESULTS_FILE = 'results.json'
@@ -38,7 +38,7 @@ def write(
   example = _write_examples(protocol, workdir)
   # Last, because its presence says that the run is finished.
   results.write_results(content, results_path)
-  say(results.format_table(content))
+  say(results_text.format_table(content))
   say(f'written to {results_path}')
   if example:
     say(

@@ -11,7 +11,7 @@ import ml_collections
 from zsar_jax import config_utils
 from zsar_jax.data import clip_reader, preprocessing
 from zsar_jax.data.protocols import class_split
-from zsar_jax.evaluation import results
+from zsar_jax.evaluation import results, results_text
 from zsar_jax.inference import (
   class_texts,
   evaluate_run,
@@ -160,7 +160,7 @@ def _read_finished(workdir: str, say) -> dict[str, Any] | None:
     return None
   content = results.read_results(path)
   say(f'{workdir} is finished (step {content["step"]}); its results:')
-  say(results.format_table(content))
+  say(results_text.format_table(content))
   fault = saved_checkpoints.newest_fault(workdir)
   if fault:
     say(

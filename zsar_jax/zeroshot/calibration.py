@@ -249,6 +249,81 @@ class Calibration:
     return dataclasses.replace(made, **arrays)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+  """Scores of random candidate sets of one size.
+
+  Attributes:
+    present: with the true class as the first candidate [m k].
+    absent: with another class in its place [m k].
+  """
+
+  present: np.ndarray
+  absent: np.ndarray
+
+
+def _draw(rng, scores: np.ndarray, truth: np.ndarray, k: int) -> _Draws:
+  """Draws k candidates for each row of scores [m c], without replacement."""
+  rows = np.arange(len(scores))
+  keys = rng.random(scores.shape)
+  keys[rows, truth] = 2  # the true class comes last
+  wrong = np.argsort(keys, axis=1)[:, :k]
+  absent = scores[rows[:, None], wrong]
+  present = absent.copy()
+  present[:, 0] = scores[rows, truth]
+  return _Draws(present, absent)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfSize:
+  """What is fitted and measured with one number of candidates.
+
+  Attributes: as those of `Calibration`, for this number alone.
+  """
+
+  temperature: float
+  slope: float
+  intercept: float
+  risk: np.ndarray
+  coverage: np.ndarray
+  figures: dict[str, float]
+
+
+def _fit_size(drawn: _Draws) -> _OfSize:
+  """Fits temperature and logistic function, and measures both."""
+  m, k = drawn.present.shape
+  first = np.zeros(m, int)
+  t = softmax_temperature(drawn.present, first) if k > 1 else 1.0
+  best = drawn.present.max(axis=1), drawn.absent.max(axis=1)
+  slope, intercept = known_probability(*best)
+  share = [_softmax(x / t) for x in (drawn.present, drawn.absent)]
+  known = [_logistic(slope * x + intercept) for x in best]
+  top = [p * s.max(axis=1) for p, s in zip(known, share, strict=True)]
+  right = share[0].argmax(axis=1) == 0
+  reached = [x[:, None] >= _THRESHOLDS for x in top]
+  answered = sum(r.sum(axis=0) for r in reached)
+  correct = (reached[0] & right[:, None]).sum(axis=0)
+  confidence = np.concatenate(top)
+  hits = np.concatenate([right, np.zeros(m, bool)])
+  return _OfSize(
+    t,
+    slope,
+    intercept,
+    1 - correct / np.maximum(answered, 1),
+    answered / (2 * m),
+    {
+      'candidates': float(k),
+      'expected_calibration_error': expected_calibration_error(
+        confidence, hits
+      ),
+      'brier': brier(share[0], first),
+      'area_under_risk_coverage': area_under_risk_coverage(confidence, hits),
+      'auroc_none_of_these': auroc(*best),
+      'fpr_at_95_tpr': fpr_at_tpr(*best),
+    },
+  )
+
+
 def fit(
   scores: np.ndarray,
   labels: np.ndarray,
@@ -258,20 +333,19 @@ def fit(
   draws: int = 20,
   seed: int = 0,
 ) -> Calibration:
-  """Fits and measures on videos of classes that play unseen.
+  """Fits and measures a calibration on videos of classes that play unseen.
 
   Args:
-    scores: transfer scores [n c]; composites made without the true class's
-      own videos.
+    scores: transfer scores [n c]; the composites were made without the true
+      class's own videos.
     labels: int [n].
-    measured_on: what they are, to be shown with every stated risk.
-    sizes: numbers of candidates; those that leave no class to be absent are
-      left out.
+    measured_on: name of these videos, shown with every stated risk.
+    sizes: numbers of candidates; sizes of c or more are left out.
     draws: random candidate sets for each video and size.
     seed: of the draws.
 
   Returns:
-    The calibration.
+    The calibration; its figures are those of the largest size.
 
   Raises:
     ValueError: fewer than two classes.
@@ -281,54 +355,17 @@ def fit(
     raise ValueError('calibration needs at least two classes')
   rng = np.random.default_rng(seed)
   sizes = [k for k in sizes if k < c]
-  temperatures, slopes, intercepts, risks, coverages = [], [], [], [], []
-  figures = {}
   rows = np.repeat(np.arange(n), draws)
-  truth = np.asarray(labels)[rows]
-  for k in sizes:
-    # Random order of the wrong classes; the first ones are candidates.
-    keys = rng.random((len(rows), c))
-    keys[np.arange(len(rows)), truth] = 2
-    wrong = np.argsort(keys, axis=1)[:, :k]
-    absent = scores[rows[:, None], wrong]
-    present = absent.copy()
-    present[:, 0] = scores[rows, truth]
-    zero = np.zeros(len(rows), int)
-    t = softmax_temperature(present, zero) if k > 1 else 1.0
-    best = present.max(axis=1), absent.max(axis=1)
-    slope, intercept = known_probability(*best)
-    share = [_softmax(x / t) for x in (present, absent)]
-    known = [_logistic(slope * x + intercept) for x in best]
-    top = [p * s.max(axis=1) for p, s in zip(known, share, strict=True)]
-    right = share[0].argmax(axis=1) == 0
-    reached = [x[:, None] >= _THRESHOLDS for x in top]
-    answered = sum(r.sum(axis=0) for r in reached)
-    correct = (reached[0] & right[:, None]).sum(axis=0)
-    risks.append(1 - correct / np.maximum(answered, 1))
-    coverages.append(answered / (2 * len(rows)))
-    temperatures.append(t)
-    slopes.append(slope)
-    intercepts.append(intercept)
-    confidence = np.concatenate(top)
-    hits = np.concatenate([right, np.zeros(len(rows), bool)])
-    figures = {
-      'candidates': float(k),
-      'expected_calibration_error': expected_calibration_error(
-        confidence, hits
-      ),
-      'brier': brier(share[0], zero),
-      'area_under_risk_coverage': area_under_risk_coverage(confidence, hits),
-      'auroc_none_of_these': auroc(*best),
-      'fpr_at_95_tpr': fpr_at_tpr(*best),
-    }
+  repeated, truth = scores[rows], np.asarray(labels)[rows]
+  fitted = [_fit_size(_draw(rng, repeated, truth, k)) for k in sizes]
   return Calibration(
     tuple(sizes),
-    tuple(temperatures),
-    tuple(slopes),
-    tuple(intercepts),
-    np.stack(risks),
-    np.stack(coverages),
+    tuple(f.temperature for f in fitted),
+    tuple(f.slope for f in fitted),
+    tuple(f.intercept for f in fitted),
+    np.stack([f.risk for f in fitted]),
+    np.stack([f.coverage for f in fitted]),
     measured_on,
     n,
-    figures,
+    fitted[-1].figures,
   )

@@ -12,7 +12,7 @@ from zsar_jax.evaluation.report import content, figures, page
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 DRIVER = shutil.which('chromedriver')
-SECTIONS = [name for name, _ in page._SECTIONS]
+SECTIONS = list(page.SECTIONS)
 
 
 def unit(x):
@@ -87,11 +87,76 @@ def test_every_section_is_there_and_nothing_is_fetched():
 
 def test_hostile_names_are_text():
   evil = '<script>alert("x")</script> $\\frac$'
-  html = page.render(
-    make_results(),
-    make_content(unseen=(evil, *(f'c{i}' for i in range(11)))),
+  names = (evil, *(f'c{i}' for i in range(11)))
+  shown = make_content(
+    unseen=names,
+    seen=(f'{evil} seen', *(f's{i}' for i in range(23))),
+    video_ids=tuple(f'{evil} {i}' for i in range(120)),
+    title=f'{evil} title',
+    notes=(f'{evil} note',),
+    calibration_note=f'{evil} calibrated',
+    dataset=f'{evil} data',
+    thumbnails={f'{evil} {i}': b'jpeg' for i in range(120)},
   )
+  results = make_results(f'{evil} method')
+  results['leaks'] = [f'{evil} leak']
+  results['config'] = {'value': f'{evil} config'}
+  html = page.render(results, dataclasses.replace(shown, method=evil))
   assert '<script' not in html and '&lt;script&gt;' in html
+  for what in ('title', 'note', 'calibrated', 'data', 'method', 'leak'):
+    assert f'$\\frac$ {what}' in html, what
+
+
+def headline_of(html):
+  """The words of the headline, without its figure."""
+  part = html[html.index('<div id="headline">') :]
+  words = re.sub('<[^>]*>', ' ', part[: part.index('<figure>')])
+  words = ' '.join(words.split())
+  return words.replace(' ;', ';').replace(' ,', ',')
+
+
+def test_the_page_begins_with_the_accuracy_beside_chance():
+  html = page.render(make_results(), make_content(dataset='people/1.0.0'))
+  assert html.index('<div id="headline">') < html.index('<table>')
+  top = html[: html.index('<table>')]
+  assert 'Protocol set/1 abc' in top and 'data people/1.0.0' in top
+  assert '12 unseen and 24 seen classes' in ' '.join(top.split())
+  assert headline_of(html) == (
+    '60.0% per-class accuracy of transfer; chance is 10.0% '
+    '95% interval over videos 50.0 – 70.0; over classes 40.0 – 80.0 '
+    'measured on 120 videos (2 unreadable, counted as wrong), 12 candidate '
+    'classes declared comparison transfer − nearest_name: +10.0 points (95% '
+    'interval over videos 0.0 – 20.0; over classes -10.0 – 30.0; p = 0.040)'
+  )
+  # Results alone: oracles and controls are further down.
+  (figure,) = re.findall(
+    '<svg[^>]*"accuracy of the methods".*?</svg>', html, re.DOTALL
+  )
+  drawn = [text.partition(' ')[0] for _, text in texts_of(figure)]
+  assert 'transfer' in drawn and 'nearest_name' in drawn
+  assert not {'oracle_prototypes', 'control_permuted_names'} & {*drawn}
+
+
+def test_the_headline_takes_the_declared_measure_and_says_what_is_known():
+  results = make_results()
+  own = dict(
+    results['rows'][0],
+    metric='same_source_per_class',
+    value=0.2,
+    low=None,
+    high=None,
+    chance=None,
+    n_unreadable=0,
+    n_splits=3,
+  )
+  results['rows'].append(own | {'class_low': None, 'class_high': None})
+  assert headline_of(page.render(results, make_content())) == (
+    '20.0% per-class accuracy within the same source of transfer measured on '
+    '120 videos, 12 candidate classes in each split; mean of 3 splits'
+  )
+  results['rows'] = []
+  html = page.render(results, make_content())
+  assert '<div id="headline">' not in html and 'there was no test' in html
 
 
 CJK = ('打篮球', '柔道のなげわざをしている人たちのようす', '태권도 품새를 연습')
@@ -279,7 +344,7 @@ def test_a_browser_shows_every_section(browser, tmp_path, width, scheme):
   )
   light = lambda rgb: sum(map(int, rgb[4:-1].split(',')[:3])) > 384
   assert light(back) == (scheme == 'light') and light(back) != light(ink)
-  assert len(browser.find_elements('css selector', 'figure svg')) == 8
+  assert len(browser.find_elements('css selector', 'figure svg')) == 9
   requests = browser.execute_script(
     'return performance.getEntriesByType("resource").length'
   )

@@ -29,6 +29,8 @@ class ReportContent:
     calibration_note: what they were calibrated on.
     thumbnails: video id -> JPEG bytes.
     notes: what the reader should know, such as which split is shown.
+    dataset: name of the prepared dataset or of the file that was measured;
+      '' where unknown.
   """
 
   title: str
@@ -51,6 +53,7 @@ class ReportContent:
   calibration_note: str = ''
   thumbnails: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
   notes: tuple[str, ...] = ()
+  dataset: str = ''
 
   @property
   def answers(self) -> np.ndarray:

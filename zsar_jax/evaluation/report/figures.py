@@ -93,18 +93,30 @@ def _short(names: Sequence[str], length: int = 34) -> list[str]:
   return [cut(name) for name in names]
 
 
-def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Bars with intervals, from what the encoder could do to wrong names."""
+def _accuracy_bars(
+  rows: Sequence[Mapping[str, Any]], emphasised: str, label: str, alt: str
+) -> str:
+  """Bars with their intervals, from the top, and a line at chance.
+
+  Args:
+    rows: of results.json, at least one.
+    emphasised: the method whose bar has a colour.
+    label: of the axis.
+    alt: of the figure.
+
+  Returns:
+    A piece of HTML.
+  """
 
   def paint(ax):
     at = np.arange(len(rows))[::-1]
     values = np.array([100 * row['value'] for row in rows])
-    colours = [BLUE if row['method'] == 'transfer' else GREY for row in rows]
+    colours = [BLUE if row['method'] == emphasised else GREY for row in rows]
     ax.barh(at, values, color=colours, height=0.6)
     for y, row in zip(at, rows, strict=True):
       if row['low'] is not None:
         ax.plot([100 * row['low'], 100 * row['high']], [y, y], color=_INK, lw=2)
-    if rows and rows[0]['chance'] is not None:
+    if rows[0]['chance'] is not None:
       ax.axvline(100 * rows[0]['chance'], color=ORANGE, ls='--', lw=1)
     # Beside the axis, where no bar, interval or line runs through them.
     ax.set_yticks(
@@ -112,9 +124,30 @@ def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlim(0, 100)
-    ax.set_xlabel('per-class accuracy, %; dashed: chance')
+    ax.set_xlabel(f'{label}, %; dashed: chance')
 
-  return _draw(7.5, 0.6 + 0.4 * len(rows), paint, 'error ladder')
+  return _draw(7.5, 0.6 + 0.4 * len(rows), paint, alt)
+
+
+def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Per-class accuracies from the best oracle down to wrong names."""
+  return _accuracy_bars(rows, 'transfer', 'per-class accuracy', 'error ladder')
+
+
+def methods(
+  rows: Sequence[Mapping[str, Any]], emphasised: str, measure: str
+) -> str:
+  """One accuracy of all methods, in the order of the rows.
+
+  Args:
+    rows: of results.json, one for each method, at least one.
+    emphasised: the method that the page is about.
+    measure: what the rows count, in words.
+
+  Returns:
+    A piece of HTML.
+  """
+  return _accuracy_bars(rows, emphasised, measure, 'accuracy of the methods')
 
 
 def per_class(names: Sequence[str], accuracy, counts) -> str:

@@ -1,0 +1,149 @@
+"""The zero-shot table: rows of results from embeddings or scores.
+
+A *diagnostic* (its name starts with `oracle_`, `control_` or `floor_`) explains
+a result and is never a result itself: the oracles use the unseen labels.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+
+from zsar_jax.evaluation import accuracy, diagnostics, methods, results, task
+from zsar_jax.zeroshot import prototypes, scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """The outcome of an evaluation.
+
+  Attributes:
+    rows: accuracies of methods, then diagnostics.
+    paired: differences between methods on the same videos.
+    scores: of each method [n u], readable videos.
+    facts: figures other than accuracies, by name; JSON-able.
+    notes: what was left out, and why.
+  """
+
+  rows: list[results.Row]
+  paired: list[results.Paired]
+  scores: dict[str, np.ndarray]
+  facts: dict
+  notes: tuple[str, ...] = ()
+
+
+def evaluate(
+  seen: task.Seen,
+  unseen: task.Classes,
+  videos: task.TestVideos,
+  settings: methods.TransferSettings,
+  *,
+  diagnose: bool = True,
+  resamples: int = 0,
+) -> Table:
+  """Measures all methods on the test videos.
+
+  Args:
+    seen: the seen classes.
+    unseen: the unseen classes: the candidates of all splits.
+    videos: videos of the unseen classes.
+    settings: of the methods.
+    diagnose: also make the diagnostics and facts.
+    resamples: of the bootstraps; 0 means the default.
+
+  Returns:
+    Rows of `methods.METHODS`, then the diagnostics that the data allow;
+    differences, scores, facts and notes.
+
+  Raises:
+    ValueError: an embedding or a score is not a number, or the settings ask
+      for arrays that `seen` or `unseen` lack.
+  """
+  prototypes.check_embeddings(videos.embeddings, 'test videos')
+  figures = accuracy.Accuracies(
+    unseen, videos.as_tested(len(unseen.names)), resamples
+  )
+  z = scoring.view_means(videos.embeddings)
+  one_split = figures.tested.tested.shape[1] == 1
+  scores = methods.method_scores(seen, unseen, z, videos.match, settings)
+  if settings.transductive and one_split:
+    scores |= methods.transductive_scores(
+      scores['transfer'], settings.temperature
+    )
+  for method, of_method in scores.items():
+    figures.add_scores(method, videos.pad(of_method))
+  floors = diagnostics.floor_rows(figures)
+  measured = figures.num_figures
+  facts = {}
+  if diagnose:
+    diagnostics.add_controls(
+      figures, seen, unseen, videos, scores['transfer'], settings
+    )
+    diagnostics.add_oracles(figures, seen, unseen, videos, z, settings)
+    facts = diagnostics.facts(
+      seen, unseen, videos, z, scores, figures, settings
+    )
+  rows = figures.rows()
+  rows = [*rows[:measured], *floors, *rows[measured:]]
+  others = [m for m in figures.methods() if not m.startswith('oracle_')]
+  paired = _paired(figures, 'transfer', others, methods.PRIMARY)
+  notes = _notes(figures, videos, settings.transductive and not one_split)
+  return Table(rows, paired, scores, facts, notes)
+
+
+def _paired(
+  figures: accuracy.Accuracies, first: str, others: list[str], primary: str
+) -> list[results.Paired]:
+  """Differences of both per-class metrics, the declared measure first."""
+  return [
+    pair
+    for metric in (accuracy.SAME_SOURCE, accuracy.PER_CLASS)
+    for pair in figures.paired(first, others, metric, primary)
+  ]
+
+
+def _notes(
+  figures: accuracy.Accuracies, videos: task.TestVideos, no_transductive: bool
+) -> tuple[str, ...]:
+  """What the table lacks, and why."""
+  notes = []
+  if no_transductive:
+    notes.append('transductive rows are made for one split at a time')
+  if videos.match is None:
+    notes.append('fusion and ensemble: there are no match scores')
+  return (*notes, *_notes_of_empty_classes(figures))
+
+
+def _notes_of_empty_classes(figures: accuracy.Accuracies) -> tuple[str, ...]:
+  if not figures.empty_classes:
+    return ()
+  return (f'no video of {figures.empty_classes}: left out of all means',)
+
+
+def score_rows(
+  scores: Mapping[str, np.ndarray],
+  unseen: task.Classes,
+  videos: task.TestVideos,
+) -> Table:
+  """The table of any other methods that scored the same videos.
+
+  Args:
+    scores: method -> [n u], higher is better.
+    unseen: the candidates; their embeddings are not used.
+    videos: their labels, groups and unreadable videos are used.
+
+  Returns:
+    Accuracies of the methods, and differences of the first method from the
+    others.
+  """
+  figures = accuracy.Accuracies(unseen, videos.as_tested(len(unseen.names)))
+  for method, of_method in scores.items():
+    figures.add_scores(method, videos.pad(np.asarray(of_method)))
+  first, *others = scores
+  return Table(
+    [*figures.rows(), *diagnostics.floor_rows(figures)],
+    _paired(figures, first, others, others[0] if others else ''),
+    dict(scores),
+    {},
+    _notes_of_empty_classes(figures),
+  )

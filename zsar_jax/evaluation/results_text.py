@@ -1,0 +1,214 @@
+"""Tables of results for the terminal, and two results side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SHOWN_LEAKS = 10
+
+
+def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+  """Refuses to compare what was measured differently.
+
+  Args:
+    a: content of a results.json.
+    b: likewise.
+
+  Raises:
+    ValueError: says what differs.
+  """
+  if a['protocol_hash'] != b['protocol_hash']:
+    reason = (
+      f'the protocols are {a["protocol"]} and {b["protocol"]}'
+      if a['protocol'] != b['protocol']
+      else f'{a["protocol"]} was measured on other classes or videos'
+    )
+    raise ValueError(
+      f'these results do not compare: {reason} (hashes {a["protocol_hash"]} '
+      f'and {b["protocol_hash"]})'
+    )
+  if not a['protocol_hash']:
+    raise ValueError('these results do not compare: they are without a test')
+  if bool(a['leaks']) != bool(b['leaks']):
+    raise ValueError(
+      'these results do not compare: only one of them was trained on classes '
+      'that leak into the test'
+    )
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+  """Two results side by side.
+
+  Args:
+    a: content of a results.json.
+    b: likewise.
+
+  Returns:
+    A table of the rows that both have, and the differences.
+
+  Raises:
+    ValueError: see `check_comparable`.
+  """
+  check_comparable(a, b)
+  of_b = {(row['method'], row['metric']): row for row in b['rows']}
+  lines = []
+  for row in a['rows']:
+    other = of_b.get((row['method'], row['metric']))
+    if other is not None:
+      lines.append(
+        (
+          row['method'],
+          row['metric'],
+          f'{100 * row["value"]:5.1f}',
+          f'{100 * other["value"]:5.1f}',
+          f'{100 * (other["value"] - row["value"]):+5.1f}',
+        )
+      )
+  return '\n'.join(
+    [
+      f'protocol: {a["protocol"]} {a["protocol_hash"]}',
+      *columns(('method', 'metric', 'A %', 'B %', 'B - A'), lines),
+    ]
+  )
+
+
+def _interval(low: float | None, high: float | None) -> str:
+  if low is None or high is None:
+    return ''
+  return f'{100 * low:5.1f} - {100 * high:5.1f}'
+
+
+def _is_computed(row: Mapping[str, Any]) -> bool:
+  """Whether a figure came without any sampling."""
+  return row['method'].startswith('floor_')
+
+
+def columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+  """Lines of a table, as wide as its longest cells."""
+  widths = [
+    max(map(len, column)) for column in zip(header, *lines, strict=True)
+  ]
+  join = lambda line: '  '.join(
+    cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+  ).rstrip()
+  return [join(header), '  '.join('-' * w for w in widths), *map(join, lines)]
+
+
+def _row_cells(row: Mapping[str, Any]) -> list[str]:
+  videos = str(row['n_videos']) if row['n_videos'] else ''
+  if row['n_unreadable']:
+    videos += f' ({row["n_unreadable"]} unreadable)'
+  computed = _is_computed(row)
+  several = row['std'] is not None and not computed
+  return [
+    row['method'],
+    row['metric'],
+    f'{100 * row["value"]:5.1f}',
+    '' if computed else _interval(row['low'], row['high']),
+    '' if computed else _interval(row['class_low'], row['class_high']),
+    f'{100 * row["std"]:4.1f} of {row["n_splits"]}' if several else '',
+    '' if row['chance'] is None else f'{100 * row["chance"]:5.1f}',
+    videos,
+  ]
+
+
+def _without_empty(
+  header: Sequence[str], lines: Sequence[Sequence[str]]
+) -> list[str]:
+  """A table without the columns that say nothing."""
+  used = [
+    i for i in range(len(header)) if any(line[i].strip() for line in lines)
+  ]
+  pick = lambda cells: [cells[i] for i in used]
+  return columns(pick(header), [pick(line) for line in lines])
+
+
+def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Lines of the table of differences; none for none."""
+  if not paired:
+    return []
+  lines = [
+    (
+      f'{p["method"]} - {p["other"]}' + (' *' if p['primary'] else ''),
+      p['metric'],
+      f'{100 * p["difference"]:+5.1f}',
+      f'{100 * p["low"]:+5.1f} - {100 * p["high"]:+5.1f}',
+      f'{100 * p["class_low"]:+5.1f} - {100 * p["class_high"]:+5.1f}',
+      f'{p["p_value"]:.3f}',
+      f'{p["p_holm"]:.3f}',
+    )
+    for p in paired
+  ]
+  header = (
+    'difference',
+    'metric',
+    'points',
+    '95% interval',
+    'over classes',
+    'p',
+    'p (Holm)',
+  )
+  return [
+    'paired, on the same videos and resamples; * was declared first:',
+    *columns(header, lines),
+  ]
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+  """Tables for the terminal: accuracies, then differences and facts."""
+  header = (
+    'method',
+    'metric',
+    '%',
+    '95% interval',
+    'over classes',
+    'sd of splits',
+    'chance',
+    'videos',
+  )
+  top = [f'protocol: {results["protocol"]} {results["protocol_hash"]}'.rstrip()]
+  if results['leaks']:
+    top.append(
+      f'NOT STRICT: {len(results["leaks"])} leaks of the test into training:'
+    )
+    top += [f'  {leak}' for leak in results['leaks'][:_SHOWN_LEAKS]]
+    if len(results['leaks']) > _SHOWN_LEAKS:
+      top.append(f'  and {len(results["leaks"]) - _SHOWN_LEAKS} more')
+  bottom = [
+    *format_paired(results['paired']),
+    *(f'{name}: {text}' for name, text in _facts(results.get('facts') or {})),
+    *(f'note: {note}' for note in results.get('notes') or ()),
+  ]
+  lines = [_row_cells(row) for row in results['rows']]
+  return '\n'.join(
+    [
+      *top,
+      *_without_empty(header, lines),
+      *([''] if bottom else []),
+      *bottom,
+    ]
+  )
+
+
+def _number(value: Any) -> str:
+  if isinstance(value, float):
+    return f'{value:.3f}'
+  return str(value)
+
+
+def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """One line for each figure that is no accuracy, or group of them."""
+  lines = []
+  for name, value in facts.items():
+    if not isinstance(value, Mapping):
+      lines.append((name, _number(value)))
+    elif any(isinstance(part, Mapping) for part in value.values()):
+      lines += [
+        (f'{name} {key}'.strip(), text)
+        for outer, part in value.items()
+        for key, text in _facts({outer: part})
+      ]
+    else:
+      lines.append(
+        (name, ', '.join(f'{k} {_number(v)}' for k, v in value.items()))
+      )
+  return lines

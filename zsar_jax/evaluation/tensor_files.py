@@ -1,0 +1,196 @@
+"""Safetensors files with a JSON header, read with every shape checked."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from zsar_jax.data import class_names as class_names_lib
+from zsar_jax.evaluation import id_lists
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorFile:
+  """The content of a file. Every error message begins with its path.
+
+  Attributes:
+    path: of the file.
+    tensors: by name.
+    header: the JSON object of the header.
+  """
+
+  path: str
+  tensors: Mapping[str, np.ndarray]
+  header: Mapping[str, Any]
+
+  def texts(self, key: str, required: bool = True) -> tuple[str, ...]:
+    """A list of texts of the header.
+
+    Args:
+      key: of the header.
+      required: raise where the key is missing.
+
+    Returns:
+      The texts; () without the key.
+
+    Raises:
+      ValueError: a missing key, or a value that is no list of texts.
+    """
+    if key not in self.header and not required:
+      return ()
+    value = self.header.get(key)
+    if not isinstance(value, list) or not all(
+      isinstance(x, str) for x in value
+    ):
+      raise ValueError(
+        f'{self.path}: header key {key!r} must be a list of texts'
+      )
+    return tuple(value)
+
+  def class_names(self, key: str, required: bool = True) -> tuple[str, ...]:
+    """A list of class names of the header, in canonical spelling.
+
+    Args:
+      key: of the header.
+      required: raise where the key is missing.
+
+    Returns:
+      The names; () without the key.
+
+    Raises:
+      ValueError: no list of texts, or a name that is empty or there twice.
+    """
+    names = self.texts(key, required)
+    if not names and not required:
+      return ()
+    return tuple(
+      class_names_lib.canonical_names(names, f'{self.path}: classes')
+    )
+
+  def tensor(
+    self, name: str, shape: Sequence[int | None], required: bool = True
+  ) -> np.ndarray | None:
+    """A tensor of the expected shape.
+
+    Args:
+      name: of the tensor.
+      shape: the expected sizes; None for any size.
+      required: raise where the tensor is missing.
+
+    Returns:
+      float32; None without the tensor.
+
+    Raises:
+      ValueError: a missing tensor, or another shape.
+    """
+    if name not in self.tensors:
+      if required:
+        raise ValueError(f'{self.path}: tensor {name!r} is missing')
+      return None
+    x = self.tensors[name]
+    right = x.ndim == len(shape) and all(
+      want is None or want == have
+      for want, have in zip(shape, x.shape, strict=True)
+    )
+    if not right:
+      wanted = ' x '.join('any' if n is None else str(n) for n in shape)
+      raise ValueError(
+        f'{self.path}: tensor {name!r} is {" x ".join(map(str, x.shape))}, '
+        f'expected {wanted}'
+      )
+    return np.asarray(x, np.float32)
+
+  def unit_rows(
+    self, name: str, shape: Sequence[int | None], ids: Sequence[str]
+  ) -> np.ndarray:
+    """A tensor whose last axis is normalised.
+
+    Args:
+      name: of the tensor.
+      shape: the expected sizes; None for any size.
+      ids: what each row belongs to, for the message.
+
+    Returns:
+      float32, unit vectors.
+
+    Raises:
+      ValueError: as `tensor`, or a vector that is zero or not finite.
+    """
+    x = self.tensor(name, shape)
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    bad = ~(np.isfinite(norm) & (norm > 0))
+    bad = bad.reshape(len(x), -1).any(axis=1)
+    if bad.any():
+      raise ValueError(
+        f'{self.path}: {name} of {int(bad.sum())} rows are zero or no numbers: '
+        f'{id_lists.some([ids[i] for i in np.flatnonzero(bad)])}'
+      )
+    return x / norm
+
+
+def write(
+  path: str,
+  tensors: Mapping[str, np.ndarray],
+  header: Mapping[str, Any],
+  kind: str,
+) -> None:
+  """Writes a file whole or not at all.
+
+  Args:
+    path: of the file; a file that is there is replaced.
+    tensors: by name.
+    header: JSON-able.
+    kind: name of the file's format, which `read` checks.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  safetensors_numpy.save_file(
+    {name: np.ascontiguousarray(x) for name, x in tensors.items()},
+    f'{path}.tmp',
+    metadata={'format': kind, 'header': json.dumps(header)},
+  )
+  with open(f'{path}.tmp', 'rb') as f:
+    os.fsync(f.fileno())
+  os.replace(f'{path}.tmp', path)
+
+
+def read(path: str, kind: str) -> TensorFile:
+  """Reads a file that `write` or another framework wrote.
+
+  Args:
+    path: of the file.
+    kind: the expected name of the file's format.
+
+  Returns:
+    The content.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: no safetensors file, another format, or a damaged header.
+  """
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'{path} does not exist')
+  try:
+    with safetensors.safe_open(path, framework='numpy') as f:
+      metadata = f.metadata() or {}
+      if metadata.get('format') != kind:
+        raise ValueError(
+          f'{path}: its header has format {metadata.get("format")!r}, '
+          f'expected {kind!r}'
+        )
+      header = json.loads(metadata.get('header', ''))
+      tensors = {name: f.get_tensor(name) for name in f.keys()}
+  except SafetensorError as e:
+    raise ValueError(f'{path} is not a safetensors file: {e}') from e
+  except json.JSONDecodeError as e:
+    raise ValueError(f'{path}: its header is not JSON: {e}') from e
+  if not isinstance(header, dict):
+    raise ValueError(f'{path}: its header is not a JSON object')
+  return TensorFile(path, tensors, header)

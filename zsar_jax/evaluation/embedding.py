@@ -40,6 +40,7 @@ class Encoders:
     class_centres: learnt centres [s d] of `trained_classes`, unit vectors.
     scale: alpha_v, that cosines to the centres are multiplied by.
     trained_classes: names, in the order of the centres.
+    joint: whether `embedding` and `class_embeddings` lie in one space.
   """
 
   class_embeddings: Callable[[Sequence[str]], np.ndarray]
@@ -49,6 +50,7 @@ class Encoders:
   class_centres: np.ndarray | None = None
   scale: float = 20.0
   trained_classes: tuple[str, ...] = ()
+  joint: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

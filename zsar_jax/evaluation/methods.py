@@ -184,8 +184,7 @@ def method_scores(
   """
   # Everything that is a product with the video is one product.
   rows = all_composites(seen, unseen, settings)
-  comparable = unseen.text.shape[1] == embeddings.shape[1]
-  if comparable:
+  if seen.joint and unseen.text.shape[1] == embeddings.shape[1]:
     rows['nearest_name'] = unseen.text
   if seen.sums is not None:
     regression = baselines.ridge_to_text(

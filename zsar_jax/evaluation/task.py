@@ -50,6 +50,8 @@ class Seen:
     scale: alpha_v, what the classifier's cosines are multiplied by.
     sums: over the training videos, for `ridge_to_text`; None leaves it out.
     metadata_prototypes: as `prototypes`, of `TestVideos.metadata`.
+    joint: whether videos and names are embedded into one space; without it
+      nothing compares the two.
   """
 
   classes: Classes
@@ -58,6 +60,7 @@ class Seen:
   scale: float = 20.0
   sums: prototypes_lib.PrototypeSums | None = None
   metadata_prototypes: np.ndarray | None = None
+  joint: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ class ActionModel:
 
   def _add(self, names, text) -> None:
     """Composites prototypes for encoded names; a seen one has its own."""
-    new = methods.Classes(
+    new = task.Classes(
       tuple(names),
       text,
       initial_text=self._initial(names) if self._initial else None,

@@ -115,6 +115,7 @@ class PublicEncoders:
       ],
       videos=videos,
       trained_classes=self.seen_classes,
+      joint=self.joint,
     )
 
   def initial_embeddings(self) -> None:

@@ -84,6 +84,8 @@ setuptools.setup(
       'imageio-ffmpeg>=0.6',
       # Drives Chromium to look at the report, where that is installed.
       'selenium>=4.20',
+      # Holm's correction, to compare ours with.
+      'statsmodels>=0.14.4',
       # Runs the notebooks.
       'nbclient>=0.10',
       'ipykernel>=6.29',

@@ -48,7 +48,7 @@ import numpy as np
 
 from benchmarks import moving_texture
 from zsar_jax.data import datasets, input_pipeline, preprocessing
-from zsar_jax.data.protocols import class_split
+from zsar_jax.data.protocols import class_split, split_choice
 
 BATCH, THREADS = 8, 2
 CLIP = 16, 224, 224, 3
@@ -80,7 +80,7 @@ def prepare(folder: str, num_videos: int) -> dict[str, class_split.Protocol]:
     )
     datasets.prepare(builder)
     protocols[name] = class_split.make_protocol(
-      str(builder.data_dir), train_only=True
+      str(builder.data_dir), split_choice.SplitChoice(train_only=True)
     )
   return protocols
 

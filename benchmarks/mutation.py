@@ -72,6 +72,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
     f'data/protocols/{name}': (f'data/protocols/test_{name}.py',)
     for name in (
       'class_split',
+      'inner_draws',
       'known_classes',
       'overlap',
       'split_file',
@@ -80,6 +81,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
     )
   },
   'data/protocols/registry': _REGISTRY,
+  'data/protocols/split_choice': ('data/protocols/test_class_split.py',),
   'data/protocols/specs': _REGISTRY,
   'training/losses': ('training/test_losses.py',),
   'training/optim': ('training/test_optim.py',),

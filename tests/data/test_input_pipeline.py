@@ -14,7 +14,7 @@ from zsar_jax.data import (
   preprocessing,
 )
 from zsar_jax.data.datasets import stick_figures
-from zsar_jax.data.protocols import class_split
+from zsar_jax.data.protocols import class_split, split_choice
 
 SIZE, FRAMES, BATCH = 24, 4, 4
 
@@ -339,7 +339,9 @@ def test_crops_reach_both_ends_of_a_wide_video(tmp_path):
     'video_folder', str(tmp_path / 'data'), str(tmp_path / 'v')
   )
   datasets.prepare(builder)
-  everything = class_split.make_protocol(str(builder.data_dir), train_only=True)
+  everything = class_split.make_protocol(
+    str(builder.data_dir), split_choice.SplitChoice(train_only=True)
+  )
   reader = make_reader(everything)
   left, _, right = reader.eval_clip(0, num_crops=3)
   assert left[:, :, :20].max() < 30 and right[:, :, 4:].min() > 170
@@ -499,7 +501,7 @@ def test_both_storages_give_the_same_clips(tmp_path):
     )
     datasets.prepare(builder)
     everything = class_split.make_protocol(
-      str(builder.data_dir), train_only=True
+      str(builder.data_dir), split_choice.SplitChoice(train_only=True)
     )
     (batches[kind],) = take(
       1, everything, reader=make_reader(everything, sampling='dense')

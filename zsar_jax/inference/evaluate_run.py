@@ -10,7 +10,13 @@ import numpy as np
 
 from zsar_jax import config_utils
 from zsar_jax.data import clip_reader
-from zsar_jax.data.protocols import class_split, prepared_dataset, registry
+from zsar_jax.data.protocols import (
+  class_split,
+  inner_draws,
+  prepared_dataset,
+  registry,
+  split_choice,
+)
 from zsar_jax.evaluation import (
   choosing,
   classification,
@@ -65,7 +71,7 @@ def dataset_dir(data: ml_collections.ConfigDict) -> str:
 def make_protocol(config: ml_collections.ConfigDict) -> class_split.Protocol:
   """The protocol that a config trains by: one split, or an inner draw."""
   protocol = class_split.make_protocol(
-    dataset_dir(config.data), **_protocol_options(config)
+    dataset_dir(config.data), _split_choice(config)
   )
   return _inner(config, protocol)
 
@@ -74,7 +80,7 @@ def _inner(config, protocol: class_split.Protocol) -> class_split.Protocol:
   data = config.data
   if data.inner_draw < 0:
     return protocol
-  return class_split.inner_draw(protocol, data.inner_draw, data.inner_share)
+  return inner_draws.inner_draw(protocol, data.inner_draw, data.inner_share)
 
 
 def make_protocols(
@@ -94,26 +100,27 @@ def make_protocols(
   if config.data.inner_draw >= 0:
     return [make_protocol(config)]
   return class_split.make_protocols(
-    dataset_dir(config.data),
-    seen_classes=seen_classes,
-    **_protocol_options(config),
+    dataset_dir(config.data), _split_choice(config, tuple(seen_classes))
   )
 
 
-def _protocol_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def _split_choice(
+  config: ml_collections.ConfigDict, seen_classes: tuple[str, ...] = ()
+) -> split_choice.SplitChoice:
   data = config.data
-  return {
-    'class_split': data.class_split,
-    'class_split_index': data.class_split_index,
-    'protocol': data.protocol,
-    'test_dataset_dir': os.path.expanduser(data.test_dataset_dir),
-    'validation_fraction': data.validation_fraction,
-    'seed': config.seed,
-    'strict_for': tuple(data.strict_for),
-    'allow_leaks': data.allow_leaks,
-    'drop_leaking': data.drop_leaking,
-    'train_only': data.train_only,
-  }
+  return split_choice.SplitChoice(
+    class_split=data.class_split,
+    protocol=data.protocol,
+    class_split_index=data.class_split_index,
+    test_dataset_dir=os.path.expanduser(data.test_dataset_dir),
+    validation_fraction=data.validation_fraction,
+    seed=config.seed,
+    seen_classes=seen_classes,
+    strict_for=tuple(data.strict_for),
+    allow_leaks=data.allow_leaks,
+    drop_leaking=data.drop_leaking,
+    train_only=data.train_only,
+  )
 
 
 def video_cache(

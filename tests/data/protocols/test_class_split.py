@@ -5,7 +5,12 @@ import pytest
 
 from tests.data.protocols.test_split_file import write
 from zsar_jax.data.datasets import records
-from zsar_jax.data.protocols import class_split, known_classes, registry
+from zsar_jax.data.protocols import (
+  class_split,
+  known_classes,
+  registry,
+  split_choice,
+)
 
 
 def columns(labels, groups=None, sources=None):
@@ -59,7 +64,7 @@ def test_split_file_decides_whose_videos_are_whose(tmp_path):
     ],
   )
   protocol = class_split.make_protocol(
-    path, class_split=write(tmp_path, BOX_UNSEEN)
+    path, split_choice.SplitChoice(class_split=write(tmp_path, BOX_UNSEEN))
   )
   assert protocol.name == 'folder/config/1.0.0:split/0'
   assert protocol.seen_classes == ('row', 'run')
@@ -102,7 +107,9 @@ def test_no_split_at_all_raises(tmp_path):
 
 
 def test_training_alone_has_no_test(tmp_path):
-  protocol = class_split.make_protocol(dataset(tmp_path), train_only=True)
+  protocol = class_split.make_protocol(
+    dataset(tmp_path), split_choice.SplitChoice(train_only=True)
+  )
   assert protocol.test is None and protocol.unseen_classes == ()
   assert protocol.seen_classes == ('box', 'row', 'run')
   assert protocol.name.endswith(':no test')
@@ -111,7 +118,9 @@ def test_training_alone_has_no_test(tmp_path):
 def test_class_without_videos_raises_and_is_named(tmp_path):
   split = write(tmp_path, {'seen': ['row', 'swim'], 'unseen': ['box']})
   with pytest.raises(ValueError, match=r"no readable video of \['swim'\]"):
-    class_split.make_protocol(dataset(tmp_path), class_split=split)
+    class_split.make_protocol(
+      dataset(tmp_path), split_choice.SplitChoice(class_split=split)
+    )
 
 
 def test_class_without_videos_where_they_are_needed_raises(tmp_path):
@@ -126,7 +135,7 @@ def test_class_without_videos_where_they_are_needed_raises(tmp_path):
   )
   split = write(tmp_path, {'seen': ['row', 'box'], 'unseen': ['run']})
   with pytest.raises(ValueError, match=r"no video of \['box'\].*'train'"):
-    class_split.make_protocol(path, class_split=split)
+    class_split.make_protocol(path, split_choice.SplitChoice(class_split=split))
 
 
 def test_class_both_seen_and_unseen_in_a_dataset_raises(tmp_path):
@@ -146,18 +155,26 @@ def truze(tmp_path, **changes):
 
 def test_a_registered_protocol_brings_its_classes(tmp_path):
   path = truze(tmp_path)
-  protocol = class_split.make_protocol(path, protocol='ucf101/truze')
+  protocol = class_split.make_protocol(
+    path, split_choice.SplitChoice(protocol='ucf101/truze')
+  )
   spec = registry.get('ucf101/truze')
   assert (protocol.name, protocol.hash) == (spec.id, spec.hash)
   assert protocol.seen_classes == spec.splits[0].seen
   assert len(protocol.unseen_classes) == 31 and len(protocol.test) == 62
-  assert len(class_split.make_protocols(path, protocol='ucf101/truze')) == 1
+  (alone,) = class_split.make_protocols(
+    path, split_choice.SplitChoice(protocol='ucf101/truze')
+  )
+  assert alone.hash == spec.hash
 
 
 def test_one_split_of_several_within_a_dataset(tmp_path):
   path = truze(tmp_path)
   make = lambda i: class_split.make_protocol(
-    path, protocol='ucf101/half-class-seed0-9', class_split_index=i
+    path,
+    split_choice.SplitChoice(
+      protocol='ucf101/half-class-seed0-9', class_split_index=i
+    ),
   )
   first, second = make(0), make(1)
   assert first.name == 'ucf101/half-class-seed0-9[seed0]'
@@ -178,7 +195,10 @@ def test_official_lists_choose_the_videos(tmp_path):
   kinetics = dataset(tmp_path, 'k', videos={'videos': columns(['a', 'b'] * 5)})
   with pytest.raises(ValueError, match='no video of'):
     class_split.make_protocols(
-      kinetics, protocol='ucf101/official-test-lists', test_dataset_dir=path
+      kinetics,
+      split_choice.SplitChoice(
+        protocol='ucf101/official-test-lists', test_dataset_dir=path
+      ),
     )
   lists = {
     f'test{i}': [f'v{2 * j + i % 2}' for j in range(101)] for i in (1, 2, 3)
@@ -187,7 +207,10 @@ def test_official_lists_choose_the_videos(tmp_path):
   os.rmdir(path)
   path = truze(tmp_path, lists=lists, unreadable=lost)
   made = class_split.make_protocols(
-    kinetics, protocol='ucf101/official-test-lists', test_dataset_dir=path
+    kinetics,
+    split_choice.SplitChoice(
+      protocol='ucf101/official-test-lists', test_dataset_dir=path
+    ),
   )
   assert [len(p.test) for p in made] == [101, 101, 101]
   assert made[0].test.ids[0] == 'v1' and made[1].test.ids[0] == 'v0'
@@ -199,17 +222,21 @@ def test_official_lists_choose_the_videos(tmp_path):
 def test_whole_dataset_unseen_leaves_nothing_to_train_on(tmp_path):
   with pytest.raises(ValueError, match='none is left to train on'):
     class_split.make_protocol(
-      truze(tmp_path), protocol='ucf101/all-classes-all-videos'
+      truze(tmp_path),
+      split_choice.SplitChoice(protocol='ucf101/all-classes-all-videos'),
     )
 
 
 def test_protocol_of_another_dataset_raises(tmp_path):
   path = truze(tmp_path)
-  with pytest.raises(ValueError, match='tests on hmdb51, and .* is ucf101'):
-    class_split.make_protocol(path, protocol='hmdb51/truze')
-  with pytest.raises(ValueError, match='both a protocol'):
+  with pytest.raises(ValueError, match='tests on hmdb51, but .* is ucf101'):
     class_split.make_protocol(
-      path, protocol='ucf101/truze', class_split='x.json'
+      path, split_choice.SplitChoice(protocol='hmdb51/truze')
+    )
+  with pytest.raises(ValueError, match='are both given'):
+    class_split.make_protocol(
+      path,
+      split_choice.SplitChoice(protocol='ucf101/truze', class_split='x.json'),
     )
 
 
@@ -224,7 +251,10 @@ class TestLeaks:
       tmp_path, {'seen': ['jog'], 'unseen': ['climbing a rope', 'rowing']}
     )
     return class_split.make_protocol(
-      kinetics, class_split=split, test_dataset_dir=other, **kwargs
+      kinetics,
+      split_choice.SplitChoice(
+        class_split=split, test_dataset_dir=other, **kwargs
+      ),
     )
 
   def test_are_refused(self, tmp_path):
@@ -257,9 +287,12 @@ class TestLeaks:
     path = dataset(tmp_path, videos={'videos': videos})
     split = write(tmp_path, BOX_UNSEEN)
     with pytest.raises(ValueError, match='v0 is v2'):
-      class_split.make_protocol(path, class_split=split, seed=1)
+      class_split.make_protocol(
+        path, split_choice.SplitChoice(class_split=split, seed=1)
+      )
     protocol = class_split.make_protocol(
-      path, class_split=split, seed=1, drop_leaking=True
+      path,
+      split_choice.SplitChoice(class_split=split, seed=1, drop_leaking=True),
     )
     assert 'v0' not in protocol.train.ids and 'v2' in protocol.test.ids
 
@@ -269,7 +302,10 @@ class TestLeaks:
       tmp_path, 'k', videos={'videos': columns(['tai chi', 'yoga', 'jog'] * 5)}
     )
     make = lambda **kwargs: class_split.make_protocol(
-      kinetics, train_only=True, strict_for=(everything,), **kwargs
+      kinetics,
+      split_choice.SplitChoice(
+        train_only=True, strict_for=(everything,), **kwargs
+      ),
     )
     with pytest.raises(ValueError, match="seen 'tai chi'"):
       make()
@@ -288,90 +324,29 @@ class TestLeaks:
     how = dict(protocol=spec.id, test_dataset_dir=ucf)
     # It leaks into another split than the first.
     with pytest.raises(ValueError, match=f'name: seen {later!r}'):
-      class_split.make_protocol(kinetics, **how)
-    first = class_split.make_protocol(kinetics, drop_leaking=True, **how)
+      class_split.make_protocol(kinetics, split_choice.SplitChoice(**how))
+    first = class_split.make_protocol(
+      kinetics, split_choice.SplitChoice(drop_leaking=True, **how)
+    )
     assert first.seen_classes == ('jog', 'yoga')
     # What was trained on cannot be dropped afterwards.
     with pytest.raises(ValueError, match=f'name: seen {later!r}'):
       class_split.make_protocols(
-        kinetics, seen_classes=(later, 'yoga'), drop_leaking=True, **how
+        kinetics,
+        split_choice.SplitChoice(
+          seen_classes=(later, 'yoga'), drop_leaking=True, **how
+        ),
       )
     made = class_split.make_protocols(
-      kinetics, seen_classes=('jog', 'yoga'), drop_leaking=True, **how
+      kinetics,
+      split_choice.SplitChoice(
+        seen_classes=('jog', 'yoga'), drop_leaking=True, **how
+      ),
     )
     assert len(made) == 10 and {p.spec_hash for p in made} == {spec.hash}
-    allowed = class_split.make_protocols(kinetics, allow_leaks=True, **how)
+    allowed = class_split.make_protocols(
+      kinetics, split_choice.SplitChoice(allow_leaks=True, **how)
+    )
     assert [bool(p.leaks) for p in allowed] == [
       later in split.unseen for split in spec.splits
     ]
-
-
-def test_inner_draws_divide_the_seen_classes(tmp_path):
-  names = ['row', 'run', 'hop', 'box', 'jab', 'cut'] * 5
-  path = dataset(
-    tmp_path,
-    videos={
-      'videos': columns(names, sources=['a', 'a', 'a', 'b', 'b', 'b'] * 5)
-    },
-  )
-  outer = class_split.make_protocol(
-    path,
-    class_split=write(
-      tmp_path, {'seen': ['row', 'run', 'hop', 'box', 'jab'], 'unseen': ['cut']}
-    ),
-  )
-  inner = class_split.inner_draw(outer, 0, 0.4)
-  sources = [outer.sources[name] for name in inner.unseen_classes]
-  assert sorted(sources) == ['a', 'b']
-  assert set(inner.seen_classes) | set(inner.unseen_classes) == set(
-    outer.seen_classes
-  )
-  assert not set(inner.seen_classes) & set(inner.unseen_classes)
-  # Nothing of the outer test is in it, and no video is on two sides.
-  ids = set(inner.test.ids)
-  assert not ids & set(outer.test.ids) and not ids & set(inner.train.ids)
-  assert ids | set(inner.train.ids) == set(outer.train.ids)
-  for videos, classes in (
-    (inner.train, inner.seen_classes),
-    (inner.test, inner.unseen_classes),
-  ):
-    of_name = dict(zip(outer.train.ids, outer.train.labels, strict=True))
-    for video, label in zip(videos.ids, videos.labels, strict=True):
-      assert classes[label] == outer.seen_classes[of_name[video]]
-  assert inner.hash != outer.hash and inner.name.endswith('#inner0')
-  draws = {
-    class_split.inner_draw(outer, i, 0.4).unseen_classes for i in range(9)
-  }
-  assert len(draws) > 1
-  with pytest.raises(ValueError, match='inner_share=0.01'):
-    class_split.inner_draw(outer, 0, 0.01)
-  # At least one class of each source stays seen.
-  inner = class_split.inner_draw(outer, 0, 0.9)
-  assert sorted(outer.sources[name] for name in inner.seen_classes) == [
-    'a',
-    'b',
-  ]
-  for share in (-0.5, 0, 1, 1.5):
-    with pytest.raises(ValueError, match=rf'inner_share={share} is not in'):
-      class_split.inner_draw(outer, 0, share)
-
-
-def test_inner_draws_test_seen_classes_on_those_that_stay_seen(tmp_path):
-  path = dataset(
-    tmp_path, videos={'videos': columns(['row', 'run', 'hop', 'cut'] * 12)}
-  )
-  outer = class_split.make_protocol(
-    path,
-    class_split=write(
-      tmp_path, {'seen': ['row', 'run', 'hop'], 'unseen': ['cut']}
-    ),
-    validation_fraction=0.4,
-  )
-  assert outer.seen_test
-  inner = class_split.inner_draw(outer, 0, 0.4)
-  of_name = dict(zip(outer.seen_test.ids, outer.seen_test.labels, strict=True))
-  assert inner.seen_test and len(inner.seen_test) < len(outer.seen_test)
-  for video, label in zip(
-    inner.seen_test.ids, inner.seen_test.labels, strict=True
-  ):
-    assert inner.seen_classes[label] == outer.seen_classes[of_name[video]]

@@ -9,7 +9,9 @@ import pytest
 from tests import videos
 from tests.pretrained import test_video, tiny_weights
 import zsar_jax
-from zsar_jax import bank, predict
+from zsar_jax import bank, evaluate, predict
+from zsar_jax.data.datasets import stick_figures
+from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.inference import (
   classifier_bank,
   prototype_bank,
@@ -265,3 +267,75 @@ def test_pooling_is_what_the_sentence_encoder_says(tmp_path):
   tiny_weights.write_json(settings, {'pooling_mode_mean_tokens': False})
   with pytest.raises(ValueError, match='only mean and cls'):
     public_sides.open_text(path)
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  builder = stick_figures.make_builder(
+    tmp_path_factory.mktemp('data'),
+    num_seen=4,
+    clips_per_class=2,
+    test_clips_per_class=2,
+    size=32,
+  )
+  builder.download_and_prepare()
+  return str(builder.data_dir)
+
+
+def test_a_folder_is_evaluated_on_all_classes_of_a_dataset(
+  folder, dataset, tmp_path, capsys
+):
+  output, page = tmp_path / 'out/results.json', tmp_path / 'page.html'
+  evaluate.main(
+    [
+      'evaluate',
+      f'--workdir={folder}',
+      f'--dataset={dataset}',
+      f'--output={output}',
+      f'--report={page}',
+    ]
+  )
+  out = capsys.readouterr().out
+  assert 'nearest_name: videos and names have no joint space' in out
+  content = json.loads(output.read_text())
+  assert content['protocol'].endswith(':all classes')
+  assert content['initialisation'].startswith('video=classifier:')
+  assert 'text=bert:' in content['initialisation']
+  methods = {row['method'] for row in content['rows']}
+  assert {'transfer', 'transfer_ridge', 'conse', 'floor_chance'} <= methods
+  assert not {'nearest_name', 'fusion', 'ridge_to_text'} & methods
+  classes = prepared_dataset.PreparedDataset(dataset).classes()
+  chance = next(
+    row
+    for row in content['rows']
+    if row['method'] == 'floor_chance' and row['metric'] == 'per_class'
+  )
+  assert chance['value'] == pytest.approx(1 / len(classes))
+  assert '<html' in page.read_text()
+
+
+def test_leaks_into_a_dataset_are_refused_or_named(
+  weights, dataset, tmp_path, capsys
+):
+  name = prepared_dataset.PreparedDataset(dataset).classes()[0]
+  video = write_classifier(tmp_path / 'c', labels={**LABELS, '1': name})
+  path = str(tmp_path / 'leaky')
+  flags = [f'--video={video}', f'--text={weights["text"]}', f'--output={path}']
+  bank.main(['bank', 'build', *flags])
+  run = ['evaluate', f'--workdir={path}', f'--dataset={dataset}']
+  with pytest.raises(ValueError, match=f'seen {name!r}'):
+    evaluate.main(run)
+  evaluate.main([*run, '--allow_leaks'])
+  out = capsys.readouterr().out
+  assert 'NOT STRICT: 1 leaks' in out
+  assert 'per_class_without_leaks' in out
+  # Without its column nothing leaks by name.
+  path = str(tmp_path / 'dropped')
+  flags = [*flags[:2], f'--output={path}', f'--drop_seen={name}']
+  bank.main(['bank', 'build', *flags])
+  evaluate.main(['evaluate', f'--workdir={path}', f'--dataset={dataset}'])
+
+
+def test_a_folder_has_no_dataset_of_its_own(folder):
+  with pytest.raises(ValueError, match='give --dataset'):
+    evaluate.main(['evaluate', f'--workdir={folder}'])

@@ -14,7 +14,6 @@ without any video of it and without training.
 
 from collections.abc import Iterator, Sequence
 import os
-from typing import Any
 
 import numpy as np
 
@@ -232,8 +231,8 @@ class ActionModel:
           self.classes[i],
           None if none is None else float(probabilities[v, i]),
           float(scores[v, i]),
-          _number(near[v, i]),
-          _number(match[v, i]),
+          near.tolist()[v][i],
+          match.tolist()[v][i],
           explained[self.classes[i]],
         )
         for i in np.argsort(-scores[v], kind='stable')
@@ -366,10 +365,6 @@ class ActionModel:
       for s in found
     ]
     return named, self._domain_warning(path, windows.comment) + self.warnings
-
-
-def _number(x: Any) -> float | None:
-  return None if x is None else float(x)
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:

@@ -5,10 +5,11 @@ related names are, and the video side alone what classes look like. Only
 `nearest_name` needs both sides in one space, as CLIP has it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
+import os
 from typing import Any
 
 import ml_collections
@@ -115,6 +116,7 @@ class PublicEncoders:
       ],
       videos=videos,
       trained_classes=self.seen_classes,
+      matches=self.joint,
       joint=self.joint,
     )
 
@@ -127,12 +129,12 @@ class PublicEncoders:
     return methods.TransferSettings(temperature=TEMPERATURE)
 
   @property
-  def sources(self) -> Mapping[str, str]:
-    """Side -> the weights as the user named them, and their digest."""
-    return {
-      'video': f'{self.video.source} {self.video.digest}',
-      'text': f'{self.text.source} {self.text.digest}',
-    }
+  def origin(self) -> str:
+    """The weights of both sides, in words."""
+    return ', '.join(
+      f'{name}={os.path.basename(os.path.normpath(side.source))}:{side.digest}'
+      for name, side in (('video', self.video), ('text', self.text))
+    )
 
 
 def _make_config(

@@ -4,6 +4,7 @@ python -m zsar_jax.bank show runs/demo/bank.safetensors
 python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
 python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
   --output=more.safetensors
+python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER
 python -m zsar_jax.bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
 python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
@@ -27,9 +28,11 @@ from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
   bank_building,
+  classifier_bank,
   evaluate_run,
   model_files,
   prototype_bank,
+  public_folders,
   saved_encoders,
 )
 from zsar_jax.system import terminal
@@ -51,7 +54,10 @@ def main(argv: list[str]) -> None:
   text('workdir', "Of the encoders; by default the bank's folder.")
   text('dataset', "build: a prepared dataset; by default the run's own.")
   text('classes', 'add: names with commas, or a file with a name a line.')
-  text('output', 'The bank to write.')
+  text('video', 'build: public weights of a video classifier or a CLIP.')
+  text('text', 'build: public weights of a text encoder, with --video.')
+  text('drop_seen', 'build: names with commas that the bank leaves out.')
+  text('output', 'The bank to write; with --video a folder.')
   text('licence', 'build: under which the videos may be used.')
   cli.define_step(values)
   flags.DEFINE_bool(
@@ -73,8 +79,11 @@ def main(argv: list[str]) -> None:
   if command in ('build', 'export'):
     if paths:
       raise ValueError(f'arguments not understood: {" ".join(paths)}')
-    if not values.workdir:
+    if not (values.workdir or values.video):
       raise ValueError(f'{command} needs --workdir')
+    if values.video:
+      _build_public(values)
+      return
     bank = {'build': _build, 'export': _export}[command](values)
   else:
     most = len(paths) if command == 'merge' else 1
@@ -147,6 +156,24 @@ def _export(values) -> None:
     elif os.path.exists(source):
       shutil.copy(source, target)
   terminal.say(f'encoders and bank written to {values.output}')
+
+
+def _build_public(values) -> None:
+  """Writes a folder with the bank of a public classifier."""
+  if values.workdir or not values.text:
+    raise ValueError('build takes --video and --text together, or --workdir')
+  encoders = public_folders.open_sides(values.video, values.text)
+  drop = [name for name in values.drop_seen.split(',') if name]
+  bank = classifier_bank.make_bank(encoders, drop, values.licence)
+  public_folders.write(values.output, encoders)
+  prototype_bank.save_bank(
+    bank, os.path.join(values.output, prototype_bank.BANK_FILE)
+  )
+  terminal.say(
+    f'{len(bank.seen_classes)} seen classes written to {values.output}: try\n'
+    f'python -m zsar_jax.predict --workdir={values.output} --video=FILE '
+    '--classes=NAMES'
+  )
 
 
 def _build(values) -> prototype_bank.PrototypeBank:

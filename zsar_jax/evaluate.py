@@ -45,6 +45,7 @@ from typing import Any
 from absl import flags
 
 from zsar_jax import cli
+from zsar_jax.data.protocols import class_split, split_choice
 from zsar_jax.evaluation import (
   label_files,
   outside_scores,
@@ -56,6 +57,7 @@ from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
   prototype_bank,
+  public_folders,
   saved_encoders,
 )
 from zsar_jax.system import json_files, terminal
@@ -181,10 +183,14 @@ def _evaluate_run(values) -> None:
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
-  # Of the run's own dataset, those that the run has seen.
-  protocols = evaluate_run.make_protocols(
-    config, () if values.class_split else recognizer.seen_classes
-  )
+  bank = None
+  if public_folders.is_public(values.workdir):
+    bank, protocols = _bank_protocols(values)
+  else:
+    # Of the run's own dataset, those that the run has seen.
+    protocols = evaluate_run.make_protocols(
+      config, () if values.class_split else recognizer.seen_classes
+    )
   choice = _choice(values, say)
   outcome = evaluate_run.evaluate(
     recognizer,
@@ -194,6 +200,7 @@ def _evaluate_run(values) -> None:
     embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
+    bank=bank,
   )
   terminal.say(results_text.format_table(outcome.content))
   if values.inner:
@@ -206,6 +213,28 @@ def _evaluate_run(values) -> None:
   _write(path, outcome.content, outcome.scores)
   if values.report:
     _write_report(values.report, outcome)
+
+
+def _bank_protocols(values):
+  """The bank of public encoders, and the protocols that it is tested by."""
+  if not values.dataset:
+    raise ValueError(
+      f'{values.workdir} has no dataset of its own: give --dataset, a prepared '
+      'dataset to test on'
+    )
+  bank = prototype_bank.load_bank(
+    os.path.join(values.workdir, prototype_bank.BANK_FILE)
+  )
+  choice = split_choice.SplitChoice(
+    class_split=values.class_split,
+    class_split_index=values.class_split_index,
+    protocol=values.protocol,
+    test_dataset_dir=values.dataset,
+    allow_leaks=values.allow_leaks,
+  )
+  return bank, class_split.make_bank_protocols(
+    bank.seen_classes, bank.domain, choice
+  )
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:

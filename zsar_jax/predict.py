@@ -45,10 +45,11 @@ def _format_transfer(ranked: predictions.Ranked, explain: bool) -> str:
   probability = ''
   if ranked.probability is not None:
     probability = f'{100 * ranked.probability:5.1f}%  '
-  text = (
-    f'{probability}transfer {ranked.score:+.3f}  '
-    f'name {ranked.nearest_name:+.3f}  match {ranked.match_logit:+.2f}'
-  )
+  text = f'{probability}transfer {ranked.score:+.3f}'
+  if ranked.nearest_name is not None:
+    text += f'  name {ranked.nearest_name:+.3f}'
+  if ranked.match_logit is not None:
+    text += f'  match {ranked.match_logit:+.2f}'
   if not explain:
     return text
   made_of = ', '.join(

@@ -40,6 +40,8 @@ class Encoders:
     class_centres: learnt centres [s d] of `trained_classes`, unit vectors.
     scale: alpha_v, the factor on cosines to the centres.
     trained_classes: names, in the order of the centres.
+    matches: whether `videos` gives match logits.
+    joint: whether `embedding` and `class_embeddings` lie in one space.
   """
 
   class_embeddings: Callable[[Sequence[str]], np.ndarray]
@@ -49,6 +51,8 @@ class Encoders:
   class_centres: np.ndarray | None = None
   scale: float = 20.0
   trained_classes: tuple[str, ...] = ()
+  matches: bool = True
+  joint: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Embedder:
     Returns:
       The videos, without padding.
     """
+    if not self.encoders.matches:
+      names = match_names = ()
     if self.cache_of is None:
       joined = self._shared(videos, frames, names)
     else:
@@ -141,7 +147,7 @@ class Embedder:
       )
     return Embedded(
       joined['embedding'],
-      joined.get('match'),
+      joined.get('match') if self.encoders.matches else None,
       joined['readable'],
       joined.get('pooled'),
       joined.get('metadata'),

@@ -218,7 +218,8 @@ class EmbeddingCache:
           for name in shard.tensors
           if name not in (MATCH, TOKENS)
         }
-        if set(names) <= set(shard.names):
+        stored = MATCH in shard.tensors
+        if stored and set(names) <= set(shard.names):
           columns = [shard.names.index(name) for name in names]
           arrays[MATCH] = f.get_tensor(MATCH)[at][:, columns]
         elif TOKENS in shard.tensors and match is not None:

@@ -87,7 +87,9 @@ def evaluate(
   rows = [*rows[:measured], *floors, *rows[measured:]]
   others = [m for m in figures.methods() if not m.startswith('oracle_')]
   paired = _paired(figures, 'transfer', others, methods.PRIMARY)
-  notes = _notes(figures, videos, settings.transductive and not one_split)
+  notes = _notes(
+    figures, videos, settings.transductive and not one_split, seen.joint
+  )
   return Table(rows, paired, scores, facts, notes)
 
 
@@ -103,10 +105,15 @@ def _paired(
 
 
 def _notes(
-  figures: accuracy.Accuracies, videos: task.TestVideos, no_transductive: bool
+  figures: accuracy.Accuracies,
+  videos: task.TestVideos,
+  no_transductive: bool,
+  joint: bool,
 ) -> tuple[str, ...]:
   """What the table lacks, and why."""
   notes = []
+  if not joint:
+    notes.append('nearest_name: videos and names have no joint space')
   if no_transductive:
     notes.append('transductive rows are made for one split at a time')
   if videos.match is None:

@@ -53,7 +53,8 @@ def evaluate(
       methods.all_composites(seen, unseen, settings)['transfer'],
     )
   }
-  if unseen.text.shape[1] == unseen_videos.embeddings.shape[2]:
+  same_size = unseen.text.shape[1] == unseen_videos.embeddings.shape[2]
+  if seen.joint and same_size:
     rows_of_classes['nearest_name'] = (seen.classes.text, unseen.text)
   rows, curve = [], None
   for method in METHODS:

@@ -198,8 +198,7 @@ def method_scores(
   """
   # One product serves all methods that score by a product with embeddings.
   rows = all_composites(seen, unseen, settings)
-  comparable = unseen.text.shape[1] == embeddings.shape[1]
-  if comparable:
+  if seen.joint and unseen.text.shape[1] == embeddings.shape[1]:
     rows['nearest_name'] = unseen.text
   if seen.sums is not None:
     regression = baselines.ridge_to_text(

@@ -134,6 +134,7 @@ def embed_seen(
     encoders.scale,
     sums,
     metadata_means,
+    encoders.joint,
   )
   return seen, moments
 

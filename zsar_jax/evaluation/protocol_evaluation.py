@@ -60,6 +60,7 @@ def embed_protocols(
   protocols: Sequence[class_split.Protocol],
   embed: embedding.Embedder,
   match_names: Sequence[str] = (),
+  seen: task.Seen | None = None,
 ) -> Evaluation:
   """Embeds all videos of a protocol, and measures nothing yet.
 
@@ -70,12 +71,15 @@ def embed_protocols(
       have no test.
     embed: embeds videos.
     match_names: more names whose match logits the cache keeps.
+    seen: the seen classes, where a bank has them; None makes them of the
+      training videos.
 
   Returns:
     The arrays, without table and GZSL.
   """
-  first = protocols[0]
-  seen, moments = protocol_arrays.embed_seen(embed, first)
+  first, moments = protocols[0], None
+  if seen is None:
+    seen, moments = protocol_arrays.embed_seen(embed, first)
   kept, kept_videos = first.seen_test, None
   if kept is not None and len(kept):
     embed.say(f'embedding {len(kept)} further videos of seen classes')
@@ -109,6 +113,7 @@ def evaluate_protocols(
   embed: embedding.Embedder,
   settings: methods.TransferSettings,
   match_names: Sequence[str] = (),
+  seen: task.Seen | None = None,
 ) -> Evaluation:
   """Measures a model by the splits of a protocol.
 
@@ -117,11 +122,12 @@ def evaluate_protocols(
     embed: embeds videos.
     settings: of the methods.
     match_names: see `embed_protocols`.
+    seen: see `embed_protocols`.
 
   Returns:
     Tables over all splits, and their arrays.
   """
-  embedded = embed_protocols(protocols, embed, match_names)
+  embedded = embed_protocols(protocols, embed, match_names, seen)
   seen, unseen, videos = embedded.seen, embedded.unseen, embedded.videos
   if videos is None:
     return embedded

@@ -52,6 +52,8 @@ class Seen:
       leaves that method out.
     metadata_prototypes: class means of the training videos' metadata [s m],
       unit vectors; None leaves that control out.
+    joint: whether videos and names lie in one space; otherwise nothing
+      compares the two.
   """
 
   classes: Classes
@@ -60,6 +62,7 @@ class Seen:
   scale: float = 20.0
   sums: prototypes_lib.PrototypeSums | None = None
   metadata_prototypes: np.ndarray | None = None
+  joint: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

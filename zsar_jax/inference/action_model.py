@@ -86,9 +86,8 @@ class ActionModel:
       initial_text=initial(bank.seen_classes) if initial and wanted else None,
     )
     self._initial = initial if wanted else None
-    d = bank.seen_prototypes.shape[1]
-    self._text = np.zeros((0, d), np.float32)
-    self._prototypes = np.zeros((0, d), np.float32)
+    self._text = bank.class_embeddings[:0]
+    self._prototypes = bank.seen_prototypes[:0]
     self._weights = np.zeros((0, len(bank.seen_classes)))
     if bank.added_classes:
       self._add(bank.added_classes, bank.added_embeddings)
@@ -120,7 +119,7 @@ class ActionModel:
     return self
 
   def _add(self, names, text) -> None:
-    """Composites prototypes for encoded names."""
+    """Composites prototypes for encoded names; a seen one has its own."""
     new = task.Classes(
       tuple(names),
       text,
@@ -129,6 +128,12 @@ class ActionModel:
     prototypes, weights = methods.unseen_prototypes(
       self._seen, self.bank.seen_prototypes, new, self._settings
     )
+    # A class with a prototype of its own needs no composite.
+    for row, name in enumerate(names):
+      if name in self.bank.seen_classes:
+        at = self.bank.seen_classes.index(name)
+        prototypes[row] = self.bank.seen_prototypes[at]
+        weights[row] = np.arange(weights.shape[1]) == at
     self.classes += tuple(names)
     self._text = np.concatenate([self._text, text])
     self._prototypes = np.concatenate([self._prototypes, prototypes])
@@ -208,8 +213,12 @@ class ActionModel:
     clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
     embeddings, match = self.recognizer.encode_videos(clips, self.classes)
     embeddings = embeddings[: len(views)]
+    if not match.shape[1]:
+      match = np.full((len(match), len(self.classes)), None)
     scores = np.asarray(scoring.similarity_scores(embeddings, self._prototypes))
-    near = np.asarray(scoring.similarity_scores(embeddings, self._text))
+    near = np.full(scores.shape, None)
+    if self.recognizer.joint:
+      near = np.asarray(scoring.similarity_scores(embeddings, self._text))
     probabilities, none = self._probabilities(scores)
     explained, warnings = self.explain(), self.warnings
     risk = ''
@@ -222,8 +231,8 @@ class ActionModel:
           self.classes[i],
           None if none is None else float(probabilities[v, i]),
           float(scores[v, i]),
-          float(near[v, i]),
-          float(match[v, i]),
+          near.tolist()[v][i],
+          match.tolist()[v][i],
           explained[self.classes[i]],
         )
         for i in np.argsort(-scores[v], kind='stable')

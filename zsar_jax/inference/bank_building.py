@@ -37,6 +37,20 @@ def check_unseen(
     )
 
 
+def seen_of(bank: prototype_bank.PrototypeBank, joint: bool) -> task.Seen:
+  """Makes an evaluation's seen classes from a bank.
+
+  Args:
+    bank: has their prototypes and class embeddings.
+    joint: whether its encoders embed videos and names into one space.
+
+  Returns:
+    The seen classes; ConSE takes their prototypes for a classifier.
+  """
+  classes = task.Classes(bank.seen_classes, bank.class_embeddings)
+  return task.Seen(classes, bank.seen_prototypes, joint=joint)
+
+
 def make_bank(
   recognizer: encoders.Recognizer,
   protocol: class_split.Protocol,

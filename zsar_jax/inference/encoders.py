@@ -16,6 +16,7 @@ from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import class_texts, model_builder
 from zsar_jax.models import pixel_ops, zsar_model
 from zsar_jax.parallel import sharding
+from zsar_jax.pretrained import initialisation
 
 # Names are matched with videos this many at a time: the fused tokens of all
 # (video, name) pairs would not fit in memory for hundreds of names.
@@ -69,6 +70,14 @@ class Recognizer:
     other._params, other.step = params, step
     other._text_cache, other._weights_hash = {}, ''
     return other
+
+  # Training puts videos and names into one space.
+  joint = True
+
+  @property
+  def origin(self) -> str:
+    """The public weights that training started from, in words."""
+    return initialisation.describe(self.config)
 
   @property
   def params(self) -> Any:

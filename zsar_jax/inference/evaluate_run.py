@@ -33,7 +33,6 @@ from zsar_jax.inference import (
   prototype_bank,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.pretrained import initialisation
 from zsar_jax.system import terminal
 
 # Beside results.json in a workdir.
@@ -177,6 +176,7 @@ def evaluate(
   embeddings_dir: str = '',
   keep_tokens: bool = False,
   choice: Mapping[str, Any] | None = None,
+  bank: prototype_bank.PrototypeBank | None = None,
 ) -> Outcome:
   """Measures a model by a protocol.
 
@@ -193,6 +193,9 @@ def evaluate(
     choice: what inner draws chose, of `choosing.choose`; None for the
       config's settings and no calibration.
 
+    bank: has the seen classes where nothing was trained here, and the
+      settings; None makes them of the training videos.
+
   Returns:
     The results.
 
@@ -205,20 +208,24 @@ def evaluate(
   embed = embedders.make_embedder(
     recognizer, cache, embeddings_dir, keep_tokens, say
   )
-  settings = recognizer.transfer_settings
+  settings, seen = recognizer.transfer_settings, None
   if choice:
     settings = methods.TransferSettings(**choice['settings'])
-  bank_building.check_unseen(recognizer, protocols)
+  if bank is not None:
+    settings = methods.TransferSettings(**bank.settings)
+    seen = bank_building.seen_of(bank, recognizer.joint)
+  else:
+    bank_building.check_unseen(recognizer, protocols)
   evaluation = protocol_evaluation.evaluate_protocols(
-    protocols, embed, settings, _match_names(protocols)
+    protocols, embed, settings, _match_names(protocols), seen
   )
   rows = evaluation.rows
-  if first.seen_classes == recognizer.seen_classes:
+  if bank is None and first.seen_classes == recognizer.seen_classes:
     rows = [*rows, validate(recognizer, first, cache, embed)]
   rows = [*rows, *_frozen_clip_rows(recognizer.config, protocols, say)]
   name, _ = _name_and_hash(protocols)
   calibrated = choice.get('calibration')
-  if calibrated is None:
+  if calibrated is None and bank is None:
     fitted = choosing.calibrate_on_seen(evaluation, settings, name)
     calibrated = fitted and fitted.to_dict()
   content = _content(recognizer, protocols, evaluation, rows, settings)
@@ -228,7 +235,7 @@ def evaluate(
       'measured_on': calibrated['measured_on'],
       **calibrated['figures'],
     }
-  bank = bank_building.make_bank(
+  bank = bank or bank_building.make_bank(
     recognizer, first, evaluation.seen, settings, calibrated
   )
   return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
@@ -255,7 +262,7 @@ def _content(
     {
       'step': recognizer.step,
       'weights_hash': recognizer.weights_hash,
-      'initialisation': initialisation.describe(recognizer.config),
+      'initialisation': recognizer.origin,
       'settings': dataclasses.asdict(settings),
       'settings_from': '',
       'unreadable': _distinct(v for p in protocols for v in p.unreadable),

@@ -17,16 +17,18 @@ class Ranked:
     name: canonical class name.
     probability: calibrated, in [0, 1]; None where nothing was calibrated.
     score: transfer score, in [-1, 1].
-    nearest_name: similarity of the video to the name itself, in [-1, 1].
-    match_logit: of the fusion; above 0 means a match is the likelier.
+    nearest_name: similarity of the video to the name itself, in [-1, 1];
+      None where videos and names have no joint space.
+    match_logit: of the fusion; above 0 means a match is the likelier. None
+      where nothing compares videos with names.
     composited_from: (seen class, transfer weight), largest first.
   """
 
   name: str
   probability: float | None
   score: float
-  nearest_name: float
-  match_logit: float
+  nearest_name: float | None
+  match_logit: float | None
   composited_from: tuple[tuple[str, float], ...]
 
 

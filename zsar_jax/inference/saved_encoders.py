@@ -13,6 +13,8 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  public_encoders,
+  public_folders,
 )
 from zsar_jax.parallel import sharding
 
@@ -20,12 +22,14 @@ from zsar_jax.parallel import sharding
 _LOCAL_KEYS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
 
 
-def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
+def load(
+  workdir: str, step: int | None = None
+) -> encoders.Recognizer | public_encoders.PublicEncoders:
   """Loads encoders onto all devices present.
 
   Args:
-    workdir: of a run; a folder that `export` wrote; or the name of a model
-      that ships.
+    workdir: of a run; a folder that `export` or `bank build --video` wrote;
+      or the name of a model that ships.
     step: of the run's checkpoint to take; None means the newest.
 
   Returns:
@@ -36,6 +40,10 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
     ValueError: its files are damaged or do not belong together.
   """
   workdir = model_files.resolve(workdir)
+  if public_folders.is_public(workdir):
+    if step is not None:
+      raise ValueError(f'{workdir} is no run: it has no step to choose')
+    return public_folders.read(workdir)
   if model_files.is_model(workdir):
     if step is not None:
       raise ValueError(f'{workdir} is no run: it has no step to choose')

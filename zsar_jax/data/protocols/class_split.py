@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import os
 
+import numpy as np
+
 from zsar_jax.data.protocols import (
   overlap,
   registry,
@@ -180,6 +182,61 @@ def make_protocols(
   ]
 
 
+def make_bank_protocols(
+  seen_classes: Sequence[str],
+  domain: str,
+  choice: split_choice.SplitChoice,
+) -> list[Protocol]:
+  """Makes the splits that a model with prototypes of its own is tested on.
+
+  Nothing is trained, so there is no training video to compare test videos
+  with: only names are audited.
+
+  Args:
+    seen_classes: canonical names of the classes with prototypes.
+    domain: of the videos that these prototypes were made of.
+    choice: `test_dataset_dir`, which of its classes are unseen, and whether
+      leaks are allowed. Without protocol and class split all of them are.
+
+  Returns:
+    One protocol per split, without training videos.
+
+  Raises:
+    FileNotFoundError: the dataset or the split file does not exist.
+    ValueError: an unseen class is a seen one by its name, and leaks are not
+      allowed; or see `make_protocol`.
+  """
+  dataset = PreparedDataset(choice.test_dataset_dir)
+  if choice.protocol or choice.class_split:
+    spec, split = split_choice.find_spec(dataset, choice)
+    splits = spec.splits if choice.protocol else (split,)
+  else:
+    splits = (specs.SplitSpec('all', None, tuple(dataset.classes())),)
+    name = f'{dataset.name}:all classes'
+    spec = specs.ProtocolSpec(name, dataset.name, splits, dataset.name)
+  protocols = []
+  for split in splits:
+    test = _make_test(dataset, spec, split, spec.id)
+    leaks = overlap.strict(overlap.audit_names(seen_classes, split.unseen))
+    if not choice.allow_leaks:
+      overlap.refuse(leaks, spec.id)
+    nothing = test.videos.subset(np.zeros(len(test.videos), bool))
+    without = Protocol(
+      name='',
+      hash='',
+      dataset_dir='',
+      domain=domain,
+      seen_classes=tuple(seen_classes),
+      unseen_classes=(),
+      train=nothing,
+      validation=nothing,
+      test=None,
+      leaks=leaks,
+    )
+    protocols.append(_with_test(without, dataset, test))
+  return protocols
+
+
 def _tests_on_training_dataset(
   dataset_dir: str, choice: split_choice.SplitChoice
 ) -> bool:
@@ -191,7 +248,15 @@ def _tests_on_training_dataset(
 def _find_test(
   dataset: PreparedDataset, choice: split_choice.SplitChoice, what: str
 ) -> _Test:
-  spec, split = split_choice.find_spec(dataset, choice)
+  return _make_test(dataset, *split_choice.find_spec(dataset, choice), what)
+
+
+def _make_test(
+  dataset: PreparedDataset,
+  spec: specs.ProtocolSpec,
+  split: specs.SplitSpec,
+  what: str,
+) -> _Test:
   dataset.check_classes(split.unseen, what)
   videos = _test_videos(dataset, [split], split.unseen)
   video_sets.check_classes(videos, split.unseen)

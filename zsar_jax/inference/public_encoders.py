@@ -1,0 +1,152 @@
+"""Encoders with public weights: a video side, a text side, nothing trained.
+
+The two need no joint space. Semantic transfer asks the text side alone how
+related names are, and the video side alone what classes look like. Only
+`nearest_name` needs both sides in one space, as CLIP has it.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import hashlib
+import os
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from zsar_jax import config_utils
+from zsar_jax.data import preprocessing, tokenizer
+from zsar_jax.evaluation import embedding, methods
+from zsar_jax.inference import public_sides
+from zsar_jax.zeroshot import scoring
+
+# Our choice, by draws of seen classes: see docs/public_weights.md.
+TEMPERATURE = 0.15
+
+
+class PublicEncoders:
+  """Embeds videos and class names with public weights.
+
+  Attributes:
+    config: a config with the weights' preprocessing, for the evaluation.
+    prep: the preprocessing of both sides.
+    video: the video side.
+    text: the text side.
+    texts: turns class names into prompts and token ids.
+    seen_classes: names of the video classifier's classes; () without one.
+    step: 0, as of weights that were not trained here.
+  """
+
+  step = 0
+
+  def __init__(
+    self, video: public_sides.VideoSide, text: public_sides.TextSide
+  ):
+    self.video, self.text, self.texts = video, text, text.texts
+    self.prep = preprocessing.Preprocessing(
+      **video.pixels,
+      token_length=text.token_length,
+      vocabulary_hash=tokenizer.vocabulary_hash(text.texts.pieces),
+    )
+    self.config = _make_config(self.prep, text.texts.templates)
+    self.seen_classes = video.labels
+    self._text_cache: dict[tuple[str, ...], np.ndarray] = {}
+
+  @property
+  def joint(self) -> bool:
+    """Whether videos and names share one space."""
+    return bool(self.video.space) and self.video.space == self.text.space
+
+  @functools.cached_property
+  def weights_hash(self) -> str:
+    """12 hex digits over both sides, and how names become tokens."""
+    digest = hashlib.sha256(self.prep.to_json().encode())
+    for part in (self.video.digest, self.text.digest, *self.texts.templates):
+      digest.update(part.encode())
+    return digest.hexdigest()[:12]
+
+  def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Embeds class names.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      `embedding` [c e], unit vectors.
+    """
+    key = tuple(names)
+    if key not in self._text_cache:
+      self._text_cache[key] = self.text.embed_names(names)
+    return {'embedding': self._text_cache[key]}
+
+  def encode_videos(
+    self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Embeds clips, and compares them with names where there is a joint space.
+
+    Args:
+      clips_of_videos: uint8 [b v t h w 3], v views of each video.
+      names: canonical class names; may be none.
+
+    Returns:
+      Embeddings [b v d], unit vectors, and logits [b c], mean over views: the
+      cosines times the text side's scale. [b 0] without a joint space.
+    """
+    embeddings = self.video.embed(clips_of_videos)
+    if not self.joint or not names:
+      return embeddings, np.zeros((len(embeddings), 0), np.float32)
+    scores = scoring.similarity_scores(
+      embeddings, self.encode_class_names(names)['embedding']
+    )
+    return embeddings, self.text.scale * np.asarray(scores)
+
+  @property
+  def encoders(self) -> embedding.Encoders:
+    """What the evaluation reads: functions that embed, and the classifier."""
+
+    def videos(clips, names):
+      embeddings, logits = self.encode_videos(clips, names)
+      out = {'embedding': embeddings}
+      return {**out, 'match': logits} if self.joint else out
+
+    return embedding.Encoders(
+      class_embeddings=lambda names: self.encode_class_names(names)[
+        'embedding'
+      ],
+      videos=videos,
+      trained_classes=self.seen_classes,
+      matches=self.joint,
+      joint=self.joint,
+    )
+
+  def initial_embeddings(self) -> None:
+    """None: the text side was not trained, so it has no other beginning."""
+
+  @property
+  def transfer_settings(self) -> methods.TransferSettings:
+    """The config's settings of the semantic transfer."""
+    return methods.TransferSettings(temperature=TEMPERATURE)
+
+  @property
+  def origin(self) -> str:
+    """The weights of both sides, in words."""
+    return ', '.join(
+      f'{name}={os.path.basename(os.path.normpath(side.source))}:{side.digest}'
+      for name, side in (('video', self.video), ('text', self.text))
+    )
+
+
+def _make_config(
+  prep: preprocessing.Preprocessing, templates: Sequence[str]
+) -> ml_collections.ConfigDict:
+  """A config as a run has it; its model section says nothing here."""
+  config = config_utils.default_config()
+  values: dict[str, Any] = dataclasses.asdict(prep)
+  del values['vocabulary_hash']
+  with config.unlocked():
+    config.preprocessing.update(values)
+    config.names.prompts = tuple(templates)
+    config.zeroshot.temperature = TEMPERATURE
+    config.zeroshot.batch_size = 4
+  return config

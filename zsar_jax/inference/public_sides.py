@@ -1,0 +1,264 @@
+"""Public video and text encoders, ready to embed videos and class names.
+
+`open_video` and `open_text` read weights from a folder. Which prompts a text
+encoder gets, and at which rate a video encoder gets its frames where its
+files do not say, are our choices.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zsar_jax.inference import class_texts
+from zsar_jax.models import clip as clip_model
+from zsar_jax.models import pixel_ops, text_encoder, video_encoder
+from zsar_jax.pretrained import bert, directory, heads, video
+from zsar_jax.pretrained import clip as clip_weights
+
+# Plain sentences that suit names of actions, "juggling" as well as
+# "basketball" and "jump rope".
+CLIP_PROMPTS = (
+  'a video of a person {}.',
+  'a photo of a person {}.',
+  'a video of {}.',
+  'a person is {}.',
+  '{}, a human action.',
+)
+SENTENCE_PROMPTS = ('a person {}', 'a video of {}', '{}')
+_SENTENCE_LENGTH = 48
+# Texts are cut to a multiple of this many tokens: few lengths to compile for.
+_LENGTH_STEP = 8
+_CLIP_FRAMES = 8
+# Model type -> frames between two sampled ones at 30 frames a second, as the
+# authors trained on Kinetics.
+_STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32}
+_NOMINAL_FPS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSide:
+  """A video encoder with its weights.
+
+  Attributes:
+    source: the weights as the user named them.
+    digest: hexadecimal digits that tell weights apart.
+    pixels: keyword arguments of `Preprocessing` but those about text.
+    embed: clips uint8 [b v t h w 3] -> embeddings [b v d], unit vectors.
+    labels: canonical names of the classes of its classifier; () without one.
+    columns: float32 [s d], what the classifier multiplies features with.
+    space: the joint space of video and text that it embeds into; '' for none.
+  """
+
+  source: str
+  digest: str
+  pixels: Mapping[str, Any]
+  embed: Callable[[np.ndarray], np.ndarray]
+  labels: tuple[str, ...] = ()
+  columns: np.ndarray | None = None
+  space: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSide:
+  """A text encoder with its weights.
+
+  Attributes:
+    source: the weights as the user named them.
+    digest: hexadecimal digits that tell weights apart.
+    texts: turns class names into prompts and token ids.
+    token_length: token ids a text.
+    embed: `ids` int [c l] and `mask` bool [c l] -> embeddings [c d], unit
+      vectors.
+    space: see `VideoSide`.
+    scale: what cosines in the joint space are multiplied by before a softmax.
+  """
+
+  source: str
+  digest: str
+  texts: class_texts.ClassTexts
+  token_length: int
+  embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  space: str = ''
+  scale: float = 1.0
+
+  def embed_names(self, names: Sequence[str]) -> np.ndarray:
+    """Embeds class names in all prompts.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      [c d], unit vectors: the normalised mean over a class's texts.
+
+    Raises:
+      ValueError: a name is longer than the encoder reads.
+    """
+    rows = self.texts.token_ids(names)
+    return self.texts.mean(
+      names, [self.embed(row['ids'], row['mask']) for row in rows]
+    )
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+  return x / jnp.maximum(norm, 1e-12)
+
+
+def _clip_embedder(apply, params, pixels) -> Callable[..., np.ndarray]:
+  """Compiles clips -> embeddings for `apply`(params, inputs [n t h w c])."""
+
+  @jax.jit
+  def embed(params, clips):
+    b, v = clips.shape[:2]
+    x = pixel_ops.to_inputs(clips, pixels['mean'], pixels['std'])
+    out = apply(params, x.reshape(b * v, *x.shape[2:]))
+    return _unit(out.astype(jnp.float32)).reshape(b, v, -1)
+
+  params = jax.device_put(params)
+  return lambda clips: np.asarray(embed(params, clips))
+
+
+def _shortened(ids: np.ndarray, mask: np.ndarray):
+  """Cuts padding off, to a length that few others share."""
+  longest = int(mask.sum(axis=1).max())
+  length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, ids.shape[1])
+  return ids[:, :length], mask[:, :length]
+
+
+def open_video(path: str, num_frames: int = 0) -> VideoSide:
+  """Reads a video encoder.
+
+  Args:
+    path: folder of weights, as `directory.read_weights` takes it.
+    num_frames: frames of a clip; 0 for as many as the weights were trained
+      on, or 8 for those of images.
+
+  Returns:
+    The encoder.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: the files do not fit each other, or are of an architecture
+      that embeds no videos here.
+  """
+  weights = directory.read_weights(path)
+  kind = directory.expect_model_type(weights, 'clip', *video.MODEL_TYPES)
+  if kind == 'clip':
+    return _open_clip_video(path, weights, num_frames or _CLIP_FRAMES)
+  found = video.preprocessing(weights)
+  frames = num_frames or found['num_frames'] or _CLIP_FRAMES
+  pixels = {
+    **found,
+    'num_frames': frames,
+    'sampling': 'dense' if kind in _STRIDES else 'uniform',
+    'frame_stride': _STRIDES.get(kind, 1),
+    'sample_fps': _NOMINAL_FPS,
+    'inputs': 'rgb',
+  }
+  kwargs, params = video.load_video_encoder(weights, num_frames=frames)
+  encoder = video_encoder.VideoEncoder(**kwargs)
+  apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
+  labels, columns = (), None
+  if heads.has_head(weights):
+    labels, columns = heads.read_labels(weights), heads.read_columns(weights)
+  return VideoSide(
+    path,
+    directory.fingerprint(weights),
+    pixels,
+    _clip_embedder(apply, params, pixels),
+    labels,
+    columns,
+  )
+
+
+def _open_clip_video(path, weights, num_frames: int) -> VideoSide:
+  kwargs, params = clip_weights.load_clip(weights)
+  pixels = {
+    **clip_weights.pixel_settings(weights),
+    'num_frames': num_frames,
+    'sampling': 'uniform',
+    'frame_stride': 1,
+    'sample_fps': _NOMINAL_FPS,
+    'inputs': 'rgb',
+  }
+  model = clip_model.Clip(**kwargs)
+  apply = lambda params, x: model.apply(
+    {'params': params}, x, method='encode_video'
+  )['embedding']
+  digest = directory.fingerprint(weights)
+  return VideoSide(
+    path, digest, pixels, _clip_embedder(apply, params, pixels), space=digest
+  )
+
+
+def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
+  """Reads a text encoder.
+
+  Args:
+    path: folder of weights of the BERT family, or of a CLIP.
+    prompts: sentences with a place `{}` for the name; () for ours.
+
+  Returns:
+    The encoder.
+
+  Raises:
+    FileNotFoundError: a file is missing, such as the tokenizer's.
+    ValueError: the files do not fit each other, or are of an architecture
+      that reads no text here.
+  """
+  weights = directory.read_weights(path)
+  kind = directory.expect_model_type(weights, 'bert', 'clip')
+  digest = directory.fingerprint(weights)
+  if kind == 'clip':
+    kwargs, params = clip_weights.load_clip(weights)
+    length = kwargs['text']['max_length']
+    pieces = [clip_weights.load_tokenizer(weights, length).definition]
+    model = clip_model.Clip(**kwargs)
+    apply = functools.partial(model.apply, method='encode_text')
+    encode = lambda params, ids, mask: apply({'params': params}, ids, mask)[
+      'embedding'
+    ]
+    scale = float(model.apply({'params': params}, method='scale'))
+    prompts = prompts or CLIP_PROMPTS
+  else:
+    positions = directory.setting(weights, 'max_position_embeddings')
+    length = min(_SENTENCE_LENGTH, positions)
+    kwargs, params, pieces = bert.load_text_encoder(weights, length)
+    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(path))
+    encode = lambda params, ids, mask: model.apply(
+      {'params': params}, ids, mask
+    )['pooled']
+    scale, prompts = 1.0, prompts or SENTENCE_PROMPTS
+  embed = jax.jit(lambda *args: _unit(encode(*args).astype(jnp.float32)))
+  params = jax.device_put(params)
+  return TextSide(
+    path,
+    digest,
+    class_texts.ClassTexts(pieces, length, prompts),
+    length,
+    lambda ids, mask: np.asarray(embed(params, *_shortened(ids, mask))),
+    space=digest if kind == 'clip' else '',
+    scale=scale,
+  )
+
+
+def _pooling(path: str) -> str:
+  """How a sentence encoder pools its tokens: 'mean', or 'cls' if it says so.
+
+  sentence-transformers writes it into 1_Pooling/config.json; bge's says cls.
+  """
+  settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
+  if not os.path.exists(settings):
+    return 'mean'
+  given = directory.read_json(settings)
+  if given.get('pooling_mode_cls_token'):
+    return 'cls'
+  if given.get('pooling_mode_mean_tokens', True):
+    return 'mean'
+  raise ValueError(f'{settings}: only mean and cls pooling are known')

@@ -1,5 +1,6 @@
 """Links, names and commands in the documents are those of the code."""
 
+import importlib
 import pathlib
 import re
 
@@ -75,3 +76,26 @@ def test_the_map_of_the_code_names_every_module_at_the_root():
   for path in (_ROOT / 'zsar_jax').glob('*.py'):
     if path.stem != '__init__':
       assert f'`{path.stem}`' in text, path.stem
+
+
+def test_functions_named_in_the_architecture_page_are_there():
+  text = (_ROOT / 'docs/architecture.md').read_text()
+  rooms = 'data|evaluation|inference|models|pretrained|training|zeroshot'
+  named = re.findall(rf'`((?:{rooms})(?:\.\w+)+)`', text)
+  assert len(named) > 15
+  for name in named:
+    parts = name.split('.')
+    found, left = importlib.import_module(f'zsar_jax.{parts[0]}'), parts[1:]
+    path = f'zsar_jax.{parts[0]}'
+    for part in left:
+      if not hasattr(found, part):
+        importlib.import_module(f'{path}.{part}')
+      found, path = getattr(found, part), f'{path}.{part}'
+
+
+def test_files_named_in_the_architecture_page_are_there():
+  text = (_ROOT / 'docs/architecture.md').read_text()
+  named = set(re.findall(r'`([\w/]+\.py)`', text))
+  for name in named:
+    places = (_ROOT / name, _ROOT / 'zsar_jax' / name)
+    assert any(path.exists() for path in places) or name == 'defaults.py', name

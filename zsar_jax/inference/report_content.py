@@ -19,7 +19,7 @@ _THUMBNAIL = 160  # pixels of the short side
 def make(
   outcome: evaluate_run_lib.Outcome | outside_scores.Outcome,
 ) -> content_lib.ReportContent:
-  """What the report of an outcome shows.
+  """Collects the content of an outcome's report.
 
   Args:
     outcome: of an evaluation with a test.
@@ -125,7 +125,7 @@ def _calibrated(outcome, scores) -> dict:
 
 
 def _thumbnails(videos: video_sets.VideoSet, wanted: set[str]):
-  """The middle frame of some videos, as JPEG."""
+  """Returns the middle frame of some videos, as JPEG."""
   found, sources = {}, {}
   for i, video_id in enumerate(videos.ids):
     if video_id not in wanted:

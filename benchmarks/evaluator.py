@@ -114,7 +114,7 @@ def numpy_scores(seen, unseen, z, match, settings):
 
 
 def evaluate_numpy(seen, unseen, videos, settings):
-  """What `methods.evaluate` gives, split by split; per-class values [m]."""
+  """Does what `methods.evaluate` does, per split; per-class values [m]."""
   z, labels = videos.embeddings[:, 0], videos.labels
   scores = numpy_scores(seen, unseen, z, videos.match, settings)
   counts = np.bincount(labels, minlength=CLASSES)
@@ -195,7 +195,7 @@ def compare(rounds: int) -> None:
 
 
 def stream(num_videos: int, num_classes: int = 10_000) -> None:
-  """The top 5 of very many videos."""
+  """Returns the top 5 of very many videos."""
   rng = np.random.default_rng(0)
   rows = unit(rng.normal(size=(num_classes, DIMENSIONS)))
 

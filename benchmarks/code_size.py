@@ -79,7 +79,7 @@ def functions(path: pathlib.Path, text: str) -> Iterator[Function]:
 
 
 def report(root: pathlib.Path, folder: str, longest: int) -> str:
-  """The report of a folder.
+  """Returns the report of a folder.
 
   Args:
     root: that paths are shown from.

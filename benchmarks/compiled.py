@@ -160,7 +160,7 @@ def _times(text: str, bodies: dict[str, list[str]]) -> dict[str, int]:
 
 
 def collectives(text: str) -> list[Collective]:
-  """The collectives of a compiled program.
+  """Returns the collectives of a compiled program.
 
   Args:
     text: of the program, `compiled.as_text()`.

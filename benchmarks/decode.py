@@ -45,7 +45,7 @@ _INTERVALS = (12, 250)
 
 
 def write_clip(path: str, keyframe_interval: int) -> None:
-  """Ten seconds of a moving texture, 300 frames of 340x256, H.264."""
+  """Writes ten seconds of a moving texture, 300 frames of 340x256, H.264."""
   rng = np.random.default_rng(0)
   # Coarse and fine detail, about as hard to compress as a filmed scene.
   coarse = np.kron(rng.integers(0, 200, (40, 50, 3)), np.ones((16, 16, 1)))
@@ -66,7 +66,7 @@ def write_clip(path: str, keyframe_interval: int) -> None:
 
 
 def read_ours(path: str, sampling: str) -> np.ndarray:
-  """A clip by this package's reader."""
+  """Reads a clip by this package's reader."""
   info = decode.read_info(path, path)
   indices = clip_indices(info, sampling)
   return decode.decode_frames(path, indices, path, info=info)
@@ -80,14 +80,14 @@ def clip_indices(info: decode.VideoInfo, sampling: str) -> np.ndarray:
 
 
 def read_decord(path: str, indices: np.ndarray) -> np.ndarray:
-  """The same clip by decord."""
+  """Reads the same clip by decord."""
   import decord
 
   return decord.VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
 
 
 def read_opencv(path: str, indices: np.ndarray) -> np.ndarray:
-  """The same clip by OpenCV."""
+  """Reads the same clip by OpenCV."""
   import cv2
 
   capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])

@@ -160,7 +160,7 @@ def run_side(
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--config', default='configs/k400.py')
   parser.add_argument('--clips', type=int, default=16, help='in a batch')

@@ -195,7 +195,7 @@ def compare(rounds: int) -> None:
 
 
 def stream(num_videos: int, num_classes: int = 10_000) -> None:
-  """The top 5 of very many videos."""
+  """Returns the top 5 of very many videos."""
   rng = np.random.default_rng(0)
   rows = unit(rng.normal(size=(num_classes, DIMENSIONS)))
 

@@ -74,7 +74,7 @@ class Result:
 
 
 def damage(content: bytes, other: bytes, kind: str, rng) -> bytes:
-  """A damaged copy of a file.
+  """Returns a damaged copy of a file.
 
   Args:
     content: of the file.
@@ -156,7 +156,7 @@ def try_seed(
 def try_seeds(
   clips: Sequence[str], seeds: Sequence[int], num_workers: int
 ) -> list[Result]:
-  """What becomes of each seed; see `try_seed`."""
+  """Returns the outcome of each seed; see `try_seed`."""
   with (
     tempfile.TemporaryDirectory() as folder,
     isolated.Pool(num_workers, memory_bytes=MEMORY) as pool,
@@ -225,7 +225,7 @@ def report(results: Sequence[Result]) -> str:
 
 
 def is_bad(result: Result) -> bool:
-  """Whether a seed did anything but decode or be refused."""
+  """Returns whether a seed did anything but decode or be refused."""
   return result.outcome not in ('decoded', 'refused')
 
 

@@ -125,7 +125,7 @@ def our_batches(
 def tf_data_batches(
   protocol: class_split.Protocol, sampling: str
 ) -> Iterator[np.ndarray]:
-  """The same by tf.data."""
+  """Returns the same by tf.data."""
   import tensorflow as tf
 
   reader = make_reader(protocol, sampling)
@@ -154,7 +154,7 @@ def tf_data_batches(
 
 
 def clips_per_second(batches: Iterator[np.ndarray], num_batches: int) -> float:
-  """The rate of a loader, once it is under way.
+  """Returns the rate of a loader, once it is under way.
 
   Args:
     batches: new.

@@ -97,7 +97,7 @@ def _add_up(events: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def lines(kernels: Mapping[str, float], most: int = 12) -> list[str]:
-  """The kinds with their shares, and the kernels that take longest."""
+  """Returns the kinds with their shares, and the kernels that take longest."""
   whole = sum(kernels.values()) or 1.0
   show = lambda name, seconds: (
     f'  {1e3 * seconds:8.2f} ms {seconds / whole:6.1%}  {name[:90]}'

@@ -67,12 +67,12 @@ class Row:
 
 
 def parameter_shapes(module: nn.Module, arguments: tuple) -> Any:
-  """The abstract parameters of a module."""
+  """Returns the abstract parameters of a module."""
   return jax.eval_shape(module.init, jax.random.key(0), *arguments)['params']
 
 
 def count_parameters(params: Any) -> int:
-  """How many numbers a tree of parameters has.
+  """Returns how many numbers a tree of parameters has.
 
   Stored statistics of a norm do not count, nor do they in published counts.
   """
@@ -250,7 +250,7 @@ def measure(row: Row) -> dict[str, float]:
 
 
 def line(row: Row) -> str:
-  """A row as text: ours, published, their ratio, and the source."""
+  """Returns a row as text: ours, published, their ratio, and the source."""
   ours, theirs = measure(row), row.published
   text = (
     f'{row.name:36}{ours["parameters"] / 1e6:8.2f}{ours["macs"] / 1e9:9.2f}'

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def write_clip(path: str, seed: int, gop: int = 250) -> None:
-  """Ten seconds of a moving texture, 340x256, 25 frames a second, H.264."""
+  """Writes 10 seconds of a moving texture, 340x256, 25 frames/s, H.264."""
   rng = np.random.default_rng(seed)
   # Coarse and fine detail: JPEGs of about 30 kB; filmed videos of this size
   # have 17 to 35.

@@ -49,7 +49,7 @@ class SwapName(operator.Operator):
       yield node.start_pos, node.end_pos
 
   def mutate(self, node, index):
-    """The other name."""
+    """Returns the other name."""
     node.value = self._OTHER[node.value]
     return node
 
@@ -151,7 +151,7 @@ def _bare(code: str) -> str:
 
 
 def _mutated(part: str) -> Iterator[str]:
-  """All that one statement may become."""
+  """Returns all that one statement may become."""
   nodes = list(cosmic_ast.ast_nodes(cosmic_ast.get_ast(part)))
   for op in _operators():
     count = sum(len(list(op.mutation_positions(node))) for node in nodes)
@@ -160,7 +160,7 @@ def _mutated(part: str) -> Iterator[str]:
 
 
 def find_mutants(module: str, source: str) -> list[Mutant]:
-  """All mutants of a module, in the order of its lines.
+  """Returns all mutants of a module, in the order of its lines.
 
   Args:
     module: below `zsar_jax`, without the ending.

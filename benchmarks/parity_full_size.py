@@ -146,7 +146,7 @@ def _pixels(*shape: int) -> np.ndarray:
 def _tokens(
   length: int, real: int, ids: range
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A random text [1 l] with padding behind it, and its mask."""
+  """Returns a random text [1 l] with padding behind it, and its mask."""
   drawn = np.random.default_rng(SEED).integers(ids.start, ids.stop, length)
   mask = np.arange(length) < real
   return np.where(mask, drawn, 0).astype(np.int32)[None], mask[None]

@@ -46,7 +46,7 @@ _AGAIN = 75
 
 
 def command(workdir: str, data_dir: str, **changes) -> list[str]:
-  """The command line of the run."""
+  """Returns the command line of the run."""
   values = {**_FLAGS, 'data.data_dir': data_dir, **changes}
   return [
     sys.executable,
@@ -95,7 +95,7 @@ def shared_memory() -> set[str]:
 
 
 def state_of(workdir: str) -> dict[str, object]:
-  """Every array of the newest checkpoint, by path."""
+  """Returns every array of the newest checkpoint, by path."""
   import jax
   import numpy as np
   import orbax.checkpoint as ocp
@@ -118,7 +118,7 @@ def results_of(workdir: str) -> dict:
 
 
 def differences(a: str, b: str) -> list[str]:
-  """What two finished runs do not share."""
+  """Lists what differs between two finished runs."""
   import numpy as np
 
   left, right = state_of(a), state_of(b)

@@ -123,7 +123,7 @@ def compile_step(
 
 
 def cost_of(program, flops: float, chips: int) -> Cost:
-  """What a compiled step costs each chip."""
+  """Returns the cost of a compiled step on each chip."""
   m = program.memory_analysis()
   memory = (
     m.argument_size_in_bytes
@@ -143,7 +143,7 @@ def cost_of(program, flops: float, chips: int) -> Cost:
 
 
 def prepared(config, chips: int, clips_per_chip: int, **video):
-  """The config for a slice, with keys of `model.video` changed."""
+  """Returns the config for a slice, with keys of `model.video` changed."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.train.batch_size = chips * clips_per_chip
@@ -152,7 +152,7 @@ def prepared(config, chips: int, clips_per_chip: int, **video):
 
 
 def make_mesh(topology: str, preset: str) -> jax.sharding.Mesh:
-  """The mesh of a slice, 'v5e:4x4'."""
+  """Returns the mesh of a slice, 'v5e:4x4'."""
   described = topologies.get_topology_desc(
     platform='tpu', topology_name=topology
   )

@@ -74,7 +74,7 @@ def model_flops(variant: str, frames: int, size: int, depth: int = 12) -> int:
 
 
 def clips_and_labels(args: argparse.Namespace):
-  """The same batch for both sides: [b t h w 3] float32, int [b]."""
+  """Returns the same batch for both sides: [b t h w 3] float32, int [b]."""
   rng = np.random.default_rng(0)
   shape = (args.batch, args.frames, args.size, args.size, 3)
   return (
@@ -184,14 +184,14 @@ SIDES = {
 
 
 def seconds_of(step: Callable[[], Any]) -> float:
-  """How long one step takes."""
+  """Returns how long one step takes."""
   began = time.perf_counter()
   float(step())
   return time.perf_counter() - began
 
 
 def several_seconds(step: Callable[[], Any], turns: int) -> list[float]:
-  """How long a step takes, on average over each of some rows of `_ROW`.
+  """Returns how long a step takes, on average over each of some rows of `_ROW`.
 
   Only the last of a row is waited for: a step is sent off while the one before
   it runs, as in training.
@@ -250,7 +250,7 @@ def ratio_interval(ours, theirs, resamples: int = 2000):
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
   parser.add_argument('--frames', type=int, default=8)

@@ -71,7 +71,7 @@ class Cell:
   changes: Mapping[str, Any]
 
   def make_config(self) -> ml_collections.ConfigDict:
-    """The whole config of the run."""
+    """Returns the whole config of the run."""
     config = load_config(self.config)
     values = {
       key: tuple(value) if isinstance(value, list) else value
@@ -185,7 +185,7 @@ def write_evaluation(
 
 
 def read_evaluation(path: str) -> Trained:
-  """The inverse of `write_evaluation`.
+  """Inverts `write_evaluation`.
 
   Args:
     path: of the file.
@@ -223,12 +223,12 @@ def read_evaluation(path: str) -> Trained:
 
 
 def is_finished(out: str, name: str) -> bool:
-  """Whether a cell's file is there."""
+  """Returns whether a cell's file is there."""
   return os.path.exists(os.path.join(out, name, EVALUATION_FILE))
 
 
 def read_cell(out: str, name: str) -> Trained:
-  """A finished cell of a grid.
+  """Returns a finished cell of a grid.
 
   Args:
     out: folder of the grid.
@@ -297,7 +297,7 @@ def work(
   Args:
     cells: in the order of their importance.
     out: folder of the grid.
-    say: is told of every cell.
+    say: prints a line for every cell.
 
   Returns:
     Names of the cells that failed.

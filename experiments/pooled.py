@@ -117,7 +117,7 @@ class Pool:
     return labels, self.figures.same_source[np.ix_(own, own)]
 
   def _correct(self, s: int, scores: np.ndarray, same_source: bool):
-    """Whether each video of a split is right, [n]."""
+    """Returns whether each video of a split is right, [n]."""
     labels, alike = self._local(s)
     everything = np.ones((len(self._own[s]), 1), bool)
     padded = self._videos[s].pad(scores)

@@ -86,12 +86,12 @@ class Experiment:
     return self._cell(name, split, {'seed': seed}, text)
 
   def inner(self, split: int, draw: int) -> grid.Cell:
-    """A cell of tier 3."""
+    """Returns a cell of tier 3."""
     name = f'inner_split{split}_draw{draw}'
     return self._cell(name, split, {'data.inner_draw': draw})
 
   def ablation(self, ablation: str, split: int) -> grid.Cell:
-    """A cell of tier 2."""
+    """Returns a cell of tier 2."""
     name = f'{re.sub("[^a-z0-9]+", "_", ablation)}_split{split}'
     changes = dict(ABLATIONS[ablation])
     if ablation == 'half the steps':
@@ -100,7 +100,7 @@ class Experiment:
     return self._cell(name, split, changes)
 
   def tiers(self) -> dict[int, list[grid.Cell]]:
-    """All cells, those that the most depends on first."""
+    """Returns all cells, the ones that most depends on first."""
     splits = range(self.num_splits)
     return {
       1: [
@@ -115,14 +115,14 @@ class Experiment:
     }
 
   def read(self, cell: grid.Cell) -> grid.Trained | None:
-    """A finished cell; None for one that is not."""
+    """Returns a finished cell; None for one that is not."""
     if not grid.is_finished(self.out, cell.name):
       return None
     return grid.read_cell(self.out, cell.name)
 
 
 def declared_settings(cell: grid.Cell) -> methods.TransferSettings:
-  """The settings of the transfer that a cell's config declares."""
+  """Returns the settings of the transfer that a cell's config declares."""
   section = cell.make_config().zeroshot
   names = {f.name for f in dataclasses.fields(methods.TransferSettings)}
   return methods.TransferSettings(
@@ -131,7 +131,7 @@ def declared_settings(cell: grid.Cell) -> methods.TransferSettings:
 
 
 def choose(experiment: Experiment, split: int) -> dict[str, Any] | None:
-  """What a split's inner draws choose; None while they are unfinished."""
+  """Returns the choice of a split's inner draws; None while unfinished."""
   draws = [
     experiment.read(experiment.inner(split, d)) for d in range(NUM_DRAWS)
   ]
@@ -145,7 +145,7 @@ def choose(experiment: Experiment, split: int) -> dict[str, Any] | None:
 
 
 def settings_of(choice, default) -> methods.TransferSettings:
-  """What was chosen; the declared ones where nothing was chosen yet."""
+  """Returns the chosen settings, else the declared ones."""
   if choice is None:
     return default
   return methods.TransferSettings(**choice['settings'])

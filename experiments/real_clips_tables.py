@@ -47,7 +47,7 @@ class Series:
     ]
 
   def flat(self):
-    """Every model's evaluation and its settings."""
+    """Returns every model's evaluation and its settings."""
     return (
       [c.evaluation for seeds in self.cells for c in seeds],
       [
@@ -83,7 +83,7 @@ def gather(
 
 
 def pool_of(series: Series, default=None) -> pooled.Pool:
-  """All methods of a series over its splits.
+  """Returns all methods of a series over its splits.
 
   Args:
     series: the runs.
@@ -207,7 +207,7 @@ def ablation_pairs(
 
 
 def spread_lines(pool: pooled.Pool) -> list[str]:
-  """How far seeds and splits lie apart, of the transfer."""
+  """Returns how far seeds and splits lie apart, of the transfer."""
   lines = []
   for metric in pooled.METRICS:
     values = pool.spread.get(('transfer', metric))
@@ -241,7 +241,7 @@ _COMPARED = (
 
 
 def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
-  """All tables, by name."""
+  """Returns all tables, by name."""
   tables: dict[str, list[str]] = {}
   splits = range(experiment.num_splits)
   claimed = [s for s in splits if s != real_clips_cells.DEVELOPMENT]
@@ -326,7 +326,7 @@ def _protocol_line(series: Series) -> str:
 
 
 def _mean_lines(series: Series) -> list[str]:
-  """What is no zero-shot accuracy: means over models."""
+  """Returns the figures that are not zero-shot accuracy: means over models."""
   cells = [cell for seeds in series.cells for cell in seeds]
   number = cells[0].facts['num_validation']
   validation = np.mean([cell.facts['seen_val_top1'] for cell in cells])

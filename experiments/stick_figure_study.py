@@ -75,7 +75,7 @@ def points() -> dict[str, list[dict[str, Any]]]:
 
 
 def cells() -> list[grid.Cell]:
-  """All runs, each once; first those of the first seed."""
+  """Returns all runs, each once; first those of the first seed."""
   distinct = {
     made.name: made
     for seed in range(NUM_SEEDS)
@@ -117,7 +117,7 @@ def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
 
 
 def table(found) -> list[str]:
-  """The ladder at every point.
+  """Returns the ladder at every point.
 
   Args:
     found: key -> rows by method, of each of its points.

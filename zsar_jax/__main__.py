@@ -115,7 +115,7 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-  """The console script `zsar`."""
+  """Runs the console script `zsar`."""
   cli.run(main)
 
 

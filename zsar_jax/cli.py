@@ -1,4 +1,4 @@
-"""What the command line entries share: their flags, and errors in one line.
+"""Shared flags of the command line entries, and their one-line errors.
 
 An entry makes its flags anew in every call:
 
@@ -35,7 +35,7 @@ from absl import app, flags, logging
 
 from zsar_jax.system import compilation_cache, interruption, terminal
 
-# What a user can put right: shown as one line, without a traceback. OSError
+# Errors that a user can fix: shown as one line, without a traceback. OSError
 # is a file that is missing or not theirs, or a disk that is full.
 USER_ERRORS = (ValueError, OSError, flags.Error)
 _INTERRUPTED = 130
@@ -154,7 +154,7 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
 
 
 def _call(main: Callable[[list[str]], Any], argv: list[str]) -> int:
-  """What `exit_code` does while the output can be written."""
+  """Does the work of `exit_code` while the output can be written."""
   try:
     main(argv)
   except USER_ERRORS as e:
@@ -184,7 +184,7 @@ def _has_reader(stream) -> bool:
 
 
 def _is_of_output(error: Exception) -> bool:
-  """Whether an error came because nobody reads stdout or stderr any more."""
+  """Returns whether an error came from a closed stdout or stderr."""
   return isinstance(error, BrokenPipeError) and not (
     _has_reader(sys.stdout) and _has_reader(sys.stderr)
   )

@@ -7,7 +7,7 @@ import ml_collections
 
 
 def _is_range(value: Any, highest: float) -> bool:
-  """Whether 0 < low <= high <= highest."""
+  """Returns whether 0 < low <= high <= highest."""
   numbers = all(type(x) in (int, float) for x in value)
   return numbers and len(value) == 2 and 0 < value[0] <= value[1] <= highest
 

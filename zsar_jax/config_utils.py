@@ -116,7 +116,7 @@ def shrink_to_smoke(c: ml_collections.ConfigDict) -> None:
 
 
 def parse_arg(arg: str | None, *known: str) -> frozenset[str]:
-  """The argument string of a config file, `configs/x.py:one,other`.
+  """Parses the argument of a config file, `configs/x.py:one,other`.
 
   Args:
     arg: what stands after the colon, or None.
@@ -192,12 +192,12 @@ _HARMLESS = (
 
 
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The config as plain JSON values (tuples become lists)."""
+  """Returns the config as plain JSON values (tuples become lists)."""
   return json.loads(json.dumps(config.to_dict()))
 
 
 def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
-  """The inverse of `to_dict`."""
+  """Inverts `to_dict`."""
   config = ml_collections.ConfigDict(values)
   config = config.copy_and_resolve_references()
   return config.lock()

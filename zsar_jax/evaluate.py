@@ -238,7 +238,7 @@ def _bank_protocols(values):
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:
-  """A place of its own for each measurement: only itself is ever replaced."""
+  """Returns a path for each measurement, so that it replaces only itself."""
   what = {
     key: content[key]
     for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
@@ -269,7 +269,7 @@ def _write_report(path: str, outcome) -> None:
 
 
 def _choice(values, say) -> dict[str, Any] | None:
-  """What inner draws choose; else what an earlier choice wrote; else None."""
+  """Returns the inner draws' choice, else an earlier one, else None."""
   path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
   if not values.inner:
     if not os.path.exists(path):

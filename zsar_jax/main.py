@@ -76,7 +76,7 @@ def _define_processes(values: flags.FlagValues) -> None:
 
 
 def _parse(values: flags.FlagValues, argv: list[str]):
-  """The config; whatever is wrong with it becomes one clear line."""
+  """Parses the config; turns any mistake in it into one clear line."""
   try:
     cli.parse(values, argv, usage=__doc__)
     return values.config.copy_and_resolve_references()

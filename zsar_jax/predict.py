@@ -106,7 +106,7 @@ def _define_flags() -> flags.FlagValues:
   text(
     'classes',
     'Candidate class names with commas, or a file with a name a line; by '
-    'default those that were added to the bank.',
+    'default the classes added to the bank.',
   )
   flags.DEFINE_integer(
     'top_k', 5, 'Names to show.', lower_bound=1, flag_values=values

@@ -4,12 +4,12 @@ import ml_collections
 
 
 def data() -> ml_collections.ConfigDict:
-  """Which dataset, which split, and how it is read."""
+  """Returns the settings of the dataset, its split and its reader."""
   c = ml_collections.ConfigDict()
   # Folder of a prepared dataset, as `zsar_jax.prepare` prints it; '' renders
   # stick_figures with the arguments below, under data_dir.
   c.dataset_dir = ''
-  # '' is TFDS's own default.
+  # Folder where TFDS keeps datasets; '' is TFDS's own default.
   c.data_dir = ''
   c.stick_figures = ml_collections.ConfigDict(
     dict(
@@ -26,31 +26,33 @@ def data() -> ml_collections.ConfigDict:
   # Id of a registered protocol, in place of class_split:
   # `python -m zsar_jax.protocols list`.
   c.protocol = ''
-  # Which split of the file or the protocol.
+  # Index of the split in the file or the protocol, from 0.
   c.class_split_index = 0
   # Prepared dataset that the unseen classes are in; '' is dataset_dir.
   c.test_dataset_dir = ''
-  # A seen class or video that leaks into the test is refused; these leave it
-  # out of training, or go on all the same, and then every result says so.
+  # Training refuses a seen class or video that leaks into the test.
+  # drop_leaking leaves it out of training. allow_leaks trains on it, and every
+  # result then says so.
   c.drop_leaking = False
   c.allow_leaks = False
-  # Ids of further protocols that nothing may leak into: those that the run
-  # is to be evaluated by later.
+  # Ids of further protocols, for later evaluations. Nothing may leak into them.
   c.strict_for = ()
-  # Train on every class and measure nothing zero-shot: `zsar_jax.evaluate`
-  # does so later.
+  # Trains on every class and measures nothing zero-shot. `zsar_jax.evaluate`
+  # can measure later.
   c.train_only = False
   # Share of each seen class's videos (whole groups) held out of training.
   # Half of them watch training, half are the seen videos of GZSL.
   c.validation_fraction = 0.2
-  # From 0: this draw of seen classes plays unseen, to choose settings by; -1
-  # trains on all seen classes.
+  # Index (from 0) of a draw of seen classes that play the unseen classes, to
+  # choose settings; -1 trains on all seen classes.
   c.inner_draw = -1
+  # Share of the seen classes in such a draw.
   c.inner_share = 0.4
-  # What is sampled equally often: '', 'class', 'source' or 'source+class'.
+  # Samples these equally often: '', 'class', 'source' or 'source+class'.
   c.balance = ''
-  # Training stops where more records than this share are unreadable.
+  # Training stops if more than this share of the records is unreadable.
   c.max_failed_share = 0.01
+  # Threads that read and decode videos.
   c.num_threads = 4
   # Decoded videos kept in memory, MiB; 0 decodes every time.
   c.cache_mb = 0
@@ -58,27 +60,28 @@ def data() -> ml_collections.ConfigDict:
 
 
 def augmentation() -> ml_collections.ConfigDict:
-  """What training changes in its clips."""
-  # Of training clips. What is per frame is done by the loader, what is cheap
-  # per pixel on the device.
+  """Returns the settings of the augmentation of training clips."""
+  # Training clips only. The loader does the work per frame; the device does the
+  # cheap work per pixel.
   c = ml_collections.ConfigDict(
     dict(
-      # Random crops cover this share of the frame (low, high), and are this
-      # wide for their height.
+      # Share of the frame that a random crop covers (low, high).
       crop_area=(0.6, 1.0),
+      # Width of a crop over its height (low, high).
       crop_aspect=(3 / 4, 4 / 3),
-      # Random mirroring; never of a class whose name has a side.
+      # Random mirroring, except of classes whose name has a side (left, right).
       mirror=True,
-      # Operations on each clip, and how strong they are, from 0 to 10.
+      # Number of RandAugment operations on each clip.
       randaugment_layers=0,
+      # Strength of the operations, from 0 to 10.
       randaugment_magnitude=9.0,
-      # Beta(alpha, alpha) of the share that a clip keeps; 0 is off. With both
-      # on, each step is one of them.
+      # A clip keeps a share drawn from Beta(alpha, alpha); 0 turns it off. If
+      # both are on, each step uses one of them.
       mixup_alpha=0.0,
       cutmix_alpha=0.0,
     )
   )
-  # See zsar_jax/models/pixel_ops.py.
+  # Strengths of the colour jitter: see zsar_jax/models/pixel_ops.py.
   c.colour_jitter = ml_collections.ConfigDict(
     dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
   )
@@ -86,16 +89,16 @@ def augmentation() -> ml_collections.ConfigDict:
 
 
 def names() -> ml_collections.ConfigDict:
-  """What the text encoder reads of a class."""
-  # What the text encoder reads of a class: its name in each prompt, and what
-  # a JSON file {name: [description, ...]} says of it.
+  """Returns the settings of the texts of a class."""
+  # The text encoder reads the class name in each prompt, and the descriptions
+  # from a JSON file {name: [description, ...]}; '' uses no descriptions.
   c = ml_collections.ConfigDict(dict(prompts=('{}',), descriptions=''))
   return c
 
 
 def preprocessing() -> ml_collections.ConfigDict:
-  """How frames become clips; it goes with the weights."""
-  # Goes with the weights: see zsar_jax/data/preprocessing.py.
+  """Returns the settings that turn frames into clips."""
+  # Must match the weights: see zsar_jax/data/preprocessing.py for each key.
   c = ml_collections.ConfigDict(
     dict(
       size=48,

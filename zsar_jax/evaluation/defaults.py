@@ -4,9 +4,9 @@ import ml_collections
 
 
 def zeroshot() -> ml_collections.ConfigDict:
-  """The semantic transfer, and the views of a test video."""
-  # Inference: see zsar_jax/zeroshot/semantic_transfer.py.
-  # What each key does: zsar_jax/evaluation/methods.py, TransferSettings.
+  """Returns the settings of the semantic transfer and of test views."""
+  # TransferSettings in zsar_jax/evaluation/methods.py explains each key;
+  # zsar_jax/zeroshot/semantic_transfer.py has the method.
   c = ml_collections.ConfigDict(
     dict(
       temperature=0.1,
@@ -24,9 +24,10 @@ def zeroshot() -> ml_collections.ConfigDict:
       transductive=False,
     )
   )
-  # Clips of a test video: temporal views, and crops of each along its longer
-  # side.
+  # Clips of a test video: number of temporal views, and number of crops of
+  # each view along its longer side.
   c.num_views = 1
   c.num_crops = 1
+  # Videos in a batch.
   c.batch_size = 32
   return c

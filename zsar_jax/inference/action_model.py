@@ -140,7 +140,7 @@ class ActionModel:
     self._weights = np.concatenate([self._weights, weights])
 
   def explain(self) -> dict[str, tuple[tuple[str, float], ...]]:
-    """What each class is composited from: (seen class, weight), at most 3."""
+    """Returns up to 3 (seen class, weight) pairs behind each class."""
     found = {}
     for name, weights in zip(self.classes, self._weights, strict=True):
       largest = np.argsort(-weights, kind='stable')[:_TOP_SEEN]
@@ -151,7 +151,7 @@ class ActionModel:
 
   @property
   def warnings(self) -> list[str]:
-    """What the user should know of the classes."""
+    """Returns warnings about the classes for the user."""
     return predictions.class_warnings(self.classes, self.bank.seen_classes)
 
   def _check_classes(self) -> None:
@@ -190,7 +190,7 @@ class ActionModel:
     return prediction
 
   def _read(self, path: str) -> user_videos.Views | Exception:
-    """A video's views, or why there are none."""
+    """Returns a video's views, or why there are none."""
     config = self.recognizer.config.zeroshot
     try:
       return user_videos.read_views(
@@ -271,7 +271,7 @@ class ActionModel:
       raise ValueError('the bank has no calibration, so nothing to reject by')
 
   def describe_risk(self, threshold: float) -> str:
-    """What was measured of answers from a probability on; no guarantee."""
+    """Describes the measured risk above a probability; no guarantee."""
     risk, coverage = self._calibration.risk(threshold, len(self.classes))
     if not coverage:
       return f'no video was answered at {threshold:g} when this was measured'
@@ -326,7 +326,7 @@ class ActionModel:
         `user_videos.plan_windows`.
       stride: seconds; 0 means half a window.
       switch_cost: in nats; see `segments.best_path`.
-      progress: is told how many windows are done, of how many.
+      progress: gets the number of windows done, and of all windows.
 
     Returns:
       Segments that cover the video, and warnings.

@@ -46,7 +46,7 @@ def find_fault(folder: str, step: int, items: Sequence[str] = ()) -> str:
   Args:
     folder: of all checkpoints of a run.
     step: of the checkpoint.
-    items: that must be there; by default those that are.
+    items: names of the items to check; by default all that exist.
 
   Returns:
     What cannot be read and why, or '' where everything can.

@@ -64,7 +64,7 @@ class Recognizer:
     self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
   def with_params(self, params: Any, step: int) -> 'Recognizer':
-    """The same encoders with other weights; nothing is compiled again."""
+    """Returns the same encoders with other weights, without recompiling."""
     other = object.__new__(Recognizer)
     other.__dict__.update(self.__dict__)
     other._params, other.step = params, step
@@ -81,12 +81,12 @@ class Recognizer:
 
   @property
   def params(self) -> Any:
-    """The parameters, as they lie on the devices."""
+    """Returns the parameters, as they lie on the devices."""
     return self._params
 
   @property
   def weights_hash(self) -> str:
-    """12 hex digits over all parameters, and how names become tokens."""
+    """Hashes all parameters and the tokenisation to 12 hex digits."""
     if not self._weights_hash:
       digest = hashlib.sha256(self.prep.to_json().encode())
       for path, leaf in jax.tree.leaves_with_path(self._params):
@@ -113,7 +113,7 @@ class Recognizer:
     }
 
   def _match(self, params, video_tokens, b, text_tokens, text_mask):
-    """Video tokens [b*v n e] -> match logits [b c], mean over views."""
+    """Maps video tokens [b*v n e] to match logits [b c], mean over views."""
     if not text_tokens.shape[0]:
       return jnp.zeros((b, 0))
     apply = functools.partial(self._model.apply, {'params': params})
@@ -179,7 +179,7 @@ class Recognizer:
     return np.asarray(out['embedding']), np.asarray(out['match'])
 
   def _encode(self, clips_of_videos, names) -> dict[str, Any]:
-    """All arrays of some videos, on the device."""
+    """Returns all arrays of some videos, on the device."""
     b = len(clips_of_videos)
     clips_of_videos = self._pad(clips_of_videos)
     tokens, mask = self._chunked_tokens(names)
@@ -236,13 +236,13 @@ class Recognizer:
     return pad(text['tokens']), pad(text['mask'])
 
   def class_centres(self) -> np.ndarray:
-    """Learnt centres of the seen classes [s d], unit vectors."""
+    """Returns learnt centres of the seen classes [s d], unit vectors."""
     heads = self._heads({'params': self._params})
     return np.asarray(heads['class_centres'])
 
   @property
   def encoders(self) -> embedding.Encoders:
-    """What evaluators need of these weights."""
+    """Returns the encoders that evaluators call, with these weights."""
     heads = self._heads({'params': self._params})
     return embedding.Encoders(
       class_embeddings=lambda names: self.encode_class_names(names)[
@@ -289,7 +289,7 @@ class Recognizer:
 
   @property
   def transfer_settings(self) -> methods.TransferSettings:
-    """The config's settings of the semantic transfer."""
+    """Returns the config's settings of the semantic transfer."""
     c = self.config.zeroshot
     names = {f.name for f in dataclasses.fields(methods.TransferSettings)}
     return methods.TransferSettings(

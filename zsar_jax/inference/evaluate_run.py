@@ -42,7 +42,7 @@ CHOICE_FILE = 'choice.json'
 
 
 def dataset_dir(data: ml_collections.ConfigDict) -> str:
-  """The prepared dataset that a config names; renders stick_figures.
+  """Returns the prepared dataset that a config names; renders stick_figures.
 
   Args:
     data: the config's `data` section.
@@ -85,7 +85,7 @@ def _inner(config, protocol: class_split.Protocol) -> class_split.Protocol:
 def make_protocols(
   config: ml_collections.ConfigDict, seen_classes: Sequence[str] = ()
 ) -> list[class_split.Protocol]:
-  """The splits that a config is tested by.
+  """Returns the splits that a config is tested by.
 
   Args:
     config: of the run; or changed to test elsewhere.
@@ -125,7 +125,7 @@ def _split_choice(
 def video_cache(
   config: ml_collections.ConfigDict,
 ) -> clip_reader.VideoCache | None:
-  """The cache of decoded videos that a config asks for."""
+  """Returns the cache of decoded videos that a config asks for."""
   if config.data.cache_mb <= 0:
     return None
   return clip_reader.VideoCache(config.data.cache_mb * 2**20)
@@ -137,7 +137,7 @@ def validate(
   cache: clip_reader.VideoCache | None,
   embed: embedding.Embedder | None = None,
 ) -> results.Row:
-  """Top-1 on held-out videos of the seen classes."""
+  """Measures top-1 on held-out videos of the seen classes."""
   videos = protocol.validation
   embed = embed or embedders.make_embedder(recognizer, cache)
   embedded = embed(videos)
@@ -252,7 +252,7 @@ def _name_and_hash(protocols) -> tuple[str, str]:
 def _content(
   recognizer, protocols, evaluation, rows, settings
 ) -> dict[str, Any]:
-  """The content of results.json, but for where the settings are from."""
+  """Collects results.json, except for the origin of the settings."""
   first, table = protocols[0], evaluation.table
   name, digest = _name_and_hash(protocols)
   return results.make_results(
@@ -278,7 +278,7 @@ def _content(
 
 
 def _match_names(protocols) -> tuple[str, ...]:
-  """All names that the tested dataset's own protocols may ask for."""
+  """Returns all names that the tested dataset's own protocols may ask for."""
   first = protocols[0]
   if first.test is None:
     return ()
@@ -297,7 +297,7 @@ def _scores(
   evaluation: protocol_evaluation.Evaluation,
   protocols: Sequence[class_split.Protocol],
 ) -> score_files.Scores | None:
-  """Every method's scores of every video; unreadable ones are left out."""
+  """Scores every video by every method; skips unreadable ones."""
   table, videos = evaluation.table, evaluation.videos
   if table is None:
     return None
@@ -320,21 +320,21 @@ def _scores(
 
 
 def _distinct(videos) -> list[dict[str, str]]:
-  """Each video once."""
+  """Returns each video once."""
   return list({video['id']: dict(video) for video in videos}.values())
 
 
 def frozen_clip_of(
   config: ml_collections.ConfigDict,
 ) -> frozen_clip.FrozenClip:
-  """The CLIP that a config starts from, as it comes."""
+  """Returns the CLIP that a config starts from, as it comes."""
   return frozen_clip.FrozenClip.from_directory(
     config.init.clip, config.preprocessing.num_frames
   )
 
 
 def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
-  """What the CLIP that a run started from scores without any training."""
+  """Returns the scores of the CLIP a run started from, without training."""
   path = config.init.clip
   if not path or protocols[0].test is None:
     return []

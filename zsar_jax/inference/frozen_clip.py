@@ -177,7 +177,7 @@ class FrozenClip:
 
   @property
   def encoders(self) -> embedding.Encoders:
-    """What evaluators need of these weights."""
+    """Returns the encoders that evaluators call, with these weights."""
 
     def videos(clips, names):
       embeddings, logits = self.encode_videos(clips, names)
@@ -193,7 +193,7 @@ class FrozenClip:
     batch_size: int,
     num_threads: int,
   ) -> list[results.Row]:
-    """The rows that a CLIP-initialised result has to be compared with.
+    """Returns the rows that a CLIP-initialised result has to be compared with.
 
     Args:
       protocols: the splits of a protocol.

@@ -17,7 +17,7 @@ from zsar_jax.models import pixel_ops, video_encoder, zsar_model
 def make_preprocessing(
   config: ml_collections.ConfigDict, pieces: Sequence[str]
 ) -> preprocessing_lib.Preprocessing:
-  """The config's preprocessing, tied to a vocabulary."""
+  """Returns the config's preprocessing, tied to a vocabulary."""
   return preprocessing_lib.Preprocessing.from_dict(
     {
       **config_utils.to_dict(config.preprocessing),
@@ -27,7 +27,7 @@ def make_preprocessing(
 
 
 def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The keyword arguments of the video encoder that a config asks for.
+  """Returns the keyword arguments of the video encoder that a config asks for.
 
   Args:
     video: `model.video` of a config.
@@ -55,7 +55,7 @@ def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def vocabulary_size(pieces: Sequence[str]) -> int:
-  """Number of tokens of a vocabulary; see `byte_pairs.open_tokenizer`."""
+  """Counts the tokens of a vocabulary; see `byte_pairs.open_tokenizer`."""
   return byte_pairs.open_tokenizer(pieces, token_length=3).num_tokens
 
 
@@ -132,7 +132,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def shape_differences(stored: Any, wanted: Any) -> list[str]:
-  """How the parameters that are stored differ from those that are wanted.
+  """Lists how the stored parameters differ from the expected ones.
 
   Args:
     stored: tree of arrays, or of what has their shape.

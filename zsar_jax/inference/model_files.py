@@ -30,14 +30,14 @@ def shipped() -> list[str]:
 
 
 def resolve(name: str) -> str:
-  """The folder of a shipped model by its name; anything else as it is."""
+  """Returns the folder of a shipped model; any other argument unchanged."""
   if not os.path.exists(name) and name in shipped():
     return str(_SHIPPED / name)
   return name
 
 
 def is_model(folder: str) -> bool:
-  """Whether a folder holds a model in this form."""
+  """Returns whether a folder holds a model in this form."""
   return os.path.isfile(os.path.join(folder, _META_FILE))
 
 
@@ -100,7 +100,7 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
-  """Whether `read` gave the shapes and the meta that `write` got.
+  """Returns whether `read` gave the shapes and the meta that `write` got.
 
   Args:
     params: of `read`.
@@ -114,7 +114,7 @@ def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
 
 
 def _digest(params: Any, meta: Mapping[str, Any]) -> str:
-  """64 hex digits over all that says which parameters a model has."""
+  """Returns 64 hex digits over all that says which parameters a model has."""
   meta = {key: value for key, value in meta.items() if key != _DIGEST}
   shapes = {name: [str(x.dtype), *x.shape] for name, x in _flatten(params)}
   # Once through JSON, which has no tuples.

@@ -75,7 +75,7 @@ class PrototypeBank:
 
 
 def preprocessing_hash(preprocessing: str) -> str:
-  """12 hex digits of a preprocessing's JSON text."""
+  """Returns 12 hex digits of a preprocessing's JSON text."""
   return hashlib.sha256(preprocessing.encode()).hexdigest()[:12]
 
 
@@ -278,7 +278,7 @@ def add_names(
 
 
 def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
-  """One bank of the classes of several, made by the same encoders.
+  """Returns one bank of the classes of several, made by the same encoders.
 
   A prototype is a direction; of a class that several banks have, the mean of
   their directions is taken, weighted by the videos behind each. It is close
@@ -335,7 +335,7 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
 
 
 def describe(bank: PrototypeBank) -> str:
-  """What `show` prints: facts, then a line for each class."""
+  """Returns the lines that `show` prints: facts, then one per class."""
   calibration = bank.calibration or {}
   facts = {
     'seen classes': len(bank.seen_classes),

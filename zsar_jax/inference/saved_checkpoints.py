@@ -63,7 +63,7 @@ class SavedCheckpoints:
     self.manager.close()
 
   def restore_meta(self, step: int | None = None) -> dict[str, Any]:
-    """The JSON item of a checkpoint.
+    """Reads the JSON item of a checkpoint.
 
     Args:
       step: of the checkpoint; None means the newest.
@@ -84,7 +84,7 @@ class SavedCheckpoints:
     ema: bool = False,
     step: int | None = None,
   ) -> Any:
-    """The parameters of a checkpoint, laid out for a mesh.
+    """Returns the parameters of a checkpoint, laid out for a mesh.
 
     Args:
       shapes: abstract parameters.
@@ -165,7 +165,7 @@ class SavedCheckpoints:
 
 
 def newest_fault(workdir: str) -> str:
-  """What of a run's newest checkpoint cannot be read; '' if all of it can.
+  """Names the unreadable part of a run's newest checkpoint; '' if none.
 
   Args:
     workdir: of a run.

@@ -94,7 +94,7 @@ def choose(
 
 
 def _deterministic() -> bool:
-  """Whether XLA was told to repeat itself bit by bit.
+  """Returns whether XLA was told to repeat itself bit by bit.
 
   Under that flag its cuDNN attention is compiled under one key and looked up
   under another (openxla/xla#46500), and a step ends with an IndexError.
@@ -128,7 +128,7 @@ def attend(
   mask: jax.Array | None = None,
   implementation: str = 'einsum',
 ) -> jax.Array:
-  """Scaled dot-product attention.
+  """Computes scaled dot-product attention.
 
   Args:
     query: [b q h k].
@@ -162,7 +162,7 @@ def attend(
 
 
 def _platform() -> str:
-  """Where the traced step will run: the mesh's devices, or the default."""
+  """Returns the platform of the traced step: of the mesh, or the default."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.abstract_device is None:
     return jax.default_backend()
@@ -175,7 +175,7 @@ def _einsum(
   value: jax.Array,
   mask: jax.Array | None,
 ) -> jax.Array:
-  """Attention by einsums, its softmax in float32.
+  """Computes attention by einsums, with its softmax in float32.
 
   The softmax sum divides after the value product: the division then touches
   [b q h k] numbers instead of [b h q n], which is faster on CPUs.
@@ -194,7 +194,7 @@ def _einsum(
 
 
 def _flash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """The flash kernel, on each device's share where a mesh is set."""
+  """Runs the flash kernel, on each device's share where a mesh is set."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return _flash_local(query, key, value)
@@ -221,7 +221,7 @@ def _flash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 def _flash_local(
   query: jax.Array, key: jax.Array, value: jax.Array
 ) -> jax.Array:
-  """The flash kernel on one device: pads to tiles, and cuts again."""
+  """Runs the flash kernel on one device: pads to tiles, and cuts again."""
   from jax.experimental.pallas.ops.tpu import flash_attention
 
   batch, length = query.shape[:2]

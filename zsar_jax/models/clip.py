@@ -30,7 +30,7 @@ _INITIAL_LOG_SCALE = 2.6592
 def end_positions(
   ids: jax.Array, mask: jax.Array, end_id: int | None = None
 ) -> jax.Array:
-  """Where each text ends: the token that CLIP pools.
+  """Returns where each text ends: the token that CLIP pools.
 
   Args:
     ids: token ids [c l].
@@ -275,5 +275,5 @@ class Clip(nn.Module):
     return {**out, 'embedding': embedding}
 
   def scale(self) -> jax.Array:
-    """The logit scale: what cosines are multiplied by before a softmax."""
+    """Returns the logit scale, which multiplies cosines before a softmax."""
     return jnp.exp(self.log_scale)

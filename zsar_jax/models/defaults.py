@@ -4,39 +4,53 @@ import ml_collections
 
 
 def model() -> ml_collections.ConfigDict:
-  """Sizes of the encoders and the fusion."""
+  """Returns the settings of the encoders and the fusion."""
   c = ml_collections.ConfigDict()
-  # Keyword arguments of models/video_encoder.py; see there for their values.
+  # Keyword arguments of `VideoEncoder` in zsar_jax/models/video_encoder.py.
   c.video = ml_collections.ConfigDict(
     dict(
-      # Sizes by name, such as 'B/16x2'; they take the place of width, depth,
-      # num_heads, mlp_dim and tubelet_size.
+      # Named sizes, such as 'B/16x2'. They replace width, depth, num_heads,
+      # mlp_dim and tubelet_size; '' keeps those keys.
       variant='',
-      # '' is tubelets, 'clip' CLIP's vision Transformer on every frame;
-      # 'rest18', 'rest50' and 'rest101' put a ResNet on every frame, whose
-      # norm is 'group' (from random weights) or 'frozen'.
+      # '' embeds tubelets. 'clip' runs CLIP's vision Transformer on every
+      # frame. 'rest18', 'rest50' and 'rest101' run a ResNet on every frame.
       backbone='',
+      # Norm of the ResNet: 'group' (for random weights) or 'frozen'.
       resnet_norm='group',
       width=128,
       depth=3,
       num_heads=4,
       mlp_dim=512,
+      # Frames, height and width of a tubelet; the last two in pixels.
       tubelet_size=(2, 8, 8),
+      # 'joint', 'factorised' or 'divided'.
       attention='joint',
+      # Number of temporal blocks; only for factorised attention.
       depth_time=0,
+      # 'mean', 'cls' or 'attention' (of a learnt query).
       pooling='mean',
+      # 'separable', 'full' (both learnt) or 'sincos' (fixed).
       positions='separable',
+      # Tubelets (t, h, w) of the fixed positions, resampled to a clip's grid;
+      # () computes them for the clip's grid.
       sincos_grid=(),
       activation='gelu_tanh',
+      # Added to the variance in every norm.
       norm_epsilon=1e-6,
+      # Initials of those of query, key and value that have a bias.
       qkv_bias='qkv',
+      # 'tokens' (before pooling), 'pooled' (the pooled vector) or 'none'.
       final_norm='tokens',
       dropout_rate=0.0,
+      # Rate at which training skips the last block for a clip. It grows
+      # linearly from 0 at the first block.
       stochastic_depth_rate=0.0,
-      # Memory and speed: what the backward pass computes again, one compiled
-      # block instead of many, and who computes attention.
+      # Recomputation in the backward pass, to save memory: see REMATS in
+      # zsar_jax/models/space_time.py.
       remat='none',
+      # Whether to compile one block for all, to compile faster.
       scan_blocks=False,
+      # 'auto', 'einsum', 'cudnn' or 'flash'.
       attention_implementation='auto',
     )
   )
@@ -47,8 +61,9 @@ def model() -> ml_collections.ConfigDict:
       num_heads=4,
       mlp_dim=256,
       pooling='mean',
-      # 'bert', or 'clip' with the id of its end token.
+      # 'bert' or 'clip'.
       architecture='bert',
+      # Id of the end token; only for 'clip'.
       end_id=-1,
       activation='gelu',
       norm_epsilon=1e-12,
@@ -63,10 +78,13 @@ def model() -> ml_collections.ConfigDict:
       mlp_dim=256,
       # 'text', 'video' or 'both': see zsar_jax/models/fusion.py.
       query_side='text',
+      # Whether both sides share one projection to the fused width. Their
+      # tokens must then be equally wide.
       shared_projection=False,
       dropout_rate=0.0,
     )
   )
+  # Dimension of the embeddings of videos and classes.
   c.embedding_dim = 128
   # Computation dtype: 'float32' or 'bfloat16'; parameters stay float32.
   c.dtype = 'float32'

@@ -109,7 +109,7 @@ class CrossModalTransformer(nn.Module):
     text_mask: jax.Array,
     deterministic: bool = True,
   ) -> jax.Array:
-    """Match logits of each video with each of its candidate names.
+    """Computes match logits of each video with each of its candidate names.
 
     Args:
       video_tokens: [b n d].
@@ -143,7 +143,7 @@ class CrossModalTransformer(nn.Module):
     return logit.reshape(b, c)
 
   def _project(self, video: jax.Array, text: jax.Array):
-    """Both sides in the fused width: [b n width] and [b c l width]."""
+    """Projects both sides to the fused width: [b n width] and [b c l width]."""
     dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)
     if not self.shared_projection:
       return dense('video_projection')(video), dense('text_projection')(text)

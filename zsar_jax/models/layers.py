@@ -281,13 +281,13 @@ def stochastic_depth(
 
 
 def masked_mean(tokens: jax.Array, mask: jax.Array) -> jax.Array:
-  """Mean of the real tokens: [... n d], mask [... n] -> [... d]."""
+  """Averages the real tokens: [... n d], mask [... n] -> [... d]."""
   weights = mask[..., None].astype(tokens.dtype)
   return (tokens * weights).sum(-2) / jnp.maximum(weights.sum(-2), 1)
 
 
 def l2_normalise(x: jax.Array) -> jax.Array:
-  """Unit vectors along the last axis, in float32; zero stays zero."""
+  """Scales to unit length along the last axis, in float32; zero stays zero."""
   x = x.astype(jnp.float32)
   squared = jnp.square(x).sum(-1, keepdims=True)
   return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))

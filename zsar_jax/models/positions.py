@@ -8,7 +8,7 @@ import numpy as np
 
 
 def sincos(length: int, width: int) -> np.ndarray:
-  """The fixed sine and cosine table of Vaswani et al. 2017.
+  """Returns the fixed sine and cosine table of Vaswani et al. 2017.
 
   Sines and cosines alternate along the width, and tubelets are counted as
   one sequence: VideoMAE's positions (Tong et al. 2022).

@@ -16,7 +16,7 @@ from zsar_jax.parallel import sharding
 def token_grid(
   video_shape: tuple[int, int, int], tubelet_size: tuple[int, int, int]
 ) -> tuple[int, int, int]:
-  """Number of tubelets along (t, h, w).
+  """Returns the number of tubelets along (t, h, w).
 
   Args:
     video_shape: frames, height and width of a clip.

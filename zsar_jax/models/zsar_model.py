@@ -39,7 +39,7 @@ BERT, CLIP = 'bert', 'clip'
 
 
 def _own(module: type[nn.Module], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-  """Those of the keyword arguments that a module has."""
+  """Returns the keyword arguments that a module has."""
   names = {field.name for field in dataclasses.fields(module)}
   return {k: v for k, v in kwargs.items() if k in names}
 
@@ -47,7 +47,7 @@ def _own(module: type[nn.Module], kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def make_text_encoder(
   text: Mapping[str, Any], dtype: layers.Dtype
 ) -> nn.Module:
-  """The text encoder that keyword arguments ask for.
+  """Returns the text encoder that keyword arguments ask for.
 
   Args:
     text: keyword arguments of `text_encoder.TextEncoder` or, where
@@ -74,7 +74,7 @@ def make_text_encoder(
 def make_video_encoder(
   video: Mapping[str, Any], dtype: layers.Dtype
 ) -> nn.Module:
-  """The video encoder that keyword arguments ask for.
+  """Returns the video encoder that keyword arguments ask for.
 
   Args:
     video: keyword arguments of `video_encoder.VideoEncoder`, and `backbone`:
@@ -215,7 +215,7 @@ class ZsarModel(nn.Module):
   def embed_encoded_text(
     self, encoded: Mapping[str, jax.Array], deterministic: bool = True
   ) -> dict[str, jax.Array]:
-    """What `encode_text` does after the text encoder.
+    """Applies the part of `encode_text` that follows the text encoder.
 
     Args:
       encoded: what the encoder gave, `tokens` [c l e] and `pooled` [c e]; a

@@ -85,12 +85,12 @@ def initialize(
 
 
 def is_main() -> bool:
-  """Whether this process writes."""
+  """Returns whether this process writes."""
   return jax.process_index() == 0
 
 
 def several() -> bool:
-  """Whether there are other processes."""
+  """Returns whether there are other processes."""
   return jax.process_count() > 1
 
 
@@ -117,7 +117,7 @@ def main_first(function: Callable[[], Any], name: str) -> Any:
 
 
 def code_version() -> str:
-  """12 hex digits over the package's source files."""
+  """Returns 12 hex digits over the package's source files."""
   root = pathlib.Path(__file__).parents[1]
   digest = hashlib.sha256()
   for path in sorted(root.rglob('*.py')):
@@ -139,7 +139,7 @@ def check_alike(
   facts: Mapping[str, Any],
   differences: Callable[[Any, Any], list[str]],
 ) -> None:
-  """Refuses processes whose config or code is another than process 0's.
+  """Refuses processes whose config or code differs from process 0's.
 
   Args:
     facts: what must be alike, JSON-able.
@@ -168,7 +168,7 @@ def check_alike(
 
 
 def to_local(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Whole arrays on every device of this process alone.
+  """Copies whole arrays to every device of this process alone.
 
   Args:
     tree: global arrays on the mesh.
@@ -191,7 +191,7 @@ def to_local(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def local_mesh(mesh: jax.sharding.Mesh) -> jax.sharding.Mesh:
-  """The mesh to evaluate on: this process's devices, the batch split."""
+  """Returns a mesh of this process's devices that splits the batch."""
   if not several():
     return mesh
   return sharding.make_mesh(
@@ -200,7 +200,7 @@ def local_mesh(mesh: jax.sharding.Mesh) -> jax.sharding.Mesh:
 
 
 def share(count: int) -> np.ndarray:
-  """Which of `count` items this process takes: bool [count]."""
+  """Returns which of `count` items this process takes: bool [count]."""
   return np.arange(count) % jax.process_count() == jax.process_index()
 
 
@@ -231,7 +231,10 @@ def gather_shares(
 
 
 def told_to_stop(step: int) -> bool:
-  """Whether any process got a preemption notice; all agree on the step."""
+  """Returns whether any process got a preemption notice.
+
+  All processes agree on the step.
+  """
   return several() and multihost_utils.reached_preemption_sync_point(step)
 
 
@@ -240,7 +243,7 @@ def _first_line(error: Exception) -> str:
 
 
 def explain(error: Exception) -> PeerLost:
-  """What a runtime error in the middle of a run of several processes means."""
+  """Explains a runtime error in the middle of a run of several processes."""
   return PeerLost(
     f'process {jax.process_index()}: a step over {jax.process_count()} '
     'processes failed, most likely because one of them died; look at the '

@@ -63,7 +63,7 @@ _KINDS = (
 
 
 def find(device_kind: str) -> Device | None:
-  """The device that JAX calls by this name; None where it is not listed."""
+  """Finds the device with this JAX name; None where it is not listed."""
   for part, device in _KINDS:
     if part.lower() in device_kind.lower():
       return device

@@ -76,7 +76,7 @@ def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
 
 
 def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
-  """How a tree of parameters lies on a mesh, a line each.
+  """Describes how a tree of parameters lies on a mesh, a line each.
 
   Args:
     tree: arrays or abstract arrays.
@@ -143,7 +143,7 @@ def make_mesh(
 
 
 def _align(spec: P, ndim: int) -> list[str | None]:
-  """A spec of the last dimensions as one entry for each dimension."""
+  """Returns a spec of the last dimensions as one entry for each dimension."""
   return [None] * (ndim - len(spec)) + list(spec)[max(0, len(spec) - ndim) :]
 
 
@@ -189,12 +189,12 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _rule(name: str) -> P:
-  """The table's first spec for a path."""
+  """Returns the table's first spec for a path."""
   return next(spec for pattern, spec in _RULES if re.search(pattern, name))
 
 
 def _fits(name: str, leaf: Any, mesh: jax.sharding.Mesh) -> bool:
-  """Whether an array can lie as the table says."""
+  """Returns whether an array can lie as the table says."""
   spec = _rule(name)
   pairs = zip(
     _align(spec, leaf.ndim), _fit(spec, leaf.shape, mesh), strict=True
@@ -213,12 +213,12 @@ def _key_name(key) -> str:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """The batch dimension over both data axes, the rest whole."""
+  """Returns the batch dimension over both data axes, the rest whole."""
   return jax.sharding.NamedSharding(mesh, BATCH_SPEC)
 
 
 def current_batch_shards() -> int:
-  """How many parts the batch is split into where this is traced.
+  """Returns how many parts the batch is split into where this is traced.
 
   One outside a mesh of ours, or inside `jax.shard_map`, which has split it.
   """
@@ -249,12 +249,12 @@ def constrain_batch(x: jax.Array) -> jax.Array:
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """The same array on every device."""
+  """Returns the sharding that puts the same array on every device."""
   return jax.sharding.NamedSharding(mesh, P())
 
 
 def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
-  """How many parts a batch is split into."""
+  """Returns how many parts a batch is split into."""
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 

@@ -51,7 +51,7 @@ class Source:
 
 
 def padded_rows(rows: int, total: int) -> Transform:
-  """A table of exactly `rows` rows, with zero rows up to `total`."""
+  """Returns a table of exactly `rows` rows, with zero rows up to `total`."""
 
   def pad(x):
     if len(x) != rows:
@@ -62,7 +62,7 @@ def padded_rows(rows: int, total: int) -> Transform:
 
 
 def dense(target: str, name: str) -> dict[str, Source]:
-  """The plan of a dense layer from PyTorch's Linear of that name."""
+  """Returns the plan of a dense layer from PyTorch's Linear of that name."""
   return {
     f'{target}/kernel': Source(f'{name}.weight', transpose),
     f'{target}/bias': Source(f'{name}.bias'),
@@ -70,7 +70,7 @@ def dense(target: str, name: str) -> dict[str, Source]:
 
 
 def norm(target: str, name: str) -> dict[str, Source]:
-  """The plan of a layer norm from PyTorch's of that name."""
+  """Returns the plan of a layer norm from PyTorch's of that name."""
   return {
     f'{target}/scale': Source(f'{name}.weight'),
     f'{target}/bias': Source(f'{name}.bias'),
@@ -156,7 +156,7 @@ def assemble(
 
 
 def _fit(weights, source, target: str, shape: tuple[int, ...]) -> np.ndarray:
-  """A source's tensor, or ValueError if it is not of a parameter's shape."""
+  """Returns a source's tensor; raises ValueError if its shape differs."""
   part = _fetch(weights, source, target)
   if part.shape != shape:
     raise ValueError(

@@ -32,7 +32,7 @@ _IGNORE = (r'^cls\.', r'^(bert\.)?pooler\.', r'embeddings\.position_ids$')
 def text_encoder_kwargs(
   weights: directory.Weights, token_length: int
 ) -> dict[str, Any]:
-  """What config.json says of the architecture.
+  """Reads the architecture from config.json.
 
   Args:
     weights: from `directory.read_weights`.
@@ -73,7 +73,7 @@ def text_encoder_kwargs(
 
 
 def _stored_names(weights: directory.Weights) -> dict[str, str]:
-  """The name of today -> the name in the file."""
+  """Maps the current name to the name in the file."""
   names = {}
   for stored in weights.tensors:
     name = stored.removeprefix('bert.')
@@ -85,7 +85,7 @@ def _stored_names(weights: directory.Weights) -> dict[str, str]:
 def plan(
   weights: directory.Weights, kwargs: Mapping[str, Any]
 ) -> dict[str, assemble.Source]:
-  """Which tensor every parameter of a `TextEncoder` comes from.
+  """Maps every parameter of a `TextEncoder` to its tensor.
 
   Args:
     weights: from `directory.read_weights`.

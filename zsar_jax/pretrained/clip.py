@@ -73,7 +73,7 @@ def _encoder_kwargs(
 def clip_kwargs(
   weights: directory.Weights, token_length: int | None = None
 ) -> dict[str, Any]:
-  """What config.json says of the architecture.
+  """Reads the architecture from config.json.
 
   Args:
     weights: from `directory.read_weights`.
@@ -138,7 +138,7 @@ def _blocks(target: str, name: str, depth: int) -> dict[str, assemble.Source]:
 
 
 def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
-  """Which tensor every parameter of a `Clip` comes from.
+  """Maps every parameter of a `Clip` to its tensor.
 
   Args:
     kwargs: from `clip_kwargs`.
@@ -237,7 +237,7 @@ def load_tokenizer(
 
 
 def _pixels(path: str, key: str, value: Any) -> int:
-  """A size, whichever way a preprocessor_config.json says it."""
+  """Returns a size, in any form that preprocessor_config.json may have."""
   forms = {'size': {'shortest_edge'}, 'crop_size': {'height', 'width'}}
   if isinstance(value, dict) and set(value) == forms[key]:
     first, *rest = value.values()
@@ -248,7 +248,7 @@ def _pixels(path: str, key: str, value: Any) -> int:
 
 
 def pixel_settings(weights: directory.Weights) -> dict[str, Any]:
-  """How the weights want their pixels, out of preprocessor_config.json.
+  """Reads the pixel settings of the weights from preprocessor_config.json.
 
   Args:
     weights: from `directory.read_weights`.

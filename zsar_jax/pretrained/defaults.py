@@ -4,13 +4,13 @@ import ml_collections
 
 
 def init() -> ml_collections.ConfigDict:
-  """Which weights to start from."""
-  # Public weights to start from: directories with config.json and
-  # model.safetensors; '' is random. What they bring (sizes, vocabulary,
-  # normalisation) takes the place of the keys above. `clip` is for both sides.
+  """Returns the settings of the weights that training starts from."""
+  # Directories of public weights, with config.json and model.safetensors; ''
+  # starts from random weights. The weights' sizes, vocabulary and normalisation
+  # replace the config's. `clip` starts both encoders.
   c = ml_collections.ConfigDict(dict(text='', video='', clip=''))
   # How 2-D patch kernels become tubelets: 'centre' or 'average'.
   c.inflation = 'centre'
-  # Which weights were read; training fills it in.
+  # Names the weights that were read. Training fills it in.
   c.loaded = ''
   return c

@@ -55,7 +55,7 @@ class Weights:
   origin: Mapping[str, str]
 
   def file(self, name: str) -> str:
-    """Path of a further file of the directory, such as `vocab.txt`.
+    """Returns the path of another file of the directory, e.g. `vocab.txt`.
 
     Raises:
       FileNotFoundError: the directory lacks it.
@@ -79,7 +79,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:
-  """All tensors of a file; a damaged one is a ValueError."""
+  """Reads all tensors of a file; raises ValueError if it is damaged."""
   tensors = {}
   try:
     # numpy knows bfloat16 once jax is imported. The tensors stay off the
@@ -150,7 +150,7 @@ def _read_folder(path: str) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def _read_preprocessor(path: str) -> dict[str, Any]:
-  """How images are prepared, {} where the directory does not say it."""
+  """Returns how images are prepared, {} where the directory does not say it."""
   # transformers 5 may put it into one file with other processors.
   file = os.path.join(path, 'processor_config.json')
   if os.path.exists(file):
@@ -199,7 +199,7 @@ def read_weights(path: str) -> Weights:
 
 
 def fingerprint(weights: Weights) -> str:
-  """Eight hex digits that tell two sets of tensors apart."""
+  """Returns eight hex digits that tell two sets of tensors apart."""
   digest = hashlib.sha256()
   for name in sorted(weights.tensors):
     digest.update(name.encode())
@@ -230,7 +230,7 @@ def expect_model_type(weights: Weights, *known: str) -> str:
 
 
 def setting(weights: Weights, key: str, default: Any = ...) -> Any:
-  """A value of config.json.
+  """Returns a value of config.json.
 
   Args:
     weights: from `read_weights`.
@@ -249,7 +249,7 @@ def setting(weights: Weights, key: str, default: Any = ...) -> Any:
 
 
 def activation(weights: Weights, name: str) -> str:
-  """Our name of an activation.
+  """Returns our name of an activation.
 
   Args:
     weights: from `read_weights`, for the message.

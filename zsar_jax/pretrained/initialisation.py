@@ -27,7 +27,7 @@ _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-  """What training starts from.
+  """The weights that training starts from.
 
   Attributes:
     config: the config with all that the weights decide filled in, so that it

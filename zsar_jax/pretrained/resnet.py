@@ -67,7 +67,7 @@ def _blocks(layout: resnet.Layout) -> Iterator[tuple[int, int, int]]:
 
 
 def plan(weights: directory.Weights, layout: resnet.Layout) -> assemble.Plan:
-  """Which tensor every parameter of a ResNet comes from.
+  """Maps every parameter of a ResNet to its tensor.
 
   Args:
     weights: from `directory.read_weights`; its tensors' names say whether

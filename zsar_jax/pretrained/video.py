@@ -75,7 +75,7 @@ def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
 def video_encoder_kwargs(
   weights: directory.Weights, tubelet_frames: int | None = None
 ) -> dict[str, Any]:
-  """What `VideoEncoder` to build for weights.
+  """Returns the arguments of the `VideoEncoder` that fits some weights.
 
   Args:
     weights: from `directory.read_weights`.
@@ -182,14 +182,14 @@ def load_video_encoder(
 
 
 def _short_side(size: int | Mapping[str, int]) -> int:
-  """The shorter side after resizing, whichever way a file says it."""
+  """Returns the shorter side after resizing, whichever way a file says it."""
   if isinstance(size, int):
     return size
   return size.get('shortest_edge') or min(size['height'], size['width'])
 
 
 def preprocessing(weights: directory.Weights) -> dict[str, Any]:
-  """The preprocessing that belongs to weights.
+  """Returns the preprocessing that belongs to weights.
 
   Args:
     weights: from `directory.read_weights`.

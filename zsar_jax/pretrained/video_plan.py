@@ -19,7 +19,7 @@ FLAT = ('vit', 'timesformer')
 
 
 def _prefix(weights: directory.Weights) -> str:
-  """What stands before the encoder's tensors: nothing in a bare model."""
+  """Returns the prefix of the encoder's tensors: '' in a bare model."""
   prefix = f'{weights.config["model_type"]}.'
   return prefix if any(n.startswith(prefix) for n in weights.tensors) else ''
 
@@ -117,7 +117,7 @@ def _position_plan(
 
 
 def _linear(target: str, name: str, bias: bool) -> dict[str, assemble.Source]:
-  """The plan of a dense layer that may have no bias."""
+  """Returns the plan of a dense layer that may have no bias."""
   found = assemble.dense(target, name)
   return found if bias else {f'{target}/kernel': found[f'{target}/kernel']}
 
@@ -151,7 +151,7 @@ def _attention_plan(
 def _block_plan(
   kind: str, kwargs: Mapping[str, Any]
 ) -> dict[str, assemble.Source]:
-  """Plan of one block, all names relative to it."""
+  """Returns the plan of one block, all names relative to it."""
   attention = lambda name: _attention_plan(kind, name, name, kwargs['qkv_bias'])
   found = {
     **attention('attention'),
@@ -174,7 +174,7 @@ def plan(
   native_clip: tuple[int, int, int],
   inflation: str,
 ) -> assemble.Plan:
-  """Where every parameter of the encoder comes from.
+  """Maps every parameter of the encoder to its tensor.
 
   Args:
     weights: from `directory.read_weights`.
@@ -222,7 +222,7 @@ def plan(
 
 
 def _blocks(kind: str, prefix: str, kwargs: Mapping[str, Any]) -> assemble.Plan:
-  """Where the parameters of all blocks come from."""
+  """Maps the parameters of all blocks to their tensors."""
   whole = {}
   for target, source in _block_plan(kind, kwargs).items():
     layers = [

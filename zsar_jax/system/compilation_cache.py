@@ -32,7 +32,7 @@ _PROGRAMS = os.path.join('[0-9a-f]' * 8, '*-cache')
 
 
 def asked_for(flag: str | None, environment: Mapping[str, str]) -> str | None:
-  """The folder that the user names; `OFF` for none, None for no wish.
+  """Returns the folder that the user names; `OFF` for none, None for no wish.
 
   Args:
     flag: of the command line; None where it was not given. It goes before the
@@ -59,7 +59,7 @@ def default_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def _of_machine(folder: str) -> str:
-  """The part of a folder that is for CPUs like this one.
+  """Returns the part of a folder that is for CPUs like this one.
 
   A home may be shared by machines, and a program that was compiled on one may
   use instructions that another lacks.

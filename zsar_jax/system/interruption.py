@@ -30,7 +30,7 @@ class StopFlag:
     raise Interrupted('told to stop; the same command goes on from there')
 
   def handle(self, *_) -> None:
-    """The signal handler."""
+    """Handles the signal."""
     self._told = True
     if not self._deferred:
       self._raise()

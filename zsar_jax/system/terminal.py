@@ -34,7 +34,7 @@ def visible_name(name: str) -> str:
 
 
 def is_wide(letter: str) -> bool:
-  """Whether a letter is as wide as two, as those of East Asian scripts are."""
+  """Returns whether a letter is as wide as two, as in East Asian scripts."""
   return unicodedata.east_asian_width(letter) in 'WF'
 
 

@@ -88,7 +88,7 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
 
 
 def _training_item(state: train_state.TrainState) -> dict[str, Any]:
-  """What is needed beside the parameters to go on."""
+  """Returns the state that resuming needs beside the parameters."""
   item = {'step': state.step, 'opt_state': state.opt_state}
   if state.skipped is not None:
     item['skipped'] = state.skipped
@@ -168,7 +168,7 @@ def set_aside_damaged(
   Args:
     workdir: of the run.
     with_ema: whether a checkpoint has an average of the parameters.
-    say: is told which checkpoints are damaged, and where they are moved.
+    say: prints a line for each damaged checkpoint and where it is moved.
 
   Raises:
     ValueError: there are checkpoints, and all are damaged; none is moved.

@@ -42,7 +42,9 @@ def targets(
 def visual_loss(
   video: jax.Array, centres: jax.Array, scale: jax.Array, q: jax.Array
 ) -> jax.Array:
-  """Cosine classifier: - sum_c q_ic log softmax_c(alpha_v z_i . w_c).
+  """Returns a cosine classifier loss.
+
+  It is - sum_c q_ic log softmax_c(alpha_v z_i . w_c).
 
   Args:
     video: z [b d].
@@ -60,7 +62,9 @@ def visual_loss(
 def contrast_loss(
   video: jax.Array, text: jax.Array, scale: jax.Array, q: jax.Array
 ) -> jax.Array:
-  """Video to class name: - sum_c q_ic log softmax_c(alpha_t z_i . t_c).
+  """Returns the loss of matching a video to its class name.
+
+  It is - sum_c q_ic log softmax_c(alpha_t z_i . t_c).
 
   The softmax runs over all seen classes, not over those in the batch, so
   that the loss decomposes over clips.
@@ -86,7 +90,7 @@ def transfer_loss(
   q: jax.Array,
   temperature: float,
 ) -> jax.Array:
-  """The inference of unseen classes, trained for on seen ones (ours).
+  """Returns the loss of inferring seen classes as if they were unseen (ours).
 
   Every seen class c is composited from the *other* seen centres, as if it
   had no videos of its own, and clips must choose their own composite:
@@ -120,7 +124,7 @@ def transfer_loss(
 def regression_loss(
   video: jax.Array, text: jax.Array, q: jax.Array
 ) -> jax.Array:
-  """Squared distance to the class name, sum_c q_ic |z_i - t_c|^2.
+  """Returns the squared distance to the class name, sum_c q_ic |z_i - t_c|^2.
 
   After Brattoli et al. 2020, whose text side is fixed: a trained one would
   find that all names may be one point.
@@ -139,7 +143,7 @@ def regression_loss(
 
 
 def global_index_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-  """One random key an example, whatever device or host holds it.
+  """Returns one random key per example, the same on any device or host.
 
   Args:
     key: the step's key.

@@ -23,7 +23,7 @@ def make_schedule(
   num_steps: int,
   name: str = 'cosine',
 ) -> optax.Schedule:
-  """Linear warm-up from zero; then cosine down to zero, or no change.
+  """Returns a linear warm-up from zero, then cosine to zero or constant.
 
   Where the warm-up is all there is, the schedule ends at the peak.
 
@@ -63,7 +63,7 @@ def make_schedule(
 
 
 def decayed(params: Any) -> Any:
-  """Which parameters get weight decay: matrices that multiply activations.
+  """Marks the parameters with weight decay: matrices that multiply activations.
 
   Not biases, norms, logit scales, positions or class centres: the loss sees
   a centre's direction only, and decaying the rest is known to hurt.
@@ -77,7 +77,7 @@ def decayed(params: Any) -> Any:
 
 
 def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
-  """Which parameters are trained and which keep their values.
+  """Labels the parameters that are trained and those that keep their values.
 
   Args:
     params: tree of parameters.
@@ -109,7 +109,7 @@ def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
 
 
 def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
-  """What each parameter's learning rate is multiplied by.
+  """Returns the factor on each parameter's learning rate.
 
   decay^(blocks + 1) for what comes before the blocks of an encoder, then
   decay^(blocks - i) for block i, and 1 after them (Clark et al. 2020 use it
@@ -168,7 +168,7 @@ def make_optimizer(
   frozen: Sequence[str] = (),
   layer_decay: float = 1.0,
 ) -> optax.GradientTransformation:
-  """AdamW (Loshchilov and Hutter 2019) behind a clip of the global norm.
+  """Builds AdamW (Loshchilov and Hutter 2019) behind a global-norm clip.
 
   Args:
     schedule: step -> learning rate.

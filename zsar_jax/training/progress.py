@@ -41,7 +41,7 @@ class Progress:
   def fetch(
     self, batches: Iterator[Any], busy: Callable[[], bool] = lambda: False
   ) -> Any:
-    """The next batch; counts the wait for it.
+    """Returns the next batch; counts the wait for it.
 
     Steps run behind the host's back, so that the host may wait for a batch
     while the device has enough to do: that wait costs nothing and does not
@@ -93,7 +93,7 @@ class Progress:
     }
 
   def line(self, step: int, metrics: dict[str, float]) -> str:
-    """The line that shows a step.
+    """Returns the line that shows a step.
 
     Args:
       step: steps done.

@@ -1,4 +1,4 @@
-"""What is checked before a run starts, and what it says of its data."""
+"""Checks before a run starts, and a record of its data."""
 
 from collections.abc import Callable, Sequence
 import os

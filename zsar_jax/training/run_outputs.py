@@ -1,4 +1,4 @@
-"""What a finished run leaves in its workdir."""
+"""Writes the outputs of a finished run to its workdir."""
 
 from collections.abc import Callable
 import os

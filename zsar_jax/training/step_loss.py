@@ -52,7 +52,7 @@ class LossWeights:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """What is done to clips inside the step; the default is nothing.
+  """Changes to clips inside the step; by default none.
 
   Attributes:
     jitter: colour jitter, first.
@@ -69,7 +69,7 @@ NO_AUGMENTATION = Augmentation()
 
 
 def least_classes(weights: LossWeights, augmentation: Augmentation) -> int:
-  """How many seen classes training needs.
+  """Returns how many seen classes training needs.
 
   Two, to tell apart; `match` draws a wrong class, of which a mixed clip has
   one only beyond the two that it may be mixed of; `transfer` composites each
@@ -81,7 +81,7 @@ def least_classes(weights: LossWeights, augmentation: Augmentation) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """What a step minimises.
+  """The loss that a step minimises.
 
   Attributes:
     model: `models.zsar_model.ZsarModel`.
@@ -240,7 +240,7 @@ def loss_of_clips(
 
 
 def _embedding_terms(z, t, heads, q, weights) -> dict[str, jax.Array]:
-  """The losses that read embeddings alone, [b] each, by name."""
+  """Returns the losses that read embeddings alone, [b] each, by name."""
   centres, scale = heads['class_centres'], heads['visual_scale']
   terms = {}
   if weights.visual:
@@ -271,7 +271,7 @@ def _pairs(z, t, heads, clips, key) -> jax.Array:
 
 
 def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
-  """The class names' embeddings, each device encoding its share of them.
+  """Embeds the class names; each device encodes its share of them.
 
   What a frozen encoder gave is known already. There may be more names than a
   device has clips. Fewer names than devices are encoded whole by each: their
@@ -297,7 +297,7 @@ def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
 
 
 def _match_pairs(apply, video_tokens, text_tokens, mask, pairs, chunks):
-  """Match logits [b k] of clips with the names `pairs` int [b k].
+  """Computes match logits [b k] of clips with the names `pairs` int [b k].
 
   In chunks of clips only one chunk's tokens of names, queries and scores are
   in memory at a time: the backward pass computes each chunk again.

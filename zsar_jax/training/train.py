@@ -110,7 +110,7 @@ class _Run:
 
   @property
   def seen(self) -> tuple[str, ...]:
-    """The seen classes."""
+    """Returns the seen classes."""
     return self.protocol.seen_classes
 
   @property
@@ -154,7 +154,7 @@ def _train(
 
 
 def _read_finished(workdir: str, say) -> dict[str, Any] | None:
-  """The results of a run that is finished, after showing them; else None."""
+  """Shows and returns the results of a finished run; else None."""
   path = os.path.join(workdir, run_outputs.RESULTS_FILE)
   if not os.path.exists(path):
     return None
@@ -175,7 +175,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
   start = initialisation.start(config)
   config, pieces = start.config, start.pieces
   prep = model_builder.make_preprocessing(config, pieces)
-  # What is wrong with the model should not wait for the dataset.
+  # Report mistakes in the model before loading the dataset.
   num_tokens = model_builder.vocabulary_size(pieces)
   model = model_builder.build_model(config, prep, num_tokens, 1)
   model_builder.parameter_shapes(model, prep)
@@ -197,7 +197,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
     )
   run_checks.read_descriptions(config, protocol, lambda text: None)
   if config.init.clip and protocol.unseen_classes:
-    # What would fail in its row at the end should fail now.
+    # Anything that would fail in its row at the end should fail now.
     evaluate_run.frozen_clip_of(config).class_embeddings(
       protocol.unseen_classes
     )
@@ -251,7 +251,7 @@ def _run(
 
 
 def _first_state(run: _Run, model, optimizer) -> train_state.TrainState:
-  """The state at step 0, with the weights that the run starts from."""
+  """Returns the state at step 0, with the weights that the run starts from."""
   state = train_state.init_state(
     model,
     optimizer,
@@ -285,7 +285,7 @@ def _describe_parameters(run: _Run, state: train_state.TrainState) -> None:
 
 
 def _make_loop(run, recognizer, cache, step, checkpoints):
-  """The loop over the steps that are left."""
+  """Returns the loop over the steps that are left."""
   meta = {
     'config': config_utils.to_dict(run.config),
     'vocabulary': run.start.pieces,

@@ -24,7 +24,7 @@ from zsar_jax.training import progress as progress_lib
 def text_of_step(
   text: step_loss.Batch | Sequence[step_loss.Batch], step: int
 ) -> step_loss.Batch:
-  """The class texts of a step: with several prompts, they take turns.
+  """Returns the class texts of a step: with several prompts, they take turns.
 
   Args:
     text: `ids` and `mask` [s l], or a list of such, one a prompt.
@@ -39,7 +39,7 @@ def text_of_step(
 def training_text(
   recognizer: encoders_lib.Recognizer, names: Sequence[str]
 ) -> list[dict[str, np.ndarray]]:
-  """What a training step reads of the seen classes' names.
+  """Collects the seen classes' names as a training step reads them.
 
   Args:
     recognizer: encodes them.
@@ -71,7 +71,7 @@ def training_text(
 
 
 def _over_hosts(count: int) -> int:
-  """Sum of every host's count; all hosts must ask."""
+  """Sums every host's count; all hosts must call it."""
   if jax.process_count() == 1:
     return count
   counts = multihost_utils.process_allgather(np.asarray(count, np.int32))
@@ -129,7 +129,7 @@ class _FiniteGuard:
 
 
 def _memory() -> dict[str, float]:
-  """GiB at most so far: of this process, and of its first accelerator."""
+  """Returns peak GiB: of this process, and of its first accelerator."""
   # Linux counts in KiB.
   host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   stats = jax.local_devices()[0].memory_stats() or {}
@@ -270,7 +270,7 @@ class TrainLoop:
     )
 
   def _text(self) -> list[step_loss.Batch]:
-    """The seen classes' texts, on all devices."""
+    """Returns the seen classes' texts, on all devices."""
     text = training_text(self.recognizer, self.protocol.seen_classes)
     return jax.device_put(text, sharding.replicated(self.mesh))
 
@@ -308,12 +308,12 @@ class TrainLoop:
     )
 
   def _saves(self, step: int) -> bool:
-    """Whether a step is followed by a checkpoint."""
+    """Returns whether a step is followed by a checkpoint."""
     c = self.config.train
     return step == c.num_steps or step % c.checkpoint_every == 0
 
   def _pauses(self, step: int) -> bool:
-    """Whether a step is followed by validation or a checkpoint."""
+    """Returns whether a step is followed by validation or a checkpoint."""
     c = self.config.train
     return self._saves(step) or step % c.validate_every == 0
 

@@ -37,7 +37,7 @@ class TrainState:
 
   @property
   def best_params(self) -> Any:
-    """What to evaluate: the average where there is one."""
+    """Returns the averaged parameters if there are any, else the current."""
     return self.ema or self.params
 
 

@@ -72,7 +72,7 @@ def make_train_step(
 def _update(
   state, grads, finite, optimizer, ema_decay
 ) -> train_state.TrainState:
-  """The next state; the same parameters where `finite` is False."""
+  """Returns the next state; the same parameters where `finite` is False."""
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   keep = lambda new, old: jnp.where(finite, new, old)

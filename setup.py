@@ -67,7 +67,7 @@ setuptools.setup(
     'array-record>=0.8.1',
     # Before 17 PyAV rounds colours otherwise than FFmpeg does. A major version
     # takes arguments and attributes away: 19 did.
-    'av>=17,<20',
+    'av>=17.1,<20',
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.8',

@@ -114,7 +114,8 @@ def test_remat_and_scan_change_no_number(is_divided, scan, remat):
     params, expected = stacked(params), (expected[0], stacked(expected[1]))
   found = output_and_gradients(other, params, tokens())
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5),
+    # Sums are taken in another order.
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=5e-5),
     found,
     expected,
   )

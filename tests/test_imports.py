@@ -325,7 +325,8 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
       config, model, state.params, pieces, seen, mesh
     )
     reader = encoders.clip_reader(protocol.train)
-    batches = input_pipeline.train_batches(reader, seen, batch_size=4, seed=0)
+    plan = input_pipeline.BatchPlan(batch_size=4, seed=0)
+    batches = input_pipeline.train_batches(reader, seen, plan)
     step = train_step.make_train_step(
       model, optimizer, schedule, train_step.LossWeights(), prep, 0, mesh
     )

@@ -288,11 +288,14 @@ class TrainLoop:
     return input_pipeline.train_batches(
       self.recognizer.clip_reader(self.protocol.train, self.cache),
       self.protocol.seen_classes,
-      batch_size=self.config.train.batch_size,
-      seed=self.config.seed,
-      start_step=start,
-      num_hosts=jax.process_count(),
-      host=jax.process_index(),
+      input_pipeline.BatchPlan(
+        batch_size=self.config.train.batch_size,
+        seed=self.config.seed,
+        start_step=start,
+        num_hosts=jax.process_count(),
+        host=jax.process_index(),
+        balance=data.balance,
+      ),
       view=clip_reader.TrainView(
         crop_area=tuple(augmentation.crop_area),
         crop_aspect=tuple(augmentation.crop_aspect),
@@ -300,7 +303,6 @@ class TrainLoop:
         randaugment_magnitude=augmentation.randaugment_magnitude,
       ),
       mirror=augmentation.mirror,
-      balance=data.balance,
       max_failed_share=data.max_failed_share,
       num_threads=data.num_threads,
     )

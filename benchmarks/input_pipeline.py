@@ -114,8 +114,7 @@ def our_batches(
   for batch in input_pipeline.train_batches(
     make_reader(protocol, sampling),
     protocol.seen_classes,
-    batch_size=BATCH,
-    seed=0,
+    input_pipeline.BatchPlan(batch_size=BATCH, seed=0),
     view=_VIEW,
     num_threads=THREADS,
   ):

@@ -326,7 +326,8 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
       config, model, state.params, texts, seen, mesh
     )
     reader = clip_reader.ClipReader(protocol.train, prep)
-    batches = input_pipeline.train_batches(reader, seen, batch_size=4, seed=0)
+    plan = input_pipeline.BatchPlan(batch_size=4, seed=0)
+    batches = input_pipeline.train_batches(reader, seen, plan)
     step = train_step.make_train_step(
       step_loss.Objective(model, prep), optimizer, schedule, mesh
     )

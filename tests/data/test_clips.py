@@ -112,28 +112,23 @@ def test_one_frame():
     indices = clips.sample_indices(
       np.zeros(1),
       0.0,
-      sampling=sampling,
-      num_frames=4,
-      frame_stride=2,
-      sample_fps=30,
+      clips.Sampling(sampling, 4, frame_stride=2, sample_fps=30),
     )
     assert indices.tolist() == [0] * 4
 
 
 def test_dispatch():
-  kwargs = dict(num_frames=4, frame_stride=2, sample_fps=30)
+  sampling = lambda method: clips.Sampling(method, 4, 2, 30)
   np.testing.assert_array_equal(
-    clips.sample_indices(SECOND, 1.0, sampling='uniform', **kwargs),
+    clips.sample_indices(SECOND, 1.0, sampling('uniform')),
     clips.sample_uniform(SECOND, 1.0, 4),
   )
   np.testing.assert_array_equal(
-    clips.sample_indices(
-      SECOND, 1.0, sampling='dense', view=1, num_views=3, **kwargs
-    ),
+    clips.sample_indices(SECOND, 1.0, sampling('dense'), view=1, num_views=3),
     clips.sample_dense(SECOND, 1.0, 4, 2, 30, view=1, num_views=3),
   )
   with pytest.raises(ValueError, match="'unifrom'"):
-    clips.sample_indices(SECOND, 1.0, sampling='unifrom', **kwargs)
+    clips.sample_indices(SECOND, 1.0, sampling('unifrom'))
 
 
 def test_same_seed_same_clip():
@@ -142,10 +137,7 @@ def test_same_seed_same_clip():
       clips.sample_indices(
         SECOND,
         1.0,
-        sampling=sampling,
-        num_frames=4,
-        frame_stride=2,
-        sample_fps=30,
+        clips.Sampling(sampling, 4, frame_stride=2, sample_fps=30),
         rng=np.random.default_rng(5),
       )
       for _ in range(2)
@@ -175,10 +167,7 @@ def test_a_dense_window_takes_a_frame_every_step_from_its_start(stride, fps):
     times,
     start,
     window=1.0,
-    sampling='dense',
-    num_frames=5,
-    frame_stride=stride,
-    sample_fps=fps,
+    sampling=clips.Sampling('dense', 5, stride, fps),
   )
   instants = [start + k * (stride / fps) for k in range(5)]
   expected = [max(i for i in range(1000) if times[i] <= t) for t in instants]
@@ -192,10 +181,7 @@ def test_other_windows_show_the_middle_of_equal_parts(sampling):
     times,
     3.0,
     window=2.0,
-    sampling=sampling,
-    num_frames=4,
-    frame_stride=99,
-    sample_fps=0.1,
+    sampling=clips.Sampling(sampling, 4, frame_stride=99, sample_fps=0.1),
   )
   assert found.tolist() == [325, 375, 425, 475]
 
@@ -206,10 +192,7 @@ def test_a_window_past_the_end_repeats_the_last_frame():
     times,
     0.75,
     window=1.0,
-    sampling='dense',
-    num_frames=4,
-    frame_stride=1,
-    sample_fps=10,
+    sampling=clips.Sampling('dense', 4, frame_stride=1, sample_fps=10),
   )
   assert found.tolist() == [7, 8, 9, 9]
 
@@ -233,20 +216,11 @@ def test_a_single_view_is_the_default():
   np.testing.assert_array_equal(
     clips.sample_dense(SECOND, 1.0, 10, **kwargs), np.arange(10, 20)
   )
-  for sampling in ('uniform', 'segment', 'dense'):
+  for method in ('uniform', 'segment', 'dense'):
+    sampling = clips.Sampling(method, 4, **kwargs)
     np.testing.assert_array_equal(
-      clips.sample_indices(
-        SECOND, 1.0, sampling=sampling, num_frames=4, **kwargs
-      ),
-      clips.sample_indices(
-        SECOND,
-        1.0,
-        sampling=sampling,
-        num_frames=4,
-        view=0,
-        num_views=1,
-        **kwargs,
-      ),
+      clips.sample_indices(SECOND, 1.0, sampling),
+      clips.sample_indices(SECOND, 1.0, sampling, view=0, num_views=1),
     )
 
 

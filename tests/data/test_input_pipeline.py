@@ -55,11 +55,20 @@ def make_reader(protocol, videos=None, cache=None, **changes):
   )
 
 
+def plan(batch_size=BATCH, seed=0, **changes):
+  return input_pipeline.BatchPlan(batch_size, seed, **changes)
+
+
+_PLANNED = [f.name for f in dataclasses.fields(input_pipeline.BatchPlan)]
+
+
 def take(n, protocol, *, reader=None, **kwargs):
+  planned = {name: kwargs.pop(name) for name in _PLANNED if name in kwargs}
   batches = input_pipeline.train_batches(
     make_reader(protocol) if reader is None else reader,
     protocol.seen_classes,
-    **{'batch_size': BATCH, 'seed': 0, 'num_threads': 2, **kwargs},
+    plan(**planned),
+    **{'num_threads': 2, **kwargs},
   )
   return list(itertools.islice(batches, n))
 
@@ -210,7 +219,7 @@ def test_classes_with_a_side_are_never_mirrored(mirror, protocol):
 
   names = ('hopping', 'swipe left', 'turning clockwise', 'brightening')
   batches = input_pipeline.train_batches(
-    Reader(), names, batch_size=BATCH, seed=0, mirror=mirror, num_threads=1
+    Reader(), names, plan(), mirror=mirror, num_threads=1
   )
   for _ in range(3):  # an epoch
     next(batches)
@@ -224,8 +233,7 @@ def test_mirroring_reaches_the_pixels(protocol):
       input_pipeline.train_batches(
         make_reader(protocol),
         names,
-        batch_size=12,
-        seed=0,
+        plan(batch_size=12),
         mirror=mirror,
         num_threads=2,
       )

@@ -243,13 +243,7 @@ class ClipReader:
   def _sample(self, video, **how) -> np.ndarray:
     """Frame indices [t] of a clip; `how` as of `clips.sample_indices`."""
     return clips.sample_indices(
-      video.timestamps,
-      video.duration,
-      sampling=self._prep.sampling,
-      num_frames=self._prep.num_frames,
-      frame_stride=self._prep.frame_stride,
-      sample_fps=self._prep.sample_fps,
-      **how,
+      video.timestamps, video.duration, self._prep.clip_sampling, **how
     )
 
   def _decode(

@@ -1,43 +1,62 @@
 """Which frames of a video make a clip: pure functions of its timestamps.
 
-Frames are chosen by time, never by counting. Videos come at 6 to 60 frames
-a second and some at a varying rate: a stride counted in frames would show
-the same movement fast in one video and slow in the next, so that a class
-such as "walking slowly" could not be told from "walking".
+Frames are chosen by time, not by number. Videos have 6 to 60 frames a second,
+and some a varying rate. A stride counted in frames would show the same
+movement fast in one video and slow in the next. Then no model could tell
+"walking slowly" from "walking".
 
 Three ways to choose:
 
 * uniform: the whole video, `num_frames` instants at equal distances. Speed
-  depends on the video's length; nothing is missed.
-* segment: likewise, but in training each instant lies anywhere in its own of
-  `num_frames` equal segments (TSN, Wang et al. 2016): more varied, and the
-  movement is not even. The same as uniform in evaluation.
+  depends on the video's length; the clip covers the whole video.
+* segment: the whole video too. In training each instant lies anywhere in its
+  own of `num_frames` equal segments (TSN, Wang et al. 2016): clips vary more,
+  and the steps in time are uneven. In evaluation the same as uniform.
 * dense: `num_frames` steps of `frame_stride / sample_fps` seconds. Speed is
-  true; a long video is seen in part.
+  true; a clip covers only a part of a long video.
 
-The frame of an instant is the one on display then: the last that began at or
-before it.
+The frame of an instant is the frame on display: the last that began at or
+before the instant.
 
 ```python
 info = decode.read_info(video, name)
-indices = sample_indices(info.timestamps, info.duration, sampling='dense',
-                         num_frames=16, frame_stride=2, sample_fps=30)
+sampling = Sampling('dense', num_frames=16, frame_stride=2, sample_fps=30)
+indices = sample_indices(info.timestamps, info.duration, sampling)
 frames = decode.decode_frames(video, indices, name, info=info)
 ```
 """
 
+import dataclasses
+
 import numpy as np
 
-# Instants are sums of floats, timestamps whole ticks of a clock: an instant
-# that means "when frame 3 begins" may come out a rounding error too early,
-# and this much later is still far below any frame's length.
+# Instants are sums of floats, timestamps are whole ticks of a clock. Rounding
+# may put the instant "when frame 3 begins" slightly too early. This shift in
+# seconds corrects it and is far shorter than any frame.
 _ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How a clip's frames are chosen.
+
+  Attributes:
+    method: 'uniform', 'segment' or 'dense'; see the module docstring.
+    num_frames: frames of the clip.
+    frame_stride: step between frames, counted at `sample_fps`; 'dense' only.
+    sample_fps: nominal frame rate in 1/s; 'dense' only.
+  """
+
+  method: str
+  num_frames: int
+  frame_stride: float
+  sample_fps: float
 
 
 def _frames_on_display(
   timestamps: np.ndarray, instants: np.ndarray
 ) -> np.ndarray:
-  """Indices of the frames shown at `instants`, both in seconds."""
+  """Indices of the frames on display at `instants`, in seconds."""
   indices = np.searchsorted(timestamps, instants + _ROUNDING, 'right') - 1
   return np.clip(indices, 0, len(timestamps) - 1)
 
@@ -61,16 +80,15 @@ def sample_uniform(
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """Frames at equal distances over the whole video.
+  """Samples frames at equal distances over the whole video.
 
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
     duration: seconds, the end of the last frame.
     num_frames: frames of the clip.
-    rng: for training: a random offset, the same for all frames. None, for
+    rng: draws the offset in training, one for all frames. None, for
       evaluation, takes (view + 0.5) / num_views of the distance.
-    view: which of the `num_views` evaluation clips; without effect when
-      `rng` is given.
+    view: number of the evaluation clip, below `num_views`; unused with `rng`.
     num_views: evaluation clips per video; a single one takes the middle of
       each segment.
 
@@ -94,13 +112,13 @@ def sample_segments(
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """One frame out of each of `num_frames` equal segments of the video.
+  """Samples one frame of each of `num_frames` equal segments of the video.
 
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
     duration: seconds, the end of the last frame.
     num_frames: frames of the clip.
-    rng: for training: a random instant within each segment. None, for
+    rng: draws an instant within each segment in training. None, for
       evaluation, is `sample_uniform`.
     view: see `sample_uniform`.
     num_views: see `sample_uniform`.
@@ -131,9 +149,9 @@ def sample_dense(
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """A stretch of the video at true speed.
+  """Samples a stretch of the video at true speed.
 
-  The stretch is `num_frames` steps of frame_stride / sample_fps seconds, and
+  The stretch has `num_frames` steps of frame_stride / sample_fps seconds, and
   each step shows the frame in its middle.
 
   Args:
@@ -141,18 +159,17 @@ def sample_dense(
     duration: seconds, the end of the last frame.
     num_frames: frames of the clip.
     frame_stride: step between frames, counted at `sample_fps`.
-    sample_fps: the nominal frame rate, per second; what the video's own rate
-      is does not matter.
-    rng: for training: the stretch begins anywhere it fits. None for
+    sample_fps: nominal frame rate in 1/s; the video's own rate does not
+      matter.
+    rng: draws the start in training, wherever the stretch fits. None for
       evaluation.
-    view: which of the `num_views` evaluation clips; without effect when
-      `rng` is given.
+    view: number of the evaluation clip, below `num_views`; unused with `rng`.
     num_views: evaluation clips per video, spread evenly from the video's
       beginning to its end; a single one is centred.
 
   Returns:
     int64 [num_frames], sorted. A stretch longer than the video begins with
-    it, and repeats its last frame where there is no more.
+    the video and repeats its last frame at the end.
 
   Raises:
     ValueError: no timestamps, `num_frames` below 1, a stride or rate that
@@ -176,93 +193,77 @@ def sample_dense(
   return _frames_on_display(timestamps, instants)
 
 
-# Those that see the whole video.
+# Methods that cover the whole video.
 _WHOLE = {'uniform': sample_uniform, 'segment': sample_segments}
 
 
 def sample_indices(
   timestamps: np.ndarray,
   duration: float,
-  *,
-  sampling: str,
-  num_frames: int,
-  frame_stride: float,
-  sample_fps: float,
+  sampling: Sampling,
   rng: np.random.Generator | None = None,
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """Chooses a clip's frames the way the config names.
+  """Samples a clip's frames by any of the three methods.
 
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
     duration: seconds, the end of the last frame.
-    sampling: 'uniform', 'segment' or 'dense'; see the module docstring.
-    num_frames: frames of the clip.
-    frame_stride: see `sample_dense`; 'dense' only.
-    sample_fps: see `sample_dense`; 'dense' only.
+    sampling: the method and its numbers.
     rng: given for training (random), None for evaluation (fixed).
-    view: which evaluation clip.
+    view: number of the evaluation clip, below `num_views`.
     num_views: evaluation clips per video.
 
   Returns:
     int64 [num_frames], sorted frame indices.
 
   Raises:
-    ValueError: an unknown `sampling`, or see the two functions.
+    ValueError: an unknown method; else see `sample_uniform` and
+      `sample_dense`.
   """
-  if sampling in _WHOLE:
-    return _WHOLE[sampling](
-      timestamps, duration, num_frames, rng, view, num_views
+  if sampling.method in _WHOLE:
+    return _WHOLE[sampling.method](
+      timestamps, duration, sampling.num_frames, rng, view, num_views
     )
-  if sampling == 'dense':
+  if sampling.method == 'dense':
     return sample_dense(
       timestamps,
       duration,
-      num_frames,
-      frame_stride,
-      sample_fps,
+      sampling.num_frames,
+      sampling.frame_stride,
+      sampling.sample_fps,
       rng,
       view,
       num_views,
     )
   raise ValueError(
-    f"sampling must be 'uniform', 'segment' or 'dense', got {sampling!r}"
+    f"sampling must be 'uniform', 'segment' or 'dense', got {sampling.method!r}"
   )
 
 
 def sample_window(
-  timestamps: np.ndarray,
-  start: float,
-  window: float,
-  *,
-  sampling: str,
-  num_frames: int,
-  frame_stride: int,
-  sample_fps: float,
+  timestamps: np.ndarray, start: float, window: float, sampling: Sampling
 ) -> np.ndarray:
-  """The frames of one window of a long video.
+  """Samples the frames of one window of a long video.
 
   Args:
-    timestamps: seconds at which each frame appears, ascending [n].
+    timestamps: float [n], seconds since the first frame, sorted.
     start: of the window, seconds after the first frame.
     window: its length in seconds.
     sampling: 'dense' takes a frame every frame_stride / sample_fps seconds
-      from the start; others spread the frames over the window.
-    num_frames: t.
-    frame_stride: see the module docstring.
-    sample_fps: likewise.
+      from the start; other methods spread the frames over the window.
 
   Returns:
-    int [t].
+    int64 [num_frames], sorted frame indices.
 
   Raises:
-    ValueError: no frames.
+    ValueError: no timestamps, or `num_frames` below 1.
   """
-  _check(timestamps, num_frames, 0, 1)
-  k = np.arange(num_frames)
-  if sampling == 'dense':
-    instants = start + k * frame_stride / sample_fps
+  _check(timestamps, sampling.num_frames, 0, 1)
+  k = np.arange(sampling.num_frames)
+  if sampling.method == 'dense':
+    instants = start + k * sampling.frame_stride / sampling.sample_fps
   else:
-    instants = start + (k + 0.5) * window / num_frames
+    instants = start + (k + 0.5) * window / sampling.num_frames
   return _frames_on_display(timestamps, instants)

@@ -1,10 +1,10 @@
-"""From prepared records to uint8 batches, in an order hosts do not change.
+"""Reads prepared records as uint8 batches, in the same order on any hosts.
 
 Training: `MapDataset.range(n).seed().shuffle().repeat().random_map()
-.batch()[start * H + h :: H]`. The batches are cut before they are dealt to
-hosts, and every random choice is keyed by the global index, so that the same
-seed gives the same global batches for any number of hosts, and the step
-number is the loader's whole state.
+.batch()[start * H + h :: H]`. Batches are cut first and then dealt to hosts,
+and the global index keys every random choice. So the same seed gives the same
+global batches for any number of hosts, and the step number is the loader's
+whole state.
 
 Workers are threads: PyAV, simplejpeg and cv2 release the interpreter lock,
 and threads leave nothing behind when a trainer is killed.
@@ -28,6 +28,7 @@ from zsar_jax.data.clip_reader import (
 
 __all__ = [
   'BALANCES',
+  'BatchPlan',
   'ClipReader',
   'TrainView',
   'VideoCache',
@@ -36,9 +37,9 @@ __all__ = [
 ]
 
 BALANCES = ('', 'class', 'source', 'source+class')
-# A record that cannot be read is replaced by the next, at most so often.
+# How often the next record may replace one that cannot be read.
 _MAX_TRIES = 4
-# The share of failures says nothing before so many examples were read.
+# The share of failures means little before this many examples were read.
 _MIN_EXAMPLES = 200
 _SHOWN = 10
 _PLAIN_VIEW = TrainView()
@@ -46,11 +47,11 @@ _PLAIN_VIEW = TrainView()
 
 @dataclasses.dataclass(frozen=True)
 class _Pool:
-  """Videos that are drawn from together.
+  """Videos that share one order of drawing.
 
   Attributes:
-    positions: in the set.
-    weight: share of the examples that come from here.
+    positions: of the videos in the set.
+    weight: share of the examples that come from this pool.
   """
 
   positions: np.ndarray
@@ -60,11 +61,11 @@ class _Pool:
 def _pools(
   labels: np.ndarray, sources: Sequence[str], balance: str
 ) -> list[_Pool]:
-  """Divides a set of videos by what is to be drawn equally often.
+  """Divides a set of videos into pools with their shares of the examples.
 
   Args:
     labels: int [n].
-    sources: where each video's class lives.
+    sources: source of each video's class.
     balance: one of `BALANCES`.
 
   Returns:
@@ -91,7 +92,7 @@ def _pools(
 
 
 def _successors(pools: Sequence[_Pool], total: int) -> np.ndarray:
-  """Position -> the next in its pool, which takes its place if need be."""
+  """Position -> the next in its pool, which replaces it if it fails."""
   after = np.empty(total, int)
   for pool in pools:
     after[pool.positions] = np.roll(pool.positions, -1)
@@ -103,7 +104,8 @@ def _positions(pools: Sequence[_Pool], seed: int):
   import grain
 
   if len(pools) == 1:
-    return grain.MapDataset.range(len(pools[0].positions)).seed(seed).shuffle()
+    only = grain.MapDataset.range(len(pools[0].positions))
+    return only.seed(seed).shuffle().repeat()
 
   def endless(number: int, positions: np.ndarray):
     # Pools of one size would otherwise be shuffled alike.
@@ -129,112 +131,138 @@ def _read_options(num_threads: int, prefetch: int = 4):
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+  """Which training examples make up this host's batches.
+
+  Attributes:
+    batch_size: of the global batch; `num_hosts` must divide it.
+    seed: of order and augmentation.
+    start_step: number of the first step; a resumed run starts here.
+    num_hosts: hosts that share the batch.
+    host: number of this host.
+    balance: what to draw equally often: '' (every video), 'class', 'source',
+      or 'source+class' (every source, and within it every class).
+  """
+
+  batch_size: int
+  seed: int
+  start_step: int = 0
+  num_hosts: int = 1
+  host: int = 0
+  balance: str = ''
+
+
 def train_batches(
   reader: ClipReader,
   seen_classes: tuple[str, ...],
+  plan: BatchPlan,
   *,
-  batch_size: int,
-  seed: int,
-  start_step: int = 0,
-  num_hosts: int = 1,
-  host: int = 0,
   view: TrainView = _PLAIN_VIEW,
   mirror: bool = True,
-  balance: str = '',
   max_failed_share: float = 0.01,
   num_threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Endless training batches of this host.
+  """Makes endless training batches for this host.
 
-  A video that cannot be read is replaced by the next of its pool, the same
-  for any number of hosts, and counted.
+  The next video of the pool replaces a video that cannot be read, the same
+  for any number of hosts. Failures are counted.
 
   Args:
     reader: of the training videos.
     seen_classes: names in label order; a class whose name has a side is
       never mirrored.
-    batch_size: of the global batch; the hosts must divide it.
-    seed: of order and augmentation.
-    start_step: the first step's number: resuming starts here.
-    num_hosts: hosts that share the batch.
-    host: this one.
-    view: what is random about a clip.
-    mirror: whether to mirror at all.
-    balance: what is drawn equally often: '' (every video), 'class',
-      'source', or 'source+class' (every source, and within it every class).
-    max_failed_share: of the videos read, on this host; more stops the run.
+    plan: which examples, in which order.
+    view: the random crop and augmentation of a clip.
+    mirror: whether to mirror any clip.
+    max_failed_share: of the videos read on this host, in [0, 1]; more stops
+      the run.
     num_threads: decoding threads.
 
   Yields:
     `video` uint8 [b/H t size size 3], `label` int32 [b/H], `index` int32
     [b/H], the example's position in the global stream, `record_id` int64
     [b/H], the record that was used, and `num_failed` int32 [b/H], how many
-    were tried before it.
+    videos failed before it.
 
   Raises:
     ValueError: the hosts do not divide the batch, there are no videos, or
       too many cannot be read.
-    VideoError: five in a row cannot be read.
+    VideoError: five videos in a row cannot be read.
   """
-  import grain
-
-  if batch_size % num_hosts:
+  if plan.batch_size % plan.num_hosts:
     raise ValueError(
-      f'train.batch_size={batch_size} is not divisible by {num_hosts} hosts'
+      f'train.batch_size={plan.batch_size} is not divisible by '
+      f'{plan.num_hosts} hosts'
     )
   if not len(reader):
     raise ValueError('no training videos')
-  may_mirror = np.array(
-    [mirror and not class_names.has_side(name) for name in seen_classes]
+  pools = _pools(reader.videos.labels, reader.videos.sources, plan.balance)
+  may_mirror = [mirror and not class_names.has_side(n) for n in seen_classes]
+  examples = _TrainExamples(
+    reader, view, may_mirror, _successors(pools, len(reader))
   )
-  videos = reader.videos
-  pools = _pools(videos.labels, videos.sources, balance)
-  successors = _successors(pools, len(reader))
-  failures: dict[str, str] = {}  # Name -> reason; threads only add.
-
-  class Clip(grain.transforms.RandomMap):
-    """One augmented example."""
-
-    def random_map(self, i: int, rng: np.random.Generator):
-      begin = rng.bit_generator.state
-      for num_failed in range(_MAX_TRIES + 1):
-        label = videos.labels[i]
-        try:
-          clip = reader.train_clip(i, rng, view, bool(may_mirror[label]))
-        except READ_ERRORS as e:
-          failures[videos.ids[i]] = getattr(e, 'reason', str(e))
-          last, i = i, int(successors[i])
-          rng.bit_generator.state = begin
-          continue
-        return {
-          'video': clip,
-          'label': np.int32(label),
-          'record_id': np.int64(videos.rows[i]),
-          'num_failed': np.int32(num_failed),
-        }
-      raise decode.VideoError(
-        videos.ids[last],
-        f'and the {_MAX_TRIES} videos before it cannot be read: '
-        f'{_some(failures)}',
-      )
-
-  def with_index(index: int, example: dict[str, Any]):
-    # int32 wraps after two billion examples; it only keys random draws.
-    return {**example, 'index': np.int64(index).astype(np.int32)}
-
-  dataset = _positions(pools, seed)
-  if len(pools) == 1:
-    dataset = dataset.repeat()
   dataset = (
-    dataset.random_map(Clip())
-    .map_with_index(with_index)
-    .batch(batch_size // num_hosts, drop_remainder=True)
-  )[start_step * num_hosts + host :: num_hosts]
-  return _guard(
-    iter(dataset.to_iter_dataset(_read_options(num_threads))),
-    failures,
-    max_failed_share,
-  )
+    _positions(pools, plan.seed)
+    .random_map(examples.read)
+    .map_with_index(_with_index)
+    .batch(plan.batch_size // plan.num_hosts, drop_remainder=True)
+  )[plan.start_step * plan.num_hosts + plan.host :: plan.num_hosts]
+  batches = iter(dataset.to_iter_dataset(_read_options(num_threads)))
+  return _guard(batches, examples.failures, max_failed_share)
+
+
+class _TrainExamples:
+  """Augmented examples by position in the set of videos.
+
+  Attributes:
+    failures: video's name -> why it could not be read; threads only add.
+  """
+
+  def __init__(
+    self,
+    reader: ClipReader,
+    view: TrainView,
+    may_mirror: Sequence[bool],
+    successors: np.ndarray,
+  ):
+    self.failures: dict[str, str] = {}
+    self._reader = reader
+    self._view = view
+    self._may_mirror = may_mirror
+    self._successors = successors
+
+  def read(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The example at position `i`, or the next of its pool that is readable."""
+    videos = self._reader.videos
+    begin = rng.bit_generator.state
+    for num_failed in range(_MAX_TRIES + 1):
+      label = videos.labels[i]
+      try:
+        clip = self._reader.train_clip(
+          i, rng, self._view, self._may_mirror[label]
+        )
+      except READ_ERRORS as e:
+        self.failures[videos.ids[i]] = getattr(e, 'reason', str(e))
+        last, i = i, int(self._successors[i])
+        rng.bit_generator.state = begin
+        continue
+      return {
+        'video': clip,
+        'label': np.int32(label),
+        'record_id': np.int64(videos.rows[i]),
+        'num_failed': np.int32(num_failed),
+      }
+    raise decode.VideoError(
+      videos.ids[last],
+      f'and the {_MAX_TRIES} videos before it cannot be read: '
+      f'{_some(self.failures)}',
+    )
+
+
+def _with_index(index: int, example: dict[str, Any]) -> dict[str, Any]:
+  # int32 wraps after two billion examples; it only keys random draws.
+  return {**example, 'index': np.int64(index).astype(np.int32)}
 
 
 def _some(failures: dict[str, str]) -> str:
@@ -250,7 +278,7 @@ def _guard(
   failures: dict[str, str],
   max_share: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Passes batches on until too many of their videos had failed."""
+  """Yields the batches; raises once too many of their videos failed."""
   read = failed = 0
   for batch in batches:
     now = int(batch['num_failed'].sum())
@@ -276,10 +304,9 @@ def eval_batches(
   num_crops: int = 1,
   num_threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Every video once, in order; the last batch is padded.
+  """Reads every video once, in order; the last batch is padded.
 
-  Nothing is replaced: a video that cannot be read is blank and not
-  `readable`.
+  No video is replaced: one that cannot be read is black and not `readable`.
 
   Args:
     reader: of the videos.
@@ -290,42 +317,44 @@ def eval_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b v t size size 3], `metadata` float32 [b 2] (logs of width
-    / height and of the seconds), `label` int32 [b], `position` int32
-    [b] in the set (beyond its end on padding), `example_mask` bool [b], False
-    on padding, and `readable` bool [b], False on padding too.
+    `video` uint8 [b v t size size 3], `metadata` float32 [b 2] (log of width
+    / height and log of the duration in seconds), `label` int32 [b],
+    `position` int32 [b] in the set (beyond its end for padding),
+    `example_mask` bool [b], False for padding, and `readable` bool [b], False
+    for padding too.
   """
   import grain
 
   total = -(-len(reader) // batch_size) * batch_size
-  blank = reader.blank_clip(num_views * num_crops)
-  videos = reader.videos
-
-  unknown = np.zeros(2, np.float32)
-
-  def read(i: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    try:
-      return *reader.eval_example(i, num_views, frames, num_crops), True
-    except READ_ERRORS as e:
-      logging.warning('%s cannot be read: %s', videos.ids[i], e)
-      return blank, unknown, False
-
-  def example(i: int):
-    real = i < len(reader)
-    # Padding is black: nothing is decoded for it.
-    clip, metadata, readable = read(i) if real else (blank, unknown, False)
-    return {
-      'video': clip,
-      'metadata': metadata,
-      'label': np.int32(videos.labels[i] if real else 0),
-      'position': np.int32(i),
-      'example_mask': np.bool_(real),
-      'readable': np.bool_(readable),
-    }
-
   dataset = (
     grain.MapDataset.range(total)
-    .map(example)
+    .map(lambda i: _eval_example(reader, i, num_views, frames, num_crops))
     .batch(batch_size, drop_remainder=True)
   )
   return iter(dataset.to_iter_dataset(_read_options(num_threads)))
+
+
+def _eval_example(
+  reader: ClipReader, i: int, num_views: int, frames: str, num_crops: int
+) -> dict[str, np.ndarray]:
+  """All views of the video at position `i`; black beyond the end of the set."""
+  videos = reader.videos
+  is_padding = i >= len(reader)
+  views, readable = None, False
+  if not is_padding:
+    try:
+      views, metadata = reader.eval_example(i, num_views, frames, num_crops)
+      readable = True
+    except READ_ERRORS as e:
+      logging.warning('%s cannot be read: %s', videos.ids[i], e)
+  if views is None:
+    views = reader.blank_clip(num_views * num_crops)
+    metadata = np.zeros(2, np.float32)
+  return {
+    'video': views,
+    'metadata': metadata,
+    'label': np.int32(0 if is_padding else videos.labels[i]),
+    'position': np.int32(i),
+    'example_mask': np.bool_(not is_padding),
+    'readable': np.bool_(readable),
+  }

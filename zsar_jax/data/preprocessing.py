@@ -8,6 +8,8 @@ import dataclasses
 import json
 from typing import Any
 
+from zsar_jax.data import clips
+
 SAMPLINGS = ('uniform', 'segment', 'dense')
 INPUTS = (
   'rgb',
@@ -76,6 +78,13 @@ class Preprocessing:
         'preprocessing.mean and preprocessing.std need three numbers each '
         f'and std positive ones, got {self.mean} and {self.std}'
       )
+
+  @property
+  def clip_sampling(self) -> clips.Sampling:
+    """How a clip's frames are chosen."""
+    return clips.Sampling(
+      self.sampling, self.num_frames, self.frame_stride, self.sample_fps
+    )
 
   def to_json(self) -> str:
     """JSON text; `from_json` is its inverse."""

@@ -105,10 +105,7 @@ def views_task(
       clips.sample_indices(
         info.timestamps,
         info.duration,
-        sampling=prep.sampling,
-        num_frames=prep.num_frames,
-        frame_stride=prep.frame_stride,
-        sample_fps=prep.sample_fps,
+        prep.clip_sampling,
         view=view,
         num_views=num_views,
       )
@@ -265,15 +262,7 @@ def windows_task(
   info = _read_info(path)
   indices = np.stack(
     [
-      clips.sample_window(
-        info.timestamps,
-        start,
-        window,
-        sampling=prep.sampling,
-        num_frames=prep.num_frames,
-        frame_stride=prep.frame_stride,
-        sample_fps=prep.sample_fps,
-      )
+      clips.sample_window(info.timestamps, start, window, prep.clip_sampling)
       for start in starts
     ]
   )

@@ -290,11 +290,14 @@ class TrainLoop:
         self.protocol.train, self.recognizer.prep, self.cache
       ),
       self.protocol.seen_classes,
-      batch_size=self.config.train.batch_size,
-      seed=self.config.seed,
-      start_step=start,
-      num_hosts=jax.process_count(),
-      host=jax.process_index(),
+      input_pipeline.BatchPlan(
+        batch_size=self.config.train.batch_size,
+        seed=self.config.seed,
+        start_step=start,
+        num_hosts=jax.process_count(),
+        host=jax.process_index(),
+        balance=data.balance,
+      ),
       view=clip_reader.TrainView(
         crop_area=tuple(augmentation.crop_area),
         crop_aspect=tuple(augmentation.crop_aspect),
@@ -302,7 +305,6 @@ class TrainLoop:
         randaugment_magnitude=augmentation.randaugment_magnitude,
       ),
       mirror=augmentation.mirror,
-      balance=data.balance,
       max_failed_share=data.max_failed_share,
       num_threads=data.num_threads,
     )

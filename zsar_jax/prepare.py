@@ -9,6 +9,7 @@ already is not redone.
 """
 
 import ast
+import functools
 import os
 import time
 
@@ -45,23 +46,32 @@ def main(argv: list[str]) -> None:
   for line in datasets.check_missing(builder):
     terminal.say(line)
   if values.stage_only:
-    if not hasattr(builder, 'stage'):
-      raise ValueError(
-        f'--stage_only: dataset {values.dataset} is not made of files'
-      )
-    staged = builder.stage()
-    reused = sum(s.is_reused for s in staged)
-    failed = [s for s in staged if s.reason]
-    for s in failed:
-      _say_unusable('cannot be used', s.entry.id, s.reason)
-    terminal.say(
-      f'staged {len(staged)} videos, {reused} of them before; '
-      f'{len(failed)} cannot be used'
-    )
+    _stage(builder, values.dataset)
     return
   written = datasets.prepare(builder)
   seconds = time.monotonic() - started
+  _describe(builder)
+  done = f'prepared in {seconds:.0f} s' if written else 'already prepared'
+  terminal.say(f'{done}: {builder.data_dir}')
 
+
+def _stage(builder, name: str) -> None:
+  """Checks and transcodes a dataset's files, and says what was done."""
+  if not hasattr(builder, 'stage'):
+    raise ValueError(f'--stage_only: dataset {name} is not made of files')
+  staged = builder.stage()
+  reused = sum(s.is_reused for s in staged)
+  failed = [s for s in staged if s.reason]
+  for s in failed:
+    _say_unusable('cannot be used', s.entry.id, s.reason)
+  terminal.say(
+    f'staged {len(staged)} videos, {reused} of them before; '
+    f'{len(failed)} cannot be used'
+  )
+
+
+def _describe(builder) -> None:
+  """Says what a prepared dataset holds."""
   metadata = records.read_metadata(builder.data_dir)
   unreadable = metadata['unreadable']
   for video in unreadable[:_SHOWN]:
@@ -79,10 +89,8 @@ def main(argv: list[str]) -> None:
     f'{videos} videos, {len(classes)} classes, {len(sources)} sources; '
     f'{len(metadata["unreadable"])} files left out'
   )
-  done = f'prepared in {seconds:.0f} s' if written else 'already prepared'
   size = builder.info.dataset_size
   terminal.say(f'storage {metadata["storage"]["kind"]}, {size}')
-  terminal.say(f'{done}: {builder.data_dir}')
 
 
 def _say_unusable(what: str, video_id: str, reason: str) -> None:
@@ -108,96 +116,96 @@ _OPTIONS = {
 }
 
 
-def _define_flags() -> flags.FlagValues:
-  values = cli.new_flags()
-
-  def define(kind, name, default, text, **kwargs):
-    kind(name, default, help=text, flag_values=values, **kwargs)
-
-  define(
+# How each flag is defined, its name, its default and its help.
+_FLAGS = (
+  (
     flags.DEFINE_string,
     'dataset',
     'video_folder',
     f'Which dataset: {", ".join(datasets.builder_names())}.',
-  )
-  define(flags.DEFINE_string, 'source', None, 'Where the videos are.')
-  define(
+  ),
+  (flags.DEFINE_string, 'source', None, 'Where the videos are.'),
+  (
     flags.DEFINE_string,
     'data_dir',
     None,
     'Where datasets live; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.',
-  )
-  define(
-    flags.DEFINE_enum,
+  ),
+  (
+    functools.partial(flags.DEFINE_enum, enum_values=transcode.KINDS),
     'storage',
     'video',
     'video: encoded files; frames: JPEG pictures at a fixed rate.',
-    enum_values=transcode.KINDS,
-  )
-  define(
+  ),
+  (
     flags.DEFINE_bool,
     'reencode',
     False,
     'video: encode anew, small and with many keyframes, instead of keeping '
     'the bytes.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_integer,
     'short_side',
     256,
     'Pixels that a longer short side is reduced to.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_integer,
     'keyframe_interval',
     12,
     'Re-encoded: most frames between keyframes.',
-  )
-  define(flags.DEFINE_integer, 'crf', 20, 'Re-encoded: x264 rate factor.')
-  define(flags.DEFINE_float, 'fps', 10.0, 'frames: pictures a second.')
-  define(flags.DEFINE_integer, 'quality', 85, 'frames: of the JPEGs.')
-  define(flags.DEFINE_integer, 'workers', 0, 'Processes; 0 is one a core.')
-  define(
-    flags.DEFINE_float, 'deadline', 600.0, 'Seconds that one video may take.'
-  )
-  define(
+  ),
+  (flags.DEFINE_integer, 'crf', 20, 'Re-encoded: x264 rate factor.'),
+  (flags.DEFINE_float, 'fps', 10.0, 'frames: pictures a second.'),
+  (flags.DEFINE_integer, 'quality', 85, 'frames: of the JPEGs.'),
+  (flags.DEFINE_integer, 'workers', 0, 'Processes; 0 is one a core.'),
+  (flags.DEFINE_float, 'deadline', 600.0, 'Seconds that one video may take.'),
+  (
     flags.DEFINE_bool,
     'allow_missing',
     False,
     'Go on although videos that must be there, or whole classes, are not.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_bool,
     'stage_only',
     False,
     'Check and transcode, and pack another time.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_bool,
     'keep_staging',
     False,
     'Keep the transcoded videos once they are packed.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_multi_string,
     'option',
     [],
     'name=value, a further option of the dataset: annotations or lists, '
     'where its official files lie elsewhere; or of stick_figures.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_multi_string,
     'beam_flag',
     [],
     'A flag of Apache Beam, such as --runner=DirectRunner; with any, Beam '
     'checks and transcodes.',
-  )
-  define(
+  ),
+  (
     flags.DEFINE_bool,
     'progress',
     None,
     'Draw a progress bar; by default on a terminal.',
-  )
+  ),
+)
+
+
+def _define_flags() -> flags.FlagValues:
+  values = cli.new_flags()
+  for define, name, default, text in _FLAGS:
+    define(name, default, help=text, flag_values=values)
   return values
 
 

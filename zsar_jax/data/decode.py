@@ -230,8 +230,7 @@ def _shown(
     wanted: indices.
     info: of the video.
     guard: of the call.
-    leave_out: frames need not be decoded that are neither wanted nor another
-      frame's reference.
+    leave_out: skip frames that are neither wanted nor a reference.
 
   Yields:
     Frames.
@@ -255,8 +254,8 @@ def _shown(
         container.seek(int(info.pts[key]), stream=stream)
       frames = decode_on(container, stream, guard, kept)
       decoder = _numbered(frames, info.pts, key)
-      position, shown = -1, None
-      ahead = None  # (index, frame) that is decoded but not yet due.
+      # `ahead`: (index, frame) that is decoded but not yet due.
+      position, shown, ahead = -1, None, None
     while position < target:
       ahead = ahead or next(decoder, (num_frames, None))
       if ahead[0] > target:

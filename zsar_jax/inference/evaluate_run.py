@@ -190,11 +190,9 @@ def evaluate(
     say: gets a line before each slow part.
     embeddings_dir: parent of the embedding caches; '' embeds anew.
     keep_tokens: also keep what match logits for other names need.
-    choice: what inner draws chose, of `choosing.choose`; None for the
-      config's settings and no calibration.
-
-    bank: has the seen classes where nothing was trained here, and the
-      settings; None makes them of the training videos.
+    choice: of `choosing.choose`; None takes the config's settings.
+    bank: has seen classes and settings where nothing was trained here; None
+      makes them of the training videos.
 
   Returns:
     The results.
@@ -203,16 +201,12 @@ def evaluate(
     ValueError: a leak that no protocol allows, or settings that ask for what
       is not known.
   """
-  first = protocols[0]
-  choice = choice or {}
+  first, choice = protocols[0], choice or {}
   embed = embedders.make_embedder(
     recognizer, cache, embeddings_dir, keep_tokens, say
   )
-  settings, seen = recognizer.transfer_settings, None
-  if choice:
-    settings = methods.TransferSettings(**choice['settings'])
+  settings, seen = _settings(recognizer, choice, bank), None
   if bank is not None:
-    settings = methods.TransferSettings(**bank.settings)
     seen = bank_building.seen_of(bank, recognizer.joint)
   else:
     bank_building.check_unseen(recognizer, protocols)
@@ -226,19 +220,31 @@ def evaluate(
   name, _ = _name_and_hash(protocols)
   calibrated = choice.get('calibration')
   if calibrated is None and bank is None:
-    fitted = choosing.calibrate_on_seen(evaluation, settings, name)
-    calibrated = fitted and fitted.to_dict()
+    calibrated = _calibrate(evaluation, settings, name)
   content = _content(recognizer, protocols, evaluation, rows, settings)
   content['settings_from'] = choice.get('chosen_on', 'the config')
   if calibrated and evaluation.table:
-    content['facts']['calibration'] = {
-      'measured_on': calibrated['measured_on'],
-      **calibrated['figures'],
-    }
+    measured_on = {'measured_on': calibrated['measured_on']}
+    content['facts']['calibration'] = measured_on | calibrated['figures']
   bank = bank or bank_building.make_bank(
     recognizer, first, evaluation.seen, settings, calibrated
   )
   return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
+
+
+def _calibrate(evaluation, settings, name: str) -> dict[str, Any] | None:
+  """A calibration on held-out seen videos; None without such videos."""
+  fitted = choosing.calibrate_on_seen(evaluation, settings, name)
+  return fitted and fitted.to_dict()
+
+
+def _settings(recognizer, choice, bank) -> methods.TransferSettings:
+  """The bank's settings, else the chosen ones, else the config's."""
+  if bank is not None:
+    return methods.TransferSettings(**bank.settings)
+  if choice:
+    return methods.TransferSettings(**choice['settings'])
+  return recognizer.transfer_settings
 
 
 def _name_and_hash(protocols) -> tuple[str, str]:

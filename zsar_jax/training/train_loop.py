@@ -235,13 +235,9 @@ class TrainLoop:
         guard.look(step - 1, metrics)
         guard.remember(step, batch['record_id'])
         batch = {name: batch[name] for name in step_loss.BATCH_KEYS}
-        state, metrics = self.step_fn(
-          state,
-          sharding.put_batch(batch, self.mesh),
-          text_of_step(text, step),
-        )
-        first, last = step == start + 1, step == total
-        if step % self.config.train.log_every == 0 or last or first:
+        batch = sharding.put_batch(batch, self.mesh)
+        state, metrics = self.step_fn(state, batch, text_of_step(text, step))
+        if step in (start + 1, total) or self._logs(step):
           values = {k: float(v) for k, v in jax.device_get(metrics).items()}
           values |= progress.measure(step) | _memory()
           values['failed_records'] = _over_hosts(failed)
@@ -254,7 +250,8 @@ class TrainLoop:
           began = time.monotonic()
           self._pause(step, state, writer)
           progress.skip(time.monotonic() - began)
-        if (self.stop() or distributed.told_to_stop(step)) and not last:
+        stops = self.stop() or distributed.told_to_stop(step)
+        if stops and step < total:
           self._give_up(step, state)
       guard.look(total, metrics)
     return state
@@ -308,6 +305,10 @@ class TrainLoop:
       max_failed_share=data.max_failed_share,
       num_threads=data.num_threads,
     )
+
+  def _logs(self, step: int) -> bool:
+    """Whether a step's metrics are written."""
+    return step % self.config.train.log_every == 0
 
   def _saves(self, step: int) -> bool:
     """Returns whether a step is followed by a checkpoint."""

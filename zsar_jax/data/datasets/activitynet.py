@@ -57,6 +57,29 @@ def read_manifest(
   database = _read_database(annotations)
   tally = layouts.Tally()
   path_of = _video_paths(layouts.videos_of(files), database, tally)
+  entries, missing = _sort_out(database, annotations, path_of, classes, tally)
+  tally.log(source)
+  labels = {video.label for video in (*entries, *missing)}
+  missing += layouts.absent_classes(classes, labels, SPLITS[0])
+  return layouts.make_manifest(
+    'activitynet',
+    source,
+    entries,
+    classes,
+    layout=_LAYOUT,
+    missing=missing,
+    splits=SPLITS,
+  )
+
+
+def _sort_out(
+  database: Mapping[str, Any],
+  annotations: str,
+  path_of: Mapping[str, str],
+  classes: layouts.ClassList,
+  tally: layouts.Tally,
+) -> tuple[list[manifest.ManifestEntry], list[manifest.MissingVideo]]:
+  """Sorts annotated segments into those with a video and those without."""
   entries, missing = [], []
   for youtube, video in database.items():
     where = f'{annotations}: {youtube}'
@@ -90,18 +113,7 @@ def read_manifest(
             end=stretch[1],
           )
         )
-  tally.log(source)
-  labels = {video.label for video in (*entries, *missing)}
-  missing += layouts.absent_classes(classes, labels, SPLITS[0])
-  return layouts.make_manifest(
-    'activitynet',
-    source,
-    entries,
-    classes,
-    layout=_LAYOUT,
-    missing=missing,
-    splits=SPLITS,
-  )
+  return entries, missing
 
 
 def _find_annotations(source: str, files: Sequence[layouts.FoundFile]) -> str:

@@ -99,6 +99,37 @@ def read_manifest(
   tally = layouts.Tally()
   listed = _read_lists(_csv_files(files, annotations), whole, tally)
   clips = _clips(layouts.videos_of(files), tally)
+  entries = _entries(clips, listed, (dataset, kept, whole), tally)
+  tally.log(source)
+  return layouts.make_manifest(
+    dataset,
+    source,
+    entries,
+    kept,
+    layout=_LAYOUT,
+    missing=_missing(listed, clips, entries, kept),
+    splits=SPLITS,
+  )
+
+
+def _entries(
+  clips: Mapping[str, layouts.FoundFile],
+  listed: Mapping[str, _Listed],
+  names: tuple[str, layouts.ClassList, layouts.ClassList],
+  tally: layouts.Tally,
+) -> list[manifest.ManifestEntry]:
+  """Finds class and split of each clip.
+
+  Args:
+    clips: id -> file.
+    listed: id -> what a CSV file says.
+    names: the dataset, its classes, and those of the whole Kinetics.
+    tally: counts what is left out.
+
+  Returns:
+    The clips of the dataset's classes.
+  """
+  dataset, kept, whole = names
   listed_splits = {known.split for known in listed.values()}
   entries = []
   for clip_id, file in clips.items():
@@ -123,16 +154,7 @@ def read_manifest(
           split=known.split,
         )
       )
-  tally.log(source)
-  return layouts.make_manifest(
-    dataset,
-    source,
-    entries,
-    kept,
-    layout=_LAYOUT,
-    missing=_missing(listed, clips, entries, kept),
-    splits=SPLITS,
-  )
+  return entries
 
 
 def _clips(

@@ -112,9 +112,9 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
     The nuisance. Luma of figure and background differ by about 0.4 or more.
 
   Raises:
-    ValueError: `strength` outside [0, 1]: beyond it manners would overlap
-      and figures leave the picture.
+    ValueError: `strength` outside [0, 1].
   """
+  # Beyond it manners would overlap and figures leave the picture.
   if not 0.0 <= strength <= 1.0:
     raise ValueError(f'nuisance strength {strength} is not in [0, 1]')
   rng = np.random.default_rng(seed)
@@ -130,15 +130,14 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
   is_dark_figure = rng.uniform() < 0.5 * strength
   background_luma = around(0.26, 0.12)
   figure_luma = background_luma + around(0.52, 0.08)
-  face_luma = figure_luma - 0.5
-  if is_dark_figure:
-    background_luma, figure_luma, face_luma = (
-      1.0 - luma for luma in (background_luma, figure_luma, face_luma)
-    )
+  lumas = np.array([background_luma, figure_luma, figure_luma - 0.5])
+  background_luma, figure_luma, face_luma = (
+    1.0 - lumas if is_dark_figure else lumas
+  ).tolist()
   is_usual_rate = rng.uniform() >= strength
   random_rate = int(rng.choice(FRAME_RATES))
   drift_angle = rng.uniform(0.0, 2.0 * np.pi)
-  drift_speed = strength * MAX_DRIFT * rng.uniform()
+  drift = strength * MAX_DRIFT * rng.uniform()
   return Nuisance(
     seed=seed,
     duration=around(CLIP_SECONDS, CLIP_SECONDS * DURATION_SPREAD),
@@ -155,8 +154,8 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
     head_size=around(1.0, 0.12),
     shoulder_width=around(1.0, 0.15),
     thickness=around(0.045, 0.009),
-    drift_x=float(drift_speed * np.cos(drift_angle)),
-    drift_y=float(drift_speed * np.sin(drift_angle)),
+    drift_x=float(drift * np.cos(drift_angle)),
+    drift_y=float(drift * np.sin(drift_angle)),
     figure_color=_color(figure_luma, chroma()),
     face_color=_color(face_luma, chroma()),
     background_color=_color(background_luma, chroma()),

@@ -11,7 +11,7 @@ by its file name, a list by its own. A video's group is the original footage
 that it was cut from (`g01`, 25 in each class).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import functools
 import re
 
@@ -55,22 +55,7 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
   classes = layouts.ClassList('ucf101')
   files = layouts.find_files(source, _LAYOUT)
   tally = layouts.Tally()
-  entries = []
-  for file in layouts.videos_of(files):
-    match = _VIDEO.match(file.stem)
-    if match is None:
-      tally.add('videos not named v_<Class>_gXX_cYY', '/'.join(file.parts))
-      continue
-    video_id, label = _identify(match, classes, file.path)
-    folder = video_id.partition('/')[0]
-    entries.append(
-      manifest.ManifestEntry(
-        path=file.path,
-        id=video_id,
-        label=label,
-        group=f'{folder} {match["group"].lower()}',
-      )
-    )
+  entries = _entries(layouts.videos_of(files), classes, tally)
   list_files = files if lists is None else layouts.find_files(lists, _LAYOUT)
   official = _read_lists(list_files, classes)
   if lists is not None and not official:
@@ -101,6 +86,31 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
       for name, members in sorted(official.items())
     },
   )
+
+
+def _entries(
+  videos: Iterable[layouts.FoundFile],
+  classes: layouts.ClassList,
+  tally: layouts.Tally,
+) -> list[manifest.ManifestEntry]:
+  """Reads class and group out of the videos' names."""
+  entries = []
+  for file in videos:
+    match = _VIDEO.match(file.stem)
+    if match is None:
+      tally.add('videos not named v_<Class>_gXX_cYY', '/'.join(file.parts))
+      continue
+    video_id, label = _identify(match, classes, file.path)
+    folder = video_id.partition('/')[0]
+    entries.append(
+      manifest.ManifestEntry(
+        path=file.path,
+        id=video_id,
+        label=label,
+        group=f'{folder} {match["group"].lower()}',
+      )
+    )
+  return entries
 
 
 @functools.cache

@@ -127,10 +127,7 @@ def make_protocol(
     seen, choice.validation_fraction, choice.seed
   )
   if test is not None:
-    tested, unseen = _all_test_videos(train_set, test)
-    shared = overlap.audit_videos(train, tested, seen, unseen)
-    if choice.drop_leaking:
-      train, shared = overlap.without_videos(train, tested), []
+    train, shared = _without_shared(train_set, test, train, seen, choice)
     leaks = (*leaks, *shared)
   video_sets.check_classes(train, seen)
   validation, seen_test = video_sets.halve(held_out, choice.seed)
@@ -154,6 +151,20 @@ def make_protocol(
     dropped_classes=dropped,
   )
   return protocol if test is None else _with_test(protocol, train_set, test)
+
+
+def _without_shared(
+  train_set: PreparedDataset,
+  test: _Test,
+  train: video_sets.VideoSet,
+  seen: Sequence[str],
+  choice: split_choice.SplitChoice,
+) -> tuple[video_sets.VideoSet, Sequence[overlap.Leak]]:
+  """Training videos, without test videos if asked for, and what leaks."""
+  tested, unseen = _all_test_videos(train_set, test)
+  if choice.drop_leaking:
+    return overlap.without_videos(train, tested), []
+  return train, overlap.audit_videos(train, tested, seen, unseen)
 
 
 def make_protocols(
@@ -189,22 +200,19 @@ def make_bank_protocols(
 ) -> list[Protocol]:
   """Makes the splits that a model with prototypes of its own is tested on.
 
-  Nothing is trained, so there is no training video to compare test videos
-  with: only names are audited.
+  Without training videos only names are audited.
 
   Args:
     seen_classes: canonical names of the classes with prototypes.
-    domain: of the videos that these prototypes were made of.
-    choice: `test_dataset_dir`, which of its classes are unseen, and whether
-      leaks are allowed. Without protocol and class split all of them are.
+    domain: of the videos behind these prototypes.
+    choice: without protocol and class split all test classes are unseen.
 
   Returns:
     One protocol per split, without training videos.
 
   Raises:
     FileNotFoundError: the dataset or the split file does not exist.
-    ValueError: an unseen class is a seen one by its name, and leaks are not
-      allowed; or see `make_protocol`.
+    ValueError: a leak that is not allowed; or see `make_protocol`.
   """
   dataset = PreparedDataset(choice.test_dataset_dir)
   if choice.protocol or choice.class_split:

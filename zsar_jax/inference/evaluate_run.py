@@ -198,8 +198,7 @@ def evaluate(
     The results.
 
   Raises:
-    ValueError: a leak that no protocol allows, or settings that ask for what
-      is not known.
+    ValueError: a leak that no protocol allows, or settings that cannot be.
   """
   first, choice = protocols[0], choice or {}
   embed = embedders.make_embedder(
@@ -213,16 +212,15 @@ def evaluate(
   evaluation = protocol_evaluation.evaluate_protocols(
     protocols, embed, settings, _match_names(protocols), seen
   )
-  rows = evaluation.rows
+  rows = [*evaluation.rows]
   if bank is None and first.seen_classes == recognizer.seen_classes:
-    rows = [*rows, validate(recognizer, first, cache, embed)]
-  rows = [*rows, *_frozen_clip_rows(recognizer.config, protocols, say)]
-  name, _ = _name_and_hash(protocols)
+    rows.append(validate(recognizer, first, cache, embed))
+  rows += _frozen_clip_rows(recognizer.config, protocols, say)
   calibrated = choice.get('calibration')
   if calibrated is None and bank is None:
-    calibrated = _calibrate(evaluation, settings, name)
-  content = _content(recognizer, protocols, evaluation, rows, settings)
-  content['settings_from'] = choice.get('chosen_on', 'the config')
+    calibrated = _calibrate(evaluation, settings, protocols)
+  settings_from = (settings, choice.get('chosen_on', 'the config'))
+  content = _content(recognizer, protocols, evaluation, rows, settings_from)
   if calibrated and evaluation.table:
     measured_on = {'measured_on': calibrated['measured_on']}
     content['facts']['calibration'] = measured_on | calibrated['figures']
@@ -232,8 +230,9 @@ def evaluate(
   return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
 
 
-def _calibrate(evaluation, settings, name: str) -> dict[str, Any] | None:
+def _calibrate(evaluation, settings, protocols) -> dict[str, Any] | None:
   """A calibration on held-out seen videos; None without such videos."""
+  name, _ = _name_and_hash(protocols)
   fitted = choosing.calibrate_on_seen(evaluation, settings, name)
   return fitted and fitted.to_dict()
 
@@ -256,9 +255,10 @@ def _name_and_hash(protocols) -> tuple[str, str]:
 
 
 def _content(
-  recognizer, protocols, evaluation, rows, settings
+  recognizer, protocols, evaluation, rows, settings_from
 ) -> dict[str, Any]:
-  """Collects results.json, except for the origin of the settings."""
+  """The content of results.json; `settings_from` are settings and origin."""
+  settings, origin = settings_from
   first, table = protocols[0], evaluation.table
   name, digest = _name_and_hash(protocols)
   return results.make_results(
@@ -270,7 +270,7 @@ def _content(
       'weights_hash': recognizer.weights_hash,
       'initialisation': recognizer.origin,
       'settings': dataclasses.asdict(settings),
-      'settings_from': '',
+      'settings_from': origin,
       'unreadable': _distinct(v for p in protocols for v in p.unreadable),
       'num_missing': max(p.num_missing for p in protocols),
       'dropped_classes': list(first.dropped_classes),

@@ -119,8 +119,7 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
     raise ValueError(f'nuisance strength {strength} is not in [0, 1]')
   rng = np.random.default_rng(seed)
 
-  # The number of draws never depends on the strength: a seed is the same
-  # actor at every strength, only less of one.
+  # As many draws at any strength: a seed is the same actor, only less of one.
   def around(middle: float, spread: float) -> float:
     return middle + strength * spread * rng.uniform(-1.0, 1.0)
 
@@ -134,14 +133,13 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
   background_luma, figure_luma, face_luma = (
     1.0 - lumas if is_dark_figure else lumas
   ).tolist()
-  is_usual_rate = rng.uniform() >= strength
-  random_rate = int(rng.choice(FRAME_RATES))
+  usual_rate, rate = rng.uniform() >= strength, int(rng.choice(FRAME_RATES))
   drift_angle = rng.uniform(0.0, 2.0 * np.pi)
   drift = strength * MAX_DRIFT * rng.uniform()
   return Nuisance(
     seed=seed,
     duration=around(CLIP_SECONDS, CLIP_SECONDS * DURATION_SPREAD),
-    fps=25 if is_usual_rate else random_rate,
+    fps=25 if usual_rate else rate,
     speed=around(1.0, SPEED_SPREAD),
     phase=strength * rng.uniform(),
     delay=around(0.2, 0.1),

@@ -162,9 +162,9 @@ def _without_shared(
 ) -> tuple[video_sets.VideoSet, Sequence[overlap.Leak]]:
   """Training videos, without test videos if asked for, and what leaks."""
   tested, unseen = _all_test_videos(train_set, test)
-  if choice.drop_leaking:
-    return overlap.without_videos(train, tested), []
-  return train, overlap.audit_videos(train, tested, seen, unseen)
+  if not choice.drop_leaking:
+    return train, overlap.audit_videos(train, tested, seen, unseen)
+  return overlap.without_videos(train, tested), []
 
 
 def make_protocols(
@@ -303,10 +303,7 @@ def _seen_classes(
 def _splits_of_one_model(
   dataset: PreparedDataset, test: _Test
 ) -> Sequence[specs.SplitSpec]:
-  """The splits that a model trained on `dataset` can be tested on.
-
-  One model is tested on all splits of a protocol from another dataset.
-  """
+  """The splits that a model of `dataset` is tested on: elsewhere, all."""
   return [test.split] if test.dataset is dataset else test.spec.splits
 
 

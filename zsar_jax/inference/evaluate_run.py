@@ -180,8 +180,7 @@ def evaluate(
 ) -> Outcome:
   """Measures a model by a protocol.
 
-  Seen-class validation is there only where the protocol's seen classes are
-  the ones the classifier was trained for.
+  Seen-class validation needs the seen classes that the model was trained on.
 
   Args:
     recognizer: with the weights.

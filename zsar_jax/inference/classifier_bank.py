@@ -1,8 +1,7 @@
 """Prototype banks from the last layer of a public video classifier.
 
 A classifier's column points to where the videos of its class lie. Less the
-mean column, at unit length, it stands for the class's prototype (our choice;
-docs/public_weights.md says what else was tried).
+mean column, at unit length, it stands for the class's prototype (our choice).
 """
 
 from collections.abc import Sequence

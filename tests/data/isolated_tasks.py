@@ -17,6 +17,11 @@ def echo(**kwargs):
   return {'got': kwargs, 'pid': os.getpid()}, [b'abc', array, b'']
 
 
+def read(path):
+  with open(path) as f:
+    return {'text': f.read()}, []
+
+
 def modules():
   return {'modules': sorted(sys.modules)}, []
 

@@ -53,6 +53,18 @@ def run(pool, task, deadline=20.0, **kwargs):
   return pool.run(PREFIX + task, kwargs, name='v.mp4', deadline=deadline)
 
 
+def test_relative_paths_are_the_callers(pool, tmp_path, monkeypatch):
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'note').write_text(name)
+    monkeypatch.chdir(tmp_path / name)  # one child lives through both
+    assert run(pool, 'read', path='note')[0] == {'text': name}
+  (tmp_path / 'b/note').unlink()
+  (tmp_path / 'b').rmdir()
+  path = str(tmp_path / 'a/note')
+  assert run(pool, 'read', path=path)[0] == {'text': 'a'}
+
+
 def test_arguments_and_buffers_travel(pool):
   facts, buffers = run(pool, 'echo', a=1, b=[None, 'x'])
   assert facts['got'] == {'a': 1, 'b': [None, 'x']}

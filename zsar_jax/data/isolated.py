@@ -18,6 +18,7 @@ with isolated.Pool(4) as pool:
 
 import atexit
 import concurrent.futures
+import contextlib
 import functools
 import json
 import os
@@ -81,7 +82,10 @@ class _Child:
       OSError: likewise.
       ValueError: it answers nonsense.
     """
-    self._send(json.dumps({'task': task, 'kwargs': kwargs}).encode(), until)
+    request = {'task': task, 'kwargs': kwargs}
+    with contextlib.suppress(OSError):  # the folder may be gone
+      request['folder'] = os.getcwd()
+    self._send(json.dumps(request).encode(), until)
     while b'\n' not in self._left:
       if len(self._left) > _MAX_HEADER:
         raise ValueError('no header')

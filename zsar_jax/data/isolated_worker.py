@@ -5,6 +5,7 @@ line lists. Nothing is pickled: what a hostile video may make of this process
 is not trusted by the one that started it.
 """
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -113,6 +114,9 @@ def main(argv: list[str]) -> None:
   _limit_memory(int(argv[2]))
   for line in tasks:
     request = json.loads(line)
+    # Relative paths are the caller's, who may have moved since the start.
+    with contextlib.suppress(OSError):
+      os.chdir(request.get('folder', ''))
     header, buffers = run_task(request['task'], request['kwargs'])
     write_message(answers, header, buffers)
 

@@ -17,9 +17,11 @@ import numpy as np
 
 from zsar_jax.inference import class_texts
 from zsar_jax.models import clip as clip_model
+from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
 from zsar_jax.pretrained import bert, directory, heads, video
 from zsar_jax.pretrained import clip as clip_weights
+from zsar_jax.pretrained import i3d as i3d_weights
 
 # Plain sentences that suit names of actions, "juggling" as well as
 # "basketball" and "jump rope".
@@ -135,7 +137,8 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   """Reads a video encoder.
 
   Args:
-    path: folder of weights, as `directory.read_weights` takes it.
+    path: folder of weights, as `directory.read_weights` takes it; or 'i3d',
+      the installed weights of `pretrained.i3d`.
     num_frames: frames of a clip; 0 for as many as the weights were trained
       on, or 8 for those of images.
 
@@ -147,6 +150,8 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     ValueError: the files do not fit each other, or are of an architecture
       that embeds no videos here.
   """
+  if path == i3d_weights.NAME:
+    return _open_i3d(num_frames)
   weights = directory.read_weights(path)
   kind = directory.expect_model_type(weights, 'clip', *video.MODEL_TYPES)
   if kind == 'clip':
@@ -174,6 +179,22 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     _clip_embedder(apply, params, pixels),
     labels,
     columns,
+  )
+
+
+def _open_i3d(num_frames: int) -> VideoSide:
+  params, digest = i3d_weights.load()
+  pixels = dict(i3d_weights.PREPROCESSING)
+  pixels['num_frames'] = num_frames or pixels['num_frames']
+  network = i3d_model.I3D()
+  apply = lambda params, x: network.apply({'params': params}, x)['features']
+  return VideoSide(
+    i3d_weights.NAME,
+    digest,
+    pixels,
+    _clip_embedder(apply, params, pixels),
+    i3d_weights.labels(),
+    np.asarray(params['logits']['kernel']).T,
   )
 
 

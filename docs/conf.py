@@ -27,6 +27,7 @@ exclude_patterns = ['_build', 'jupyter_execute', 'api/modules.rst']
 suppress_warnings = ['ref.python']
 html_theme = 'furo'
 html_title = 'zsar_jax'
+html_show_copyright = False
 # Names in docstrings stand in single backticks.
 default_role = 'code'
 myst_heading_anchors = 4

@@ -72,6 +72,7 @@ setuptools.setup(
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.8',
     'tokenizers>=0.21',
+    'rapidfuzz>=3.10',
     'tqdm>=4.66',
   ],
   extras_require={

@@ -30,7 +30,10 @@ _ROOMS = {
   'config': ('', 'ml_collections'),
   'models': ('parallel', 'absl jax flax'),
   # Never jax.
-  'data': ('system', 'absl av cv2 grain safetensors simplejpeg tokenizers'),
+  'data': (
+    'system',
+    'absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
+  ),
   'pretrained': ('models data', 'jax ml_collections safetensors'),
   'evaluation': (
     'data zeroshot parallel system',

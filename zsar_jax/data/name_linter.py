@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 import dataclasses
-import difflib
 import itertools
 import re
+
+from rapidfuzz import process
+from rapidfuzz.distance import Indel
 
 from zsar_jax.data import class_names
 from zsar_jax.data.protocols import word_overlap
 
-# Names whose letters agree this much are one typing mistake apart.
+# Names whose letters agree this much are about one typing mistake apart: twice
+# the longest common subsequence over both lengths.
 _NEAR = 0.9
 
 
@@ -73,6 +76,9 @@ def _words(canonical: str) -> list[str]:
 
 def _alike(names, canonical) -> list[NameWarning]:
   bags = [word_overlap.normalised_words(words) for words in canonical]
+  near = process.cdist(
+    canonical, canonical, scorer=Indel.normalized_similarity, score_cutoff=_NEAR
+  )
   found = []
   for i, j in itertools.combinations(range(len(names)), 2):
     pair = names[i], names[j]
@@ -85,19 +91,11 @@ def _alike(names, canonical) -> list[NameWarning]:
       found.append(
         NameWarning('near-duplicate', pair, f'{both} have the same words')
       )
-    elif _near(canonical[i], canonical[j]):
+    elif near[i, j] >= _NEAR:
       found.append(
         NameWarning('near-duplicate', pair, f'{both} differ by a few letters')
       )
   return found
-
-
-def _near(a: str, b: str) -> bool:
-  # Of hundreds of names most pairs are told apart by their lengths.
-  if 2 * min(len(a), len(b)) < _NEAR * (len(a) + len(b)):
-    return False
-  matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-  return matcher.quick_ratio() >= _NEAR and matcher.ratio() >= _NEAR
 
 
 def _unknown(names, canonical, pieces) -> list[NameWarning]:

@@ -31,7 +31,10 @@ _ROOMS = {
   'models': ('parallel', 'absl jax flax'),
   # Never jax.
   'data': ('system', 'absl av cv2 grain safetensors simplejpeg tokenizers'),
-  'pretrained': ('models data', 'jax ml_collections safetensors'),
+  'pretrained': (
+    'models data',
+    'huggingface_hub jax ml_collections safetensors',
+  ),
   'evaluation': (
     'data zeroshot parallel system',
     'jax matplotlib safetensors',

@@ -2,7 +2,8 @@
 
 A directory holds `config.json` and `model.safetensors` (or the shards that
 `model.safetensors.index.json` lists), and for text models a vocabulary. A
-lone `.safetensors` or `.npz` file is taken too, with no config.
+lone `.safetensors` or `.npz` file is taken too, with no config. An id of the
+Hugging Face Hub stands for such a directory: see `hub`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.pretrained import tensor_files
+from zsar_jax.pretrained import hub, tensor_files
 
 # Hugging Face's names -> ours.
 _ACTIVATIONS = {
@@ -37,6 +38,8 @@ class Weights:
       processor_config.json that stands for it; {} where both are missing.
     tensors: name -> array, as stored (half precision becomes float32).
     origin: name -> the file that holds the tensor, for messages.
+    source: the id and commit of weights from the Hugging Face Hub,
+      `hf:org/name@commit`; '' for local ones.
   """
 
   path: str
@@ -44,6 +47,7 @@ class Weights:
   preprocessor: Mapping[str, Any]
   tensors: Mapping[str, np.ndarray]
   origin: Mapping[str, str]
+  source: str = ''
 
   def file(self, name: str) -> str:
     """Path of a further file of the directory, such as `vocab.txt`.
@@ -87,8 +91,8 @@ def read_weights(path: str) -> Weights:
   """Reads a directory of weights, or a lone file of tensors.
 
   Args:
-    path: a directory in the layout of the module docstring, or a
-      `.safetensors` or `.npz` file.
+    path: a directory in the layout of the module docstring, a
+      `.safetensors` or `.npz` file, or an id `hf:org/name[@revision]`.
 
   Returns:
     The tensors and what belongs to them.
@@ -96,9 +100,11 @@ def read_weights(path: str) -> Weights:
   Raises:
     FileNotFoundError: the path or a file of the directory is missing.
     ValueError: a damaged file, or a pickle; the message names it, and says
-      how to convert a pickle.
+      how to convert a pickle. Or a malformed id.
+    OSError: as `hub.resolve` has it.
   """
-  path = os.path.expanduser(path)
+  located = hub.resolve(path)
+  path = located.folder
   if not os.path.exists(path):
     raise FileNotFoundError(f'weights {path} do not exist')
   config, preprocessor = {}, {}
@@ -117,6 +123,7 @@ def read_weights(path: str) -> Weights:
     preprocessor,
     tensors={name: x for name, (_, x) in read.items()},
     origin={name: file for name, (file, _) in read.items()},
+    source=located.pinned,
   )
 
 

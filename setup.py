@@ -50,6 +50,7 @@ setuptools.setup(
     'clu>=0.0.12',
     'absl-py>=2.3',
     'safetensors>=0.5',
+    'huggingface_hub>=0.26',
     # Statistics and the report.
     'scipy>=1.15',
     'scikit-learn>=1.5',

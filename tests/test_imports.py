@@ -34,7 +34,10 @@ _ROOMS = {
     'system',
     'absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
   ),
-  'pretrained': ('models data', 'jax ml_collections safetensors'),
+  'pretrained': (
+    'models data',
+    'huggingface_hub jax ml_collections safetensors',
+  ),
   'evaluation': (
     'data zeroshot parallel system',
     'jax jinja2 matplotlib safetensors',

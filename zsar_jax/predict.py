@@ -101,7 +101,11 @@ def _define_flags() -> flags.FlagValues:
   )
   cli.define_step(values)
   text('bank', 'File of a prototype bank, by default the one of the workdir.')
-  text('pretrained', 'Directory of public CLIP weights, instead of a run.')
+  text(
+    'pretrained',
+    'Public CLIP weights, instead of a run: a directory, or an id of the '
+    'Hugging Face Hub, hf:org/name or hf:org/name@revision.',
+  )
   text('video', 'Video files or patterns, with commas.', required=True)
   text(
     'classes',

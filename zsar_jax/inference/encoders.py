@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
-import os
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import class_texts, model_builder
 from zsar_jax.models import pixel_ops, zsar_model
 from zsar_jax.parallel import sharding
-from zsar_jax.pretrained import initialisation
+from zsar_jax.pretrained import hub, initialisation
 
 # Names are matched with videos this many at a time: the fused tokens of all
 # (video, name) pairs would not fit in memory for hundreds of names.
@@ -265,7 +264,7 @@ class Recognizer:
     """
     init = self.config.init
     source = init.text or init.clip
-    if not source or not os.path.exists(os.path.expanduser(source)):
+    if not source or not hub.at_hand(source):
       return None
 
     def embed(names):

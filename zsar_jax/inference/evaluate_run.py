@@ -33,6 +33,7 @@ from zsar_jax.inference import (
   prototype_bank,
 )
 from zsar_jax.inference import encoders as encoders_lib
+from zsar_jax.pretrained import hub
 from zsar_jax.system import terminal
 
 # Beside results.json in a workdir.
@@ -343,8 +344,8 @@ def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
   path = config.init.clip
   if not path or protocols[0].test is None:
     return []
-  if not os.path.exists(path):
-    say(f'{path} is gone: the frozen_clip row is left out')
+  if not hub.at_hand(path):
+    say(f'{path} is not on this machine: the frozen_clip row is left out')
     return []
   say('embedding the same videos by the frozen CLIP')
   return frozen_clip_of(config).protocol_rows(

@@ -96,8 +96,9 @@ class FrozenClip:
     """Loads public CLIP weights.
 
     Args:
-      path: a Hugging Face directory of model type 'clip'; see
-        `pretrained.clip` for the files it must hold.
+      path: a Hugging Face directory of model type 'clip', or the id of one,
+        `hf:org/name[@revision]`; see `pretrained.clip` for the files it must
+        hold.
       num_frames: frames of a clip, spread evenly over the video.
 
     Returns:
@@ -105,6 +106,7 @@ class FrozenClip:
 
     Raises:
       FileNotFoundError: a file is missing.
+      OSError: as `pretrained.hub.resolve` has it.
       ValueError: the files do not fit each other or are of another
         architecture.
     """

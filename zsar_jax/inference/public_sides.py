@@ -251,7 +251,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     positions = directory.setting(weights, 'max_position_embeddings')
     length = min(_SENTENCE_LENGTH, positions)
     kwargs, params, pieces = bert.load_text_encoder(weights, length)
-    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(path))
+    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
@@ -277,7 +277,7 @@ def _pooling(path: str) -> str:
   settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
   if not os.path.exists(settings):
     return 'mean'
-  given = directory.read_json(settings)
+  given = tensor_files.read_json(settings)
   if given.get('pooling_mode_cls_token'):
     return 'cls'
   if given.get('pooling_mode_mean_tokens', True):

@@ -21,7 +21,7 @@ import numpy as np
 
 from zsar_jax.data import tokenizer
 from zsar_jax.models import text_encoder
-from zsar_jax.pretrained import assemble, directory
+from zsar_jax.pretrained import assemble, directory, tensor_files
 
 VOCABULARY_FILE = 'vocab.txt'
 # Rightly unused: the pre-training heads, the sentence embedding that only the
@@ -150,7 +150,7 @@ def read_pieces(weights: directory.Weights) -> list[str]:
     )
   settings = os.path.join(weights.path, 'tokenizer_config.json')
   if os.path.exists(settings):
-    if not directory.read_json(settings).get('do_lower_case', True):
+    if not tensor_files.read_json(settings).get('do_lower_case', True):
       raise ValueError(
         f'{settings}: do_lower_case is false; only uncased vocabularies fit'
       )

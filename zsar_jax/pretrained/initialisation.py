@@ -46,7 +46,8 @@ def describe(config: ml_collections.ConfigDict) -> str:
 
   Args:
     config: of a `Start`; the name holds a hash of the weights, because many
-      folders are called alike.
+      folders are called alike. Weights from the Hugging Face Hub are named
+      with their commit.
   """
   return config.init.loaded or 'random'
 
@@ -62,6 +63,9 @@ def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
   """Reads a side's weights, and notes in the config which they are."""
   weights = directory.read_weights(config.init[side])
   name = os.path.basename(os.path.normpath(weights.path))
+  if weights.source:
+    # Who reads them again later gets these, whatever the branch holds then.
+    name = config.init[side] = weights.source
   note = f'{side}={name}:{directory.fingerprint(weights)}'
   config.init.loaded = ', '.join(filter(None, [config.init.loaded, note]))
   return weights

@@ -1,0 +1,166 @@
+"""A small Hugging Face Hub on loopback: as much as downloads ask for."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import json
+import os
+import re
+import threading
+import urllib.parse
+
+_RESOLVE = re.compile('/([^/]+/[^/]+)/resolve/([^/]+)/(.+)')
+_TREE = re.compile('/api/models/([^/]+/[^/]+)/(tree|revision)/([^/]+)')
+
+
+@dataclasses.dataclass
+class Repository:
+  """A model.
+
+  Attributes:
+    files: name -> content.
+    commit: where `main` is. The files are those of every commit.
+    commits: all that there are.
+    token: who has it may read; '' is for all.
+    refusal: status and error code for others.
+    get_status: what downloads of files answer.
+  """
+
+  files: dict[str, bytes]
+  commit: str = 'a' * 40
+  commits: set[str] = dataclasses.field(default_factory=lambda: {'a' * 40})
+  token: str = ''
+  refusal: tuple[int, str] = (401, 'GatedRepo')
+  get_status: int = 200
+
+  def move(self, commit: str, **files: bytes) -> None:
+    """A new commit of `main`."""
+    self.commit = commit
+    self.commits.add(commit)
+    self.files.update(files)
+
+  def find(self, revision: str) -> str | None:
+    """The commit of a revision; None if there is none."""
+    if revision in ('main', 'refs/pr/1'):
+      return self.commit
+    return revision if revision in self.commits else None
+
+
+@dataclasses.dataclass
+class Hub:
+  """What the server serves, and what it was asked for.
+
+  Attributes:
+    repositories: id -> model.
+    asked: (method, path) of every request.
+    missing: status and error code for a model that does not exist.
+    endpoint: its address.
+  """
+
+  repositories: dict[str, Repository] = dataclasses.field(default_factory=dict)
+  asked: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+  missing: tuple[int, str] = (404, 'RepoNotFound')
+  endpoint: str = ''
+
+  def names(self, *methods: str) -> list[str]:
+    """The names of the files that were asked for, since the last call."""
+    asked, self.asked[:] = list(self.asked), []
+    return [
+      urllib.parse.unquote(_RESOLVE.fullmatch(path)[3])
+      for method, path in asked
+      if method in methods and _RESOLVE.fullmatch(path)
+    ]
+
+
+def repository_of(folder, **more: bytes) -> Repository:
+  """A model with the files of a folder, and further ones."""
+  files = {}
+  for name in os.listdir(folder):
+    with open(os.path.join(folder, name), 'rb') as f:
+      files[name] = f.read()
+  return Repository({**files, **more})
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  protocol_version = 'HTTP/1.1'
+  hub: Hub
+
+  def log_message(self, *args):
+    pass
+
+  def do_HEAD(self):
+    self._answer()
+
+  def do_GET(self):
+    self._answer()
+
+  def _answer(self):
+    path = self.path.partition('?')[0]
+    self.hub.asked.append((self.command, path))
+    of_file, of_tree = _RESOLVE.fullmatch(path), _TREE.fullmatch(path)
+    if not (of_file or of_tree):
+      return self._send(404)
+    name, revision = of_file.group(1, 2) if of_file else of_tree.group(1, 3)
+    repository = self.hub.repositories.get(name)
+    if repository is None:
+      return self._send(self.hub.missing[0], code=self.hub.missing[1])
+    given = self.headers.get('Authorization', '')
+    if repository.token and given != f'Bearer {repository.token}':
+      return self._send(repository.refusal[0], code=repository.refusal[1])
+    commit = repository.find(urllib.parse.unquote(revision))
+    if commit is None:
+      return self._send(404, code='RevisionNotFound')
+    if of_tree:
+      return self._send_listing(repository, commit, of_tree[2])
+    content = repository.files.get(urllib.parse.unquote(of_file[3]))
+    if content is None:
+      return self._send(404, code='EntryNotFound', commit=commit)
+    if self.command == 'GET' and repository.get_status != 200:
+      return self._send(repository.get_status)
+    return self._send(200, content, commit=commit)
+
+  def _send_listing(self, repository, commit, kind):
+    files = [
+      {'type': 'file', 'path': name, 'size': len(content), 'oid': 'b' * 40}
+      for name, content in repository.files.items()
+    ]
+    content = files
+    if kind == 'revision':
+      siblings = [{'rfilename': name} for name in repository.files]
+      content = {'id': 'x/y', 'sha': commit, 'siblings': siblings}
+    self._send(200, json.dumps(content).encode(), kind='application/json')
+
+  def _send(self, status, content=b'', code='', commit='', kind='text/plain'):
+    self.send_response(status)
+    headers = {
+      'Content-Length': str(len(content)),
+      'Content-Type': kind,
+      'ETag': f'"{hashlib.sha1(content).hexdigest()}"',
+      'X-Error-Code': code,
+      'X-Repo-Commit': commit,
+    }
+    for name, value in headers.items():
+      if value:
+        self.send_header(name, value)
+    self.end_headers()
+    if self.command != 'HEAD':
+      self.wfile.write(content)
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[Hub]:
+  """A hub without models, on a free port, until the block is left."""
+  hub = Hub()
+  handler = type('Handler', (_Handler,), {'hub': hub})
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  hub.endpoint = f'http://127.0.0.1:{server.server_port}'
+  thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+  thread.start()
+  try:
+    yield hub
+  finally:
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,335 @@
+"""Finds weights: a local path, or a repository of the Hugging Face Hub.
+
+`hf:org/name`, or `hf:org/name@revision` with a branch, a tag or a commit, is
+the id of a repository. Its files come from the cache of huggingface_hub, and
+are downloaded if they are not there. huggingface_hub reads HF_ENDPOINT,
+HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN. It is imported at the first
+id, so that variables set until then count.
+
+Only the files that our readers know are asked for, by name: no pickle and no
+code is downloaded.
+"""
+
+import dataclasses
+import os
+import re
+
+from zsar_jax.pretrained import tensor_files
+
+PREFIX = 'hf:'
+# Small files that a reader may ask for; a repository has some of them.
+_SMALL_FILES = (
+  'preprocessor_config.json',
+  'processor_config.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'tokenizer.json',
+  'vocab.txt',
+  'vocab.json',
+  'merges.txt',
+)
+_REVISION = re.compile(r'[\w][\w./+-]*', re.ASCII)
+_COMMIT = re.compile('[0-9a-f]{40}')
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_HOW_TO_LOG_IN = (
+  'set HF_TOKEN to a token of an account that may read it, or log in with '
+  '`huggingface-cli login` (newer versions: `hf auth login`)'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+  """Where weights lie.
+
+  Attributes:
+    folder: local path. For an id, a folder of the cache.
+    revision: the commit, 40 hex digits; '' for a local path.
+    given: the path or id as the user wrote it.
+  """
+
+  folder: str
+  revision: str
+  given: str
+
+  @property
+  def pinned(self) -> str:
+    """The id at this very commit, which never changes; '' for a local path."""
+    if not self.revision:
+      return ''
+    return f'{self.given.partition("@")[0]}@{self.revision}'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Repository:
+  """A repository, and whether its files may come over the network.
+
+  Attributes:
+    id: as in `org/name`.
+    given: what the user wrote, for messages.
+    local_only: look only into the cache.
+  """
+
+  id: str
+  given: str
+  local_only: bool
+
+
+class _Unreachable(OSError):
+  """A file is not in the cache, and the network does not bring it.
+
+  Attributes:
+    reason: why not, to end a message.
+  """
+
+  def __init__(self, where: str, reason: str = ''):
+    super().__init__(where + reason)
+    self.reason = reason
+
+
+def is_id(path: str) -> bool:
+  """Whether a path is meant as the id of a repository."""
+  return path.startswith(PREFIX)
+
+
+def resolve(path: str, *, local_only: bool = False) -> Located:
+  """Finds weights, and downloads what the cache lacks.
+
+  Args:
+    path: a local path, or `hf:org/name[@revision]`.
+    local_only: take only what is in the cache.
+
+  Returns:
+    Where the weights lie. A local path is not looked at.
+
+  Raises:
+    ValueError: a malformed id.
+    OSError: the repository or revision does not exist, is not accessible, has
+      no config.json or no safetensors, or cannot be reached. The message names
+      the id and says what to do. FileNotFoundError and PermissionError are
+      OSErrors.
+  """
+  if not is_id(path):
+    return Located(os.path.expanduser(path), '', path)
+  name, revision = _parse(path)
+  repository = _Repository(name, path, local_only)
+  config = _get(repository, 'config.json', revision)
+  if config is None:
+    raise FileNotFoundError(
+      f'{path} has no config.json: choose a model in the layout of '
+      'transformers.' + _listing(repository, revision)
+    )
+  folder = os.path.dirname(config)
+  # In the cache, files lie in snapshots/COMMIT.
+  located = Located(folder, os.path.basename(folder), path)
+  try:
+    _complete(repository, located.revision)
+  except _Unreachable as e:
+    # Another program may have filled the cache without files that it does not
+    # read. Asking for each of them would be a time-out each.
+    try:
+      _complete(
+        dataclasses.replace(repository, local_only=True), located.revision
+      )
+    except _Unreachable as missing:
+      raise _Unreachable(str(missing), e.reason) from e
+  return located
+
+
+def at_hand(path: str) -> bool:
+  """Whether weights are on this machine; the network is not asked.
+
+  Args:
+    path: as for `resolve`.
+
+  Returns:
+    Whether the local path exists, or the cache holds the repository's weights.
+
+  Raises:
+    ValueError: a malformed id.
+  """
+  if not is_id(path):
+    return os.path.exists(os.path.expanduser(path))
+  try:
+    resolve(path, local_only=True)
+  except OSError:
+    return False
+  return True
+
+
+def _parse(path: str) -> tuple[str, str]:
+  """Splits an id into repository and revision."""
+  from huggingface_hub import errors, utils
+
+  repository, at, revision = path.removeprefix(PREFIX).partition('@')
+  if not at:
+    revision = 'main'
+  well_formed = (
+    repository.count('/') == 1
+    and _REVISION.fullmatch(revision)
+    # Part of a path in the cache.
+    and '..' not in revision
+  )
+  try:
+    utils.validate_repo_id(repository)
+  except errors.HFValidationError:
+    well_formed = False
+  if not well_formed:
+    raise ValueError(
+      f'{path!r} is not an id of the Hugging Face Hub: expected '
+      f'{PREFIX}org/name or {PREFIX}org/name@revision, such as '
+      f'{PREFIX}google-bert/bert-base-uncased'
+    )
+  return repository, revision
+
+
+def _complete(repository: _Repository, commit: str) -> None:
+  """Gets every file of a commit that a reader may ask for."""
+  for name in _SMALL_FILES:
+    try:
+      _get(repository, name, commit)
+    except _Unreachable:
+      if not repository.local_only:
+        raise
+  # Last: where the weights are complete, the small files have come.
+  _get_weights(repository, commit)
+
+
+def _get_weights(repository: _Repository, commit: str) -> None:
+  """Gets the weights, preferring the form that `directory` prefers."""
+  try:
+    index = _get(repository, tensor_files.INDEX_FILE, commit)
+  except _Unreachable:
+    if not repository.local_only:
+      raise
+    index = None  # The cache may hold the other form.
+  if index is not None:
+    for shard in sorted(set(tensor_files.weight_map(index).values())):
+      if _get(repository, shard, commit) is None:
+        raise FileNotFoundError(
+          f'{repository.given} has no {shard}, which its '
+          f'{tensor_files.INDEX_FILE} names: choose another revision'
+        )
+  elif _get(repository, tensor_files.SINGLE_FILE, commit) is None:
+    raise FileNotFoundError(
+      f'{repository.given} has no safetensors ({tensor_files.SINGLE_FILE}), '
+      'and pickles such as pytorch_model.bin are never downloaded. Look on its '
+      'page for a pull request that adds safetensors, and give '
+      f'{PREFIX}{repository.id}@refs/pr/NUMBER; or convert the pickle where '
+      'you trust it, and give the folder.' + _listing(repository, commit)
+    )
+
+
+def _get(repository: _Repository, name: str, revision: str) -> str | None:
+  """The path of a file in the cache; None where the repository lacks it."""
+  import huggingface_hub
+  from huggingface_hub import errors
+
+  if _COMMIT.fullmatch(revision):
+    cached = huggingface_hub.try_to_load_from_cache(
+      repository.id, name, revision=revision
+    )
+    # Nothing else may follow from a branch: it moves.
+    if cached is huggingface_hub._CACHED_NO_EXIST:
+      return None
+  try:
+    return huggingface_hub.hf_hub_download(
+      repository.id,
+      name,
+      revision=revision,
+      local_files_only=repository.local_only,
+    )
+  except errors.LocalEntryNotFoundError as e:  # An EntryNotFoundError too.
+    raise _not_in_cache(repository, name, e) from e
+  except errors.EntryNotFoundError:
+    return None
+  except Exception as e:
+    # Which library carries the bytes, and what it raises, differs between
+    # versions of huggingface_hub and between files.
+    raise _explained(repository, name, revision, e) from e
+
+
+def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
+  """Why a file is neither in the cache nor comes over the network."""
+  from huggingface_hub import constants
+
+  where = f'{repository.given}: {name} is not in {constants.HF_HUB_CACHE}'
+  cause = e.__cause__
+  if _status(cause) == _FORBIDDEN:
+    return _no_access(repository)
+  if repository.local_only:
+    return _Unreachable(where)
+  if constants.HF_HUB_OFFLINE:
+    return _Unreachable(
+      where,
+      ', and HF_HUB_OFFLINE is set: unset it once to download the weights, or '
+      'give a local folder',
+    )
+  return _Unreachable(
+    where,
+    f', and {constants.ENDPOINT} cannot be reached '
+    f'({_one_line(cause or e)}): check the network, set HF_ENDPOINT to a '
+    'mirror, or give a local folder',
+  )
+
+
+def _explained(
+  repository: _Repository, name: str, revision: str, e: Exception
+) -> OSError:
+  """What an error of huggingface_hub means, and what to do about it."""
+  from huggingface_hub import errors
+
+  given = repository.given
+  if isinstance(e, errors.GatedRepoError) or _status(e) == _FORBIDDEN:
+    return _no_access(repository)
+  # The Hub does not say to strangers whether a private repository exists, and
+  # gives the same status for a token that is none.
+  if (
+    isinstance(e, errors.RepositoryNotFoundError) or _status(e) == _UNAUTHORIZED
+  ):
+    return FileNotFoundError(
+      f'{given} does not exist on the Hugging Face Hub, or is private, or your '
+      f'token is not valid: check the spelling; if it is private, '
+      f'{_HOW_TO_LOG_IN}'
+    )
+  if isinstance(e, errors.RevisionNotFoundError):
+    return FileNotFoundError(
+      f'{given}: the repository has no revision {revision!r}: give a branch, '
+      'a tag or a whole commit hash'
+    )
+  return OSError(
+    f'{given}: {name} could not be downloaded ({_one_line(e)}): start again; '
+    'what has come stays in the cache'
+  )
+
+
+def _no_access(repository: _Repository) -> PermissionError:
+  from huggingface_hub import constants
+
+  return PermissionError(
+    f'{repository.given} is gated or private, and you have no access: ask for '
+    f'it on {constants.ENDPOINT}/{repository.id}, then {_HOW_TO_LOG_IN}'
+  )
+
+
+def _status(error: BaseException | None) -> int | None:
+  """The HTTP status that an error came with."""
+  return getattr(getattr(error, 'response', None), 'status_code', None)
+
+
+def _one_line(error: BaseException) -> str:
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _listing(repository: _Repository, revision: str) -> str:
+  """The names of a repository's files, to end a message; '' if unknown."""
+  if repository.local_only:
+    return ''
+  import huggingface_hub
+
+  try:
+    names = huggingface_hub.HfApi().list_repo_files(
+      repository.id, revision=revision
+    )
+  except Exception:
+    return ''  # The message is right without it, and hides no other error.
+  return f' Its files: {", ".join(sorted(names)[:20])}'

@@ -19,7 +19,7 @@ from zsar_jax.inference import class_texts
 from zsar_jax.models import clip as clip_model
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
-from zsar_jax.pretrained import bert, directory, heads, video
+from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import i3d as i3d_weights
 

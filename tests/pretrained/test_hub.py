@@ -7,7 +7,7 @@ import textwrap
 import time
 import types
 
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 import pytest
 import safetensors.numpy
 
@@ -49,7 +49,10 @@ def use(monkeypatch, endpoint, cache):
   # huggingface_hub reads the variables when it is imported.
   template = endpoint + '/{repo_id}/resolve/{revision}/{filename}'
   monkeypatch.setattr(constants, 'ENDPOINT', endpoint)
-  monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
+  for module in (constants, file_download):  # One or the other, by version.
+    monkeypatch.setattr(
+      module, 'HUGGINGFACE_CO_URL_TEMPLATE', template, raising=False
+    )
   monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(cache))
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
   monkeypatch.delenv('HF_TOKEN', raising=False)
@@ -304,6 +307,7 @@ def run_child(code, **variables):
   keep = {k: v for k, v in os.environ.items() if not k.startswith('HF_')}
   done = processes.run(
     [sys.executable, '-c', textwrap.dedent(code)],
+    timeout=150,
     env={**keep, **variables},
     stdin=subprocess.DEVNULL,
   )

@@ -239,6 +239,9 @@ def _get(repository: _Repository, name: str, revision: str) -> str | None:
       local_files_only=repository.local_only,
     )
   except errors.LocalEntryNotFoundError as e:  # An EntryNotFoundError too.
+    # Older versions hide a refusal behind it.
+    if _status(e.__cause__) in (_UNAUTHORIZED, _FORBIDDEN):
+      raise _explained(repository, name, revision, e.__cause__) from e
     raise _not_in_cache(repository, name, e) from e
   except errors.EntryNotFoundError:
     return None
@@ -253,9 +256,6 @@ def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
   from huggingface_hub import constants
 
   where = f'{repository.given}: {name} is not in {constants.HF_HUB_CACHE}'
-  cause = e.__cause__
-  if _status(cause) == _FORBIDDEN:
-    return _no_access(repository)
   if repository.local_only:
     return _Unreachable(where)
   if constants.HF_HUB_OFFLINE:
@@ -267,7 +267,7 @@ def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
   return _Unreachable(
     where,
     f', and {constants.ENDPOINT} cannot be reached '
-    f'({_one_line(cause or e)}): check the network, set HF_ENDPOINT to a '
+    f'({_one_line(e.__cause__ or e)}): check the network, set HF_ENDPOINT to a '
     'mirror, or give a local folder',
   )
 

@@ -88,7 +88,7 @@ class _Unreachable(OSError):
 
 def is_id(path: str) -> bool:
   """Whether a path is meant as the id of a repository."""
-  return path.startswith(PREFIX)
+  return os.fspath(path).startswith(PREFIX)
 
 
 def resolve(path: str, *, local_only: bool = False) -> Located:

@@ -72,6 +72,8 @@ setuptools.setup(
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.8',
+    # Resizes as it did for the public weights.
+    'pillow>=11',
     'tokenizers>=0.21',
     'rapidfuzz>=3.10',
     'tqdm>=4.66',

@@ -114,13 +114,8 @@ def views_task(
   )
 
   def crops(frame):
-    frame = video_transforms.resize_short_side(frame, prep.short_side)
-    return np.stack(
-      [
-        video_transforms.eval_view(frame, prep.size, crop, num_crops)
-        for crop in range(num_crops)
-      ]
-    )
+    frame = video_transforms.shrink(frame, prep)
+    return video_transforms.eval_views(frame, prep, num_crops)
 
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=crops, info=info
@@ -268,8 +263,8 @@ def windows_task(
   )
 
   def view(frame):
-    frame = video_transforms.resize_short_side(frame, prep.short_side)
-    return video_transforms.eval_view(frame, prep.size, 0, 1)
+    frame = video_transforms.shrink(frame, prep)
+    return video_transforms.eval_views(frame, prep)[0]
 
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=view, info=info

@@ -8,10 +8,8 @@ every result of a CLIP-initialised model has to be compared with:
 
 A video is the direction of the mean of its frames' unit image embeddings, a
 name that of its prompts' text embeddings (the ensemble of Radford et al.
-2021), and the nearest name wins. Which prompts, how many frames and how they
-are resized are our choices. Frames are resized by averaging areas, where CLIP
-was trained with bicubic interpolation: embeddings come out close to those of
-CLIP's own image processor, but not bit-equal.
+2021), and the nearest name wins. Which prompts and how many frames are our
+choices.
 """
 
 from collections.abc import Sequence

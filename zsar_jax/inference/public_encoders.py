@@ -91,7 +91,8 @@ class PublicEncoders:
 
     Returns:
       Embeddings [b v d], unit vectors, and logits [b c], mean over views: the
-      cosines times the text side's scale. [b 0] without a joint space.
+      cosines times the text side's scale, plus its bias. [b 0] without a
+      joint space.
     """
     embeddings = self.video.embed(clips_of_videos)
     if not self.joint or not names:
@@ -99,7 +100,8 @@ class PublicEncoders:
     scores = scoring.similarity_scores(
       embeddings, self.encode_class_names(names)['embedding']
     )
-    return embeddings, self.text.scale * np.asarray(scores)
+    logits = self.text.scale * np.asarray(scores) + self.text.bias
+    return embeddings, logits
 
   @property
   def encoders(self) -> embedding.Encoders:

@@ -19,9 +19,11 @@ from zsar_jax.inference import class_texts
 from zsar_jax.models import clip as clip_model
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
+from zsar_jax.models import siglip as siglip_model
 from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import i3d as i3d_weights
+from zsar_jax.pretrained import siglip as siglip_weights
 
 # Plain sentences that suit names of actions, "juggling" as well as
 # "basketball" and "jump rope".
@@ -41,6 +43,8 @@ _CLIP_FRAMES = 8
 # authors trained on Kinetics.
 _STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32}
 _NOMINAL_FPS = 30.0
+# Model types with a joint space of images and texts.
+_DUAL = (*clip_weights.MODEL_TYPES, 'siglip')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,8 @@ class TextSide:
       vectors.
     space: see `VideoSide`.
     scale: what cosines in the joint space are multiplied by before a softmax.
+    bias: what is added to them before a sigmoid, where pairs were judged one
+      by one in training.
   """
 
   source: str
@@ -88,6 +94,7 @@ class TextSide:
   embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
   space: str = ''
   scale: float = 1.0
+  bias: float = 0.0
 
   def embed_names(self, names: Sequence[str]) -> np.ndarray:
     """Embeds class names in all prompts.
@@ -153,9 +160,9 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   if path == i3d_weights.NAME:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
-  kind = directory.expect_model_type(weights, 'clip', *video.MODEL_TYPES)
-  if kind == 'clip':
-    return _open_clip_video(path, weights, num_frames or _CLIP_FRAMES)
+  kind = directory.expect_model_type(weights, *_DUAL, *video.MODEL_TYPES)
+  if kind in _DUAL:
+    return _open_dual_video(path, weights, num_frames or _CLIP_FRAMES)
   found = video.preprocessing(weights)
   frames = num_frames or found['num_frames'] or _CLIP_FRAMES
   pixels = {
@@ -198,17 +205,27 @@ def _open_i3d(num_frames: int) -> VideoSide:
   )
 
 
-def _open_clip_video(path, weights, num_frames: int) -> VideoSide:
+def _load_dual(weights) -> tuple[Any, Any]:
+  """The model of both sides, and its parameters."""
+  if weights.config['model_type'] == 'siglip':
+    kwargs, params = siglip_weights.load_siglip(weights)
+    return siglip_model.Siglip(**kwargs), params
   kwargs, params = clip_weights.load_clip(weights)
+  return clip_model.Clip(**kwargs), params
+
+
+def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
+  model, params = _load_dual(weights)
+  siglip = weights.config['model_type'] == 'siglip'
+  settings = (siglip_weights if siglip else clip_weights).pixel_settings
   pixels = {
-    **clip_weights.pixel_settings(weights),
+    **settings(weights),
     'num_frames': num_frames,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
   }
-  model = clip_model.Clip(**kwargs)
   apply = lambda params, x: model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
@@ -222,7 +239,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """Reads a text encoder.
 
   Args:
-    path: folder of weights of the BERT family, or of a CLIP.
+    path: folder of weights of the BERT family, or of a model with a joint
+      space.
     prompts: sentences with a place `{}` for the name; () for ours.
 
   Returns:
@@ -234,13 +252,18 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
       that reads no text here.
   """
   weights = directory.read_weights(path)
-  kind = directory.expect_model_type(weights, 'bert', 'clip')
+  kind = directory.expect_model_type(weights, 'bert', *_DUAL)
   digest = directory.fingerprint(weights)
-  if kind == 'clip':
-    kwargs, params = clip_weights.load_clip(weights)
-    length = kwargs['text']['max_length']
-    pieces = [clip_weights.load_tokenizer(weights, length).definition]
-    model = clip_model.Clip(**kwargs)
+  bias = 0.0
+  if kind in _DUAL:
+    model, params = _load_dual(weights)
+    length = model.text['max_length']
+    if kind == 'siglip':
+      tokenize = siglip_weights.load_tokenizer(weights)
+      bias = float(params['logit_bias'])
+    else:
+      tokenize = clip_weights.load_tokenizer(weights, length)
+    pieces = [tokenize.definition]
     apply = functools.partial(model.apply, method='encode_text')
     encode = lambda params, ids, mask: apply({'params': params}, ids, mask)[
       'embedding'
@@ -264,8 +287,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     class_texts.ClassTexts(pieces, length, prompts),
     length,
     lambda ids, mask: np.asarray(embed(params, *_shortened(ids, mask))),
-    space=digest if kind == 'clip' else '',
+    space=digest if kind in _DUAL else '',
     scale=scale,
+    bias=bias,
   )
 
 

@@ -25,6 +25,9 @@ from zsar_jax.models import layers, text_encoder, tubelets
 LEGACY_END_ID = 2
 # log(1 / 0.07), where CLIP's training starts.
 _INITIAL_LOG_SCALE = 2.6592
+# Of texts: the first end token, where LEGACY_END_ID means the largest id; the
+# first end token, whatever its id (MetaCLIP 2); the last place (SigLIP).
+TEXT_POOLINGS = ('end', 'exact_end', 'last')
 
 
 def end_positions(
@@ -47,7 +50,7 @@ def end_positions(
 
 
 class ClipTextEncoder(nn.Module):
-  """Causal pre-norm Transformer over byte-pair tokens, pooled at the end.
+  """Pre-norm Transformer over tokens, causal unless told, pooled at the end.
 
   Attributes:
     vocabulary_size: rows of the word table that have a meaning; the table
@@ -62,6 +65,8 @@ class ClipTextEncoder(nn.Module):
     norm_epsilon: added to the variance in every norm.
     dropout_rate: on embeddings and every residual branch.
     dtype: computation dtype.
+    causal: whether a token sees only those before it.
+    pooling: one of TEXT_POOLINGS.
   """
 
   vocabulary_size: int
@@ -75,6 +80,8 @@ class ClipTextEncoder(nn.Module):
   norm_epsilon: float = 1e-5
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
+  causal: bool = True
+  pooling: str = 'end'
 
   @nn.compact
   def __call__(
@@ -90,15 +97,24 @@ class ClipTextEncoder(nn.Module):
     Returns:
       `tokens` [c l d] after the last norm, and `pooled` [c d], the end
       token's.
+
+    Raises:
+      ValueError: an unknown pooling.
     """
+    if self.pooling not in TEXT_POOLINGS:
+      raise ValueError(
+        f'pooling {self.pooling!r} is not one of {TEXT_POOLINGS}'
+      )
     length = ids.shape[1]
     table = lambda name, n: layers.embedding_table(self, name, n, self.width)
     x = table('word', text_encoder.word_rows(self.vocabulary_size))[ids]
     x = x + table('position', self.max_length)[:length]
     x = nn.Dropout(self.dropout_rate)(x.astype(self.dtype), deterministic)
-    # A token sees itself and the real ones before it.
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    attended = causal[None, None] & mask[:, None, None, :]
+    attended = mask[:, None, None, :]
+    if self.causal:
+      # A token sees itself and the real ones before it.
+      causal = jnp.tril(jnp.ones((length, length), bool))
+      attended = causal[None, None] & attended
     for i in range(self.depth):
       x = layers.PreNormBlock(
         self.num_heads,
@@ -112,7 +128,12 @@ class ClipTextEncoder(nn.Module):
     x = nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name='norm')(
       x
     )
-    ends = end_positions(ids, mask, self.end_id)
+    if self.pooling == 'last':
+      return {'tokens': x, 'pooled': x[:, -1]}
+    if self.pooling == 'exact_end':
+      ends = (mask & (ids == self.end_id)).argmax(axis=-1)
+    else:
+      ends = end_positions(ids, mask, self.end_id)
     pooled = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
     return {'tokens': x, 'pooled': pooled}
 

@@ -4,7 +4,8 @@
   kwargs, params = load_clip(weights)
   clip.Clip(**kwargs).apply({'params': params}, video, ids, mask)
 
-A directory holds config.json (model_type 'clip'), model.safetensors,
+A directory holds config.json (model_type 'clip', or 'metaclip_2', which is a
+CLIP with a multilingual tokenizer), model.safetensors,
 preprocessor_config.json and tokenizer.json, or vocab.json and merges.txt.
 The subtrees of `params` are those of the two encoders and of their
 projections, so that a model that shares an encoder takes its part.
@@ -17,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.data import byte_pairs
+from zsar_jax.data import byte_pairs, sentence_pieces
 from zsar_jax.models import clip, text_encoder
-from zsar_jax.pretrained import assemble, directory
+from zsar_jax.pretrained import assemble, directory, pixels
 
+# MetaCLIP 2 is a CLIP with another tokenizer.
+MODEL_TYPES = ('clip', 'metaclip_2')
 # Numbers 0 to n that old files hold.
 _IGNORE = (r'\.position_ids$',)
 # A saved config leaves out what equals CLIP ViT-B/32: the two parts of
@@ -48,18 +51,39 @@ _VISION_DEFAULTS = {
 }
 
 
-def _part(
+def config_part(
   weights: directory.Weights, name: str, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The text_config or vision_config of config.json, with its defaults."""
+  """Reads a part of config.json.
+
+  Args:
+    weights: from `directory.read_weights`.
+    name: 'text_config' or 'vision_config'.
+    defaults: what a saved config leaves out.
+
+  Returns:
+    The part, over its defaults.
+  """
   # Where both are there, transformers takes the one with the odd name.
   given = weights.config.get(f'{name}_dict') or weights.config.get(name) or {}
   return {**defaults, **given}
 
 
-def _encoder_kwargs(
+def encoder_kwargs(
   weights: directory.Weights, part: Mapping[str, Any]
 ) -> dict[str, Any]:
+  """Reads the sizes of a Transformer.
+
+  Args:
+    weights: from `directory.read_weights`, for messages.
+    part: from `config_part`.
+
+  Returns:
+    The keyword arguments that all encoders share.
+
+  Raises:
+    ValueError: an activation that is not known.
+  """
   return {
     'width': part['hidden_size'],
     'depth': part['num_hidden_layers'],
@@ -87,9 +111,9 @@ def clip_kwargs(
     ValueError: another architecture, an activation that is not known, or
       fewer positions than `token_length`.
   """
-  directory.expect_model_type(weights, 'clip')
-  text = _part(weights, 'text_config', _TEXT_DEFAULTS)
-  vision = _part(weights, 'vision_config', _VISION_DEFAULTS)
+  kind = directory.expect_model_type(weights, *MODEL_TYPES)
+  text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
+  vision = config_part(weights, 'vision_config', _VISION_DEFAULTS)
   positions = text['max_position_embeddings']
   if token_length is not None and token_length > positions:
     raise ValueError(
@@ -98,15 +122,16 @@ def clip_kwargs(
     )
   return {
     'video': {
-      **_encoder_kwargs(weights, vision),
+      **encoder_kwargs(weights, vision),
       'image_size': vision['image_size'],
       'patch_size': vision['patch_size'],
     },
     'text': {
-      **_encoder_kwargs(weights, text),
+      **encoder_kwargs(weights, text),
       'vocabulary_size': text['vocab_size'],
       'max_length': token_length or positions,
       'end_id': text['eos_token_id'],
+      **({'pooling': 'exact_end'} if kind == 'metaclip_2' else {}),
     },
     'embedding_dim': directory.setting(weights, 'projection_dim', 512),
   }
@@ -117,7 +142,19 @@ def _patch_kernel(x: np.ndarray) -> np.ndarray:
   return assemble.conv2d_kernel(x).reshape(-1, len(x))
 
 
-def _blocks(target: str, name: str, depth: int) -> dict[str, assemble.Source]:
+def encoder_blocks(
+  target: str, name: str, depth: int
+) -> dict[str, assemble.Source]:
+  """Plans the blocks of a Transformer.
+
+  Args:
+    target: path of our encoder.
+    name: of theirs.
+    depth: number of blocks.
+
+  Returns:
+    A plan for `assemble.assemble`.
+  """
   plan = {}
   for i in range(depth):
     block, layer = f'{target}/block_{i}', f'{name}.encoder.layers.{i}'
@@ -156,7 +193,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     'text_encoder/position': source(
       f'{at_text}.position_embedding.weight', lambda x: x[: text['max_length']]
     ),
-    **_blocks('text_encoder', 'text_model', text['depth']),
+    **encoder_blocks('text_encoder', 'text_model', text['depth']),
     **assemble.norm('text_encoder/norm', 'text_model.final_layer_norm'),
     'text_projection/kernel': source('text_projection.weight', transpose),
     'video_encoder/patch_embed/projection/kernel': source(
@@ -166,7 +203,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     'video_encoder/position': source(f'{at_image}.position_embedding.weight'),
     # Misspelt in all public weights.
     **assemble.norm('video_encoder/embed_norm', 'vision_model.pre_layrnorm'),
-    **_blocks('video_encoder', 'vision_model', video['depth']),
+    **encoder_blocks('video_encoder', 'vision_model', video['depth']),
     **assemble.norm('video_encoder/norm', 'vision_model.post_layernorm'),
     'video_projection/kernel': source('visual_projection.weight', transpose),
     'log_scale': source('logit_scale'),
@@ -209,7 +246,7 @@ def load_clip(
 
 def load_tokenizer(
   weights: directory.Weights, token_length: int
-) -> byte_pairs.BytePairTokenizer:
+) -> byte_pairs.BytePairTokenizer | sentence_pieces.SentencePieceTokenizer:
   """Reads the tokenizer that belongs to the weights.
 
   Args:
@@ -221,69 +258,43 @@ def load_tokenizer(
 
   Raises:
     FileNotFoundError: there is none.
-    ValueError: it is damaged or of another kind, or the size of its
-      vocabulary is not config.json's.
+    ValueError: it is damaged or of another kind, or does not go with
+      config.json: the size of its vocabulary, or the id of its end token.
   """
-  tokenize = byte_pairs.BytePairTokenizer.from_directory(
-    weights.path, token_length
-  )
-  size = _part(weights, 'text_config', _TEXT_DEFAULTS)['vocab_size']
-  if tokenize.num_tokens != size:
+  text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
+  size = text['vocab_size']
+  if weights.config['model_type'] == 'metaclip_2':
+    framing = sentence_pieces.Framing('<s>', '</s>', '<pad>')
+    definition = sentence_pieces.make_definition(weights.path, framing)
+    read = sentence_pieces.SentencePieceTokenizer(definition, token_length)
+    if read.end_id != text['eos_token_id']:
+      raise ValueError(
+        f'the tokenizer of {weights.path} ends texts with {read.end_id}, '
+        f'{weights.path}/config.json has eos_token_id={text["eos_token_id"]}'
+      )
+  else:
+    read = byte_pairs.BytePairTokenizer.from_directory(
+      weights.path, token_length
+    )
+  if read.num_tokens != size:
     raise ValueError(
-      f'the tokenizer of {weights.path} has {tokenize.num_tokens} tokens, '
+      f'the tokenizer of {weights.path} has {read.num_tokens} tokens, '
       f'{weights.path}/config.json has vocab_size={size}'
     )
-  return tokenize
-
-
-def _pixels(path: str, key: str, value: Any) -> int:
-  """Returns a size, in any form that preprocessor_config.json may have."""
-  forms = {'size': {'shortest_edge'}, 'crop_size': {'height', 'width'}}
-  if isinstance(value, dict) and set(value) == forms[key]:
-    first, *rest = value.values()
-    value = first if all(side == first for side in rest) else value
-  if not isinstance(value, int):
-    raise ValueError(f'{path}: {key}={value!r} is not understood')
-  return value
+  return read
 
 
 def pixel_settings(weights: directory.Weights) -> dict[str, Any]:
-  """Reads the pixel settings of the weights from preprocessor_config.json.
+  """Reads the pixel settings of the weights.
 
   Args:
     weights: from `directory.read_weights`.
 
   Returns:
-    `size`, `short_side`, `mean` and `std` of `preprocessing.Preprocessing`.
+    See `pixels.read`.
 
   Raises:
-    FileNotFoundError: the file is missing: what it says is part of the
-      weights and not guessed.
-    ValueError: a setting is missing, of a form that is not known, or does
-      not fit the model.
+    FileNotFoundError, ValueError: see `pixels.read`.
   """
-  path, given = f'{weights.path}/preprocessor_config.json', weights.preprocessor
-  if not given:
-    raise FileNotFoundError(
-      f'{path} is missing: size and normalisation belong to the weights'
-    )
-  missing = {'size', 'crop_size', 'image_mean', 'image_std'} - set(given)
-  if missing:
-    raise ValueError(f'{path} lacks {sorted(missing)}')
-  for key in ('do_resize', 'do_center_crop', 'do_rescale', 'do_normalize'):
-    if not given.get(key, True):
-      raise ValueError(f'{path}: {key} is false, which is not supported')
-
-  size = _pixels(path, 'crop_size', given['crop_size'])
-  expected = _part(weights, 'vision_config', _VISION_DEFAULTS)['image_size']
-  if size != expected:
-    raise ValueError(
-      f'{path}: crop_size {size} is not the image_size {expected} of '
-      f'{weights.path}/config.json'
-    )
-  return {
-    'size': size,
-    'short_side': _pixels(path, 'size', given['size']),
-    'mean': tuple(given['image_mean']),
-    'std': tuple(given['image_std']),
-  }
+  vision = config_part(weights, 'vision_config', _VISION_DEFAULTS)
+  return pixels.read(weights, vision['image_size'])

@@ -34,8 +34,9 @@ class Weights:
   Attributes:
     path: of the directory or file, for messages.
     config: content of config.json; {} for a lone file.
-    preprocessor: content of preprocessor_config.json, or of the part of
-      processor_config.json that stands for it; {} where both are missing.
+    preprocessor: content of preprocessor_config.json, of the one of video
+      models, or of the part of processor_config.json that stands for it; {}
+      where all are missing.
     tensors: name -> array, as stored (half precision becomes float32).
     origin: name -> the file that holds the tensor, for messages.
     source: the id and commit of weights from the Hugging Face Hub,
@@ -81,10 +82,14 @@ def _read_preprocessor(path: str) -> dict[str, Any]:
   file = os.path.join(path, 'processor_config.json')
   if os.path.exists(file):
     content = tensor_files.read_json(file)
-    if 'image_processor' in content:
-      return content['image_processor']
-  file = os.path.join(path, 'preprocessor_config.json')
-  return tensor_files.read_json(file) if os.path.exists(file) else {}
+    for part in ('image_processor', 'video_processor'):
+      if part in content:
+        return content[part]
+  for name in ('preprocessor_config.json', 'video_preprocessor_config.json'):
+    file = os.path.join(path, name)
+    if os.path.exists(file):
+      return tensor_files.read_json(file)
+  return {}
 
 
 def read_weights(path: str) -> Weights:

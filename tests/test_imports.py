@@ -32,7 +32,7 @@ _ROOMS = {
   # Never jax.
   'data': (
     'system',
-    'absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
+    'PIL absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
   ),
   'pretrained': (
     'models data',

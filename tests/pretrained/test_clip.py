@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
 from tests.pretrained import tiny_weights
 from zsar_jax.models import clip as clip_model
@@ -146,3 +147,65 @@ def test_tokenizer_of_another_size_is_refused(tmp_path):
   change(tmp_path / 'clip', {'text_config.vocab_size': 500})
   with pytest.raises(ValueError, match=f'{END + 1} tokens, .*vocab_size=500'):
     clip.load_tokenizer(directory.read_weights(path), 20)
+
+
+def test_metaclip_2_ends_texts_with_the_id_that_its_config_has(tmp_path):
+  """Where CLIP takes an end id of 2 for a misprint."""
+  reason = 'parity with PyTorch needs the extra `parity`'
+  torch = pytest.importorskip('torch', reason=reason)
+  transformers = pytest.importorskip('transformers', reason=reason)
+  if not hasattr(transformers, 'MetaClip2Model'):
+    pytest.skip('this transformers has no MetaClip2Model')
+  content = tiny_weights.clip_config('gelu', 2)
+  config = transformers.MetaClip2Config(
+    projection_dim=content['projection_dim'],
+    text_config=content['text_config'],
+    vision_config=content['vision_config'],
+  )
+  torch.manual_seed(0)
+  peer = transformers.MetaClip2Model(config).eval()
+  peer.save_pretrained(tmp_path)
+  video, ids, mask = inputs()
+  # Larger ids stand before the end, and padding behind it.
+  ids = np.where(ids == END, 2, ids)
+  ids = np.where(mask, ids, 1)
+  frames = video.reshape(-1, *video.shape[2:]).transpose(0, 3, 1, 2)
+  with torch.no_grad():
+    expected = peer(
+      input_ids=torch.tensor(ids).long(),
+      attention_mask=torch.tensor(mask).long(),
+      pixel_values=torch.tensor(frames),
+    )
+  kwargs, params = load(str(tmp_path))
+  apply = jax.jit(clip_model.Clip(**kwargs).apply)
+  out = apply({'params': params}, video, ids, mask)
+  images = np.asarray(out['video']['frame_embeddings']).reshape(6, -1)
+  texts = out['text']['embedding']
+  for ours, theirs in (
+    (images, expected.image_embeds),
+    (texts, expected.text_embeds),
+  ):
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)
+
+
+def test_metaclip_2_reads_the_tokens_of_xlm_v(tmp_path):
+  pieces = ['<s>', '<pad>', '</s>', '<unk>', '▁row', '▁arm', '▁', 'r', 'o']
+  scores = [0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -9.0, -9.0, -9.0]
+  model = tokenizers.models.Unigram(
+    list(zip(pieces, scores, strict=True)), unk_id=3
+  )
+  made = tokenizers.Tokenizer(model)
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+  made.save(str(tmp_path / 'tokenizer.json'))
+
+  def read(**changes):
+    text = {'vocab_size': 9, 'eos_token_id': 2, **changes}
+    config = {'model_type': 'metaclip_2', 'text_config': text}
+    weights = directory.Weights(str(tmp_path), config, {}, {}, {})
+    return clip.load_tokenizer(weights, 6)
+
+  ids, mask = read()(['arm row', 'row'])
+  assert ids.tolist() == [[0, 5, 4, 2, 1, 1], [0, 4, 2, 1, 1, 1]]
+  assert mask.sum(axis=1).tolist() == [4, 3]
+  with pytest.raises(ValueError, match='ends texts with 2, .*eos_token_id=1'):
+    read(eos_token_id=1)

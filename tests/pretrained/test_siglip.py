@@ -22,7 +22,9 @@ def write_tokenizer(path, kind='SiglipTokenizer'):
   pieces = ['<pad>', end, '<unk>', *(f'▁{word}' for word in WORDS), '▁']
   pieces += [*letters, ',', '.']
   scores = [0, 0, 0, *([-2.0] * len(WORDS)), *([-9.0] * (len(letters) + 3))]
-  model = tokenizers.models.Unigram(list(zip(pieces, scores)), unk_id=2)
+  model = tokenizers.models.Unigram(
+    list(zip(pieces, scores, strict=True)), unk_id=2
+  )
   made = tokenizers.Tokenizer(model)
   made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
   made.save(str(path / 'tokenizer.json'))
@@ -87,9 +89,9 @@ def test_outputs_equal_those_of_transformers(tmp_path):
   assert_equal(out['video']['frame_embeddings'], expected.image_embeds)
   assert_equal(out['text']['tokens'], texts.last_hidden_state)
   assert_equal(out['text']['embedding'], expected.text_embeds)
-  cosines = out['text']['embedding'] @ out['video']['frame_embeddings'].reshape(
-    6, -1
-  ).T
+  cosines = (
+    out['text']['embedding'] @ out['video']['frame_embeddings'].reshape(6, -1).T
+  )
   logits = cosines * out['scale'] + out['bias']
   assert_equal(logits, expected.logits_per_text)
 
@@ -143,7 +145,7 @@ def test_ids_equal_those_of_transformers(tmp_path):
   weights = directory.Weights(str(tmp_path), model, {}, {}, {})
   texts = ['Rowing', 'a person, rowing a boat.', "sit-ups don't RING"]
   ids, _ = siglip.load_tokenizer(weights)(texts)
-  for row, text in zip(ids, texts):
+  for row, text in zip(ids, texts, strict=True):
     bare = theirs(text, add_special_tokens=False)['input_ids']
     assert row.tolist() == bare + [1] + [0] * (63 - len(bare))
 
@@ -180,7 +182,11 @@ def test_tokenizer_larger_than_the_model_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
   'change',
-  [{'hidden_act': 'gelu'}, {'layer_norm_eps': 1e-5}, {'vision_use_head': False}],
+  [
+    {'hidden_act': 'gelu'},
+    {'layer_norm_eps': 1e-5},
+    {'vision_use_head': False},
+  ],
 )
 def test_what_the_pooling_head_does_not_know_is_refused(change):
   weights = directory.Weights('here', config(**change), {}, {}, {})

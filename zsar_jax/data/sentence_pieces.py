@@ -1,4 +1,4 @@
-"""Sentence-piece token ids of texts, as SigLIP and MetaCLIP 2 were trained with.
+"""Sentence-piece token ids of texts, for SigLIP and MetaCLIP 2.
 
 A directory of weights brings a `tokenizer.json`. What the model's own
 tokenizer does beside it (lower case, punctuation, which tokens frame a text,

@@ -27,7 +27,7 @@ LEGACY_END_ID = 2
 _INITIAL_LOG_SCALE = 2.6592
 # Of texts: the first end token, where LEGACY_END_ID means the largest id; the
 # first end token, whatever its id (MetaCLIP 2); the last place (SigLIP).
-TEXT_POOLINGS = ('end', 'exact_end', 'last')
+POOLED_TOKENS = ('end', 'exact_end', 'last')
 
 
 def end_positions(
@@ -66,7 +66,7 @@ class ClipTextEncoder(nn.Module):
     dropout_rate: on embeddings and every residual branch.
     dtype: computation dtype.
     causal: whether a token sees only those before it.
-    pooling: one of TEXT_POOLINGS.
+    pooled_token: one of POOLED_TOKENS.
   """
 
   vocabulary_size: int
@@ -81,7 +81,7 @@ class ClipTextEncoder(nn.Module):
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
   causal: bool = True
-  pooling: str = 'end'
+  pooled_token: str = 'end'
 
   @nn.compact
   def __call__(
@@ -99,11 +99,11 @@ class ClipTextEncoder(nn.Module):
       token's.
 
     Raises:
-      ValueError: an unknown pooling.
+      ValueError: an unknown `pooled_token`.
     """
-    if self.pooling not in TEXT_POOLINGS:
+    if self.pooled_token not in POOLED_TOKENS:
       raise ValueError(
-        f'pooling {self.pooling!r} is not one of {TEXT_POOLINGS}'
+        f'pooled_token {self.pooled_token!r} is not one of {POOLED_TOKENS}'
       )
     length = ids.shape[1]
     table = lambda name, n: layers.embedding_table(self, name, n, self.width)
@@ -128,9 +128,9 @@ class ClipTextEncoder(nn.Module):
     x = nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name='norm')(
       x
     )
-    if self.pooling == 'last':
+    if self.pooled_token == 'last':
       return {'tokens': x, 'pooled': x[:, -1]}
-    if self.pooling == 'exact_end':
+    if self.pooled_token == 'exact_end':
       ends = (mask & (ids == self.end_id)).argmax(axis=-1)
     else:
       ends = end_positions(ids, mask, self.end_id)

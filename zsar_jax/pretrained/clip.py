@@ -131,7 +131,7 @@ def clip_kwargs(
       'vocabulary_size': text['vocab_size'],
       'max_length': token_length or positions,
       'end_id': text['eos_token_id'],
-      **({'pooling': 'exact_end'} if kind == 'metaclip_2' else {}),
+      **({'pooled_token': 'exact_end'} if kind == 'metaclip_2' else {}),
     },
     'embedding_dim': directory.setting(weights, 'projection_dim', 512),
   }

@@ -97,7 +97,7 @@ def siglip_kwargs(weights: directory.Weights) -> dict[str, Any]:
       'vocabulary_size': text['vocab_size'],
       'max_length': text['max_position_embeddings'],
       'causal': False,
-      'pooling': 'last',
+      'pooled_token': 'last',
     },
     'embedding_dim': text['projection_size'] or text['hidden_size'],
   }

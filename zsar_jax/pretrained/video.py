@@ -13,7 +13,6 @@ is part of the class token here, and layers that only a head uses are left
 behind; every other tensor must find its place.
 """
 
-from collections.abc import Mapping
 import functools
 from typing import Any
 

@@ -20,10 +20,12 @@ from zsar_jax.models import clip as clip_model
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
 from zsar_jax.models import siglip as siglip_model
+from zsar_jax.models import vjepa2 as vjepa2_model
 from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import i3d as i3d_weights
 from zsar_jax.pretrained import siglip as siglip_weights
+from zsar_jax.pretrained import vjepa2 as vjepa2_weights
 
 # Plain sentences that suit names of actions, "juggling" as well as
 # "basketball" and "jump rope".
@@ -41,7 +43,7 @@ _LENGTH_STEP = 8
 _CLIP_FRAMES = 8
 # Model type -> frames between two sampled ones at 30 frames a second, as the
 # authors trained on Kinetics.
-_STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32}
+_STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32, 'vjepa2': 4}
 _NOMINAL_FPS = 30.0
 # Model types with a joint space of images and texts.
 _DUAL = (*clip_weights.MODEL_TYPES, 'siglip')
@@ -160,10 +162,12 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   if path == i3d_weights.NAME:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
-  kind = directory.expect_model_type(weights, *_DUAL, *video.MODEL_TYPES)
+  known = (*_DUAL, *video.MODEL_TYPES, vjepa2_weights.MODEL_TYPE)
+  kind = directory.expect_model_type(weights, *known)
   if kind in _DUAL:
     return _open_dual_video(path, weights, num_frames or _CLIP_FRAMES)
-  found = video.preprocessing(weights)
+  is_vjepa2 = kind == vjepa2_weights.MODEL_TYPE
+  found = (vjepa2_weights if is_vjepa2 else video).preprocessing(weights)
   frames = num_frames or found['num_frames'] or _CLIP_FRAMES
   pixels = {
     **found,
@@ -173,8 +177,12 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
   }
-  kwargs, params = video.load_video_encoder(weights, num_frames=frames)
-  encoder = video_encoder.VideoEncoder(**kwargs)
+  if is_vjepa2:
+    kwargs, params = vjepa2_weights.load_vjepa2(weights)
+    encoder = vjepa2_model.VJepa2(**kwargs)
+  else:
+    kwargs, params = video.load_video_encoder(weights, num_frames=frames)
+    encoder = video_encoder.VideoEncoder(**kwargs)
   apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
   labels, columns = (), None
   if heads.has_head(weights):

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import attention
+from zsar_jax.models import attention, positions
 from zsar_jax.parallel import sharding
 
 Dtype = jax.typing.DTypeLike
@@ -36,12 +36,17 @@ class Attention(nn.Module):
     dtype: computation dtype; parameters stay float32.
     qkv_bias: which of query, key and value have a bias, by their initials.
     implementation: see `attention.choose`.
+    rotary_grid: tokens along (t, h, w) of inputs whose queries and keys have
+      rotary positions; () for none.
+    project: whether a dense layer follows the heads.
   """
 
   num_heads: int
   dtype: Dtype = jnp.float32
   qkv_bias: str = 'qkv'
   implementation: str = 'einsum'
+  rotary_grid: tuple[int, ...] = ()
+  project: bool = True
 
   @nn.compact
   def __call__(
@@ -72,8 +77,12 @@ class Attention(nn.Module):
     query = heads(biased('query')(inputs))
     key = heads(biased('key')(context))
     value = heads(biased('value')(context))
+    if self.rotary_grid:
+      angles = positions.rotary_angles(self.rotary_grid, query.shape[-1])
+      query, key = (positions.rotate(x, angles) for x in (query, key))
     out = attend(query, key, value, mask, self.implementation)
-    return dense(name='out')(out.reshape(*out.shape[:-2], width))
+    out = out.reshape(*out.shape[:-2], width)
+    return dense(name='out')(out) if self.project else out
 
 
 class Mlp(nn.Module):
@@ -119,6 +128,7 @@ class PreNormBlock(nn.Module):
     dtype: computation dtype.
     qkv_bias: see `Attention`.
     implementation: of the self-attention, see `attention.choose`.
+    rotary_grid: of the self-attention, see `Attention`.
   """
 
   num_heads: int
@@ -130,6 +140,7 @@ class PreNormBlock(nn.Module):
   dtype: Dtype = jnp.float32
   qkv_bias: str = 'qkv'
   implementation: str = 'einsum'
+  rotary_grid: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(
@@ -165,6 +176,7 @@ class PreNormBlock(nn.Module):
         self.dtype,
         self.qkv_bias,
         self.implementation,
+        self.rotary_grid,
         name='attention',
       )(norm(name='attention_norm')(x), mask=mask)
       x = x + drop(y)

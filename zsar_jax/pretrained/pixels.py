@@ -21,6 +21,7 @@ _UNTOLD = {
   'siglip': (_BICUBIC, False),
   'timesformer': (_BILINEAR, True),
   'videomae': (_BILINEAR, True),
+  'vjepa2': (_BILINEAR, True),
   'vit': (_BILINEAR, False),
   'vivit': (_BILINEAR, True),
 }

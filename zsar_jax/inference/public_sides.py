@@ -165,7 +165,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   known = (*_DUAL, *video.MODEL_TYPES, vjepa2_weights.MODEL_TYPE)
   kind = directory.expect_model_type(weights, *known)
   if kind in _DUAL:
-    return _open_dual_video(path, weights, num_frames or _CLIP_FRAMES)
+    return _open_dual_video(path, weights, num_frames)
   is_vjepa2 = kind == vjepa2_weights.MODEL_TYPE
   found = (vjepa2_weights if is_vjepa2 else video).preprocessing(weights)
   frames = num_frames or found['num_frames'] or _CLIP_FRAMES
@@ -226,9 +226,12 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
   model, params = _load_dual(weights)
   siglip = weights.config['model_type'] == 'siglip'
   settings = (siglip_weights if siglip else clip_weights).pixel_settings
+  native = None if siglip else clip_weights.native_frames(weights)
+  if native and num_frames not in (0, native):
+    raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
     **settings(weights),
-    'num_frames': num_frames,
+    'num_frames': num_frames or native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,

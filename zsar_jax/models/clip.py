@@ -18,7 +18,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import layers, text_encoder, tubelets
+from zsar_jax.models import layers, text_encoder, tubelets, xclip
 
 # What config.json of the first public CLIP weights calls the end token,
 # wrongly: they were trained with 49407, the largest id there is.
@@ -152,6 +152,7 @@ class ClipVideoEncoder(nn.Module):
     norm_epsilon: added to the variance in every norm.
     dropout_rate: on embeddings and every residual branch.
     dtype: computation dtype.
+    messages: whether frames send each other messages (X-CLIP).
   """
 
   width: int
@@ -164,6 +165,7 @@ class ClipVideoEncoder(nn.Module):
   norm_epsilon: float = 1e-5
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
+  messages: bool = False
 
   @nn.compact
   def __call__(
@@ -208,6 +210,12 @@ class ClipVideoEncoder(nn.Module):
     x = norm('embed_norm')(x + position.astype(x.dtype))
     x = nn.Dropout(self.dropout_rate)(x, deterministic)
     for i in range(self.depth):
+      tokens = x.shape[1]
+      if self.messages:
+        message = xclip.Messages(
+          self.num_heads, self.norm_epsilon, self.dtype, name=f'messages_{i}'
+        )(x[:, 0].reshape(b, t, self.width))
+        x = jnp.concatenate([x, message.reshape(b * t, 1, -1)], axis=1)
       x = layers.PreNormBlock(
         self.num_heads,
         self.mlp_dim,
@@ -216,7 +224,7 @@ class ClipVideoEncoder(nn.Module):
         norm_epsilon=self.norm_epsilon,
         dtype=self.dtype,
         name=f'block_{i}',
-      )(x, deterministic=deterministic)
+      )(x, deterministic=deterministic)[:, :tokens]
     # CLIP's last norm is for the class token alone.
     frames = norm('norm')(x[:, 0]).reshape(b, t, self.width)
     return {
@@ -234,12 +242,15 @@ class Clip(nn.Module):
     text: keyword arguments of `ClipTextEncoder`.
     embedding_dim: dimension d of the shared space.
     dtype: computation dtype; parameters stay float32.
+    integration: keyword arguments of `xclip.FrameIntegration`, which makes a
+      clip's embedding of its frames' (X-CLIP); None takes their mean.
   """
 
   video: Mapping[str, Any]
   text: Mapping[str, Any]
   embedding_dim: int
   dtype: layers.Dtype = jnp.float32
+  integration: Mapping[str, Any] | None = None
 
   def setup(self):  # noqa: D102 (flax calls it)
     self.video_encoder = ClipVideoEncoder(dtype=self.dtype, **self.video)
@@ -249,6 +260,10 @@ class Clip(nn.Module):
     )
     self.video_projection = project()
     self.text_projection = project()
+    if self.integration is not None:
+      self.frame_integration = xclip.FrameIntegration(
+        dtype=self.dtype, **self.integration
+      )
     self.log_scale = self.param(
       'log_scale', nn.initializers.constant(_INITIAL_LOG_SCALE), ()
     )
@@ -271,12 +286,16 @@ class Clip(nn.Module):
 
     Returns:
       The encoder's outputs, `frame_embeddings` [b t d], CLIP's image
-      embeddings, and `embedding` [b d], the direction of their mean; unit
-      vectors, float32.
+      embeddings, and `embedding` [b d], the direction of their mean or what
+      the integration makes of them; unit vectors, float32.
     """
     out = self.video_encoder(video)
-    frames = layers.l2_normalise(self.video_projection(out['frames']))
-    embedding = layers.l2_normalise(frames.mean(axis=1))
+    projected = self.video_projection(out['frames'])
+    frames = layers.l2_normalise(projected)
+    if self.integration is None:
+      embedding = layers.l2_normalise(frames.mean(axis=1))
+    else:
+      embedding = layers.l2_normalise(self.frame_integration(projected))
     return {**out, 'frame_embeddings': frames, 'embedding': embedding}
 
   def encode_text(

@@ -4,9 +4,9 @@
   kwargs, params = load_clip(weights)
   clip.Clip(**kwargs).apply({'params': params}, video, ids, mask)
 
-A directory holds config.json (model_type 'clip', or 'metaclip_2', which is a
-CLIP with a multilingual tokenizer), model.safetensors,
-preprocessor_config.json and tokenizer.json, or vocab.json and merges.txt.
+A directory holds config.json (of a model type of MODEL_TYPES),
+model.safetensors, preprocessor_config.json and tokenizer.json, or vocab.json
+and merges.txt.
 The subtrees of `params` are those of the two encoders and of their
 projections, so that a model that shares an encoder takes its part.
 """
@@ -22,10 +22,19 @@ from zsar_jax.data import byte_pairs, sentence_pieces
 from zsar_jax.models import clip, text_encoder
 from zsar_jax.pretrained import assemble, directory, pixels
 
-# MetaCLIP 2 is a CLIP with another tokenizer.
-MODEL_TYPES = ('clip', 'metaclip_2')
-# Numbers 0 to n that old files hold.
+# MetaCLIP 2 is a CLIP with another tokenizer; X-CLIP has layers for videos.
+MODEL_TYPES = ('clip', 'metaclip_2', 'xclip')
+# Numbers 0 to n that old files hold. And X-CLIP's prompt generator: it makes
+# the embedding of a name depend on the video that it is compared with, while a
+# bank needs one embedding for each name.
 _IGNORE = (r'\.position_ids$',)
+_XCLIP_IGNORE = (*_IGNORE, r'^prompts_(generator|visual)')
+_ATTENTION_PARTS = (
+  ('query', 'q_proj'),
+  ('key', 'k_proj'),
+  ('value', 'v_proj'),
+  ('out', 'out_proj'),
+)
 # A saved config leaves out what equals CLIP ViT-B/32: the two parts of
 # config.json are read over these.
 _TEXT_DEFAULTS = {
@@ -48,6 +57,12 @@ _VISION_DEFAULTS = {
   'patch_size': 32,
   'hidden_act': 'quick_gelu',
   'layer_norm_eps': 1e-5,
+  # Of X-CLIP alone.
+  'num_frames': 8,
+  'mit_hidden_size': 512,
+  'mit_intermediate_size': 2048,
+  'mit_num_hidden_layers': 1,
+  'mit_num_attention_heads': 8,
 }
 
 
@@ -94,6 +109,16 @@ def encoder_kwargs(
   }
 
 
+def _xclip_kwargs(
+  weights: directory.Weights, vision: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The arguments of a `FrameIntegration`."""
+  part = {**vision, **{k[4:]: x for k, x in vision.items() if k[:4] == 'mit_'}}
+  kwargs = encoder_kwargs(weights, part)
+  del kwargs['width']
+  return {**kwargs, 'num_frames': vision['num_frames']}
+
+
 def clip_kwargs(
   weights: directory.Weights, token_length: int | None = None
 ) -> dict[str, Any]:
@@ -120,11 +145,13 @@ def clip_kwargs(
       f'{weights.path}/config.json: max_position_embeddings={positions}, '
       f'fewer than token_length={token_length}'
     )
+  is_xclip = kind == 'xclip'
   return {
     'video': {
       **encoder_kwargs(weights, vision),
       'image_size': vision['image_size'],
       'patch_size': vision['patch_size'],
+      **({'messages': True} if is_xclip else {}),
     },
     'text': {
       **encoder_kwargs(weights, text),
@@ -134,6 +161,7 @@ def clip_kwargs(
       **({'pooled_token': 'exact_end'} if kind == 'metaclip_2' else {}),
     },
     'embedding_dim': directory.setting(weights, 'projection_dim', 512),
+    **({'integration': _xclip_kwargs(weights, vision)} if is_xclip else {}),
   }
 
 
@@ -158,12 +186,7 @@ def encoder_blocks(
   plan = {}
   for i in range(depth):
     block, layer = f'{target}/block_{i}', f'{name}.encoder.layers.{i}'
-    for ours, theirs in (
-      ('query', 'q_proj'),
-      ('key', 'k_proj'),
-      ('value', 'v_proj'),
-      ('out', 'out_proj'),
-    ):
+    for ours, theirs in _ATTENTION_PARTS:
       plan |= assemble.dense(
         f'{block}/attention/{ours}', f'{layer}.self_attn.{theirs}'
       )
@@ -171,6 +194,28 @@ def encoder_blocks(
     plan |= assemble.dense(f'{block}/mlp/in', f'{layer}.mlp.fc1')
     plan |= assemble.dense(f'{block}/mlp/out', f'{layer}.mlp.fc2')
     plan |= assemble.norm(f'{block}/mlp_norm', f'{layer}.layer_norm2')
+  return plan
+
+
+def _xclip_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
+  """What X-CLIP has beside CLIP: messages, and the integration of frames."""
+  plan = {
+    'frame_integration/position': assemble.Source(
+      'mit.position_embedding', lambda x: x[0]
+    ),
+    **encoder_blocks(
+      'frame_integration', 'mit', kwargs['integration']['depth']
+    ),
+  }
+  for i in range(kwargs['video']['depth']):
+    ours = f'video_encoder/messages_{i}'
+    theirs = f'vision_model.encoder.layers.{i}.message'
+    plan |= assemble.dense(f'{ours}/dense', f'{theirs}_fc')
+    plan |= assemble.norm(f'{ours}/norm', f'{theirs}_ln')
+    for part, name in _ATTENTION_PARTS:
+      plan |= assemble.dense(
+        f'{ours}/attention/{part}', f'{theirs}_attn.{name}'
+      )
   return plan
 
 
@@ -184,6 +229,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     A plan for `assemble.assemble`.
   """
   text, video = kwargs['text'], kwargs['video']
+  is_xclip = 'integration' in kwargs
   rows = text['vocabulary_size']
   words = assemble.padded_rows(rows, text_encoder.word_rows(rows))
   source, transpose = assemble.Source, assemble.transpose
@@ -201,13 +247,24 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     ),
     'video_encoder/cls': source(f'{at_image}.class_embedding'),
     'video_encoder/position': source(f'{at_image}.position_embedding.weight'),
-    # Misspelt in all public weights.
-    **assemble.norm('video_encoder/embed_norm', 'vision_model.pre_layrnorm'),
+    # Misspelt in all public weights but X-CLIP's.
+    **assemble.norm(
+      'video_encoder/embed_norm',
+      f'vision_model.pre_lay{"er" if is_xclip else "r"}norm',
+    ),
     **encoder_blocks('video_encoder', 'vision_model', video['depth']),
     **assemble.norm('video_encoder/norm', 'vision_model.post_layernorm'),
     'video_projection/kernel': source('visual_projection.weight', transpose),
     'log_scale': source('logit_scale'),
+    **(_xclip_plan(kwargs) if is_xclip else {}),
   }
+
+
+def native_frames(weights: directory.Weights) -> int | None:
+  """Returns the frames of the clips that weights take, None for any number."""
+  if weights.config['model_type'] != 'xclip':
+    return None
+  return config_part(weights, 'vision_config', _VISION_DEFAULTS)['num_frames']
 
 
 def load_clip(
@@ -230,18 +287,20 @@ def load_clip(
   """
   kwargs = clip_kwargs(weights, token_length)
   size = kwargs['video']['image_size']
+  frames = native_frames(weights) or 1
 
   def init(key):
     texts = (1, kwargs['text']['max_length'])
     return clip.Clip(**kwargs).init(
       key,
-      jnp.zeros((1, 1, size, size, 3)),
+      jnp.zeros((1, frames, size, size, 3)),
       jnp.zeros(texts, jnp.int32),
       jnp.ones(texts, bool),
     )
 
   shapes = jax.eval_shape(init, jax.random.key(0))['params']
-  return kwargs, assemble.assemble(weights, plan(kwargs), shapes, _IGNORE)
+  ignore = _XCLIP_IGNORE if 'integration' in kwargs else _IGNORE
+  return kwargs, assemble.assemble(weights, plan(kwargs), shapes, ignore)
 
 
 def load_tokenizer(

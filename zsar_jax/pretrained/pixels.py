@@ -24,6 +24,7 @@ _UNTOLD = {
   'vjepa2': (_BILINEAR, True),
   'vit': (_BILINEAR, False),
   'vivit': (_BILINEAR, True),
+  'xclip': (_BILINEAR, True),
 }
 
 

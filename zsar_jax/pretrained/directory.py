@@ -76,8 +76,18 @@ def _read_folder(path: str) -> dict[str, tuple[str, np.ndarray]]:
   raise FileNotFoundError(f'{path} has no {tensor_files.SINGLE_FILE}')
 
 
-def _read_preprocessor(path: str) -> dict[str, Any]:
-  """How images are prepared, {} where the directory does not say it."""
+def read_preprocessor(path: str) -> dict[str, Any]:
+  """Reads how images are prepared.
+
+  Args:
+    path: of a directory of weights.
+
+  Returns:
+    The content of `Weights.preprocessor`.
+
+  Raises:
+    ValueError: a damaged file.
+  """
   # transformers 5 may put it into one file with other processors.
   file = os.path.join(path, 'processor_config.json')
   if os.path.exists(file):
@@ -118,7 +128,7 @@ def read_weights(path: str) -> Weights:
     if not os.path.exists(config_path):
       raise FileNotFoundError(f'{path} has no config.json')
     config = tensor_files.read_json(config_path)
-    preprocessor = _read_preprocessor(path)
+    preprocessor = read_preprocessor(path)
     read = _read_folder(path)
   else:
     read = {k: (path, x) for k, x in tensor_files.read_file(path).items()}

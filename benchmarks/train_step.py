@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import kernels
+from zsar_jax.models import layers
 
 CLASSES = 400
 _SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
@@ -101,7 +102,7 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
       encoder = video_encoder.VideoEncoder(
         **video_encoder.variant(f'{args.variant}/16x2'),
         dtype=dtype,
-        activation='gelu',
+        activation=args.activation,
         scan_blocks=False,
       )
       pooled = encoder(video)['pooled']
@@ -123,7 +124,9 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, value
 
-  update = jax.jit(update, donate_argnums=(0, 1))
+  update = jax.jit(
+    update, donate_argnums=(0, 1), compiler_options=args.jax_options
+  )
   state = [params, jax.jit(optimizer.init)(params)]
 
   def step():
@@ -256,6 +259,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--frames', type=int, default=8)
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)
+  parser.add_argument(
+    '--activation',
+    choices=layers.ACTIVATIONS,
+    default='gelu',
+    help="of our side; PyTorch's is gelu, by erf",
+  )
+  parser.add_argument(
+    '--jax_options', type=json.loads, help='options of XLA, as JSON'
+  )
   parser.add_argument('--rounds', type=int, default=30)
   parser.add_argument(
     '--steps', type=int, default=10, help=f'a GPU process takes {_ROW} times'

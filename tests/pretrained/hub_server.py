@@ -1,5 +1,6 @@
-"""A small Hugging Face Hub on loopback: as much as downloads ask for."""
+"""A small Hugging Face Hub on loopback: what downloads and uploads ask for."""
 
+import base64
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -12,6 +13,7 @@ import threading
 import urllib.parse
 
 _RESOLVE = re.compile('/([^/]+/[^/]+)/resolve/([^/]+)/(.+)')
+_WRITE = re.compile('/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)')
 _TREE = re.compile('/api/models/([^/]+/[^/]+)/(tree|revision)/([^/]+)')
 
 
@@ -56,12 +58,16 @@ class Hub:
     repositories: id -> model.
     asked: (method, path) of every request.
     missing: status and error code for a model that does not exist.
+    write_token: who has it may write.
+    cards: model cards that were given to be checked.
     endpoint: its address.
   """
 
   repositories: dict[str, Repository] = dataclasses.field(default_factory=dict)
   asked: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   missing: tuple[int, str] = (404, 'RepoNotFound')
+  write_token: str = 'writer'
+  cards: list[str] = dataclasses.field(default_factory=list)
   endpoint: str = ''
 
   def names(self, *methods: str) -> list[str]:
@@ -95,6 +101,54 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def do_GET(self):
     self._answer()
+
+  def do_POST(self):
+    path = self.path.partition('?')[0]
+    self.hub.asked.append((self.command, path))
+    body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+    if path == '/api/validate-yaml':
+      self.hub.cards.append(json.loads(body)['content'])
+      return self._send_json({'errors': [], 'warnings': []})
+    given = self.headers.get('Authorization', '')
+    if given != f'Bearer {self.hub.write_token}':
+      return self._send(403 if given else 401)
+    if path == '/api/repos/create':
+      return self._create(json.loads(body))
+    of_write = _WRITE.fullmatch(path)
+    if not of_write:
+      return self._send(404)
+    name, kind = of_write.group(1, 2)
+    repository = self.hub.repositories.get(name)
+    if repository is None:
+      return self._send(404, code='RepoNotFound')
+    if kind == 'preupload':
+      files = [
+        {'path': f['path'], 'uploadMode': 'regular', 'shouldIgnore': False}
+        for f in json.loads(body)['files']
+      ]
+      return self._send_json({'files': files})
+    return self._commit(name, repository, body)
+
+  def _create(self, wanted):
+    name = '/'.join(filter(None, (wanted.get('organization'), wanted['name'])))
+    url = f'{self.hub.endpoint}/{name}'
+    if name in self.hub.repositories:
+      return self._send_json({'url': url, 'error': 'exists'}, 409)
+    self.hub.repositories[name] = Repository({'.gitattributes': b''})
+    return self._send_json({'url': url, 'name': name, 'id': name})
+
+  def _commit(self, name, repository, body):
+    files = {}
+    for line in body.splitlines():
+      entry = json.loads(line)
+      if entry['key'] == 'file':
+        value = entry['value']
+        assert value['encoding'] == 'base64'
+        files[value['path']] = base64.b64decode(value['content'])
+    commit = hashlib.sha1(body).hexdigest()
+    repository.move(commit, **files)
+    url = f'{self.hub.endpoint}/{name}/commit/{commit}'
+    self._send_json({'success': True, 'commitOid': commit, 'commitUrl': url})
 
   def _answer(self):
     path = self.path.partition('?')[0]
@@ -130,7 +184,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if kind == 'revision':
       siblings = [{'rfilename': name} for name in repository.files]
       content = {'id': 'x/y', 'sha': commit, 'siblings': siblings}
-    self._send(200, json.dumps(content).encode(), kind='application/json')
+    self._send_json(content)
+
+  def _send_json(self, content, status=200):
+    content = json.dumps(content).encode()
+    self._send(status, content, kind='application/json')
 
   def _send(self, status, content=b'', code='', commit='', kind='text/plain'):
     self.send_response(status)

@@ -1,14 +1,16 @@
+"""A CLIP as it comes: `predict --pretrained`, without a bank."""
+
 import json
-import os
+import shutil
 
 import numpy as np
 import pytest
 
 from tests import videos
-from tests.pretrained import tiny_weights
+from tests.pretrained import test_video, tiny_weights
 from zsar_jax import cli, predict
 from zsar_jax.data import user_videos
-from zsar_jax.inference import frozen_clip
+from zsar_jax.inference import action_model, public_folders, public_sides
 
 NAMES = ['juggling', 'arm wrestling', 'jump rope']
 
@@ -20,7 +22,12 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def clip(directory):
-  return frozen_clip.FrozenClip.from_directory(directory, num_frames=4)
+  return public_folders.open_sides(directory, directory, num_frames=4)
+
+
+@pytest.fixture
+def model(clip):
+  return action_model.ActionModel(clip, None)
 
 
 @pytest.fixture
@@ -32,14 +39,15 @@ def video(tmp_path):
   return videos.write_video(tmp_path / 'clip.mp4', frames)
 
 
-def test_prediction_is_nearest_by_cosine(clip, video):
-  prediction = clip.predict(video, ['Juggling', 'Arm_Wrestling', 'jump rope'])
+def test_prediction_is_nearest_by_cosine(model, clip, video):
+  model.add_classes(['Juggling', 'Arm_Wrestling', 'jump rope'])
+  prediction = model.predict(video)
   assert sorted(r.name for r in prediction.ranking) == sorted(NAMES)
   assert prediction.warnings == ()
   embedding = clip.encode_videos(
     user_videos.read_views(video, clip.prep).clips[None]
   )[0][0, 0]
-  by_name = dict(zip(NAMES, clip.class_embeddings(NAMES), strict=True))
+  by_name = dict(zip(NAMES, embeddings_of(clip, NAMES), strict=True))
   scores = np.array([r.score for r in prediction.ranking])
   assert (np.diff(scores) <= 0).all() and scores[0] > scores[-1]
   for ranked in prediction.ranking:
@@ -52,6 +60,10 @@ def test_prediction_is_nearest_by_cosine(clip, video):
     unnormalised / unnormalised.sum(),
     rtol=1e-4,
   )
+
+
+def embeddings_of(clip, names):
+  return clip.encode_class_names(names)['embedding']
 
 
 def test_video_is_the_mean_of_its_frames(clip):
@@ -73,35 +85,33 @@ def test_logits_are_scaled_cosines_averaged_over_views(clip):
   text = clip.encoders.class_embeddings(NAMES)
   np.testing.assert_allclose(np.linalg.norm(text, axis=-1), 1, rtol=1e-6)
   np.testing.assert_allclose(
-    logits, clip.scale * (embeddings @ text.T).mean(axis=1), atol=1e-4
+    logits, clip.text.scale * (embeddings @ text.T).mean(axis=1), atol=1e-4
   )
 
 
-def test_a_name_is_the_mean_of_its_prompts(clip):
-  text = clip.class_embeddings(NAMES)
-  alone = clip.class_embeddings(NAMES[:1])
+def test_a_name_is_the_mean_of_its_prompts(clip, directory):
+  text = embeddings_of(clip, NAMES)
+  alone = embeddings_of(clip, NAMES[:1])
   np.testing.assert_allclose(alone, text[:1], atol=1e-6)
-  ids, mask = clip._tokenize([p.format(NAMES[0]) for p in frozen_clip.PROMPTS])
-  prompts = clip._encode_text({'params': clip._params}, ids, mask)['embedding']
-  mean = np.asarray(prompts).mean(axis=0)
+  prompts = [
+    public_sides.open_text(directory, [prompt]).embed_names(NAMES[:1])[0]
+    for prompt in public_sides.CLIP_PROMPTS
+  ]
+  mean = np.mean(prompts, axis=0)
   np.testing.assert_allclose(text[0], mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_frames_are_normalised_as_the_weights_want(clip, directory):
+def test_frames_are_normalised_as_the_weights_want(clip, tmp_path):
   assert clip.prep.size == clip.prep.short_side == 32
   assert clip.prep.mean == (0.48, 0.46, 0.41)
   white = np.full((1, 1, 1, 32, 32, 3), 255, np.uint8)
   before, _ = clip.encode_videos(white)
-  path = os.path.join(directory, 'preprocessor_config.json')
-  with open(path) as f:
-    content = json.load(f)
-  try:
-    with open(path, 'w') as f:
-      json.dump({**content, 'image_mean': [0.1, 0.9, 0.5]}, f)
-    other = frozen_clip.FrozenClip.from_directory(directory)
-  finally:
-    with open(path, 'w') as f:
-      json.dump(content, f)
+  path = tiny_weights.write_clip(tmp_path / 'clip')
+  tiny_weights.write_json(
+    tmp_path / 'clip/preprocessor_config.json',
+    {**tiny_weights.PREPROCESSOR, 'image_mean': [0.1, 0.9, 0.5]},
+  )
+  other = public_folders.open_sides(path, path)
   assert not np.allclose(other.encode_videos(white)[0], before, atol=1e-3)
 
 
@@ -111,9 +121,9 @@ def test_clip_is_resized_and_cropped_in_the_middle(clip, video):
   assert views.clips.dtype == np.uint8 and views.warnings == ()
 
 
-def test_short_video_is_warned_of(clip, tmp_path):
+def test_short_video_is_warned_of(model, tmp_path):
   path = videos.write_video(tmp_path / 'short.mp4', videos.numbered_frames(2))
-  prediction = clip.predict(path, NAMES)
+  prediction = model.add_classes(NAMES).predict(path)
   assert 'has 2 frames, fewer than the 4' in prediction.warnings[0]
 
 
@@ -127,13 +137,33 @@ def test_command_prints_json(directory, video, capsys):
   answer = json.loads(capsys.readouterr().out)
   assert {r['name'] for r in answer['ranking']} == {'juggling', 'arm wrestling'}
   assert sum(r['probability'] for r in answer['ranking']) == pytest.approx(1)
+  assert answer['probabilities'].startswith('not calibrated')
+  digest = answer['weights'].removeprefix('video=clip:').partition(',')[0]
+  assert answer['weights'] == f'video=clip:{digest}, text=clip:{digest}'
+  assert len(digest) == 8 and answer['none_of_these'] is None
 
 
 def test_command_prints_a_table(directory, video, capsys):
   flags = (f'--pretrained={directory}', f'--video={video}')
-  assert run(*flags, '--classes=juggling,rowing') == 0
+  assert run(*flags, '--classes=juggling,rowing', '--explain') == 0
   lines = capsys.readouterr().out.splitlines()
-  assert len(lines) == 2 and 'cosine' in lines[0] and lines[0].endswith('%')
+  assert len(lines) == 3 and '%  name ' in lines[0]
+  assert 'transfer' not in lines[0] and '<-' not in lines[0]
+  assert lines[2].startswith('probabilities: not calibrated')
+
+
+def test_several_videos_and_segments(directory, video, tmp_path, capsys):
+  flags = f'--pretrained={directory}', '--classes=juggling,rowing', '--json'
+  second = shutil.copy(video, tmp_path / 'second.mp4')
+  assert run(*flags, f'--video={video},{second}') == 0
+  first, again = json.loads(capsys.readouterr().out)
+  assert first['ranking'] == again['ranking']
+  assert run(*flags, f'--video={video}', '--segments') == 0
+  out, err = capsys.readouterr()
+  segments = json.loads(out)[video]
+  assert {s['name'] for s in segments} <= {'juggling', 'rowing'}
+  assert 0.5 <= segments[0]['score'] <= 1
+  assert 'warning: probabilities: not calibrated' in err
 
 
 @pytest.mark.parametrize(
@@ -142,13 +172,35 @@ def test_command_prints_a_table(directory, video, capsys):
     ([], 'give either --workdir'),
     (['--workdir=a', '--pretrained=b'], 'give either --workdir'),
     (['--pretrained=/nowhere'], '/nowhere do not exist'),
+    (['--pretrained=CLIP', '--reject_below=0.5'], 'no calibration, so nothing'),
+    (['--pretrained=BERT'], "model_type is 'bert'"),
+    (['--pretrained=VIT'], 'has no text side: build a bank with'),
   ],
 )
-def test_command_needs_one_source_of_weights(flags, reason, capsys):
+def test_bad_weights_and_flags(flags, reason, directory, tmp_path, capsys):
+  if flags == ['--pretrained=VIT']:
+    test_video.write_vit(tmp_path / 'VIT')
+    tiny_weights.write_json(
+      tmp_path / 'VIT/preprocessor_config.json',
+      {'size': 24, 'image_mean': [0.5] * 3, 'image_std': [0.5] * 3},
+    )
+  if flags == ['--pretrained=BERT']:
+    tiny_weights.write_bert(tmp_path / 'BERT')
+  for name, path in (
+    ('CLIP', directory),
+    ('VIT', tmp_path / 'VIT'),
+    ('BERT', tmp_path / 'BERT'),
+  ):
+    flags = [flag.replace(f'={name}', f'={path}') for flag in flags]
   assert run(*flags, f'--video={__file__}', '--classes=a') == 1
   assert reason in capsys.readouterr().err
 
 
-def test_name_that_is_too_long_is_named(clip, video):
+def test_names_are_needed(directory, capsys):
+  assert run(f'--pretrained={directory}', f'--video={__file__}') == 1
+  assert '--pretrained needs --classes' in capsys.readouterr().err
+
+
+def test_name_that_is_too_long_is_named(model):
   with pytest.raises(ValueError, match='tokens, more than token_length=40'):
-    clip.predict(video, ['word ' * 20])
+    model.add_classes(['word ' * 20])

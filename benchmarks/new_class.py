@@ -1,0 +1,128 @@
+"""What does a new class cost, beside encoding its name?
+
+python -m benchmarks.new_class [--workdir=FOLDER]
+
+Adds names to the bank of a model, one at a time: of a run, of a folder that
+`bank build --video` wrote, or by default of the model that ships. Then the same
+with banks of random unit vectors as large as public ones. The bound is 10 ms.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+
+import numpy as np
+
+import zsar_jax
+from zsar_jax.inference import candidates, encoders, prototype_bank
+
+_BOUND = 10.0
+_ROUNDS = 30
+# Seen classes, dimensions of videos and of names: I3D with MiniLM, a ViT-L of
+# Kinetics-700 with a base-size encoder.
+_BANKS = ((400, 1024, 384), (700, 1024, 768))
+
+
+def milliseconds(call) -> float:
+  """The time that a call takes."""
+  began = time.perf_counter()
+  call()
+  return 1000 * (time.perf_counter() - began)
+
+
+def added(
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  rounds: int = _ROUNDS,
+) -> tuple[float, float, float]:
+  """Adds a class to a bank, again and again.
+
+  Args:
+    recognizer: encodes the names, and keeps what it has encoded.
+    bank: its bank.
+    rounds: how often, after a first time that does not count.
+
+  Returns:
+    Medians of the time to encode a name and of the time to add it, and the
+    least time to add one; milliseconds.
+  """
+  to_choose_from = candidates.Candidates(recognizer, bank)
+  encoding, adding = [], []
+  for i in range(rounds + 1):
+    names = [f'juggling {i} balls']
+    encoding.append(milliseconds(lambda n=names: encode(recognizer, n)))
+    adding.append(milliseconds(lambda n=names: to_choose_from.add(n)))
+    to_choose_from.clear()
+  medians = map(statistics.median, (encoding[1:], adding[1:]))
+  return (*medians, min(adding[1:]))
+
+
+def encode(recognizer: encoders.Recognizer, names: list[str]) -> None:
+  """Encodes names, which `Candidates.add` then finds encoded."""
+  recognizer.encode_class_names(names)
+
+
+class _Names(dict):
+  """Stands for a recogniser: random embeddings of names."""
+
+  def __init__(self, like, width: int):
+    super().__init__()
+    self._like, self._width = like, width
+    self._rng = np.random.default_rng(0)
+
+  def __getattr__(self, name):
+    return getattr(self._like, name)
+
+  def encode_class_names(self, names):
+    key = tuple(names)
+    if key not in self:
+      self[key] = random_units(self._rng, len(names), self._width)
+    return {'embedding': self[key]}
+
+
+def random_units(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
+  """Unit vectors [n width]."""
+  x = rng.normal(size=(n, width))
+  return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_bank(
+  like: prototype_bank.PrototypeBank, seen: int, video: int, text: int
+) -> prototype_bank.PrototypeBank:
+  """A bank of random prototypes, with the settings of another one."""
+  rng = np.random.default_rng(0)
+  return dataclasses.replace(
+    like,
+    seen_classes=tuple(f'class {i}' for i in range(seen)),
+    seen_prototypes=random_units(rng, seen, video),
+    class_embeddings=random_units(rng, seen, text),
+    counts=np.zeros(seen, np.int64),
+    added_classes=(),
+    added_embeddings=None,
+  )
+
+
+def main() -> None:
+  """Parses the command line and prints the times."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--workdir', default='stick_figures')
+  workdir = parser.parse_args().workdir
+  model = zsar_jax.load(workdir)
+  encoding, adding, _ = added(model.recognizer, model.bank)
+  print(f'{workdir}, {len(model.bank.seen_classes)} seen classes:')
+  print(f'  encoding a name {encoding:.2f} ms, the new class {adding:.2f} ms')
+  worst = adding
+  for seen, video, text in _BANKS:
+    bank = random_bank(model.bank, seen, video, text)
+    _, adding, _ = added(_Names(model.recognizer, text), bank)
+    print(f'{seen} random classes: the new class {adding:.2f} ms')
+    worst = max(worst, adding)
+  verdict = 'under' if worst < _BOUND else 'NOT under'
+  print(
+    f'at most {worst:.2f} ms beside encoding a name: {verdict} {_BOUND:g} ms'
+  )
+
+
+if __name__ == '__main__':
+  main()

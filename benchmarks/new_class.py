@@ -51,34 +51,35 @@ def added(
   encoding, adding = [], []
   for i in range(rounds + 1):
     names = [f'juggling {i} balls']
-    encoding.append(milliseconds(lambda n=names: encode(recognizer, n)))
+    encoding.append(
+      milliseconds(lambda n=names: recognizer.encode_class_names(n))
+    )
     adding.append(milliseconds(lambda n=names: to_choose_from.add(n)))
     to_choose_from.clear()
   medians = map(statistics.median, (encoding[1:], adding[1:]))
   return (*medians, min(adding[1:]))
 
 
-def encode(recognizer: encoders.Recognizer, names: list[str]) -> None:
-  """Encodes names, which `Candidates.add` then finds encoded."""
-  recognizer.encode_class_names(names)
+class RandomNames:
+  """Stands for encoders: a random embedding for each name, kept as theirs are.
 
+  Attributes:
+    transfer_settings: of other encoders.
+  """
 
-class _Names(dict):
-  """Stands for a recogniser: random embeddings of names."""
+  def __init__(self, like: encoders.Recognizer, width: int):
+    self.transfer_settings = like.transfer_settings
+    self._width, self._rng, self._kept = width, np.random.default_rng(0), {}
 
-  def __init__(self, like, width: int):
-    super().__init__()
-    self._like, self._width = like, width
-    self._rng = np.random.default_rng(0)
-
-  def __getattr__(self, name):
-    return getattr(self._like, name)
-
-  def encode_class_names(self, names):
+  def encode_class_names(self, names) -> dict[str, np.ndarray]:
+    """Returns embeddings of names, `embedding` [c e]."""
     key = tuple(names)
-    if key not in self:
-      self[key] = random_units(self._rng, len(names), self._width)
-    return {'embedding': self[key]}
+    if key not in self._kept:
+      self._kept[key] = random_units(self._rng, len(names), self._width)
+    return {'embedding': self._kept[key]}
+
+  def initial_embeddings(self) -> None:
+    """Returns None: there was no training."""
 
 
 def random_units(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
@@ -115,7 +116,7 @@ def main() -> None:
   worst = adding
   for seen, video, text in _BANKS:
     bank = random_bank(model.bank, seen, video, text)
-    _, adding, _ = added(_Names(model.recognizer, text), bank)
+    _, adding, _ = added(RandomNames(model.recognizer, text), bank)
     print(f'{seen} random classes: the new class {adding:.2f} ms')
     worst = max(worst, adding)
   verdict = 'under' if worst < _BOUND else 'NOT under'

@@ -245,24 +245,11 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
-  choice = public_banks.Choice(
-    values.prototypes,
-    values.dataset,
-    [name for name in values.drop_seen.split(',') if name],
-    values.licence,
-  )
-  bank = public_banks.make_bank(
-    encoders,
-    choice,
-    embeddings_dir=os.path.join(values.output, evaluate_run.EMBEDDINGS_FOLDER),
-    say=terminal.say,
-  )
+  bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
     bank, os.path.join(values.output, prototype_bank.BANK_FILE)
   )
-  described = confidence.Confidence(bank.calibration, False).described
-  terminal.say(f'probabilities: {described}')
   terminal.say(
     f'{len(bank.seen_classes)} seen classes written to {values.output}: try\n'
     f'python -m zsar_jax.predict --workdir={values.output} --video=FILE '
@@ -270,8 +257,33 @@ def _build_public(values, command: str) -> None:
   )
 
 
+def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
+  """The bank of public encoders; embeddings are kept below a folder."""
+  bank = public_banks.make_bank(
+    encoders,
+    public_banks.Choice(
+      values.prototypes,
+      values.dataset,
+      [name for name in values.drop_seen.split(',') if name],
+      values.licence,
+    ),
+    embeddings_dir=os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+    say=terminal.say,
+  )
+  described = confidence.Confidence(bank.calibration, False).described
+  terminal.say(f'probabilities: {described}')
+  return bank
+
+
 def _build(values) -> prototype_bank.PrototypeBank:
   recognizer = saved_encoders.load(values.workdir, values.step)
+  if public_folders.is_public(model_files.resolve(values.workdir)):
+    return _public_bank(recognizer, values, values.workdir)
+  if values.prototypes or values.drop_seen:
+    raise ValueError(
+      '--prototypes and --drop_seen are for public weights, and '
+      f'{values.workdir} was trained here'
+    )
   config = recognizer.config
   data = config.data
   with data.unlocked():

@@ -137,7 +137,27 @@ def test_a_classifier_is_calibrated_on_videos(build, dataset, seen, tmp_path):
 
 
 def run(command, *argv):
-  return cli.exit_code(command.main, [command.__name__, *argv])
+  return cli.exit_code(command.main, [command.__name__, *map(str, argv)])
+
+
+def test_a_folder_is_calibrated_later_and_added_to(
+  weights, build, dataset, tmp_path, capsys
+):
+  folder, path = tmp_path / 'folder', tmp_path / 'bank.safetensors'
+  sides = f'--video={weights["classifier"]}', f'--text={weights["text"]}'
+  assert run(bank, 'build', *sides, f'--output={folder}') == 0
+  assert load(folder).calibration is None
+  flags = f'--workdir={folder}', f'--dataset={dataset}', *CLASSIFIER
+  assert run(bank, 'build', *flags, f'--output={path}') == 0
+  made = prototype_bank.load_bank(str(path))
+  once = load(build('classifier', 'text', *CLASSIFIER))
+  assert made.calibration == once.calibration
+  more = tmp_path / 'more.safetensors'
+  flags = f'--workdir={folder}', '--classes=word7', f'--output={more}'
+  assert run(bank, 'add', path, *flags) == 0
+  assert 'word7  <- ' in capsys.readouterr().out
+  model = zsar_jax.load(str(more), str(folder))
+  assert model.classes == ('word7',) and model.bank.calibration
 
 
 def test_a_dual_encoder_has_a_bank_too(build, tmp_path, capsys):

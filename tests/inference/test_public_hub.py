@@ -202,6 +202,17 @@ def test_a_bank_is_uploaded_with_its_card(
   assert (kept / 'README.md').read_bytes() == pushed.files['README.md']
 
 
+def test_a_trained_model_is_uploaded_too(there, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv('HF_TOKEN', there.write_token)
+  assert push('stick_figures') == 0, capsys.readouterr().err
+  pushed = there.repositories['me/open'].files
+  for name in ('model.json', 'model.safetensors', 'bank.safetensors'):
+    (tmp_path / name).write_bytes(pushed[name])
+  assert any(name.startswith('examples/') for name in pushed)
+  of = lambda path: zsar_jax.load(str(path)).recognizer.weights_hash
+  assert of(tmp_path) == of('stick_figures')
+
+
 @pytest.mark.parametrize('token', ['', 'reader'])
 def test_who_may_not_write_is_told(there, tmp_path, monkeypatch, token):
   monkeypatch.setenv('HF_TOKEN', token)

@@ -14,6 +14,7 @@ import urllib.parse
 
 _RESOLVE = re.compile('/([^/]+/[^/]+)/resolve/([^/]+)/(.+)')
 _WRITE = re.compile('/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)')
+_LARGE = re.compile('/([^/]+/[^/]+)\\.git/info/lfs/objects/batch')
 _TREE = re.compile('/api/models/([^/]+/[^/]+)/(tree|revision)/([^/]+)')
 
 
@@ -58,7 +59,9 @@ class Hub:
     repositories: id -> model.
     asked: (method, path) of every request.
     missing: status and error code for a model that does not exist.
+    large: files with this ending are uploaded apart from the commit (LFS).
     write_token: who has it may write.
+    stored: SHA-256 -> content of the large files.
     cards: model cards that were given to be checked.
     endpoint: its address.
   """
@@ -66,6 +69,8 @@ class Hub:
   repositories: dict[str, Repository] = dataclasses.field(default_factory=dict)
   asked: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   missing: tuple[int, str] = (404, 'RepoNotFound')
+  large: str = '.safetensors'
+  stored: dict[str, bytes] = dataclasses.field(default_factory=dict)
   write_token: str = 'writer'
   cards: list[str] = dataclasses.field(default_factory=list)
   endpoint: str = ''
@@ -114,6 +119,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return self._send(403 if given else 401)
     if path == '/api/repos/create':
       return self._create(json.loads(body))
+    if _LARGE.fullmatch(path):
+      return self._send_places(json.loads(body))
     of_write = _WRITE.fullmatch(path)
     if not of_write:
       return self._send(404)
@@ -123,11 +130,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return self._send(404, code='RepoNotFound')
     if kind == 'preupload':
       files = [
-        {'path': f['path'], 'uploadMode': 'regular', 'shouldIgnore': False}
+        {
+          'path': f['path'],
+          'uploadMode': (
+            'lfs' if f['path'].endswith(self.hub.large) else 'regular'
+          ),
+          'shouldIgnore': False,
+        }
         for f in json.loads(body)['files']
       ]
       return self._send_json({'files': files})
     return self._commit(name, repository, body)
+
+  def do_PUT(self):
+    name = self.path.rpartition('/')[2]
+    content = self.rfile.read(int(self.headers['Content-Length']))
+    assert hashlib.sha256(content).hexdigest() == name
+    self.hub.stored[name] = content
+    self._send(200)
+
+  def _send_places(self, wanted):
+    objects = [
+      {
+        **of,
+        'actions': {'upload': {'href': f'{self.hub.endpoint}/put/{of["oid"]}'}},
+      }
+      for of in wanted['objects']
+    ]
+    self._send_json({'transfer': 'basic', 'objects': objects})
 
   def _create(self, wanted):
     name = '/'.join(filter(None, (wanted.get('organization'), wanted['name'])))
@@ -145,6 +175,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         value = entry['value']
         assert value['encoding'] == 'base64'
         files[value['path']] = base64.b64decode(value['content'])
+      elif entry['key'] == 'lfsFile':
+        value = entry['value']
+        files[value['path']] = self.hub.stored[value['oid']]
     commit = hashlib.sha1(body).hexdigest()
     repository.move(commit, **files)
     url = f'{self.hub.endpoint}/{name}/commit/{commit}'

@@ -55,6 +55,8 @@ def use(monkeypatch, endpoint, cache):
     )
   monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(cache))
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+  # Its protocol of uploads is not served here.
+  monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True, raising=False)
   monkeypatch.delenv('HF_TOKEN', raising=False)
   monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(cache / 'token'))
 

@@ -238,7 +238,7 @@ def test_below_the_threshold_none_of_these_is_the_answer(workdir, examples):
   model.add_classes(['juggling'])
   prediction = model.predict(examples[0])
   assert prediction.ranking[0].probability is None
-  assert 'bank build --dataset' in prediction.probabilities
+  assert 'the bank has no calibration' in prediction.probabilities
   with pytest.raises(ValueError, match='no calibration'):
     model.predict(examples[0], reject_below=0.5)
 

@@ -12,9 +12,12 @@ import zsar_jax
 from zsar_jax import bank, cli, evaluate, predict
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import bank_protocols, prepared_dataset
-from zsar_jax.inference import embedders, prototype_bank
-
-CLASSIFIER = ('--prototypes=classifier',)
+from zsar_jax.inference import (
+  embedders,
+  prototype_bank,
+  public_banks,
+  public_folders,
+)
 
 
 @pytest.fixture(scope='module')
@@ -53,26 +56,32 @@ def weights(seen, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def build(weights, dataset, tmp_path_factory):
+def opened(weights):
+  """Encoders, each pair once: to open them compiles them."""
+  pairs = (('classifier', 'text'), ('clip', 'clip'))
+  return {
+    (video, text): public_folders.open_sides(weights[video], weights[text])
+    for video, text in pairs
+  }
+
+
+@pytest.fixture(scope='module')
+def build(opened, dataset, tmp_path_factory):
   """Builds folders, each once."""
   made = {}
 
-  def run(video, text, *flags):
-    key = (video, text, *flags)
+  def run(video, text, prototypes=''):
+    key = (video, text, prototypes)
     if key not in made:
-      path = str(tmp_path_factory.mktemp('banks') / 'folder')
-      bank.main(
-        [
-          'bank',
-          'build',
-          f'--video={weights[video]}',
-          f'--text={weights[text]}',
-          f'--dataset={dataset}',
-          f'--output={path}',
-          *flags,
-        ]
+      made[key] = path = str(tmp_path_factory.mktemp('banks') / 'folder')
+      encoders = opened[video, text]
+      public_folders.write(path, encoders)
+      prototype_bank.save_bank(
+        public_banks.make_bank(
+          encoders, public_banks.Choice(prototypes, dataset)
+        ),
+        f'{path}/bank.safetensors',
       )
-      made[key] = path
     return made[key]
 
   return run
@@ -82,12 +91,12 @@ def load(folder):
   return prototype_bank.load_bank(f'{folder}/bank.safetensors')
 
 
-def means(folder, dataset, seen):
+@pytest.fixture(scope='module')
+def means(opened, dataset, seen):
   """Unit means of each class's training videos less their mean, by hand."""
-  model = zsar_jax.load(folder)
   own = bank_protocols.make_own_protocol(dataset)
   assert own.seen_classes == tuple(sorted(seen))
-  embed = embedders.make_embedder(model.recognizer)
+  embed = embedders.make_embedder(opened['classifier', 'text'])
   z = embed(own.train).embeddings[:, 0].astype(np.float64)
   unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
   labels = own.train.labels
@@ -95,26 +104,24 @@ def means(folder, dataset, seen):
   return unit(of - of.mean(axis=0))
 
 
-def test_videos_alone_make_prototypes(build, dataset, seen):
-  folder = build('classifier', 'text', '--prototypes=videos')
+def test_videos_alone_make_prototypes(build, means, seen):
+  folder = build('classifier', 'text', 'videos')
   made = load(folder)
   assert made.seen_classes == tuple(sorted(seen))
   assert made.counts.min() >= 2 and 'rendered' in made.domain
-  np.testing.assert_allclose(
-    made.seen_prototypes, means(folder, dataset, seen), atol=1e-4
-  )
+  np.testing.assert_allclose(made.seen_prototypes, means, atol=1e-4)
   assert 'from the others' in made.calibration['measured_on']
 
 
-def test_videos_and_columns_make_one_bank(build, dataset, seen, weights):
+def test_videos_and_columns_make_one_bank(build, means, seen):
   folder = build('classifier', 'text')
-  made, columns = load(folder), build('classifier', 'text', *CLASSIFIER)
-  columns = load(columns)
+  made = load(folder)
+  columns = load(build('classifier', 'text', 'classifier'))
   assert set(made.seen_classes) == {*seen, *columns.seen_classes}
   row = dict(zip(made.seen_classes, made.seen_prototypes, strict=True))
   column = dict(zip(columns.seen_classes, columns.seen_prototypes, strict=True))
   count = dict(zip(made.seen_classes, made.counts.tolist(), strict=True))
-  by_hand = dict(zip(sorted(seen), means(folder, dataset, seen), strict=True))
+  by_hand = dict(zip(sorted(seen), means, strict=True))
   np.testing.assert_allclose(row['row'], column['row'], atol=1e-6)
   assert count['row'] == 0
   shared_name, other = sorted(seen)[:2]
@@ -128,8 +135,8 @@ def test_videos_and_columns_make_one_bank(build, dataset, seen, weights):
   assert 'trained on 1 of the classes' in made.calibration['measured_on']
 
 
-def test_a_classifier_is_calibrated_on_videos(build, dataset, seen, tmp_path):
-  made = load(build('classifier', 'text', *CLASSIFIER))
+def test_a_classifier_is_calibrated_on_videos(build, dataset):
+  made = load(build('classifier', 'text', 'classifier'))
   own = bank_protocols.make_own_protocol(dataset)
   used = len(own.train) + len(own.validation)
   assert made.counts.sum() == 0 and made.calibration['num_videos'] == used
@@ -147,10 +154,11 @@ def test_a_folder_is_calibrated_later_and_added_to(
   sides = f'--video={weights["classifier"]}', f'--text={weights["text"]}'
   assert run(bank, 'build', *sides, f'--output={folder}') == 0
   assert load(folder).calibration is None
-  flags = f'--workdir={folder}', f'--dataset={dataset}', *CLASSIFIER
+  flags = f'--workdir={folder}', f'--dataset={dataset}'
+  flags = (*flags, '--prototypes=classifier')
   assert run(bank, 'build', *flags, f'--output={path}') == 0
   made = prototype_bank.load_bank(str(path))
-  once = load(build('classifier', 'text', *CLASSIFIER))
+  once = load(build('classifier', 'text', 'classifier'))
   assert made.calibration == once.calibration
   more = tmp_path / 'more.safetensors'
   flags = f'--workdir={folder}', '--classes=word7', f'--output={more}'

@@ -99,11 +99,13 @@ class Candidates:
     return prototypes, weights
 
   def explain(self) -> dict[str, tuple[tuple[str, float], ...]]:
-    """Returns up to 3 (seen class, weight) pairs behind each name."""
+    """Returns up to 3 (seen class, positive weight) pairs behind each name."""
     found = {}
     for name, weights in zip(self.names, self.weights, strict=True):
       largest = np.argsort(-weights, kind='stable')[:_TOP_SEEN]
       found[name] = tuple(
-        (self._bank.seen_classes[s], float(weights[s])) for s in largest
+        (self._bank.seen_classes[s], float(weights[s]))
+        for s in largest
+        if weights[s] > 0
       )
     return found

@@ -8,8 +8,8 @@ import numpy as np
 from zsar_jax.zeroshot import calibration as calibration_lib
 
 _WAY_FORWARD = (
-  'build the bank with `python -m zsar_jax.bank build --dataset=DIR`, which '
-  'measures one on the videos of a prepared dataset'
+  'build it again with `python -m zsar_jax.bank build ... --dataset=DIR`, a '
+  'prepared dataset whose videos calibrate it'
 )
 _BY_NAMES = (
   'not calibrated, but a softmax over these names alone at the scale that the '
@@ -90,13 +90,17 @@ class Confidence:
   def check_segments(self) -> None:
     """Raises ValueError where windows have no probabilities."""
     if self._fit is None and not self._by_names:
-      raise ValueError(f'no calibration, which segments need: {_WAY_FORWARD}')
+      raise ValueError(f'no calibration, which segments need: {self._how}')
 
   @property
   def _how(self) -> str:
     if not self._by_names:
-      return _WAY_FORWARD
-    return f'there is no bank; {_WAY_FORWARD}, and give it as --workdir'
+      return f'the bank has none; {_WAY_FORWARD}'
+    return (
+      'there is no bank; build one with `python -m zsar_jax.bank build '
+      '--video=WEIGHTS --text=WEIGHTS --dataset=DIR --output=FOLDER`, and give '
+      'it as --workdir'
+    )
 
   def describe_risk(self, threshold: float, num_candidates: int) -> str:
     """Describes the measured risk above a probability; no guarantee."""

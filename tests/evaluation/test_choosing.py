@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from tests.evaluation import problems
-from zsar_jax.evaluation import choosing, evaluator, methods, task
+from zsar_jax.evaluation import choosing, evaluator, methods
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 
 SEEN, UNSEEN, VIDEOS, SEEN_VIDEOS = problems.problem()
 SETTINGS = methods.TransferSettings()
-SETTINGS_OF_COLUMNS = methods.TransferSettings(temperature=0.15)
 
 
 def draw(seed, **changes):
@@ -67,36 +66,3 @@ def test_without_draws_seen_classes_are_left_out_one_by_one():
   assert 'set/1' in fitted.measured_on and fitted.num_videos == 40
   none = dataclasses.replace(draw(1), seen_videos=None)
   assert choosing.calibrate_on_seen(none, SETTINGS, 'x') is None
-
-
-def unit(x):
-  return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def seen_of(text, prototypes):
-  names = tuple(f'class {i}' for i in range(len(text)))
-  return task.Seen(task.Classes(names, unit(text)), unit(prototypes))
-
-
-def test_twins_want_a_low_temperature():
-  # Every class has a twin with nearly its name and looks, and 38 strangers.
-  rng = np.random.default_rng(0)
-  twins = lambda x, noise: (
-    np.repeat(x, 2, axis=0) + noise * rng.normal(size=(40, x.shape[1]))
-  )
-  text = twins(rng.normal(size=(20, 16)), 0.1)
-  prototypes = twins(rng.normal(size=(20, 24)), 0.1)
-  settings, cosine = choosing.choose_temperature(
-    seen_of(text, prototypes), SETTINGS_OF_COLUMNS
-  )
-  assert settings == dataclasses.replace(SETTINGS_OF_COLUMNS, temperature=0.05)
-  assert cosine > 0.9
-
-
-def test_names_that_say_nothing_keep_the_default():
-  rng = np.random.default_rng(0)
-  settings, cosine = choosing.choose_temperature(
-    seen_of(rng.normal(size=(40, 16)), rng.normal(size=(40, 24))),
-    SETTINGS_OF_COLUMNS,
-  )
-  assert settings == SETTINGS_OF_COLUMNS and abs(cosine) < 0.1

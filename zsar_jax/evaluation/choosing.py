@@ -20,8 +20,6 @@ from zsar_jax.evaluation import accuracy, generalised, methods, task
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 from zsar_jax.zeroshot import calibration, scoring
 
-# Compared with the default where there are no videos to choose by.
-_TEMPERATURES = (0.05, 0.1, 0.2, 0.4)
 _PENALTIES = np.round(np.linspace(0, 0.5, 51), 3)
 
 
@@ -219,43 +217,6 @@ def calibrate(
   return calibration.fit(scores, videos.labels, measured_on=measured_on)
 
 
-def choose_temperature(
-  seen: task.Seen, default: methods.TransferSettings
-) -> tuple[methods.TransferSettings, float]:
-  """Chooses the transfer's temperature without any video (our choice).
-
-  Every seen class is composited from the others. The best temperature is that
-  whose composites lie nearest to the classes' own prototypes, by the mean
-  cosine. It replaces the default only if it is better by more than a standard
-  error over classes.
-
-  Args:
-    seen: at least three seen classes with their prototypes.
-    default: the settings to start from.
-
-  Returns:
-    The settings, and their mean cosine.
-  """
-  cosines = {
-    temperature: np.einsum(
-      'cd,cd->c',
-      seen.prototypes,
-      _left_out_composites(
-        seen,
-        seen.classes,
-        dataclasses.replace(default, temperature=temperature),
-      ),
-    )
-    for temperature in (default.temperature, *_TEMPERATURES)
-  }
-  best = max(cosines, key=lambda temperature: cosines[temperature].mean())
-  gains = cosines[best] - cosines[default.temperature]
-  if not gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)):
-    best = default.temperature
-  chosen = dataclasses.replace(default, temperature=best)
-  return chosen, float(cosines[best].mean())
-
-
 def _left_out_composites(
   seen: task.Seen,
   candidates: task.Classes,
@@ -264,7 +225,7 @@ def _left_out_composites(
   """Each candidate composited from all other seen classes [c d]."""
   names = np.array(seen.classes.names)
   limited = dataclasses.replace(
-    settings, top_k=min(settings.top_k, len(names) - 1), weighting='softmax'
+    settings, top_k=min(settings.top_k, len(names) - 1)
   )
   composites = []
   for c, name in enumerate(candidates.names):

@@ -117,12 +117,11 @@ def make_bank(
     mine = [name for name in drop if name in labels]
     bank = classifier_bank.make_bank(encoders, mine, choice.licence)
   if own is None:
-    return _settled(bank, encoders, say)
+    return bank
   embed = embedders.make_embedder(encoders, None, embeddings_dir, say=say)
   if source != CLASSIFIER:
     of_videos = _of_videos(encoders, own, embed, choice.licence)
     bank = prototype_bank.merge([bank, of_videos]) if bank else of_videos
-  bank = _settled(bank, encoders, say)
   return _calibrated(bank, encoders, own, embed, source, say)
 
 
@@ -142,25 +141,6 @@ def _of_videos(
     encoders.transfer_settings,
     licence=licence,
   )
-
-
-def _settled(
-  bank: prototype_bank.PrototypeBank,
-  encoders: public_encoders.PublicEncoders,
-  say: Callable[[str], Any],
-) -> prototype_bank.PrototypeBank:
-  """The same bank, with the temperature that suits its prototypes."""
-  if len(bank.seen_classes) < _LEAST_CLASSES:
-    return bank
-  settings, cosine = choosing.choose_temperature(
-    bank_building.seen_of(bank, encoders.joint), encoders.transfer_settings
-  )
-  say(
-    f'temperature of the transfer: {settings.temperature:g}, at which classes '
-    f'composited from the others have a cosine of {cosine:.2f} with their own '
-    'prototypes'
-  )
-  return dataclasses.replace(bank, settings=dataclasses.asdict(settings))
 
 
 def _calibrated(

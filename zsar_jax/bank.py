@@ -49,12 +49,7 @@ from zsar_jax.training import run_outputs
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 
 
-def main(argv: list[str]) -> None:
-  """Parses the command line and does what it says.
-
-  Args:
-    argv: the command line, the program's name first.
-  """
+def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
   text = lambda name, what: flags.DEFINE_string(
     name, '', what, flag_values=values
@@ -88,6 +83,16 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_bool(
     'overwrite', False, 'Replace an output that is there.', flag_values=values
   )
+  return values
+
+
+def main(argv: list[str]) -> None:
+  """Parses the command line and does what it says.
+
+  Args:
+    argv: the command line, the program's name first.
+  """
+  values = _define_flags()
   given = cli.parse(values, argv, usage=__doc__, allow_arguments=True)
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'say what to do: one of {", ".join(_COMMANDS)}')

@@ -8,6 +8,7 @@ import pytest
 
 from tests import videos
 from tests.pretrained import test_video, tiny_weights
+import zsar_jax
 from zsar_jax import cli, predict
 from zsar_jax.data import user_videos
 from zsar_jax.inference import action_model, public_folders, public_sides
@@ -119,6 +120,18 @@ def test_clip_is_resized_and_cropped_in_the_middle(clip, video):
   views = user_videos.read_views(video, clip.prep)
   assert views.clips.shape == (1, 4, 32, 32, 3)
   assert views.clips.dtype == np.uint8 and views.warnings == ()
+
+
+def test_the_api_takes_weights_too(directory, video):
+  loaded = zsar_jax.load_pretrained(directory).add_classes(NAMES)
+  assert loaded.bank is None and loaded.warnings == []
+  assert loaded.explain() == dict.fromkeys(NAMES, ())
+  # Eight frames by default, where the other takes four.
+  prediction = loaded.predict(video)
+  assert prediction.answer == prediction.ranking[0].name
+  loaded.clear_classes()
+  with pytest.raises(ValueError, match='add_classes comes first'):
+    loaded.predict(video)
 
 
 def test_short_video_is_warned_of(model, tmp_path):

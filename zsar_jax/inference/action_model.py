@@ -291,21 +291,7 @@ class ActionModel:
     windows = user_videos.plan_windows(
       path, self.recognizer.prep, window, stride
     )
-    total, parts, logits = len(windows.starts), [], []
-    size = self.recognizer.config.zeroshot.batch_size
-    # Only without a bank: elsewhere matching would be the larger part.
-    names = self.classes if self.bank is None else ()
-    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
-      n = len(clips)
-      if n < size and total > size:
-        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
-      embeddings, match = self.recognizer.encode_videos(clips, names)
-      parts.append(embeddings[:n])
-      logits.append(match[:n])
-      progress(sum(map(len, parts)), total)
-    probabilities, none = self._window_probabilities(
-      np.concatenate(parts), np.concatenate(logits)
-    )
+    probabilities, none = self._window_probabilities(windows, progress)
     found = segments.find_segments(
       windows.starts, windows.ends, probabilities, none, switch_cost
     )
@@ -323,17 +309,29 @@ class ActionModel:
       warnings.append(f'probabilities: {self._confidence.described}')
     return named, warnings
 
-  def _window_probabilities(self, embeddings, logits):
+  def _window_probabilities(self, windows: user_videos.Windows, progress):
     """Of the classes [w c], and of none of them [w]."""
-    scores = logits
+    total, parts, logits = len(windows.starts), [], []
+    size = self.recognizer.config.zeroshot.batch_size
+    # Only without a bank: elsewhere matching would be the larger part.
+    names = self.classes if self.bank is None else ()
+    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
+      n = len(clips)
+      if n < size and total > size:
+        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
+      embeddings, match = self.recognizer.encode_videos(clips, names)
+      parts.append(embeddings[:n])
+      logits.append(match[:n])
+      progress(sum(map(len, parts)), total)
+    scores = logits = np.concatenate(logits)
     if self._candidates.prototypes is not None:
       scores = np.asarray(
-        scoring.similarity_scores(embeddings, self._candidates.prototypes)
+        scoring.similarity_scores(
+          np.concatenate(parts), self._candidates.prototypes
+        )
       )
     probabilities, none = self._confidence.probabilities(scores, logits)
-    if none is None:
-      none = np.zeros(len(scores))
-    return probabilities, none
+    return probabilities, np.zeros(total) if none is None else none
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:

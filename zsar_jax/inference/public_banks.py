@@ -160,16 +160,17 @@ def _calibrated(
   if source == CLASSIFIER:
     # No prototype is made of the training videos.
     videos = video_sets.concatenate([own.train, videos])
-  classes = own.seen_classes
-  if len(classes) < _LEAST_CLASSES or not len(videos):
+  classes, shown = own.seen_classes, None
+  if len(classes) >= _LEAST_CLASSES and len(videos):
+    say(f'embedding {len(videos)} videos to calibrate on')
+    shown = protocol_arrays.seen_videos(videos, embed(videos))
+  if shown is None or not len(shown.labels):
     say(
       f'no calibration: {own.dataset_dir} must have {_LEAST_CLASSES} classes '
-      f'or more, there are {len(classes)}, and videos to hold out, there are '
+      f'or more, there are {len(classes)}, and readable videos to hold out, of '
       f'{len(videos)}'
     )
     return bank
-  say(f'embedding {len(videos)} videos to calibrate on')
-  shown = protocol_arrays.seen_videos(videos, embed(videos))
   fitted = choosing.calibrate(
     bank_building.seen_of(bank, encoders.joint),
     task.Classes(classes, encoders.encode_class_names(classes)['embedding']),
@@ -188,12 +189,15 @@ def _measured_on(
   """What a calibration was measured on, in words."""
   classes = own.seen_classes
   trained = sum(name in encoders.seen_classes for name in classes)
-  caution = 'what else the public weights were trained on is not known'
   if trained:
     caution = (
       f'the public weights were trained on {trained} of the classes, so the '
       'probabilities are too high'
     )
+  elif encoders.seen_classes:
+    caution = 'the classifier knows none of these classes'
+  else:
+    caution = 'what the public weights were trained on is not known'
   return (
     f'{num_videos} videos of {len(classes)} classes of '
     f'{own.name.partition(":")[0]}, each class composited from the others: '

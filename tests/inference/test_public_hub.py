@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
@@ -16,6 +17,7 @@ from zsar_jax.inference import (
   model_card,
   model_files,
   prototype_bank,
+  public_sides,
   saved_encoders,
 )
 from zsar_jax.pretrained import hub_upload
@@ -131,6 +133,14 @@ def test_weights_that_make_no_bank(weights, tmp_path, change, message, capsys):
   error = capsys.readouterr().err
   assert message in error and error.count('\n') == 1
   assert not (tmp_path / 'out').exists()
+
+
+def test_how_a_sentence_encoder_pools_is_downloaded(weights, tmp_path):
+  embed = lambda path: public_sides.open_text(path).embed_names(['row', 'arm'])
+  mean = embed(str(tmp_path / 'bert'))
+  settings = json.dumps({'pooling_mode_cls_token': True}).encode()
+  weights.repositories['org/bert'].files['1_Pooling/config.json'] = settings
+  assert np.abs(embed('hf:org/bert') - mean).max() > 1e-2
 
 
 def test_two_joint_spaces_are_no_pair(tmp_path, capsys):

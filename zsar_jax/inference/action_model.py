@@ -13,11 +13,13 @@ without any video of it and without training.
 """
 
 from collections.abc import Iterator, Sequence
+import functools
+import itertools
 import os
 
 import numpy as np
 
-from zsar_jax.data import class_names, decode, user_videos
+from zsar_jax.data import class_names, decode, isolated, user_videos
 from zsar_jax.data.datasets import records
 from zsar_jax.inference import (
   candidates,
@@ -248,9 +250,12 @@ class ActionModel:
     self._check_classes()
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), _BATCH)
+    # The next videos are decoded while these are encoded.
+    jobs = (functools.partial(self._read, path) for path in paths)
+    results = isolated.read_ahead(jobs, ahead=2 * size)
     for first in range(0, len(paths), size or 1):
       part = paths[first : first + size]
-      read = [self._read(path) for path in part]
+      read = list(itertools.islice(results, len(part)))
       good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
       if good:
         ranked = self._rank(

@@ -34,8 +34,6 @@ from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.system import terminal
 from zsar_jax.zeroshot import scoring, segments
 
-_BATCH = 8
-
 
 class ActionModel:
   """Encoders, a prototype bank and the classes to choose from.
@@ -235,13 +233,17 @@ class ActionModel:
     return self._confidence.describe_risk(threshold, len(self.classes))
 
   def predict_many(
-    self, paths: Sequence[str], reject_below: float | None = None
+    self,
+    paths: Sequence[str],
+    reject_below: float | None = None,
+    batch_size: int = 8,
   ) -> Iterator[predictions.Prediction | Exception]:
     """Predictions of several videos, in order, some encoded at a time.
 
     Args:
       paths: of the files.
       reject_below: as `predict`.
+      batch_size: videos encoded at a time.
 
     Yields:
       A prediction, or the error of a video that cannot be used: one bad file
@@ -249,7 +251,7 @@ class ActionModel:
     """
     self._check_classes()
     self._confidence.check_threshold(reject_below)
-    size = min(len(paths), _BATCH)
+    size = min(len(paths), batch_size)
     # The next videos are decoded while these are encoded.
     jobs = (functools.partial(self._read, path) for path in paths)
     results = isolated.read_ahead(jobs, ahead=2 * size)

@@ -162,6 +162,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   if path == i3d_weights.NAME:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
+  path = weights.source or path
   known = (*_DUAL, *video.MODEL_TYPES, vjepa2_weights.MODEL_TYPE)
   kind = directory.expect_model_type(weights, *known)
   if kind in _DUAL:
@@ -263,6 +264,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
       that reads no text here.
   """
   weights = directory.read_weights(path)
+  path = weights.source or path
   kind = directory.expect_model_type(weights, 'bert', *_DUAL)
   digest = directory.fingerprint(weights)
   bias = 0.0

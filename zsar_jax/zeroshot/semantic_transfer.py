@@ -19,7 +19,7 @@ numpy arrays.
 import jax
 import numpy as np
 
-from zsar_jax.zeroshot import array_module, simplex
+from zsar_jax.zeroshot import array_module, kept, simplex
 
 WEIGHTINGS = ('softmax', 'ridge', 'simplex')
 _exact = jax.default_matmul_precision('highest')
@@ -147,9 +147,15 @@ def ridge_weights(
     np.asarray(rows, np.float64)
     for rows in centred_rows(unseen_text, seen_text, centre)
   )
+  return unseen_rows @ _ridge_map(seen_rows, ridge)
+
+
+@kept.last
+def _ridge_map(seen_rows: np.ndarray, ridge: float) -> np.ndarray:
+  """T_s' (T_s T_s' + lambda I)^-1 [d s]."""
   gram = seen_rows @ seen_rows.T
   np.fill_diagonal(gram, gram.diagonal() + ridge)
-  return np.linalg.solve(gram, seen_rows @ unseen_rows.T).T
+  return np.linalg.solve(gram, seen_rows).T
 
 
 def simplex_weights(

@@ -32,7 +32,7 @@ class Framing:
 
   Attributes:
     start: token put before a text; '' for none.
-    end: token put behind it.
+    end: token put behind it; '' for none.
     pad: token that fills it up.
     pads_are_read: whether the model reads the padding, because it was trained
       on texts of one length without a mask.
@@ -87,7 +87,7 @@ class SentencePieceTokenizer:
     token_length: ids per text, start and end included.
     num_tokens: size of the vocabulary.
     framing: what surrounds the pieces.
-    end_id: id of the token behind a text.
+    end_id: id of the token behind a text, None where there is none.
   """
 
   def __init__(self, definition: str, token_length: int):
@@ -105,7 +105,8 @@ class SentencePieceTokenizer:
     self.definition, self.token_length = definition, token_length
     self.num_tokens = self._tokenizer.get_vocab_size()
     self._pad_id = self._id(self.framing.pad)
-    self.end_id = self._id(self.framing.end)
+    end = self.framing.end
+    self.end_id = self._id(end) if end else None
     self._frame()
     self._normalise()
 
@@ -119,7 +120,7 @@ class SentencePieceTokenizer:
     start, end = self.framing.start, self.framing.end
     tokens = [token for token in (start, end) if token]
     self._tokenizer.post_processor = processors.TemplateProcessing(
-      single=' '.join([*([start] if start else []), '$A', end]),
+      single=' '.join(part for part in (start, '$A', end) if part),
       special_tokens=[(token, self._id(token)) for token in tokens],
     )
 

@@ -15,16 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.inference import class_texts
-from zsar_jax.models import clip as clip_model
+from zsar_jax.inference import class_texts, dual_models
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
-from zsar_jax.models import siglip as siglip_model
 from zsar_jax.models import vjepa2 as vjepa2_model
 from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
-from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import i3d as i3d_weights
-from zsar_jax.pretrained import siglip as siglip_weights
 from zsar_jax.pretrained import vjepa2 as vjepa2_weights
 
 # Plain sentences that suit names of actions, "juggling" as well as
@@ -45,8 +41,6 @@ _CLIP_FRAMES = 8
 # authors trained on Kinetics.
 _STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32, 'vjepa2': 4}
 _NOMINAL_FPS = 30.0
-# Model types with a joint space of images and texts.
-_DUAL = (*clip_weights.MODEL_TYPES, 'siglip')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +157,13 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
   path = weights.source or path
-  known = (*_DUAL, *video.MODEL_TYPES, vjepa2_weights.MODEL_TYPE)
+  known = (
+    *dual_models.MODEL_TYPES,
+    *video.MODEL_TYPES,
+    vjepa2_weights.MODEL_TYPE,
+  )
   kind = directory.expect_model_type(weights, *known)
-  if kind in _DUAL:
+  if kind in dual_models.MODEL_TYPES:
     return _open_dual_video(path, weights, num_frames)
   is_vjepa2 = kind == vjepa2_weights.MODEL_TYPE
   found = (vjepa2_weights if is_vjepa2 else video).preprocessing(weights)
@@ -214,37 +212,25 @@ def _open_i3d(num_frames: int) -> VideoSide:
   )
 
 
-def _load_dual(weights) -> tuple[Any, Any]:
-  """The model of both sides, and its parameters."""
-  if weights.config['model_type'] == 'siglip':
-    kwargs, params = siglip_weights.load_siglip(weights)
-    return siglip_model.Siglip(**kwargs), params
-  kwargs, params = clip_weights.load_clip(weights)
-  return clip_model.Clip(**kwargs), params
-
-
 def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
-  model, params = _load_dual(weights)
-  siglip = weights.config['model_type'] == 'siglip'
-  settings = (siglip_weights if siglip else clip_weights).pixel_settings
-  native = None if siglip else clip_weights.native_frames(weights)
+  dual = dual_models.load(weights)
+  native = dual.num_frames
   if native and num_frames not in (0, native):
     raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
-    **settings(weights),
+    **dual.pixels(),
     'num_frames': num_frames or native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
   }
-  apply = lambda params, x: model.apply(
+  apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
   digest = directory.fingerprint(weights)
-  return VideoSide(
-    path, digest, pixels, _clip_embedder(apply, params, pixels), space=digest
-  )
+  embed = _clip_embedder(apply, dual.params, pixels)
+  return VideoSide(path, digest, pixels, embed, space=digest)
 
 
 def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
@@ -265,23 +251,18 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """
   weights = directory.read_weights(path)
   path = weights.source or path
-  kind = directory.expect_model_type(weights, 'bert', *_DUAL)
+  kind = directory.expect_model_type(weights, 'bert', *dual_models.MODEL_TYPES)
   digest = directory.fingerprint(weights)
-  bias = 0.0
-  if kind in _DUAL:
-    model, params = _load_dual(weights)
-    length = model.text['max_length']
-    if kind == 'siglip':
-      tokenize = siglip_weights.load_tokenizer(weights)
-      bias = float(params['logit_bias'])
-    else:
-      tokenize = clip_weights.load_tokenizer(weights, length)
-    pieces = [tokenize.definition]
-    apply = functools.partial(model.apply, method='encode_text')
+  scale, bias = 1.0, 0.0
+  if kind in dual_models.MODEL_TYPES:
+    dual = dual_models.load(weights)
+    params, length = dual.params, dual.token_length
+    scale, bias = dual.scale, dual.bias
+    pieces = [dual.tokenizer().definition]
+    apply = functools.partial(dual.model.apply, method='encode_text')
     encode = lambda params, ids, mask: apply({'params': params}, ids, mask)[
       'embedding'
     ]
-    scale = float(model.apply({'params': params}, method='scale'))
     prompts = prompts or CLIP_PROMPTS
   else:
     positions = directory.setting(weights, 'max_position_embeddings')
@@ -291,7 +272,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
-    scale, prompts = 1.0, prompts or SENTENCE_PROMPTS
+    prompts = prompts or SENTENCE_PROMPTS
   embed = jax.jit(lambda *args: _unit(encode(*args).astype(jnp.float32)))
   params = jax.device_put(params)
   return TextSide(
@@ -300,7 +281,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     class_texts.ClassTexts(pieces, length, prompts),
     length,
     lambda ids, mask: np.asarray(embed(params, *_shortened(ids, mask))),
-    space=digest if kind in _DUAL else '',
+    space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
     bias=bias,
   )

@@ -55,7 +55,7 @@ def choose(
     dtype: of query, key and value.
     length: number of keys.
     head_dim: width of a head.
-    masked: whether a mask is given; only the einsums take one.
+    masked: whether a mask or a softcap is given; only the einsums take them.
 
   Returns:
     'einsum', 'cudnn' or 'flash'.
@@ -127,6 +127,7 @@ def attend(
   value: jax.Array,
   mask: jax.Array | None = None,
   implementation: str = 'einsum',
+  softcap: float = 0.0,
 ) -> jax.Array:
   """Computes scaled dot-product attention.
 
@@ -137,6 +138,8 @@ def attend(
     mask: bool, broadcastable to [b h q n]; True may be attended. A row with
       no True attends to nothing sensible: callers never make one.
     implementation: one of IMPLEMENTATIONS.
+    softcap: c bends logits x into c tanh(x / c), between -c and c (Gemma Team
+      2024); 0 leaves them. Only the einsums do it.
 
   Returns:
     [b q h k] in the dtype of `query`.
@@ -150,7 +153,7 @@ def attend(
     dtype=query.dtype,
     length=key.shape[1],
     head_dim=query.shape[-1],
-    masked=mask is not None,
+    masked=mask is not None or softcap > 0,
   )
   if chosen == 'cudnn':
     return jax.nn.dot_product_attention(
@@ -158,7 +161,7 @@ def attend(
     )
   if chosen == 'flash':
     return _flash(query, key, value)
-  return _einsum(query, key, value, mask)
+  return _einsum(query, key, value, mask, softcap)
 
 
 def _platform() -> str:
@@ -174,6 +177,7 @@ def _einsum(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array | None,
+  softcap: float,
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32.
 
@@ -184,6 +188,8 @@ def _einsum(
   logits = jnp.einsum(
     'bqhk,bnhk->bhqn', query * scale, key, preferred_element_type=jnp.float32
   )
+  if softcap:
+    logits = softcap * jnp.tanh(logits / softcap)
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))

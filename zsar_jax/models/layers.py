@@ -39,6 +39,8 @@ class Attention(nn.Module):
     rotary_grid: tokens along (t, h, w) of inputs whose queries and keys have
       rotary positions; () for none.
     project: whether a dense layer follows the heads.
+    inner_width: channels of all heads together; 0 for those of the inputs.
+    softcap: see `attention.attend`.
   """
 
   num_heads: int
@@ -47,6 +49,8 @@ class Attention(nn.Module):
   implementation: str = 'einsum'
   rotary_grid: tuple[int, ...] = ()
   project: bool = True
+  inner_width: int = 0
+  softcap: float = 0.0
 
   @nn.compact
   def __call__(
@@ -65,24 +69,26 @@ class Attention(nn.Module):
     Returns:
       [b q d].
     """
-    width = inputs.shape[-1]
+    width = self.inner_width or inputs.shape[-1]
     if width % self.num_heads:
       raise ValueError(f'{self.num_heads} heads do not divide width {width}')
     context = inputs if context is None else context
     dense = functools.partial(
-      nn.Dense, width, dtype=self.dtype, kernel_init=_KERNEL_INIT
+      nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT
     )
     heads = lambda x: x.reshape(*x.shape[:-1], self.num_heads, -1)
-    biased = lambda name: dense(use_bias=name[0] in self.qkv_bias, name=name)
+    biased = lambda name: dense(
+      width, use_bias=name[0] in self.qkv_bias, name=name
+    )
     query = heads(biased('query')(inputs))
     key = heads(biased('key')(context))
     value = heads(biased('value')(context))
     if self.rotary_grid:
       angles = positions.rotary_angles(self.rotary_grid, query.shape[-1])
       query, key = (positions.rotate(x, angles) for x in (query, key))
-    out = attend(query, key, value, mask, self.implementation)
+    out = attend(query, key, value, mask, self.implementation, self.softcap)
     out = out.reshape(*out.shape[:-2], width)
-    return dense(name='out')(out) if self.project else out
+    return dense(inputs.shape[-1], name='out')(out) if self.project else out
 
 
 class Mlp(nn.Module):
@@ -129,6 +135,7 @@ class PreNormBlock(nn.Module):
     qkv_bias: see `Attention`.
     implementation: of the self-attention, see `attention.choose`.
     rotary_grid: of the self-attention, see `Attention`.
+    softcap: likewise.
   """
 
   num_heads: int
@@ -141,6 +148,7 @@ class PreNormBlock(nn.Module):
   qkv_bias: str = 'qkv'
   implementation: str = 'einsum'
   rotary_grid: tuple[int, ...] = ()
+  softcap: float = 0.0
 
   @nn.compact
   def __call__(
@@ -177,6 +185,7 @@ class PreNormBlock(nn.Module):
         self.qkv_bias,
         self.implementation,
         self.rotary_grid,
+        softcap=self.softcap,
         name='attention',
       )(norm(name='attention_norm')(x), mask=mask)
       x = x + drop(y)

@@ -21,6 +21,7 @@ _ACTIVATIONS = {
   'gelu': 'gelu',
   'gelu_fast': 'gelu_tanh',
   'gelu_new': 'gelu_tanh',
+  'gelu_python': 'gelu',
   'gelu_pytorch_tanh': 'gelu_tanh',
   'quick_gelu': 'quick_gelu',
   'relu': 'relu',

@@ -20,6 +20,7 @@ _UNTOLD = {
   'metaclip_2': (_BICUBIC, True),
   'siglip': (_BICUBIC, False),
   'timesformer': (_BILINEAR, True),
+  'videoprism': (_BICUBIC, False),
   'videomae': (_BILINEAR, True),
   'vjepa2': (_BILINEAR, True),
   'vit': (_BILINEAR, False),

@@ -19,6 +19,7 @@ from zsar_jax.models import clip as clip_model
 from zsar_jax.models import resnet as resnet_model
 from zsar_jax.models import siglip as siglip_model
 from zsar_jax.models import text_encoder, video_encoder
+from zsar_jax.models import videoprism as videoprism_model
 from zsar_jax.models import vjepa2 as vjepa2_model
 from zsar_jax.pretrained import (
   bert,
@@ -27,6 +28,7 @@ from zsar_jax.pretrained import (
   resnet,
   siglip,
   video,
+  videoprism,
   vjepa2,
 )
 
@@ -103,31 +105,21 @@ def _run_torch(
   return found.numpy(), (found - exact).abs().max().item()
 
 
-class _XclipVideo(torch.nn.Module):
-  """X-CLIP's clip embeddings as a last hidden state [b d]."""
+class _Embeds(torch.nn.Module):
+  """A model whose last hidden state is what a function makes of clips."""
 
-  def __init__(self, model: torch.nn.Module):
+  def __init__(
+    self,
+    model: torch.nn.Module,
+    embed: Callable[[Any, torch.Tensor], torch.Tensor],
+  ):
     super().__init__()
-    self.model = model
+    self.model, self.embed = model, embed
 
   def forward(self, pixel_values: torch.Tensor):
-    """Calls the model; clips [b t c h w]."""
-    out = self.model.get_video_features(pixel_values=pixel_values)
-    return transformers.modeling_outputs.BaseModelOutput(out.pooler_output)
-
-
-class _Vjepa2Pooled(torch.nn.Module):
-  """What V-JEPA 2's last layer reads, as a last hidden state [b d]."""
-
-  def __init__(self, model: torch.nn.Module):
-    super().__init__()
-    self.model = model
-
-  def forward(self, pixel_values: torch.Tensor):
-    """Calls the model; clips [b t c h w]."""
-    tokens = self.model.vjepa2(pixel_values, skip_predictor=True)
-    pooled = self.model.pooler(tokens.last_hidden_state)
-    return transformers.modeling_outputs.BaseModelOutput(pooled)
+    """Calls the function; clips [b t c h w]."""
+    out = self.embed(self.model, pixel_values)
+    return transformers.modeling_outputs.BaseModelOutput(out)
 
 
 def _pixels(*shape: int) -> np.ndarray:
@@ -253,17 +245,23 @@ def _load_siglip(weights: directory.Weights) -> tuple[Any, Any]:
   return siglip_model.Siglip(**kwargs), params
 
 
-def _run_xclip(path: str) -> Outcome:
-  peer = transformers.XCLIPModel(transformers.XCLIPConfig())
-  with torch.no_grad():
-    # transformers leaves it as memory had it.
-    peer.mit.position_embedding.zero_()
+def _load_videoprism(weights: directory.Weights) -> tuple[Any, Any]:
+  kwargs, params = videoprism.load_videoprism(weights)
+  return videoprism_model.VideoPrism(**kwargs), params
+
+
+def _run_clips(
+  load: Callable[[Any], tuple[Any, Any]], peer: Any, path: str
+) -> Outcome:
+  """Runs the video side of a dual encoder of whole clips."""
   _perturb(peer)
   _built(peer, path)
-  frames = _pixels(peer.config.vision_config.num_frames, _PIXELS, _PIXELS)
+  vision = peer.config.vision_config
+  frames = _pixels(vision.num_frames, *[vision.image_size] * 2)
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-  theirs, rounding = _run_torch(_XclipVideo(peer), pixel_values=pixels)
-  model, params = _load_clip(directory.read_weights(path))
+  embed = lambda peer, x: peer.get_video_features(x).pooler_output
+  theirs, rounding = _run_torch(_Embeds(peer, embed), pixel_values=pixels)
+  model, params = load(directory.read_weights(path))
   encode = lambda params, x: model.apply(
     {'params': params}, x, method='encode_video'
   )
@@ -280,6 +278,21 @@ def _run_xclip(path: str) -> Outcome:
   )
 
 
+def _run_xclip(path: str) -> Outcome:
+  peer = transformers.XCLIPModel(transformers.XCLIPConfig())
+  with torch.no_grad():
+    # transformers leaves it as memory had it.
+    peer.mit.position_embedding.zero_()
+  return _run_clips(_load_clip, peer, path)
+
+
+def _run_videoprism(path: str) -> Outcome:
+  config = transformers.VideoPrismConfig()
+  config._attn_implementation = 'eager'
+  peer = transformers.VideoPrismClipModel(config)
+  return _run_clips(_load_videoprism, peer, path)
+
+
 def _run_vjepa2(path: str) -> Outcome:
   config = transformers.VJEPA2Config(frames_per_clip=16)
   peer = transformers.VJEPA2ForVideoClassification(config)
@@ -287,7 +300,15 @@ def _run_vjepa2(path: str) -> Outcome:
   _built(peer, path)
   frames = _pixels(config.frames_per_clip, *[config.crop_size] * 2)
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-  theirs, rounding = _run_torch(_Vjepa2Pooled(peer), pixel_values=pixels)
+  theirs, rounding = _run_torch(
+    _Embeds(
+      peer,
+      lambda peer, x: peer.pooler(
+        peer.vjepa2(x, skip_predictor=True).last_hidden_state
+      ),
+    ),
+    pixel_values=pixels,
+  )
   kwargs, params = vjepa2.load_vjepa2(directory.read_weights(path))
   apply = jax.jit(vjepa2_model.VJepa2(**kwargs).apply)
   return Outcome(
@@ -367,6 +388,7 @@ CASES = {
   'videomae': _video_case('VideoMAE-B/16x2', 'VideoMAEModel'),
   'vivit': _video_case('ViViT-B/16x2', 'VivitModel'),
   'timesformer': _video_case('TimeSformer-B/16', 'TimesformerModel'),
+  'videoprism': Case('VideoPrism-LvT B, clips', _run_videoprism),
   'vjepa2': Case('V-JEPA 2 L/16x2 with pooler', _run_vjepa2),
   **_dual_cases('clip', 'CLIP ViT-B/32', 'CLIP', _load_clip),
   **_dual_cases('metaclip2', 'MetaCLIP 2 B/32', 'MetaClip2', _load_clip),

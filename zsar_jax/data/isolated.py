@@ -130,7 +130,7 @@ class _Child:
     try:
       code = self._process.wait(2)
     except subprocess.TimeoutExpired:
-      return 'crashed the decoder (it answers nonsense)'
+      return 'crashed the decoder (its answer is malformed)'
     if code < 0:
       return f'crashed the decoder ({signal.Signals(-code).name})'
     return f'crashed the decoder (exit {code})'

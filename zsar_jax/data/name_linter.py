@@ -61,8 +61,8 @@ def lint(
         NameWarning(
           'one word',
           (name,),
-          f'{name!r} is one word and may mean several things: say with what, '
-          'or to whom',
+          f'{name!r} is one word and may have several meanings: add an object '
+          'or a person',
         )
       )
   if pieces is not None:

@@ -66,7 +66,7 @@ def read_descriptions(
     if names and name not in names:
       near = difflib.get_close_matches(name, names, n=3)
       hint = f'; nearest are {", ".join(near)}' if near else ''
-      raise ValueError(f'{path} describes {name!r}, which is no class{hint}')
+      raise ValueError(f'{path} describes {name!r}, which is not a class{hint}')
     if not isinstance(sentences, list) or not all(
       isinstance(text, str) and text.strip() for text in sentences
     ):

@@ -65,8 +65,8 @@ def initialize(
   except ValueError as e:
     if given:
       raise ValueError(
-        '--coordinator, --num_processes and --process_id belong together, and '
-        f'no cluster was found that would tell the rest: {e}'
+        'give all of --coordinator, --num_processes and --process_id: no '
+        f'cluster was found that sets the rest: {e}'
       ) from e
     if _NO_CLUSTER not in str(e):
       raise
@@ -158,13 +158,13 @@ def check_alike(
   if found:
     shown = '\n  '.join(found)
     raise ValueError(
-      f'process {jax.process_index()} is started otherwise than process 0 '
-      f'(there -> here):\n  {shown}'
+      f'process {jax.process_index()} differs from process 0 in config or '
+      f'code (there -> here):\n  {shown}'
     )
   if odd:
     raise ValueError(
       f'processes {odd} are started with another config or code than process '
-      '0; their own messages say in what they differ'
+      '0; their own messages list the differences'
     )
 
 
@@ -248,6 +248,6 @@ def explain(error: Exception) -> PeerLost:
   return PeerLost(
     f'process {jax.process_index()}: a step over {jax.process_count()} '
     'processes failed, most likely because one of them died; look at the '
-    'output of the others, then start them all again: they go on from the '
-    f'newest checkpoint ({_first_line(error)})'
+    'output of the others, then start them all again: they resume from '
+    f'the newest checkpoint ({_first_line(error)})'
   )

@@ -27,7 +27,7 @@ class StopFlag:
     return self._told
 
   def _raise(self) -> None:
-    raise Interrupted('told to stop; the same command goes on from there')
+    raise Interrupted('told to stop; the same command resumes from there')
 
   def handle(self, *_) -> None:
     """Handles the signal."""

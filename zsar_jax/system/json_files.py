@@ -22,4 +22,4 @@ def read(path: str) -> Any:
     try:
       return json.load(f)
     except ValueError as e:
-      raise ValueError(f'{path} is damaged: it is no JSON ({e})') from e
+      raise ValueError(f'{path} is damaged: it is not JSON ({e})') from e

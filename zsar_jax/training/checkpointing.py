@@ -70,7 +70,7 @@ def lock_workdir(workdir: str) -> Iterator[None]:
       f.seek(0)
       raise ValueError(
         f'{workdir} is in use by process {f.read().strip() or "?"}: two runs '
-        'on one workdir would spoil each other'
+        'on one workdir would damage each other'
       ) from e
     f.truncate(0)
     f.write(str(os.getpid()))

@@ -50,8 +50,8 @@ def check_seen(protocol: class_split.Protocol, least: int) -> None:
   if len(seen) < least:
     wanted = 'two' if least == 2 else 'three, since clips are mixed'
     raise ValueError(
-      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
-      f'apart needs at least {wanted}'
+      f'{protocol.name} has only the seen classes {list(seen)}; training needs '
+      f'at least {wanted}'
     )
 
 
@@ -82,7 +82,7 @@ def read_descriptions(
   described = prompts.read_descriptions(os.path.expanduser(path), names)
   without = [name for name in names if name not in described]
   if without:
-    say(f'{path} describes {len(described)} classes, and not {without}')
+    say(f'{path} describes {len(described)} classes, but not {without}')
   return {name: list(sentences) for name, sentences in described.items()}
 
 

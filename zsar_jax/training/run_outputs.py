@@ -42,7 +42,7 @@ def write(
   say(f'written to {results_path}')
   if example:
     say(
-      'a video of a class that was never trained on, to try:\n'
+      'to try it on a video of an unseen class:\n'
       f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
       f'--classes="{",".join(protocol.unseen_classes)}"'
     )

@@ -165,8 +165,8 @@ def _read_finished(workdir: str, say) -> dict[str, Any] | None:
   fault = saved_checkpoints.newest_fault(workdir)
   if fault:
     say(
-      f'warning: {fault}; remove {path} and start again, and its steps are '
-      'trained anew'
+      f'warning: {fault}; to train its steps again, remove {path} and start '
+      'again'
     )
   return content
 
@@ -227,7 +227,7 @@ def _run(
   ) as checkpoints:
     if checkpoints.latest_step() is not None:
       state = checkpoints.restore(state)
-      run.say(f'going on from step {int(state.step)}')
+      run.say(f'resuming from step {int(state.step)}')
     recognizer = encoders_lib.Recognizer(
       run.config,
       model,

@@ -263,7 +263,7 @@ class TrainLoop:
     self.wait()
     raise interruption.Interrupted(
       f'told to stop at step {step} of {self.config.train.num_steps}; the '
-      'checkpoint is committed: the same command goes on from there'
+      'checkpoint is committed: the same command resumes from there'
     )
 
   def _text(self) -> list[step_loss.Batch]:

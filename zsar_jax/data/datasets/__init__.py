@@ -178,8 +178,8 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
     if os.strerror(errno.ENOSPC) in str(e):
       raise OSError(
         errno.ENOSPC,
-        f'no space left for {builder.data_dir}; nothing was written: make '
-        'room and prepare again',
+        f'no space left for {builder.data_dir}; nothing was written: free '
+        'some space and prepare again',
       ) from e
     raise
   if packed:

@@ -80,8 +80,9 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
     raise FileNotFoundError(f'{lists}: no <class>_test_split1.txt')
   if not named:
     logging.warning(
-      '%s: no official lists (testTrainMulti_7030_splits): what is missing '
-      'is not known, and no protocol of official test lists can be measured',
+      '%s: no official lists (testTrainMulti_7030_splits): missing videos '
+      'are not reported, and protocols of official test lists cannot be '
+      'measured',
       source,
     )
   entries, missing = layouts.compare(entries, named, classes, tally)

@@ -190,8 +190,8 @@ def _by_folder(file: layouts.FoundFile, classes: layouts.ClassList) -> _Listed:
   splits = _folder_splits(file)
   if len(splits) != 1:
     raise ValueError(
-      f'{file.path}: of which split is it? Found {sorted(splits) or "none"} '
-      f'among its folders; expected {_LAYOUT}'
+      f'{file.path}: expected one split among its folders, found '
+      f'{sorted(splits) or "none"}; expected {_LAYOUT}'
     )
   return _Listed(label, splits.pop())
 
@@ -271,7 +271,7 @@ def _read_row(
   try:
     clip_id = _clip_id(youtube, cell['time_start'], cell['time_end'])
   except (TypeError, ValueError) as e:
-    raise ValueError(f'{where}: time_start or time_end is no number') from e
+    raise ValueError(f'{where}: time_start or time_end is not a number') from e
   label = (cell.get('label') or '').strip()
   split = (cell.get('split') or '').strip() or os.path.basename(path)
   split = _split_in(os.path.splitext(split)[0])

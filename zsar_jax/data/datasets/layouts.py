@@ -141,7 +141,7 @@ class ClassList:
         class_names.canonical_name(spelling), self.names, n=3, cutoff=0.4
       )
       raise ValueError(
-        f'{where}: {spelling!r} is no class of {self._list_name}'
+        f'{where}: {spelling!r} is not a class of {self._list_name}'
         + (f'; nearest are {", ".join(map(repr, near))}' if near else '')
       )
     return name

@@ -157,7 +157,7 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       lines.append(f'no video at all of the classes {", ".join(lost)}')
     if lost or config.manifest.dataset in _COMPLETE:
       raise ValueError(
-        '\n'.join([*lines, 'to go on without them: --allow_missing'])
+        '\n'.join([*lines, 'to continue without them: --allow_missing'])
       )
     return lines
 

@@ -295,8 +295,8 @@ def _write_entry(path: str, facts: dict[str, Any], content: list) -> None:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
       raise OSError(
         e.errno,
-        f'no space left for {os.path.dirname(path)}; what is done is kept: '
-        'make room and prepare again',
+        f'no space left for {os.path.dirname(path)}; finished videos are '
+        'kept: free some space and prepare again',
       ) from e
     raise
 

@@ -63,8 +63,8 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
     raise FileNotFoundError(f'{lists}: no trainlist01.txt to testlist03.txt')
   if not official:
     logging.warning(
-      '%s: no official lists (ucfTrainTestlist): what is missing is not '
-      'known, and no protocol of official test lists can be measured',
+      '%s: no official lists (ucfTrainTestlist): missing videos are not '
+      'reported, and protocols of official test lists cannot be measured',
       source,
     )
   named = {i: label for members in official.values() for i, label in members}

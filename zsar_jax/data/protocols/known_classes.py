@@ -33,7 +33,7 @@ def read(name: str) -> tuple[str, ...]:
   """
   if name not in list_names():
     raise ValueError(
-      f'no class list {name!r}; there are {", ".join(list_names())}'
+      f'no class list {name!r}; known are {", ".join(list_names())}'
     )
   with open(os.path.join(_FOLDER, f'{name}.txt'), encoding='utf-8') as f:
     return tuple(f.read().splitlines())
@@ -62,7 +62,7 @@ def read_file_or_list(source: str) -> list[str]:
   if not os.path.isfile(source):
     near = difflib.get_close_matches(source, list_names(), n=3)
     hint = f'; nearest are {", ".join(near)}' if near else ''
-    raise ValueError(f'{source!r} is no file and no class list{hint}')
+    raise ValueError(f'{source!r} is neither a file nor a class list{hint}')
   with open(source, encoding='utf-8') as f:
     lines = [line.strip() for line in f]
   return class_names.canonical_names(filter(None, lines), source)

@@ -208,5 +208,5 @@ def refuse(leaks: Sequence[Leak], what: str) -> None:
       'trained on a class is not zero-shot on it:\n'
       f'{format_leaks(found)}\n'
       'data.drop_leaking=True leaves these seen classes out of training, '
-      'data.allow_leaks=True goes on and says so in every result'
+      'data.allow_leaks=True continues and says so in every result'
     )

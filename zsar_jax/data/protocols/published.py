@@ -29,11 +29,11 @@ _CLASS_LIST = {
 _NUM_VIDEOS = {'ucf101': 13320, 'hmdb51': 6766}
 _TRUZE_NOTES = {
   'ucf101': (
-    'Two seen names of the published list are no class and were read as one: '
+    'Two seen names of the published list are not classes. We read them as: '
     'Basketball Shooting as Basketball, Salsa Spins as SalsaSpin.'
   ),
   'hmdb51': (
-    'A seen name of the published list is no class and was read as one: '
+    'A seen name of the published list is not a class. We read it as: '
     'Swing Basketball as swing_baseball.'
   ),
 }

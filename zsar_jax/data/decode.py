@@ -108,7 +108,7 @@ def decode_frames(
   num_frames = len(info.timestamps)
   if indices.min() < 0 or indices.max() >= num_frames:
     raise IndexError(
-      f'{name}: frame indices {indices.min()} to {indices.max()} asked for, '
+      f'{name}: frame indices {indices.min()} to {indices.max()} requested, '
       f'but it has {num_frames} frames'
     )
   # A seek can land where the decoder fails (missing references, a wrong index).

@@ -138,7 +138,7 @@ class JpegFrames:
     total = num_stored_frames(self.duration, self._fps)
     if wanted[0] < 0 or wanted[-1] >= total:
       raise IndexError(
-        f'{self.name}: frame indices {wanted[0]} to {wanted[-1]} asked for, '
+        f'{self.name}: frame indices {wanted[0]} to {wanted[-1]} requested, '
         f'but it has {total} frames'
       )
     out, record, at = None, None, -1

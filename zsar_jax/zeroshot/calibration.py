@@ -227,7 +227,7 @@ def _draw(rng, scores: np.ndarray, truth: np.ndarray, k: int) -> _Draws:
 
 @dataclasses.dataclass(frozen=True)
 class _OfSize:
-  """What is fitted and measured with one number of candidates.
+  """The fit and the measurements for one number of candidates.
 
   Attributes: as those of `Calibration`, for this number alone.
   """

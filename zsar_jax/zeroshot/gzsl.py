@@ -20,7 +20,7 @@ class PenaltyCurve:
       U are constant.
     seen_accuracy: [p], S before the first break point, between them, and
       after the last.
-    unseen_accuracy: [p], U likewise.
+    unseen_accuracy: [p], U at the same places.
   """
 
   penalties: np.ndarray

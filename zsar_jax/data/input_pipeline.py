@@ -179,10 +179,10 @@ def train_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b/H t size size 3], `label` int32 [b/H], `index` int32
-    [b/H], the example's position in the global stream, `record_id` int64
-    [b/H], the record that was used, and `num_failed` int32 [b/H], how many
-    videos failed before it.
+    `video` uint8 [b/H t size size 3]; `label` int32 [b/H]; `index` int32
+    [b/H], the example's position in the global stream; `record_id` int64
+    [b/H], the record that was used; `num_failed` int32 [b/H], the number of
+    videos that failed before it.
 
   Raises:
     ValueError: the hosts do not divide the batch, there are no videos, or
@@ -316,11 +316,10 @@ def eval_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b v t size size 3], `metadata` float32 [b 2] (log of width
-    / height and log of the duration in seconds), `label` int32 [b],
-    `position` int32 [b] in the set (beyond its end for padding),
-    `example_mask` bool [b], False for padding, and `readable` bool [b], False
-    for padding too.
+    `video` uint8 [b v t size size 3]; `metadata` float32 [b 2], log of width
+    / height and log of the duration in seconds; `label` int32 [b]; `position`
+    int32 [b] in the set (beyond its end for padding); `example_mask` bool [b],
+    False for padding; `readable` bool [b], False for padding too.
   """
   import grain
 

@@ -1,7 +1,7 @@
 """The texts of a class for the text encoder: prompts and descriptions.
 
-A class has one text per prompt template, with its name in place of `{}`, and
-one per sentence of its description, if it has any. Inference
+A class has one text per prompt template, with its name in place of `{}`. It
+also has one text per sentence of its description, if there is one. Inference
 averages their embeddings (after CLIP, Radford et al. 2021). Training steps use
 them in turn.
 """

@@ -155,8 +155,8 @@ class ClipVideoEncoder(nn.Module):
       deterministic: False turns dropout on.
 
     Returns:
-      `tokens` [b t*n d], the last block's (each frame's class token in front
-      of its patches), `frames` [b t d], the normed class tokens, and `pooled`
+      `tokens` [b t*n d] of the last block, each frame's class token in front
+      of its patches; `frames` [b t d], the normed class tokens; `pooled`
       [b d], their mean.
 
     Raises:

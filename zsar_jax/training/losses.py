@@ -95,7 +95,7 @@ def transfer_loss(
   """Returns the loss of inferring seen classes as if they were unseen (ours).
 
   Every seen class c is composited from the *other* seen centres, as if it
-  had no videos of its own, and clips must choose their own composite:
+  had no videos of its own. Clips must choose their own class's composite:
 
     p'_c = n(sum_{s != c} softmax_{s != c}(r_cs / tau) w_s),
     - sum_c q_ic log softmax_c(alpha_v z_i . p'_c),

@@ -321,7 +321,7 @@ def test_flags_that_leave_questions_are_refused(tmp_path):
     env=environment(1),
   )
   assert done.returncode == 1
-  assert '--coordinator, --num_processes and --process_id belong' in done.stderr
+  assert 'give all of --coordinator, --num_processes and' in done.stderr
 
 
 @pytest.mark.parametrize(

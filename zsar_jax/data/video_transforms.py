@@ -1,10 +1,9 @@
-"""Crops, sizes and mirrors: uint8 frames to the square the model sees.
+"""Crops, resizes and mirrors uint8 frames to the square that the model sees.
 
-Frames are taken one by one, as they are decoded, so that no whole clip of
-large frames ever lies in memory. Nothing is padded, because the black bars of
-a padded frame would tell the model the video's shape, and shape can give a
-class away. Normalisation is not done here: clips stay uint8 until they are on
-the device.
+Frames come one by one, as they are decoded, so memory never holds a whole clip
+of large frames. Nothing is padded: black bars would show the model the video's
+shape, and the shape can reveal the class. Normalisation happens elsewhere:
+clips stay uint8 until they are on the device.
 
 ```python
 view = RandomView(np.random.default_rng(0), size=224, area=(0.5, 1.0),
@@ -33,7 +32,7 @@ def resize_frame(
       `preprocessing.Preprocessing.resize` for the others.
 
   Returns:
-    uint8 [height, width, 3]; the frame itself where the size is the same.
+    uint8 [height, width, 3]; the frame itself if the size is the same.
   """
   h, w = frame.shape[:2]
   if (h, w) == (height, width):
@@ -104,8 +103,8 @@ def random_rectangle(
       that wide and tall are equally likely.
 
   Returns:
-    Top, left, height and width; the middle square of a frame in which no
-    such rectangle was found in ten draws.
+    Top, left, height and width; the middle square if ten draws find no such
+    rectangle.
 
   Raises:
     ValueError: a range is empty or outside its bounds.
@@ -131,9 +130,9 @@ def random_rectangle(
 class RandomView:
   """The random view of training, frame by frame as they are decoded.
 
-  Every frame of a clip shows the same rectangle: one that moved from frame to
-  frame would be camera shake, which hides the motion. It is drawn when the
-  first frame shows how large frames are.
+  Every frame of a clip shows the same rectangle. A rectangle that moves would
+  be camera shake, which hides the motion. It is drawn at the first frame, when
+  the frame size is known.
   """
 
   def __init__(
@@ -149,13 +148,13 @@ class RandomView:
     """Draws whether to mirror.
 
     Args:
-      rng: source of randomness; the same number of draws is taken whether or
-        not the clip may be mirrored, so that the switch changes nothing else.
+      rng: source of randomness. The number of draws does not depend on
+        `mirror_allowed`, so mirroring changes nothing else.
       size: pixels of each side of the result.
       area: see `random_rectangle`.
       aspect: see `random_rectangle`.
       mirror_allowed: False for a class whose name has a side (see
-        `class_names.has_side`), or where mirroring is switched off.
+        `class_names.has_side`), or if mirroring is switched off.
       method: see `resize_frame`.
     """
     self._rng, self._size, self._method = rng, size, method
@@ -164,7 +163,7 @@ class RandomView:
     self._rectangle = None
 
   def __call__(self, frame: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] -> uint8 [size, size, 3]."""
+    """Maps a frame uint8 [h, w, 3] to uint8 [size, size, 3]."""
     if self._rectangle is None:
       self._rectangle = random_rectangle(
         *frame.shape[:2], self._rng, self._area, self._aspect
@@ -176,15 +175,15 @@ class RandomView:
 
 
 def shrink(frame: np.ndarray, prep: preprocessing.Preprocessing) -> np.ndarray:
-  """Resizes one frame to what views are cut from.
+  """Resizes one frame to the size from which views are cut.
 
   Args:
     frame: uint8 [h, w, 3].
     prep: what the weights want.
 
   Returns:
-    uint8 with a short side of `prep.short_side`; the frame as it is where
-    the whole of it is seen, because it is to be resized once only.
+    uint8 with a short side of `prep.short_side`; the frame itself for
+    `prep.crop` 'whole', because `eval_views` resizes that once.
   """
   if prep.crop == 'whole':
     return frame
@@ -194,14 +193,14 @@ def shrink(frame: np.ndarray, prep: preprocessing.Preprocessing) -> np.ndarray:
 def eval_views(
   frame: np.ndarray, prep: preprocessing.Preprocessing, num_crops: int = 1
 ) -> np.ndarray:
-  """The fixed views of evaluation.
+  """Cuts the fixed views of evaluation.
 
   Args:
     frame: uint8 [h, w, 3], from `shrink`.
     prep: what the weights want.
     num_crops: squares spread evenly along the longer side, both ends
-      included; a single one is the middle. Where the whole frame is seen,
-      they are all the same.
+      included; a single one is the middle. With `prep.crop` 'whole' they are
+      all the same.
 
   Returns:
     uint8 [num_crops, size, size, 3].

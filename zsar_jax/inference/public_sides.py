@@ -38,7 +38,7 @@ _SENTENCE_LENGTH = 48
 _LENGTH_STEP = 8
 _CLIP_FRAMES = 8
 # Model type -> frames between two sampled ones at 30 frames a second, as the
-# authors trained on Kinetics.
+# authors trained on Kinetics; V-JEPA 2's is our choice.
 _STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32, 'vjepa2': 4}
 _NOMINAL_FPS = 30.0
 

@@ -22,7 +22,7 @@ from zsar_jax.models import text_encoder, videoprism
 from zsar_jax.pretrained import assemble, clip, directory, pixels, video_plan
 
 MODEL_TYPE = 'videoprism'
-# Its authors compare clips with texts at a temperature of 0.01.
+# The weights hold no scale. Our choice: a temperature of 0.01.
 SCALE = 100.0
 # Fixed positions, which are computed here.
 _IGNORE = (r'\.position_ids$', r'^text_model\.embeddings\.position_embedding$')

@@ -53,8 +53,8 @@ _ROOMS = {
     'jax ml_collections optax',
   ),
   'commands': (
-    'web training inference evaluation pretrained models data zeroshot parallel '
-    'system config',
+    'web training inference evaluation pretrained models data zeroshot '
+    'parallel system config',
     'absl av jax ml_collections',
   ),
 }

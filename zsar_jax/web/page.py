@@ -12,8 +12,8 @@ import pathlib
 import gradio as gr
 from starlette import middleware
 
-from zsar_jax.web import chart, drawing, guard
 from zsar_jax.web import desk as desk_lib
+from zsar_jax.web import drawing, guard
 from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import uploads as uploads_lib
 
@@ -314,7 +314,8 @@ def build(page: Page) -> gr.Blocks:
             parts = _outputs(page, video, names)
           with gr.Tab('Compare'):
             both = gr.Button(
-              f'Compare {page.desks[0].title} and {page.desks[1].title}'
+              f'Compare {page.desks[0].title} and {page.desks[1].title}',
+              elem_id='zsar-compare',
             )
             compared = gr.HTML(js_on_load=None, elem_id='zsar-compared')
           _connect_comparison(page, parts, both, compared)

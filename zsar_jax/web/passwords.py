@@ -82,7 +82,8 @@ def check_exposure(host: str, share: bool, has_passwords: bool) -> None:
     return
   if share:
     raise ValueError(
-      f'--share makes a public link, so it needs passwords: --auth or {VARIABLE}'
+      '--share makes a public link, so it needs passwords: --auth or '
+      f'{VARIABLE}'
     )
   if host not in LOOPBACK:
     raise ValueError(

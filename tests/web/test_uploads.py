@@ -7,7 +7,7 @@ from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import uploads as uploads_lib
 
 _LIMITS = limits_lib.Limits(
-  megabytes=0.001, store_megabytes=0.002, keep_minutes=1
+  megabytes=0.001, store_megabytes=0.002, keep_minutes=1, hold_minutes=2
 )
 
 
@@ -85,6 +85,9 @@ def test_old_files_that_nobody_holds_are_swept(uploads):
   uploads.sweep()
   exist = [os.path.exists(path) for path in (held, left, new, part)]
   assert exist == [True, False, True, False]
+  os.utime(held, (time.time() - 121,) * 2)
+  uploads.sweep()
+  assert os.listdir(uploads.folder) == ['c']
 
 
 def test_the_sweeper_sweeps_until_it_is_closed(uploads):

@@ -18,6 +18,7 @@ class Limits:
     waiting: requests that wait for their turn; further ones are refused.
     store_megabytes: of all uploads that are kept at a time.
     keep_minutes: until an upload that no open page holds is deleted.
+    hold_minutes: until any upload is deleted, whoever holds it.
   """
 
   megabytes: float = 100.0
@@ -26,6 +27,7 @@ class Limits:
   waiting: int = 8
   store_megabytes: float = 1000.0
   keep_minutes: float = 10.0
+  hold_minutes: float = 120.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):

@@ -129,7 +129,7 @@ def _say(words: str, *, is_error: bool = False) -> str:
   return drawing.message(words, is_error=is_error)
 
 
-def _asked(page: Page, video, names: str, session: str):
+def _asked(page: Page, video, names: str):
   """The upload and the names that an event brings along.
 
   Raises:
@@ -138,7 +138,6 @@ def _asked(page: Page, video, names: str, session: str):
   if not video:
     raise ValueError('Choose or record a video first.')
   path = page.uploads.resolve(str(video['path']))
-  page.uploads.hold(session, path)
   return path, limits_lib.parse_names(names, page.limits.names)
 
 
@@ -148,9 +147,8 @@ def _recognise(page: Page):
 
   # Where the toolkit's progress is asked for in the signature, it is given.
   def recognise(video, names, threshold, request: gr.Request, progress=None):
-    session = request.session_hash
     try:
-      path, names = _asked(page, video, names, session)
+      path, names = _asked(page, video, names)
       answer = desk.answer(path, names)
     except ValueError as e:
       yield _say(str(e), is_error=True), '', '', '', '', None
@@ -167,7 +165,7 @@ def _recognise(page: Page):
 
     def tell(done, total):
       # Somebody who left, or took another video, waits no more.
-      if not page.uploads.holds(session, path):
+      if not page.uploads.holds(request.session_hash, path):
         raise desk_lib.Gone
       progress((done, total), desc='windows of the video')
 
@@ -201,9 +199,9 @@ def _risk_html(answer: desk_lib.Answer | None, threshold: float) -> str:
 def _compare(page: Page):
   """The event behind the button of the second tab."""
 
-  def compare(video, names, threshold, request: gr.Request):
+  def compare(video, names, threshold):
     try:
-      path, names = _asked(page, video, names, request.session_hash)
+      path, names = _asked(page, video, names)
       named = [
         (desk.title, desk.answer(path, names).prediction) for desk in page.desks
       ]

@@ -3,7 +3,7 @@
 All lie in one folder of their own. The page's sessions hold what they show;
 two visitors with the same video hold the same file. A file goes when its last
 session ends or takes another, and where no session ever took it (an upload
-that broke off), some minutes after it was last written to.
+that broke off), some minutes after it was last written to. None stays for long.
 """
 
 import contextlib
@@ -87,13 +87,16 @@ class Uploads:
         os.rmdir(os.path.dirname(path))
 
   def sweep(self) -> None:
-    """Deletes old files that no session holds."""
-    oldest = time.time() - 60 * self._limits.keep_minutes
+    """Deletes files that are old, those that no session holds sooner."""
+    now = time.time()
     with self._lock:
       held = set(self._held.values())
       for path in self._files():
+        is_held = str(path) in held
+        limits = self._limits
+        minutes = limits.hold_minutes if is_held else limits.keep_minutes
         with contextlib.suppress(OSError):
-          if str(path) not in held and path.stat().st_mtime < oldest:
+          if path.stat().st_mtime < now - 60 * minutes:
             self._delete(str(path))
 
   def _files(self) -> list[pathlib.Path]:

@@ -19,7 +19,7 @@ visitor got neither, or where anything was left.
 Predicted: with a queue of 8, at least 8 of 20 are answered and the others read
 "Queue is full"; memory grows by less than 200 MiB, since one video is decoded
 and encoded at a time; no byte is left. Measured on 2026-11-27 on two cores of
-an Intel Xeon that had other work:
+an AMD EPYC that had other work:
 
                          answered  refused  seconds  memory (MiB)
 one, which compiles             1        0      1.7    357 to 444

@@ -158,7 +158,7 @@ def started(argv: list[str]):
       auth=passwords.checker(known) if known else None,
       hosts=None if known else frozenset(passwords.LOOPBACK),
     )
-    stack.callback(blocks.close)
+    stack.callback(blocks.close, verbose=False)
     yield public or address, uploads
 
 

@@ -119,6 +119,9 @@ def test_the_page_begins_with_the_accuracy_beside_chance():
   top = html[: html.index('<table>')]
   assert 'Protocol set/1 abc' in top and 'data people/1.0.0' in top
   assert '12 unseen and 24 seen classes' in ' '.join(top.split())
+  # A protocol that is named as its data says both.
+  same = page.render(make_results(), make_content(dataset='set/1'))
+  assert 'Protocol set/1 abc; 12 unseen' in ' '.join(same.split())
   assert headline_of(html) == (
     '60.0% per-class accuracy of transfer; chance is 10.0% '
     '95% interval over videos 50.0 – 70.0; over classes 40.0 – 80.0 '

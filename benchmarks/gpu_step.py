@@ -274,7 +274,9 @@ def print_table(args, times: dict[str, list[float]], peak) -> None:
     median = statistics.median(found)
     times_batch = VARIANTS[name].times
     batch = args.batch * times_batch
-    work = batch * train_step.model_flops(args.variant, args.frames, args.size)
+    work = batch * train_step.model_flops(
+      args.variant, args.frames, args.size, args.depth
+    )
     line = f'{name:26} {1e3 * median:8.1f} ms {batch / median:7.1f} clips/s'
     if peak:
       line += f'  MFU {work / median / peak.peak_flops:.1%}'
@@ -291,6 +293,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser()
   parser.add_argument('--batch', type=int, default=32)
   parser.add_argument('--variant', choices=train_step._SIZES, default='B')
+  parser.add_argument('--depth', type=int, default=12, help='blocks')
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument(

@@ -94,13 +94,14 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
   from zsar_jax.models import video_encoder
 
   device = jax.devices()[0]
+  depth = dict(depth=args.depth)
   dtype = jnp.float32 if device.platform == 'cpu' else jnp.bfloat16
 
   class Classifier(nn.Module):
     @nn.compact
     def __call__(self, video):
       encoder = video_encoder.VideoEncoder(
-        **video_encoder.variant(f'{args.variant}/16x2'),
+        **(video_encoder.variant(f'{args.variant}/16x2') | depth),
         dtype=dtype,
         activation=args.activation,
         scan_blocks=False,
@@ -152,6 +153,7 @@ def torch_step(
     tubelet_size=TUBELET[0],
     patch_size=TUBELET[1],
     hidden_size=width,
+    num_hidden_layers=args.depth,
     num_attention_heads=heads,
     intermediate_size=4 * width,
     num_labels=CLASSES,
@@ -256,6 +258,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
+  parser.add_argument('--depth', type=int, default=12, help='blocks')
   parser.add_argument('--frames', type=int, default=8)
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)
@@ -301,7 +304,9 @@ def main() -> None:
     f'ViT-{args.variant}, {args.batch} clips of {args.frames} x {args.size}, '
     f'{name}, n={len(times["jax"])}'
   )
-  work = args.batch * model_flops(args.variant, args.frames, args.size)
+  work = args.batch * model_flops(
+    args.variant, args.frames, args.size, args.depth
+  )
   from zsar_jax.parallel import hardware
 
   device = hardware.find(name)

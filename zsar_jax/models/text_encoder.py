@@ -14,7 +14,7 @@ POOLINGS = ('mean', 'cls')
 
 
 def word_rows(vocabulary_size: int) -> int:
-  """Rows of a word table: a multiple of 128, to divide over devices."""
+  """Returns rows of a word table: a multiple of 128, to divide over devices."""
   return -(-vocabulary_size // 128) * 128
 
 
@@ -22,8 +22,8 @@ class TextEncoder(nn.Module):
   """Word, position and type embeddings, then post-norm blocks.
 
   Attributes:
-    vocabulary_size: rows of the word table that have a meaning; the table
-      has `word_rows` of them.
+    vocabulary_size: number of tokens. The word table has `word_rows` of this
+      many rows.
     width: dimension of a token.
     depth: number of blocks.
     num_heads: attention heads.
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
     table = lambda name, n: layers.embedding_table(self, name, n, self.width)
     x = table('word', word_rows(self.vocabulary_size))[ids]
     x = x + table('position', self.max_length)[: ids.shape[1]]
-    # Names are single sentences: the type is always 0, its table is kept
+    # Names are single sentences, so the type is always 0. Its table stays,
     # because BERT weights have it.
     x = x + table('token_type', 2)[0]
     x = nn.LayerNorm(

@@ -8,12 +8,14 @@ then finds the exact mixture.
 
 import numpy as np
 
-_STEPS = 60
+from zsar_jax.zeroshot import kept
+
+_STEPS = 30
 _TOLERANCE = 1e-10
 
 
 def project(x: np.ndarray) -> np.ndarray:
-  """The nearest point of the simplex to each row (Duchi et al. 2008).
+  """Finds the nearest point of the simplex to each row (Duchi et al. 2008).
 
   Args:
     x: [u s].
@@ -30,7 +32,7 @@ def project(x: np.ndarray) -> np.ndarray:
 
 
 def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
-  """Argmin over w >= 0, sum w = 1 of |t - P' w|^2 for every target.
+  """Finds argmin over w >= 0, sum w = 1 of |t - P' w|^2 for every target.
 
   Args:
     targets: [u d].
@@ -40,7 +42,7 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
     float64 [u s]; one mixture where several are equally near.
   """
   points = np.asarray(points, np.float64)
-  gram = points @ points.T
+  gram = _gram(points)
   related = np.asarray(targets, np.float64) @ points.T
   rough = _projected_gradient(gram, related)
   return np.stack(
@@ -48,16 +50,23 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
   )
 
 
+@kept.last
+def _gram(points: np.ndarray) -> np.ndarray:
+  """Products of all pairs of points [s s]."""
+  return points @ points.T
+
+
+@kept.last
 def _largest_eigenvalue(gram):
-  """An estimate, rather too large, for a positive semidefinite matrix."""
+  """Estimates it for a positive semidefinite matrix, rather too large."""
   v = np.sqrt(gram.diagonal())
   for _ in range(15):
     v = gram @ (v / max(np.linalg.norm(v), 1e-300))
-  return 1.1 * np.linalg.norm(v)
+  return np.array(1.1 * np.linalg.norm(v))
 
 
 def _projected_gradient(gram, related):
-  """Rough mixtures by Nesterov's accelerated steps from the even mixture."""
+  """Finds rough mixtures by Nesterov's accelerated steps from the even one."""
   step = 1 / max(_largest_eigenvalue(gram), 1e-12)
   w = ahead = np.full(related.shape, 1 / related.shape[1])
   t = 1.0
@@ -70,7 +79,7 @@ def _projected_gradient(gram, related):
 
 
 def _solve(gram, related, chosen):
-  """The best weights of the chosen points, of any sign; they sum to one."""
+  """Finds the best weights of the chosen points, of any sign, of sum one."""
   n = len(chosen)
   system = np.ones((n + 1, n + 1))
   system[:n, :n] = gram[np.ix_(chosen, chosen)]

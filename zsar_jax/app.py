@@ -48,9 +48,13 @@ def _define_flags() -> flags.FlagValues:
     'workdir',
     'Of a finished run, or a prototype bank beside its encoders, or a model '
     f'that ships: {", ".join(model_files.shipped())}.',
-    required=True,
   )
-  text('compare', 'A second one, to be shown beside the first.')
+  text('compare', 'A second workdir, to be shown beside the first.')
+  text(
+    'pretrained',
+    'Public CLIP weights, instead of a run or to be shown beside it: a '
+    'directory, or an id of the Hugging Face Hub, hf:org/name.',
+  )
   text('host', 'Address to listen on; others need --auth.', '127.0.0.1')
   flags.DEFINE_integer(
     'port',
@@ -85,21 +89,41 @@ def _limits(values) -> limits_lib.Limits:
   )
 
 
-def _titles(values) -> list[str]:
+def _sources(values) -> list[tuple[str, bool]]:
+  """Path of each model, and whether it is of public weights.
+
+  Raises:
+    ValueError: none, or more than two.
+  """
+  given = (
+    (values.workdir, False),
+    (values.compare, False),
+    (values.pretrained, True),
+  )
+  found = [(path, public) for path, public in given if path]
+  if not found or len(found) > 2 or (values.compare and not values.workdir):
+    raise ValueError(
+      'give --workdir or --pretrained; for two models side by side also '
+      '--compare, or both'
+    )
+  return found
+
+
+def _titles(paths: list[str]) -> list[str]:
   """What to call the models: the ends of their paths, told apart."""
-  paths = [values.workdir] + ([values.compare] if values.compare else [])
   titles = [os.path.basename(os.path.normpath(path)) for path in paths]
   return titles if len(set(titles)) == len(titles) else paths
 
 
-def _load_desks(values, limits):
+def _load_desks(sources: list[tuple[str, bool]], limits):
   from zsar_jax.inference import action_model
   from zsar_jax.web import desk
 
-  paths = [values.workdir] + ([values.compare] if values.compare else [])
+  titles = _titles([path for path, _ in sources])
+  load = {False: action_model.load, True: action_model.load_pretrained}
   return [
-    desk.Desk(action_model.load(path), title, limits)
-    for path, title in zip(paths, _titles(values), strict=True)
+    desk.Desk(load[public](path), title, limits)
+    for (path, public), title in zip(sources, titles, strict=True)
   ]
 
 
@@ -131,7 +155,7 @@ def started(argv: list[str]):
   """
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  limits = _limits(values)
+  sources, limits = _sources(values), _limits(values)
   known = passwords.read(values.auth, os.environ)
   passwords.check_exposure(values.host, values.share, bool(known))
   isolated.start()
@@ -144,7 +168,7 @@ def started(argv: list[str]):
       page_lib = _import_page()
       from zsar_jax.web import uploads as uploads_lib
 
-      desks = _load_desks(values, limits)
+      desks = _load_desks(sources, limits)
     uploads = uploads_lib.Uploads(folder, limits)
     stack.callback(uploads_lib.Sweeper(uploads).close)
     page = page_lib.Page(desks, limits, uploads, model_files.examples())

@@ -15,6 +15,7 @@ def call(*arguments):
     (['--host=0.0.0.0'], '--host=0.0.0.0 lets other machines in'),
     (['--share'], '--share makes a public link'),
     (['--auth=no/such/file'], 'no/such/file'),
+    (['--compare=y', '--pretrained=z'], 'for two models side by side'),
     (['--max_minutes=0'], 'minutes=0: must be above 0'),
     (['--max_names=0'], 'max_names'),
     (['--port=70000'], 'port'),
@@ -32,3 +33,9 @@ def test_without_gradio_it_says_what_to_install(capsys, monkeypatch):
   monkeypatch.delattr(web, 'page', raising=False)
   assert call() == 1
   assert "pip install 'zsar_jax[app]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('flags', [[], ['--compare=x']])
+def test_a_model_is_needed(flags, capsys):
+  assert cli.exit_code(app.main, ['app', *flags]) == 1
+  assert 'give --workdir or --pretrained' in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import videos
+from tests.pretrained import tiny_weights
 from zsar_jax.inference import action_model, model_files
 from zsar_jax.web import desk as desk_lib
 from zsar_jax.web import limits as limits_lib
@@ -38,7 +39,7 @@ def test_an_answer_has_all_that_the_page_shows(desk, example, tmp_path):
   picture = cv2.imdecode(np.frombuffer(answer.frames[0][1], np.uint8), 1)
   assert picture.shape == (48, 48, 3)
   assert len(answer.risks) == 101
-  assert 'at 0.29 or more were wrong' in answer.risk(0.29)
+  assert 'at 0.29 or more were wrong' in answer.reliability(0.29)
   assert str(tmp_path) not in repr(answer)
 
 
@@ -96,3 +97,17 @@ def test_limits_hold(desk, example, tmp_path):
     desk.answer(str(tmp_path / 'gone.mp4'), _NAMES)
   with pytest.raises(desk_lib.Refused, match='cannot be read'):
     desk.answer(str(pathlib.Path(example) / 'x'), _NAMES)
+
+
+def test_public_weights_have_shares_and_no_risk(tmp_path):
+  weights = tiny_weights.write_clip(tmp_path / 'clip')
+  model = action_model.load_pretrained(weights)
+  desk = desk_lib.Desk(model, 'CLIP', _LIMITS)
+  assert not desk.is_calibrated
+  frames = videos.numbered_frames(30)
+  path = videos.write_video(tmp_path / 'short.mp4', frames)
+  answer = desk.answer(path, ['juggling', 'rowing'])
+  ranking = answer.prediction.ranking
+  assert sum(ranked.probability for ranked in ranking) == pytest.approx(1)
+  assert answer.prediction.none_of_these is None
+  assert answer.risks == () and 'not calibrated' in answer.reliability(0.5)

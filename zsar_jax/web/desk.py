@@ -49,9 +49,15 @@ class Answer:
   duration: float
   is_long: bool
 
-  def risk(self, threshold: float) -> str:
-    """Returns the measured risk at a threshold in words; '' without one."""
-    return self.risks[round(_STEPS * threshold)] if self.risks else ''
+  def reliability(self, threshold: float) -> str:
+    """Says how far the answer can be believed.
+
+    Args:
+      threshold: probability below which no name is accepted.
+    """
+    if self.risks:
+      return self.risks[round(_STEPS * threshold)]
+    return f'probabilities: {self.prediction.probabilities}'
 
 
 class Desk:
@@ -109,7 +115,8 @@ class Desk:
       video=os.path.basename(path),
       warnings=tuple(_without_folder(w, path) for w in prediction.warnings),
     )
-    is_long = self.is_calibrated and len(windows.starts) >= _LONG
+    has_probabilities = prediction.ranking[0].probability is not None
+    is_long = has_probabilities and len(windows.starts) >= _LONG
     return Answer(prediction, frames, risks, duration, is_long)
 
   def segments(

@@ -192,7 +192,7 @@ def _answer_html(answer: desk_lib.Answer | None, threshold: float) -> str:
 
 
 def _risk_html(answer: desk_lib.Answer | None, threshold: float) -> str:
-  words = answer.risk(threshold) if answer else ''
+  words = answer.reliability(threshold) if answer else ''
   return _say(f'{words[:1].upper()}{words[1:]}.') if words else ''
 
 

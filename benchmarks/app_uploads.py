@@ -19,12 +19,12 @@ visitor got neither, or where anything was left.
 Predicted: with a queue of 8, at least 8 of 20 are answered and the others read
 "Queue is full"; memory grows by less than 200 MiB, since one video is decoded
 and encoded at a time; no byte is left. Measured on 2026-11-27 on two cores of
-an AMD EPYC that had other work:
+an AMD EPYC:
 
                          answered  refused  seconds  memory (MiB)
-one, which compiles             1        0      1.7    357 to 444
-20, a queue of 8                9       11      1.3    444 to 448
-20, a queue of 20              20        0      3.2    356 to 448
+one, which compiles             1        0      0.9    356 to 444
+20, a queue of 8                9       11      0.4    444 to 448
+20, a queue of 20              20        0      1.4    357 to 449
 
 The 11 read "Queue is full". No upload was left 0.1 s after all had left, also
 where they left in the middle of the work, nor anything of the folder when the

@@ -71,7 +71,8 @@ _MORE_LIBRARIES = {
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',
   # Imported by the command alone: it is in an extra.
-  'web.page': 'gradio starlette',
+  'web.page': 'gradio',
+  'web.serving': 'gradio starlette',
   'training.metric_writers': 'absl clu tensorflow',
 }
 # The config: at the root without being a command, and a section a room.

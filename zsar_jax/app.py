@@ -129,14 +129,14 @@ def _load_desks(sources: list[tuple[str, bool]], limits):
 
 def _import_page():
   try:
-    from zsar_jax.web import page
+    from zsar_jax.web import page, serving
   except ModuleNotFoundError as e:
     if (e.name or '').partition('.')[0] not in ('gradio', 'starlette'):
       raise
     raise ValueError(
       "the page needs gradio: pip install 'zsar_jax[app]'"
     ) from e
-  return page
+  return page, serving
 
 
 @contextlib.contextmanager
@@ -165,7 +165,7 @@ def started(argv: list[str]):
     )
     stack.enter_context(_variables({**_OFFLINE, **_folders(folder)}))
     with cli.start_up():
-      page_lib = _import_page()
+      page_lib, serving = _import_page()
       from zsar_jax.web import uploads as uploads_lib
 
       desks = _load_desks(sources, limits)
@@ -173,7 +173,7 @@ def started(argv: list[str]):
     stack.callback(uploads_lib.Sweeper(uploads).close)
     page = page_lib.Page(desks, limits, uploads, model_files.examples())
     blocks = page_lib.build(page)
-    address, public = page_lib.serve(
+    address, public = serving.serve(
       blocks,
       page,
       host=values.host,

@@ -6,18 +6,15 @@ Everything it says and draws is made elsewhere in this room.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import os
 import pathlib
 
 import gradio as gr
-from starlette import middleware
 
 from zsar_jax.web import desk as desk_lib
-from zsar_jax.web import drawing, guard
+from zsar_jax.web import drawing
 from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import uploads as uploads_lib
 
-_HERE = pathlib.Path(__file__).parent
 _THRESHOLD = 0.5
 # All work of the models: one request after the other.
 _ONE_AFTER_THE_OTHER = {'concurrency_limit': 1, 'concurrency_id': 'models'}
@@ -145,8 +142,10 @@ def _recognise(page: Page):
   """The event behind the button."""
   desk = page.desks[0]
 
-  # Where the toolkit's progress is asked for in the signature, it is given.
-  def recognise(video, names, threshold, request: gr.Request, progress=None):
+  # The toolkit gives a bar to whoever has one as a default.
+  bar = gr.Progress()
+
+  def recognise(video, names, threshold, request: gr.Request, progress=bar):
     try:
       path, names = _asked(page, video, names)
       answer = desk.answer(path, names)
@@ -179,7 +178,6 @@ def _recognise(page: Page):
     timeline = drawing.timeline_html(found, answer.duration)
     yield '', *shown, timeline, details, kept
 
-  recognise.__defaults__ = (gr.Progress(),)
   return recognise
 
 
@@ -331,71 +329,3 @@ def _leave(page: Page):
     page.uploads.release(request.session_hash)
 
   return leave
-
-
-def serve(
-  blocks: gr.Blocks,
-  page: Page,
-  *,
-  host: str,
-  port: int | None,
-  share: bool,
-  auth,
-  hosts: frozenset[str] | None,
-) -> tuple[str, str | None]:
-  """Serves the page in threads of its own.
-
-  Args:
-    blocks: from `build`.
-    page: what it is made of.
-    host: address to listen on.
-    port: None takes a free one.
-    share: whether to make a public link.
-    auth: a function of user and password; None lets everybody in.
-    hosts: as `guard.Guard` has it.
-
-  Returns:
-    Its address, and the public one if there is one.
-
-  Raises:
-    OSError: the port is taken.
-  """
-  font = gr.themes.Font('system-ui')
-  mono = gr.themes.Font('ui-monospace')
-  _, local, public = blocks.launch(
-    server_name=host,
-    server_port=port,
-    share=share,
-    auth=auth,
-    prevent_thread_lock=True,
-    quiet=True,
-    show_error=False,
-    footer_links=[],
-    run_history=False,
-    allowed_paths=[os.path.realpath(path) for path in page.examples],
-    max_file_size=page.limits.upload_bytes,
-    enable_monitoring=False,
-    ssr_mode=False,
-    pwa=False,
-    mcp_server=False,
-    theme=gr.themes.Default(
-      primary_hue='blue',
-      font=[font, gr.themes.Font('sans-serif')],
-      font_mono=[mono, gr.themes.Font('monospace')],
-    ),
-    css_paths=[_HERE / 'page.css'],
-    head=f'<script>{(_HERE / "page.js").read_text()}</script>',
-    app_kwargs={
-      'middleware': [
-        middleware.Middleware(
-          guard.Guard,
-          uploads=page.uploads,
-          limits=page.limits,
-          hosts=hosts,
-        )
-      ],
-      'docs_url': None,
-      'redoc_url': None,
-    },
-  )
-  return local, public

@@ -39,11 +39,13 @@ class Views:
       clip, then those of the second, ...
     comment: the comment in the file's container.
     warnings: for the user.
+    times: seconds [clips t] at which the frames of each temporal clip appear.
   """
 
   clips: np.ndarray
   comment: str
   warnings: tuple[str, ...]
+  times: np.ndarray
 
 
 def read_views(
@@ -85,6 +87,7 @@ def read_views(
     np.frombuffer(content, np.uint8).reshape(shape),
     facts['comment'],
     tuple(facts['warnings']),
+    np.array(facts['times']),
   )
 
 
@@ -121,7 +124,11 @@ def views_task(
     path, indices.reshape(-1), path, transform=crops, info=info
   )  # [clips*t crops size size 3]
   views = frames.reshape(*indices.shape, *frames.shape[1:]).swapaxes(1, 2)
-  facts = {'comment': decode.read_comment(path, path), 'warnings': warnings}
+  facts = {
+    'comment': decode.read_comment(path, path),
+    'warnings': warnings,
+    'times': info.timestamps[indices].tolist(),
+  }
   return facts, [np.ascontiguousarray(views)]
 
 

@@ -15,6 +15,7 @@ METHODS = (
   'transfer',
   'transfer_ridge',
   'transfer_simplex',
+  'transfer_kernel',
   'nearest_name',
   'conse',
   'ridge_to_text',
@@ -40,7 +41,9 @@ class TransferSettings:
     centre_text: subtract the mean seen class embedding first.
     weighting: for `predict` and for composited prototypes; the table has all
       of `semantic_transfer.WEIGHTINGS`.
-    ridge: lambda of the ridge weights.
+    ridge: lambda of the ridge and kernel weights.
+    kernel_gamma: gamma of the kernel weights.
+    hub_correction: beta of `hubness.shrink_hubs`, for kernel weights alone.
     relatedness_source: 'trained' for class embeddings of the trained text
       encoder, 'initial' for those from before the training.
     prototype_source: 'videos' for means of training videos, 'classifier' for
@@ -60,6 +63,8 @@ class TransferSettings:
   centre_text: bool = True
   weighting: str = 'softmax'
   ridge: float = 0.1
+  kernel_gamma: float = 1.0
+  hub_correction: float = 0.5
   relatedness_source: str = 'trained'
   prototype_source: str = 'videos'
   conse_top: int = 10
@@ -135,10 +140,15 @@ def unseen_prototypes(
     temperature=settings.temperature,
     top_k=settings.top_k,
     ridge=settings.ridge,
+    gamma=settings.kernel_gamma,
     centre=settings.centre_text,
   )
-  composites = semantic_transfer.composite(weights, seen_prototypes)
-  return np.asarray(composites), weights
+  composites = np.asarray(semantic_transfer.composite(weights, seen_prototypes))
+  if settings.weighting == 'kernel':
+    composites = hubness.shrink_hubs(
+      composites, seen_prototypes, settings.hub_correction
+    )
+  return composites, weights
 
 
 def all_composites(

@@ -75,4 +75,5 @@ def make_embedder(
     cache_of if embeddings_dir else None,
     keep_tokens,
     say,
+    embedding.CONTROLS if config.zeroshot.motion_controls else (),
   )

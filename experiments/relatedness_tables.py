@@ -305,7 +305,8 @@ class Study:
       line = [words, str(group.sum())]
       for method in (DEFAULT, 'softmax', CONSE):
         found, drawn = self._summed(name, method)
-        line.append(f'{100 * found[group].sum() / drawn[group].sum():.1f}')
+        times = max(drawn[group].sum(), 1)
+        line.append(f'{100 * found[group].sum() / times:.1f}')
       lines.append(line)
     header = ('rank by name of the class that looks most alike', 'classes')
     return results_text.columns((*header, DEFAULT, 'softmax', CONSE), lines)

@@ -19,7 +19,14 @@ from zsar_jax.inference import class_texts
 from zsar_jax.models import clip as clip_model
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
-from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
+from zsar_jax.pretrained import (
+  bert,
+  directory,
+  heads,
+  mpnet,
+  tensor_files,
+  video,
+)
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import i3d as i3d_weights
 
@@ -222,7 +229,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """Reads a text encoder.
 
   Args:
-    path: folder of weights of the BERT family, or of a CLIP.
+    path: folder of weights of the BERT family, MPNet, or a CLIP.
     prompts: sentences with a place `{}` for the name; () for ours.
 
   Returns:
@@ -234,7 +241,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
       that reads no text here.
   """
   weights = directory.read_weights(path)
-  kind = directory.expect_model_type(weights, 'bert', 'clip')
+  kind = directory.expect_model_type(weights, 'bert', 'mpnet', 'clip')
   digest = directory.fingerprint(weights)
   if kind == 'clip':
     kwargs, params = clip_weights.load_clip(weights)
@@ -248,9 +255,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     scale = float(model.apply({'params': params}, method='scale'))
     prompts = prompts or CLIP_PROMPTS
   else:
-    positions = directory.setting(weights, 'max_position_embeddings')
-    length = min(_SENTENCE_LENGTH, positions)
-    kwargs, params, pieces = bert.load_text_encoder(weights, length)
+    loader = mpnet if kind == 'mpnet' else bert
+    length = min(_SENTENCE_LENGTH, loader.positions(weights))
+    kwargs, params, pieces = loader.load_text_encoder(weights, length)
     model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask

@@ -127,6 +127,7 @@ def attend(
   value: jax.Array,
   mask: jax.Array | None = None,
   implementation: str = 'einsum',
+  bias: jax.Array | None = None,
 ) -> jax.Array:
   """Computes scaled dot-product attention.
 
@@ -137,6 +138,8 @@ def attend(
     mask: bool, broadcastable to [b h q n]; True may be attended. A row with
       no True attends to nothing sensible: callers never make one.
     implementation: one of IMPLEMENTATIONS.
+    bias: added to the scaled products, broadcastable to [b h q n]; as a mask,
+      the einsums alone take one.
 
   Returns:
     [b q h k] in the dtype of `query`.
@@ -150,7 +153,7 @@ def attend(
     dtype=query.dtype,
     length=key.shape[1],
     head_dim=query.shape[-1],
-    masked=mask is not None,
+    masked=mask is not None or bias is not None,
   )
   if chosen == 'cudnn':
     return jax.nn.dot_product_attention(
@@ -158,7 +161,7 @@ def attend(
     )
   if chosen == 'flash':
     return _flash(query, key, value)
-  return _einsum(query, key, value, mask)
+  return _einsum(query, key, value, mask, bias)
 
 
 def _platform() -> str:
@@ -174,6 +177,7 @@ def _einsum(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array | None,
+  bias: jax.Array | None,
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32.
 
@@ -184,6 +188,8 @@ def _einsum(
   logits = jnp.einsum(
     'bqhk,bnhk->bhqn', query * scale, key, preferred_element_type=jnp.float32
   )
+  if bias is not None:
+    logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))

@@ -49,6 +49,7 @@ class Attention(nn.Module):
     inputs: jax.Array,
     context: jax.Array | None = None,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
     """Attends.
 
@@ -56,6 +57,7 @@ class Attention(nn.Module):
       inputs: [b q d].
       context: [b n e], or None for self-attention.
       mask: bool, broadcastable to [b h q n].
+      bias: see `attention.attend`.
 
     Returns:
       [b q d].
@@ -72,7 +74,7 @@ class Attention(nn.Module):
     query = heads(biased('query')(inputs))
     key = heads(biased('key')(context))
     value = heads(biased('value')(context))
-    out = attend(query, key, value, mask, self.implementation)
+    out = attend(query, key, value, mask, self.implementation, bias)
     return dense(name='out')(out.reshape(*out.shape[:-2], width))
 
 
@@ -209,14 +211,16 @@ class PostNormBlock(nn.Module):
     x: jax.Array,
     mask: jax.Array | None = None,
     deterministic: bool = True,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
-    """Maps tokens [b n d] to tokens [b n d]; mask as in `attend`."""
+    """Maps tokens [b n d] to tokens [b n d]; mask and bias as in `attend`."""
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
     )
     drop = nn.Dropout(self.dropout_rate)
     x = sharding.constrain_batch(x)
-    y = Attention(self.num_heads, self.dtype, name='attention')(x, mask=mask)
+    attend = Attention(self.num_heads, self.dtype, name='attention')
+    y = attend(x, mask=mask, bias=bias)
     x = norm(name='attention_norm')(x + drop(y, deterministic))
     mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
     y = mlp(x, deterministic)

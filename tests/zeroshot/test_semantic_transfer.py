@@ -226,6 +226,20 @@ def test_kernel_weights_predict_as_scikit_learns_kernel_ridge(centre):
   np.testing.assert_allclose(weights @ prototypes, expected, atol=1e-5)
 
 
+def test_weights_of_a_class_left_out_are_those_without_it():
+  _, seen = rows_by_hand(False)
+  found = semantic_transfer.left_out_kernel_weights(
+    seen, 1.5, 0.3, np.array([3, 1]), centre=False
+  )
+  for row, left in zip(found, (3, 1), strict=True):
+    rest = np.delete(np.arange(len(seen)), left)
+    expected = semantic_transfer.kernel_weights(
+      seen[[left]], seen[rest], 1.5, 0.3, centre=False
+    )
+    np.testing.assert_allclose(row[rest], expected[0], atol=1e-6)
+    assert row[left] == 0
+
+
 def test_a_seen_name_is_made_of_itself_by_a_narrow_kernel():
   _, seen = names()
   weights = semantic_transfer.kernel_weights(seen[:2], seen, 200.0, 1e-3)

@@ -27,6 +27,8 @@ METHODS = (
 TRANSDUCTIVE = ('transductive_inverted_softmax', 'transductive_sinkhorn')
 # The comparison that was declared before any result: transfer against this.
 PRIMARY = 'nearest_name'
+# The most seen classes that say how near composites are to seen prototypes.
+_LEFT_OUT = 64
 RELATEDNESS_SOURCES = ('trained', 'initial')
 PROTOTYPE_SOURCES = ('videos', 'classifier')
 
@@ -144,11 +146,31 @@ def unseen_prototypes(
     centre=settings.centre_text,
   )
   composites = np.asarray(semantic_transfer.composite(weights, seen_prototypes))
-  if settings.weighting == 'kernel':
-    composites = hubness.shrink_hubs(
-      composites, seen_prototypes, settings.hub_correction
-    )
+  if settings.weighting == 'kernel' and settings.hub_correction:
+    composites = _without_hubs(composites, seen_text, seen_prototypes, settings)
   return composites, weights
+
+
+def _without_hubs(
+  composites: np.ndarray,
+  seen_text: np.ndarray,
+  seen_prototypes: np.ndarray,
+  settings: TransferSettings,
+) -> np.ndarray:
+  """Composites by kernel weights, those near many seen classes shorter."""
+  s = len(seen_text)
+  # Some seen classes stand for all, or adding one class would take long.
+  ids = np.arange(0, s, -(-s // _LEFT_OUT)) if s > 1 else np.arange(0)
+  left_out = semantic_transfer.left_out_kernel_weights(
+    seen_text, settings.kernel_gamma, settings.ridge, ids, settings.centre_text
+  )
+  return hubness.shrink_hubs(
+    composites,
+    seen_prototypes,
+    settings.hub_correction,
+    np.asarray(semantic_transfer.composite(left_out, seen_prototypes)),
+    ids,
+  )
 
 
 def all_composites(

@@ -187,11 +187,49 @@ def kernel_weights(
     np.asarray(rows, np.float64)
     for rows in centred_rows(unseen_text, seen_text, centre)
   )
-  # |a - b|^2 of unit vectors.
-  kernel = lambda a: np.exp(-2 * gamma * (1 - a @ seen_rows.T))
-  gram = kernel(seen_rows)
+  gram = _kernel(seen_rows, seen_rows, gamma)
   np.fill_diagonal(gram, gram.diagonal() + ridge)
-  return np.linalg.solve(gram, kernel(unseen_rows).T).T
+  return np.linalg.solve(gram, _kernel(unseen_rows, seen_rows, gamma).T).T
+
+
+def _kernel(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
+  """Returns exp(-gamma |a - b|^2) of unit vectors [n d] and [m d], [n m]."""
+  return np.exp(-2 * gamma * (1 - a @ b.T))
+
+
+def left_out_kernel_weights(
+  seen_text: np.ndarray,
+  gamma: float,
+  ridge: float,
+  ids: np.ndarray,
+  centre: bool = True,
+) -> np.ndarray:
+  """Weights of seen classes as if each were unseen, all others seen.
+
+  In closed form: row i of the inverse of K_ss + lambda I, divided by minus its
+  diagonal entry. The mean name is that of all seen classes.
+
+  Args:
+    seen_text: class embeddings [s d].
+    gamma: see `kernel_weights`.
+    ridge: lambda > 0.
+    ids: int [t], which seen classes.
+    centre: subtract the mean of the seen embeddings first.
+
+  Returns:
+    float64 [t s]; the own class's weight is 0.
+  """
+  rows, _ = centred_rows(seen_text, seen_text, centre)
+  rows = np.asarray(rows, np.float64)
+  gram = _kernel(rows, rows, gamma)
+  np.fill_diagonal(gram, gram.diagonal() + ridge)
+  one = np.zeros((len(rows), len(ids)))
+  one[ids, np.arange(len(ids))] = 1
+  inverse = np.linalg.solve(gram, one).T
+  at = np.arange(len(ids)), ids
+  weights = -inverse / inverse[at][:, None]
+  weights[at] = 0
+  return weights
 
 
 def simplex_weights(

@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import kernels
+from zsar_jax.models import layers
 
 CLASSES = 400
 _SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
@@ -93,15 +94,16 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
   from zsar_jax.models import video_encoder
 
   device = jax.devices()[0]
+  depth = dict(depth=args.depth)
   dtype = jnp.float32 if device.platform == 'cpu' else jnp.bfloat16
 
   class Classifier(nn.Module):
     @nn.compact
     def __call__(self, video):
       encoder = video_encoder.VideoEncoder(
-        **video_encoder.variant(f'{args.variant}/16x2'),
+        **(video_encoder.variant(f'{args.variant}/16x2') | depth),
         dtype=dtype,
-        activation='gelu',
+        activation=args.activation,
         scan_blocks=False,
       )
       pooled = encoder(video)['pooled']
@@ -123,7 +125,9 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, value
 
-  update = jax.jit(update, donate_argnums=(0, 1))
+  update = jax.jit(
+    update, donate_argnums=(0, 1), compiler_options=args.jax_options
+  )
   state = [params, jax.jit(optimizer.init)(params)]
 
   def step():
@@ -149,6 +153,7 @@ def torch_step(
     tubelet_size=TUBELET[0],
     patch_size=TUBELET[1],
     hidden_size=width,
+    num_hidden_layers=args.depth,
     num_attention_heads=heads,
     intermediate_size=4 * width,
     num_labels=CLASSES,
@@ -253,9 +258,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
+  parser.add_argument('--depth', type=int, default=12, help='blocks')
   parser.add_argument('--frames', type=int, default=8)
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)
+  parser.add_argument(
+    '--activation',
+    choices=layers.ACTIVATIONS,
+    default='gelu',
+    help="of our side; PyTorch's is gelu, by erf",
+  )
+  parser.add_argument(
+    '--jax_options', type=json.loads, help='options of XLA, as JSON'
+  )
   parser.add_argument('--rounds', type=int, default=30)
   parser.add_argument(
     '--steps', type=int, default=10, help=f'a GPU process takes {_ROW} times'
@@ -289,7 +304,9 @@ def main() -> None:
     f'ViT-{args.variant}, {args.batch} clips of {args.frames} x {args.size}, '
     f'{name}, n={len(times["jax"])}'
   )
-  work = args.batch * model_flops(args.variant, args.frames, args.size)
+  work = args.batch * model_flops(
+    args.variant, args.frames, args.size, args.depth
+  )
   from zsar_jax.parallel import hardware
 
   device = hardware.find(name)

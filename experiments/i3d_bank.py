@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments import documents
 from zsar_jax import cli
-from zsar_jax.data.protocols import class_split, split_choice
+from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import results_text
 from zsar_jax.inference import evaluate_run, prototype_bank, saved_encoders
 from zsar_jax.system import terminal
@@ -77,7 +77,8 @@ def _protocols(bank, dataset: str, split_file: str = '', index: int = 0):
     test_dataset_dir=dataset,
     allow_leaks=True,
   )
-  return class_split.make_bank_protocols(bank.seen_classes, bank.domain, choice)
+  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
+  return bank_protocols.make_bank_protocols(seen, choice)
 
 
 def _of_splits(bank, dataset: str, split_file: str):

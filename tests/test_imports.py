@@ -294,8 +294,8 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
     from zsar_jax import config_utils
     from zsar_jax.data import clip_reader, input_pipeline, tokenizer
     from zsar_jax.data.protocols import class_split
-    from zsar_jax.inference import encoders as encoders_lib
     from zsar_jax.inference import class_texts, evaluate_run, model_builder
+    from zsar_jax.inference import trained_encoders
     from zsar_jax.parallel import sharding
     from zsar_jax.training import optim, step_loss, train_state, train_step
 
@@ -328,7 +328,7 @@ def test_a_step_and_an_evaluation_run_without_tensorflow(tmp_path):
       mesh,
     )
     texts = class_texts.ClassTexts(pieces, prep.token_length)
-    encoders = encoders_lib.Recognizer(
+    encoders = trained_encoders.TrainedEncoders(
       config, model, state.params, texts, seen, mesh
     )
     reader = clip_reader.ClipReader(protocol.train, prep)

@@ -232,10 +232,13 @@ def test_below_the_threshold_none_of_these_is_the_answer(workdir, examples):
     prediction = model.predict(examples[0], reject_below=0.5)
     assert prediction.answer == answer
     assert 'measured on a test' in prediction.risk
+  assert prediction.probabilities == 'calibrated on a test'
   bare = dataclasses.replace(loaded.bank, calibration=None)
   model = action_model.ActionModel(loaded.recognizer, bare)
   model.add_classes(['juggling'])
-  assert model.predict(examples[0]).ranking[0].probability is None
+  prediction = model.predict(examples[0])
+  assert prediction.ranking[0].probability is None
+  assert 'the bank has no calibration' in prediction.probabilities
   with pytest.raises(ValueError, match='no calibration'):
     model.predict(examples[0], reject_below=0.5)
 
@@ -293,7 +296,7 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
   assert 'has no step to choose' in capsys.readouterr().err
   assert run(predict, '--pretrained=x', '--step=4', *flags) == 1
-  assert 'knows none of --segments' in capsys.readouterr().err
+  assert 'has no step to choose' in capsys.readouterr().err
   assert run(evaluate, '--embeddings=x', '--step=4') == 1
   assert 'it needs --workdir' in capsys.readouterr().err
 

@@ -9,3 +9,10 @@ def load(path: str, workdir: str = ''):
   from zsar_jax.inference import action_model
 
   return action_model.load(path, workdir)
+
+
+def load_pretrained(weights: str):
+  """Loads public weights without a bank; see `action_model.load_pretrained`."""
+  from zsar_jax.inference import action_model
+
+  return action_model.load_pretrained(weights)

@@ -4,22 +4,27 @@ python -m zsar_jax.bank show runs/demo/bank.safetensors
 python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
 python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
   --output=more.safetensors
-python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER
+python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
+  [--dataset=DIR]
 python -m zsar_jax.bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
 python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
 python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
+python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
+  --licence=apache-2.0
 
 `build` makes the prototypes of a run's training videos, or of all classes of
 another prepared dataset. `add` adds classes by name, without any video.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
-a folder of plain files, to give to others: every command takes it as
---workdir.
+a folder of plain files with a model card, to give to others: every command
+takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
+stay where they are: the folder names them, and their revision.
 """
 
 from collections.abc import Sequence
 import os
 import shutil
+import tempfile
 
 from absl import flags
 
@@ -28,17 +33,57 @@ from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
   bank_building,
-  classifier_bank,
+  confidence,
   evaluate_run,
+  model_card,
   model_files,
   prototype_bank,
+  public_banks,
   public_folders,
   saved_encoders,
 )
-from zsar_jax.system import terminal
+from zsar_jax.pretrained import hub_upload
+from zsar_jax.system import json_files, terminal
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
+
+
+def _define_flags() -> flags.FlagValues:
+  values = cli.new_flags()
+  text = lambda name, what: flags.DEFINE_string(
+    name, '', what, flag_values=values
+  )
+  text('workdir', "Of the encoders; by default the bank's folder.")
+  text(
+    'dataset',
+    "build: a prepared dataset; by default the run's own. With --video its "
+    'videos make prototypes and calibrate.',
+  )
+  flags.DEFINE_enum(
+    'prototypes',
+    '',
+    ('', *public_banks.SOURCES),
+    'build, with --video: what makes the prototypes; by default all that there '
+    'is.',
+    flag_values=values,
+  )
+  text('classes', 'add: names with commas, or a file with a name a line.')
+  text('video', 'build: public weights of a video classifier or a CLIP.')
+  text('text', 'build: public weights of a text encoder, with --video.')
+  text('drop_seen', 'build: names with commas that the bank leaves out.')
+  text('output', 'The bank to write; with --video a folder.')
+  text('push', 'export: a repository of the Hugging Face Hub, ORG/NAME.')
+  text(
+    'licence',
+    'build: under which the videos may be used. export: of the model card, as '
+    'the Hub spells it, such as apache-2.0.',
+  )
+  cli.define_step(values)
+  flags.DEFINE_bool(
+    'overwrite', False, 'Replace an output that is there.', flag_values=values
+  )
+  return values
 
 
 def main(argv: list[str]) -> None:
@@ -47,42 +92,26 @@ def main(argv: list[str]) -> None:
   Args:
     argv: the command line, the program's name first.
   """
-  values = cli.new_flags()
-  text = lambda name, what: flags.DEFINE_string(
-    name, '', what, flag_values=values
-  )
-  text('workdir', "Of the encoders; by default the bank's folder.")
-  text('dataset', "build: a prepared dataset; by default the run's own.")
-  text('classes', 'add: names with commas, or a file with a name a line.')
-  text('video', 'build: public weights of a video classifier or a CLIP.')
-  text('text', 'build: public weights of a text encoder, with --video.')
-  text('drop_seen', 'build: names with commas that the bank leaves out.')
-  text('output', 'The bank to write; with --video a folder.')
-  text('licence', 'build: under which the videos may be used.')
-  cli.define_step(values)
-  flags.DEFINE_bool(
-    'overwrite', False, 'Replace an output that is there.', flag_values=values
-  )
+  values = _define_flags()
   given = cli.parse(values, argv, usage=__doc__, allow_arguments=True)
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'say what to do: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  if command != 'show':
+  if values.push and command != 'export':
+    raise ValueError(f'--push belongs to export, not to {command}')
+  if command == 'export':
+    _check_export(values)
+  elif command != 'show':
     if not values.output:
       raise ValueError(f'{command} needs --output')
-    if command != 'export':
-      results.check_output(values.output, values.overwrite)
-    elif os.path.exists(values.output):
-      raise FileExistsError(
-        f'{values.output} is there already: export writes a new folder'
-      )
+    results.check_output(values.output, values.overwrite)
   if command in ('build', 'export'):
     if paths:
       raise ValueError(f'arguments not understood: {" ".join(paths)}')
-    if not (values.workdir or values.video):
+    if not (values.workdir or values.video or values.text):
       raise ValueError(f'{command} needs --workdir')
-    if values.video:
-      _build_public(values)
+    if values.video or values.text:
+      _build_public(values, command)
       return
     bank = {'build': _build, 'export': _export}[command](values)
   else:
@@ -141,30 +170,87 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   return bank
 
 
+def _check_export(values) -> None:
+  """Refuses what could not be written or uploaded, before anything is read."""
+  if values.push:
+    hub_upload.check_id(values.push)
+  elif not values.output:
+    raise ValueError('export needs --output, or --push')
+  if values.output and os.path.exists(values.output):
+    raise FileExistsError(
+      f'{values.output} is there already: export writes a new folder'
+    )
+
+
 def _export(values) -> None:
-  """Encoders and bank as plain files, the bank checked to be theirs."""
+  """Writes encoders and bank as plain files, and uploads them."""
   model = action_model.load(values.workdir, step=values.step)
-  saved_encoders.export(model.recognizer, values.output)
-  path = os.path.join(values.output, prototype_bank.BANK_FILE)
+  public = public_folders.is_public(model_files.resolve(values.workdir))
+  local = public_folders.local_weights(model.recognizer) if public else []
+  if local and values.push:
+    raise ValueError(
+      f'{" and ".join(local)} are on this machine alone, so nobody could use '
+      'what is uploaded: upload the weights to the Hub, and build the bank '
+      'from there (hf:org/name)'
+    )
+  if not values.output:
+    with tempfile.TemporaryDirectory() as folder:
+      _write_export(model, values, folder)
+      _push(values, folder)
+    return
+  _write_export(model, values, values.output)
+  if local:
+    terminal.say(
+      f'{" and ".join(local)} are no part of it: the folder says where they '
+      'are on this machine'
+    )
+  terminal.say(f'encoders and bank written to {values.output}')
+  if values.push:
+    _push(values, values.output)
+
+
+def _write_export(model, values, folder: str) -> None:
+  """Writes encoders, bank and model card, and what the run has besides."""
+  saved_encoders.export(model.recognizer, folder)
+  path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
   # How good it is, and something to try it on, where the run has them.
+  workdir = model_files.resolve(values.workdir)
   for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
-    source = os.path.join(model_files.resolve(values.workdir), name)
-    target = os.path.join(values.output, name)
+    source, target = os.path.join(workdir, name), os.path.join(folder, name)
     if os.path.isdir(source):
       shutil.copytree(source, target)
     elif os.path.exists(source):
       shutil.copy(source, target)
-  terminal.say(f'encoders and bank written to {values.output}')
+  measured = os.path.join(folder, run_outputs.RESULTS_FILE)
+  card = model_card.make(
+    model.recognizer,
+    model.bank,
+    repository=values.push,
+    licence=values.licence,
+    results=json_files.read(measured) if os.path.exists(measured) else None,
+  )
+  with open(os.path.join(folder, model_card.FILE), 'w') as f:
+    f.write(card)
 
 
-def _build_public(values) -> None:
-  """Writes a folder with the bank of a public classifier."""
-  if values.workdir or not values.text:
+def _push(values, folder: str) -> None:
+  pushed = hub_upload.push(
+    folder,
+    values.push,
+    'Encoders and prototype bank',
+    values.overwrite,
+  )
+  terminal.say(f'uploaded to {pushed}')
+
+
+def _build_public(values, command: str) -> None:
+  """Writes a folder with the bank of public encoders."""
+  sides = values.video and values.text
+  if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
-  drop = [name for name in values.drop_seen.split(',') if name]
-  bank = classifier_bank.make_bank(encoders, drop, values.licence)
+  bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
     bank, os.path.join(values.output, prototype_bank.BANK_FILE)
@@ -176,8 +262,33 @@ def _build_public(values) -> None:
   )
 
 
+def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
+  """The bank of public encoders; embeddings are kept below a folder."""
+  bank = public_banks.make_bank(
+    encoders,
+    public_banks.Choice(
+      values.prototypes,
+      values.dataset,
+      [name for name in values.drop_seen.split(',') if name],
+      values.licence,
+    ),
+    embeddings_dir=os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+    say=terminal.say,
+  )
+  described = confidence.Confidence(bank.calibration, False).described
+  terminal.say(f'probabilities: {described}')
+  return bank
+
+
 def _build(values) -> prototype_bank.PrototypeBank:
   recognizer = saved_encoders.load(values.workdir, values.step)
+  if public_folders.is_public(model_files.resolve(values.workdir)):
+    return _public_bank(recognizer, values, values.workdir)
+  if values.prototypes or values.drop_seen:
+    raise ValueError(
+      '--prototypes and --drop_seen are for public weights, and '
+      f'{values.workdir} was trained here'
+    )
   config = recognizer.config
   data = config.data
   with data.unlocked():

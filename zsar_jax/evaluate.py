@@ -45,7 +45,7 @@ from typing import Any
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data.protocols import class_split, split_choice
+from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
   outside_scores,
@@ -239,9 +239,8 @@ def _bank_protocols(values):
     test_dataset_dir=values.dataset,
     allow_leaks=values.allow_leaks,
   )
-  return bank, class_split.make_bank_protocols(
-    bank.seen_classes, bank.domain, choice
-  )
+  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
+  return bank, bank_protocols.make_bank_protocols(seen, choice)
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:

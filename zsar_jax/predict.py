@@ -9,13 +9,12 @@ drawings alone, and says so. A prototype bank beside its encoders does as well
 file, one a line. --segments finds what happens when in a long video;
 --reject_below=0.5 answers "none of these" where no name is as probable.
 
-Who has trained nothing gives a directory of public CLIP weights instead:
+Who has trained nothing gives public CLIP weights instead, and gets the nearest
+names:
 
 python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
   --video=clip.mp4 --classes="juggling,rowing,arm wrestling"
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 import csv
@@ -24,7 +23,6 @@ import glob
 import json
 import os
 import sys
-import typing
 
 from absl import flags
 
@@ -33,24 +31,22 @@ from zsar_jax.data import isolated
 from zsar_jax.inference import model_files, predictions
 from zsar_jax.system import terminal
 
-# What imports JAX does so inside functions: a mistake in the command line is
-# told at once, and the child that decodes gets ready in the meantime.
-if typing.TYPE_CHECKING:
-  from zsar_jax.inference import frozen_clip
-
 _SECONDS = '{:.1f}'
 
 
-def _format_transfer(ranked: predictions.Ranked, explain: bool) -> str:
-  probability = ''
+def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
+  parts = []
   if ranked.probability is not None:
-    probability = f'{100 * ranked.probability:5.1f}%  '
-  text = f'{probability}transfer {ranked.score:+.3f}'
+    parts.append(f'{100 * ranked.probability:5.1f}%')
+  # Without a bank the score is that of the name.
+  if ranked.composited_from:
+    parts.append(f'transfer {ranked.score:+.3f}')
   if ranked.nearest_name is not None:
-    text += f'  name {ranked.nearest_name:+.3f}'
+    parts.append(f'name {ranked.nearest_name:+.3f}')
   if ranked.match_logit is not None:
-    text += f'  match {ranked.match_logit:+.2f}'
-  if not explain:
+    parts.append(f'match {ranked.match_logit:+.2f}')
+  text = '  '.join(parts)
+  if not (explain and ranked.composited_from):
     return text
   made_of = ', '.join(
     f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
@@ -58,22 +54,14 @@ def _format_transfer(ranked: predictions.Ranked, explain: bool) -> str:
   return f'{text}  <- {made_of}'
 
 
-def _format_clip(ranked: frozen_clip.Ranked, explain: bool) -> str:
-  del explain  # CLIP knows no seen classes
-  return f'cosine {ranked.score:+.3f}  {100 * ranked.probability:5.1f}%'
-
-
 def _format(
   prediction: predictions.Prediction, top_k: int, explain: bool
 ) -> str:
-
   lines = []
   shown = prediction.ranking[:top_k]
   width = max(terminal.width(ranked.name) for ranked in shown)
   for place, ranked in enumerate(shown, 1):
-    by_transfer = isinstance(ranked, predictions.Ranked)
-    format_one = _format_transfer if by_transfer else _format_clip
-    detail = format_one(ranked, explain)
+    detail = _format_ranked(ranked, explain)
     space = ' ' * (width - terminal.width(ranked.name))
     lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
   if prediction.none_of_these is not None:
@@ -178,36 +166,31 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --json or --csv')
   names, paths = read_names(values.classes), _paths(values.video)
   isolated.start()
-  if values.pretrained:
-    of_runs = values.reject_below, values.step
-    if values.segments or of_runs != (None, None) or not names:
-      raise ValueError(
-        '--pretrained needs --classes, and knows none of --segments, '
-        '--reject_below and --step'
-      )
-    with cli.start_up():
-      from zsar_jax.inference import frozen_clip
+  if values.pretrained and values.step is not None:
+    raise ValueError('--pretrained is no run: it has no step to choose')
+  if values.pretrained and not names:
+    raise ValueError('--pretrained needs --classes')
+  with cli.start_up():
+    # With JAX, so late: a mistake in the command line is told at once, and the
+    # child that decodes gets ready in the meantime.
+    from zsar_jax.inference import action_model
 
-      clip = frozen_clip.FrozenClip.from_directory(values.pretrained)
-    predictions = (clip.predict(path, names) for path in paths)
-    of_classes = []
-  else:
-    with cli.start_up():
-      from zsar_jax.inference import action_model
-
+    if values.pretrained:
+      model = action_model.load_pretrained(values.pretrained)
+    else:
       model = action_model.load(
         values.bank or values.workdir, values.workdir or '', values.step
       )
-      if names:
-        model.clear_classes().add_classes(names)
-    of_classes = model.warnings
-    if values.segments:
-      _print_segments(model, paths, values)
-      return
-    if len(paths) == 1:
-      predictions = [model.predict(paths[0], values.reject_below)]
-    else:
-      predictions = model.predict_many(paths, values.reject_below)
+    if names:
+      model.clear_classes().add_classes(names)
+  of_classes = model.warnings
+  if values.segments:
+    _print_segments(model, paths, values)
+    return
+  if len(paths) == 1:
+    predictions = [model.predict(paths[0], values.reject_below)]
+  else:
+    predictions = model.predict_many(paths, values.reject_below)
   _print_predictions(predictions, paths, of_classes, values)
 
 
@@ -226,7 +209,7 @@ def _print_predictions(
     ValueError: some of several videos could not be used; the others are
       printed.
   """
-  done, failed, risk = [], [], ''
+  done, failed, notes = [], [], []
   plain = not (values.json or values.csv)
   if plain:
     _warn(of_classes)
@@ -244,9 +227,9 @@ def _print_predictions(
         terminal.say(name)
       _warn([text for text in prediction.warnings if text not in of_classes])
       terminal.say(_format(prediction, values.top_k, values.explain))
-      risk = prediction.risk
-  if risk:
-    terminal.say(risk)
+      notes = _notes(prediction)
+  for note in notes:
+    terminal.say(note)
   if values.json:
     shown = [dataclasses.asdict(prediction) for prediction in done]
     print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
@@ -261,6 +244,13 @@ def _print_predictions(
     )
   if failed:
     raise ValueError(f'{len(failed)} of {len(paths)} videos cannot be used')
+
+
+def _notes(prediction: predictions.Prediction) -> list[str]:
+  """What holds for all videos: the risk, or that nothing was calibrated."""
+  if prediction.none_of_these is None:
+    return [f'probabilities: {prediction.probabilities}']
+  return [prediction.risk] if prediction.risk else []
 
 
 def _warn(texts: Sequence[str], error: bool = False) -> None:

@@ -27,7 +27,7 @@ for name in ABSENT - {'tokenizers', 'sklearn', 'scipy.stats'}:
   sys.modules[name] = None
 
 from benchmarks import train_step
-args = train_step.parse(['--variant=Ti', '--frames=2', '--size=32',
+args = train_step.parse(['--variant=Ti', '--depth=2', '--frames=2', '--size=32',
                          '--batch=2'])
 step, _ = train_step.jax_step(args)
 first = float(step())
@@ -48,7 +48,7 @@ def test_both_sides_compute_the_same_thing():
   pytest.importorskip('transformers')
   torch = pytest.importorskip('torch')
   args = benchmark.parse(
-    ['--variant=Ti', '--frames=2', '--size=32', '--batch=2']
+    ['--variant=Ti', '--depth=2', '--frames=2', '--size=32', '--batch=2']
   )
   ours, _ = benchmark.jax_step(args)
   theirs, _ = benchmark.torch_step(args)

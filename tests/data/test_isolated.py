@@ -1,5 +1,6 @@
 import concurrent.futures
 import errno
+import functools
 import os
 import signal
 import subprocess
@@ -172,6 +173,47 @@ def test_threads_share_a_pool():
   for pid in pids:
     with pytest.raises(ProcessLookupError):
       os.kill(pid, 0)
+
+
+def test_who_asks_for_one_thing_at_a_time_keeps_one_child():
+  with isolated.Pool(3) as pool:
+    assert len({run(pool, 'echo')[0]['pid'] for _ in range(4)}) == 1
+
+
+def test_results_come_in_order_and_few_wait():
+  begun, taken = [], []
+
+  def job(i):
+    begun.append(i)
+    time.sleep(0.01 * (i % 3))
+    return i
+
+  jobs = (functools.partial(job, i) for i in range(12))
+  for i in isolated.read_ahead(jobs, workers=2, ahead=3):
+    taken.append(i)
+    assert len(begun) <= len(taken) + 3
+  assert taken == list(range(12))
+
+
+def test_a_job_that_fails_fails_in_its_turn_and_ends_the_others():
+  begun = []
+
+  def job(i):
+    begun.append(i)
+    if i == 1:
+      raise ValueError('of 1')
+    return i
+
+  jobs = (functools.partial(job, i) for i in range(100))
+  results = isolated.read_ahead(jobs, workers=2, ahead=4)
+  assert next(results) == 0
+  with pytest.raises(ValueError, match='of 1'):
+    next(results)
+  assert len(begun) < 10
+  # One that is not read to its end lets go of what it has begun.
+  stopped = isolated.read_ahead((lambda: 1 for _ in range(100)), 2, 4)
+  next(stopped)
+  stopped.close()
 
 
 def test_closing_ends_tasks_at_work():

@@ -169,7 +169,7 @@ def test_a_cell_that_another_worker_trains_is_left_to_it(folder, monkeypatch):
 def test_workers_are_processes_that_share_the_cells(
   tmp_path, capfd, monkeypatch
 ):
-  for name, value in test_distributed.environment(1).items():
+  for name, value in test_distributed.environment(8).items():
     monkeypatch.setenv(name, value)
   steps = {'train__num_steps': 2, 'optim__warmup_steps': 1}
   cells = [cell('one', **steps), cell('two', seed=1, **steps)]

@@ -30,6 +30,7 @@ def exported(run, tmp_path_factory):
 
 def test_what_is_exported_is_the_model(run, exported, tmp_path):
   assert sorted(os.listdir(exported)) == [
+    'README.md',
     'bank.safetensors',
     'examples',
     'model.json',

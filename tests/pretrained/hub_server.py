@@ -1,5 +1,6 @@
-"""A small Hugging Face Hub on loopback: as much as downloads ask for."""
+"""A small Hugging Face Hub on loopback: what downloads and uploads ask for."""
 
+import base64
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -12,6 +13,8 @@ import threading
 import urllib.parse
 
 _RESOLVE = re.compile('/([^/]+/[^/]+)/resolve/([^/]+)/(.+)')
+_WRITE = re.compile('/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)')
+_LARGE = re.compile('/([^/]+/[^/]+)\\.git/info/lfs/objects/batch')
 _TREE = re.compile('/api/models/([^/]+/[^/]+)/(tree|revision)/([^/]+)')
 
 
@@ -56,12 +59,20 @@ class Hub:
     repositories: id -> model.
     asked: (method, path) of every request.
     missing: status and error code for a model that does not exist.
+    large: files with this ending are uploaded apart from the commit (LFS).
+    write_token: who has it may write.
+    stored: SHA-256 -> content of the large files.
+    cards: model cards that were given to be checked.
     endpoint: its address.
   """
 
   repositories: dict[str, Repository] = dataclasses.field(default_factory=dict)
   asked: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   missing: tuple[int, str] = (404, 'RepoNotFound')
+  large: str = '.safetensors'
+  stored: dict[str, bytes] = dataclasses.field(default_factory=dict)
+  write_token: str = 'writer'
+  cards: list[str] = dataclasses.field(default_factory=list)
   endpoint: str = ''
 
   def names(self, *methods: str) -> list[str]:
@@ -95,6 +106,82 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def do_GET(self):
     self._answer()
+
+  def do_POST(self):
+    path = self.path.partition('?')[0]
+    self.hub.asked.append((self.command, path))
+    body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+    if path == '/api/validate-yaml':
+      self.hub.cards.append(json.loads(body)['content'])
+      return self._send_json({'errors': [], 'warnings': []})
+    given = self.headers.get('Authorization', '')
+    if given != f'Bearer {self.hub.write_token}':
+      return self._send(403 if given else 401)
+    if path == '/api/repos/create':
+      return self._create(json.loads(body))
+    if _LARGE.fullmatch(path):
+      return self._send_places(json.loads(body))
+    of_write = _WRITE.fullmatch(path)
+    if not of_write:
+      return self._send(404)
+    name, kind = of_write.group(1, 2)
+    repository = self.hub.repositories.get(name)
+    if repository is None:
+      return self._send(404, code='RepoNotFound')
+    if kind == 'preupload':
+      files = [
+        {
+          'path': f['path'],
+          'uploadMode': (
+            'lfs' if f['path'].endswith(self.hub.large) else 'regular'
+          ),
+          'shouldIgnore': False,
+        }
+        for f in json.loads(body)['files']
+      ]
+      return self._send_json({'files': files})
+    return self._commit(name, repository, body)
+
+  def do_PUT(self):
+    name = self.path.rpartition('/')[2]
+    content = self.rfile.read(int(self.headers['Content-Length']))
+    assert hashlib.sha256(content).hexdigest() == name
+    self.hub.stored[name] = content
+    self._send(200)
+
+  def _send_places(self, wanted):
+    objects = [
+      {
+        **of,
+        'actions': {'upload': {'href': f'{self.hub.endpoint}/put/{of["oid"]}'}},
+      }
+      for of in wanted['objects']
+    ]
+    self._send_json({'transfer': 'basic', 'objects': objects})
+
+  def _create(self, wanted):
+    name = '/'.join(filter(None, (wanted.get('organization'), wanted['name'])))
+    url = f'{self.hub.endpoint}/{name}'
+    if name in self.hub.repositories:
+      return self._send_json({'url': url, 'error': 'exists'}, 409)
+    self.hub.repositories[name] = Repository({'.gitattributes': b''})
+    return self._send_json({'url': url, 'name': name, 'id': name})
+
+  def _commit(self, name, repository, body):
+    files = {}
+    for line in body.splitlines():
+      entry = json.loads(line)
+      if entry['key'] == 'file':
+        value = entry['value']
+        assert value['encoding'] == 'base64'
+        files[value['path']] = base64.b64decode(value['content'])
+      elif entry['key'] == 'lfsFile':
+        value = entry['value']
+        files[value['path']] = self.hub.stored[value['oid']]
+    commit = hashlib.sha1(body).hexdigest()
+    repository.move(commit, **files)
+    url = f'{self.hub.endpoint}/{name}/commit/{commit}'
+    self._send_json({'success': True, 'commitOid': commit, 'commitUrl': url})
 
   def _answer(self):
     path = self.path.partition('?')[0]
@@ -130,7 +217,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if kind == 'revision':
       siblings = [{'rfilename': name} for name in repository.files]
       content = {'id': 'x/y', 'sha': commit, 'siblings': siblings}
-    self._send(200, json.dumps(content).encode(), kind='application/json')
+    self._send_json(content)
+
+  def _send_json(self, content, status=200):
+    content = json.dumps(content).encode()
+    self._send(status, content, kind='application/json')
 
   def _send(self, status, content=b'', code='', commit='', kind='text/plain'):
     self.send_response(status)

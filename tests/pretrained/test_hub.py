@@ -14,7 +14,7 @@ import safetensors.numpy
 from tests import processes, tiny
 from tests.pretrained import hub_server, tiny_weights
 from zsar_jax import cli, predict
-from zsar_jax.inference import evaluate_run, frozen_clip
+from zsar_jax.inference import evaluate_run, public_folders
 from zsar_jax.pretrained import directory, hub, initialisation, tensor_files
 
 COMMIT = 'a' * 40
@@ -55,6 +55,8 @@ def use(monkeypatch, endpoint, cache):
     )
   monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(cache))
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+  # Its protocol of uploads is not served here.
+  monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True, raising=False)
   monkeypatch.delenv('HF_TOKEN', raising=False)
   monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(cache / 'token'))
 
@@ -292,8 +294,8 @@ def test_clip_comes_from_the_hub_too(there, tmp_path, capsys):
   assert said == [
     'hf:org/tiny-clip is not on this machine: the frozen_clip row is left out'
   ]
-  clip = frozen_clip.FrozenClip.from_directory('hf:org/tiny-clip', num_frames=4)
-  assert clip.prep.size == 32 and clip.prep.num_frames == 4
+  clip = public_folders.open_dual('hf:org/tiny-clip')
+  assert clip.prep.size == 32 and clip.joint
   assert not set(there.names('GET', 'HEAD')) & set(OTHERS)
   flags = ['--pretrained=hf:org/none', f'--video={__file__}', '--classes=a']
   assert cli.exit_code(predict.main, ['predict', *flags]) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from tests import tiny
 from tests.pretrained import test_video, tiny_weights
-from zsar_jax.inference import frozen_clip, saved_encoders
+from zsar_jax.inference import public_sides, saved_encoders
 from zsar_jax.pretrained import initialisation
 from zsar_jax.training import train
 
@@ -123,11 +123,9 @@ def test_clip_starts_both_sides_and_its_frozen_self_stands_beside(tmp_path):
   assert {'transfer', 'frozen_clip'} <= methods
   # Nothing was learnt, so names are where CLIP puts them.
   model = saved_encoders.load(str(tmp_path / 'run'))
-  frozen = frozen_clip.FrozenClip.from_directory(path)
-  ids, mask = frozen._tokenize(['running'])
   np.testing.assert_allclose(
     model.encode_class_names(['running'])['embedding'],
-    frozen._encode_text({'params': frozen._params}, ids, mask)['embedding'],
+    public_sides.open_text(path, ['{}']).embed_names(['running']),
     atol=1e-5,
   )
 

@@ -197,7 +197,8 @@ def test_the_fusion_in_chunks_is_the_same_fusion(mesh):
   )
 
 
-@pytest.mark.parametrize('mesh', [(8, 1, 1), (4, 2, 1)])
+# Meshes whose step another test compiles too.
+@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 2, 2)])
 def test_a_mesh_does_not_change_the_loss(mesh):
   # From the second step on the loss sees updated parameters too.
   _, history = run(3, mesh_sizes=mesh)
@@ -519,7 +520,7 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted():
       state.step, params, state.opt_state, state.ema, state.skipped
     )
 
-  before, (first, second), metrics = run_with(spoil, steps=2, ema_decay=0.5)
+  before, (first, second), metrics = run_with(spoil, steps=2, ema_decay=0.75)
   assert [m['skipped'] for m in metrics] == [1, 2]
   assert int(second.step) == 2 and int(second.skipped) == 2
   for name in before.params:
@@ -555,7 +556,7 @@ FROZEN = ('^text_encoder/', '^video_encoder/block_0')
 
 
 def frozen_step(frozen, text, accumulate=1):
-  """State after two steps with frozen parameters, and its metrics."""
+  """Parameters before and after two steps with some frozen, and metrics."""
   new_state, step, mesh = trainer(
     (2, 1, 1), learning_rate=0.1, frozen=frozen, accumulate=accumulate
   )
@@ -564,9 +565,11 @@ def frozen_step(frozen, text, accumulate=1):
   batch, plain_text = batch_and_text()
   batch = sharding.put_batch(batch, mesh)
   text = text(start, plain_text)
+  metrics = []
   for _ in range(2):
-    state, metrics = step(state, batch, text)
-  return start, jax.device_get(state.params), jax.device_get(metrics)
+    state, values = step(state, batch, text)
+    metrics.append(jax.device_get(values))
+  return start, jax.device_get(state.params), metrics
 
 
 def known_text(params, text):
@@ -587,8 +590,8 @@ def test_frozen_parameters_stay_and_do_not_count(accumulate):
   assert moved['text_projection']['kernel'] > 0
   assert moved['video_encoder']['norm']['scale'] > 0
   # The norm is of the others alone: that of the whole is larger.
-  _, _, of_all = frozen_step((), plain, accumulate)
-  assert 0 < metrics['gradient_norm'] < of_all['gradient_norm']
+  _, _, (of_all,) = run_with()
+  assert 0 < metrics[0]['gradient_norm'] < of_all['gradient_norm']
 
 
 def test_a_frozen_text_encoder_need_not_run():
@@ -628,8 +631,8 @@ def test_no_backward_pass_of_what_is_frozen():
       frozen=frozen,
     )
     with jax.set_mesh(mesh):
-      program = step.__wrapped__.lower(state, batch, text).compile()
-    return program.cost_analysis()['flops']
+      # Before compiling: a backward pass that is not asked for is not traced.
+      return step.__wrapped__.lower(state, batch, text).cost_analysis()['flops']
 
   assert flops(FROZEN[:1]) < flops(())
 

@@ -17,9 +17,12 @@ with isolated.Pool(4) as pool:
 """
 
 import atexit
+import collections
+from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 import json
 import os
 import queue
@@ -28,10 +31,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from zsar_jax.data import decode
 
+_Result = TypeVar('_Result')
 DEFAULT_MEMORY = 4 << 30
 _MAX_HEADER = 64 << 20
 _CHUNK = 1 << 16
@@ -171,7 +175,8 @@ class Pool:
     self._children: set[_Child] = set()
     self._closed = False
     # One entry a worker: a child at rest, or None where one is to be started.
-    self._free: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+    # Last in, first out: who asks for one thing at a time keeps one child.
+    self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
     for _ in range(num_workers):
       self._free.put(None)
 
@@ -280,12 +285,53 @@ def _import_path() -> list[str]:
   return [os.path.dirname(package), *filter(None, known)]
 
 
+def default_workers() -> int:
+  """Returns the most children that `run` keeps: one a core, at most 8."""
+  return min(os.cpu_count() or 1, 8)
+
+
 @functools.cache
 def _default_pool(pid: int) -> Pool:
   """The pool of this process: one made before a fork is not of use here."""
-  pool = Pool(1)
+  pool = Pool(default_workers())
   atexit.register(pool.close)
   return pool
+
+
+def read_ahead(
+  jobs: Iterable[Callable[[], _Result]], workers: int = 0, ahead: int = 0
+) -> Iterator[_Result]:
+  """Does jobs in threads, and yields their results in order.
+
+  Made for jobs that wait for a child. What a job raises is raised in its turn,
+  and ends the others.
+
+  Args:
+    jobs: taken one by one, as there is room.
+    workers: threads; 0 takes `default_workers`.
+    ahead: most results that wait to be taken; 0 means twice as many as there
+      are threads.
+
+  Yields:
+    What each job returns.
+  """
+  workers = workers or default_workers()
+  ahead = ahead or 2 * workers
+  jobs = iter(jobs)
+  waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+    try:
+      for job in itertools.islice(jobs, ahead):
+        waiting.append(executor.submit(job))
+      while waiting:
+        result = waiting.popleft().result()
+        for job in itertools.islice(jobs, 1):
+          waiting.append(executor.submit(job))
+        yield result
+    finally:
+      # Nobody takes what is left.
+      for future in waiting:
+        future.cancel()
 
 
 def start() -> None:

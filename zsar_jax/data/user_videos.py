@@ -214,9 +214,13 @@ def read_windows(
     VideoError: the file cannot be used.
   """
   shape = (1, prep.num_frames, prep.size, prep.size, 3)
-  for first in range(0, len(windows.starts), batch_size):
-    starts = windows.starts[first : first + batch_size]
-    _, (content,) = isolated.run(
+  batches = [
+    windows.starts[first : first + batch_size]
+    for first in range(0, len(windows.starts), batch_size)
+  ]
+
+  def read(starts):
+    return isolated.run(
       _WINDOWS_TASK,
       {
         'path': windows.path,
@@ -227,6 +231,12 @@ def read_windows(
       name=windows.path,
       deadline=deadline,
     )
+
+  jobs = (functools.partial(read, starts) for starts in batches)
+  # One is decoded while the one before it is encoded. More children would each
+  # read the index of a long file anew.
+  results = isolated.read_ahead(jobs, workers=1, ahead=1)
+  for starts, (_, (content,)) in zip(batches, results, strict=True):
     yield np.frombuffer(content, np.uint8).reshape(len(starts), *shape)
 
 

@@ -176,35 +176,64 @@ def calibrate_on_seen(
   seen, videos = evaluation.seen, evaluation.seen_videos
   if videos is None or len(seen.classes.names) < 3:
     return None
+  return calibrate(
+    seen,
+    seen.classes,
+    videos,
+    settings,
+    f'held-out videos of seen classes of {protocol}, each class composited '
+    'from the others: the encoders were trained on them, so the '
+    'probabilities are too high',
+  )
+
+
+def calibrate(
+  seen: task.Seen,
+  candidates: task.Classes,
+  videos: task.TestVideos,
+  settings: methods.TransferSettings,
+  measured_on: str,
+) -> calibration.Calibration:
+  """A calibration where every candidate plays unseen.
+
+  Args:
+    seen: the seen classes with their prototypes.
+    candidates: at least two. One that is a seen class too is composited from
+      the others.
+    videos: labels index the candidates.
+    settings: of the transfer.
+    measured_on: these videos and classes, in words.
+
+  Returns:
+    The calibration.
+
+  Raises:
+    ValueError: too few classes.
+  """
+  composites = _left_out_composites(seen, candidates, settings)
   scores = scoring.score_videos(
-    scoring.view_means(videos.embeddings), _left_out_composites(seen, settings)
+    scoring.view_means(videos.embeddings), composites
   )
-  return calibration.fit(
-    scores,
-    videos.labels,
-    measured_on=(
-      f'held-out videos of seen classes of {protocol}, each class composited '
-      'from the others: the encoders were trained on them, so the '
-      'probabilities are too high'
-    ),
-  )
+  return calibration.fit(scores, videos.labels, measured_on=measured_on)
 
 
 def _left_out_composites(
-  seen: task.Seen, settings: methods.TransferSettings
+  seen: task.Seen,
+  candidates: task.Classes,
+  settings: methods.TransferSettings,
 ) -> np.ndarray:
-  """Each seen class composited from all others [s d]."""
-  s = len(seen.classes.names)
+  """Each candidate composited from all other seen classes [c d]."""
+  names = np.array(seen.classes.names)
   limited = dataclasses.replace(
-    settings, top_k=min(settings.top_k, s - 1), weighting='softmax'
+    settings, top_k=min(settings.top_k, len(names) - 1)
   )
   composites = []
-  for c in range(s):
-    rest = np.arange(s) != c
+  for c, name in enumerate(candidates.names):
+    rest = names != name
     composite, _ = methods.unseen_prototypes(
       _only(seen.classes, rest),
       seen.prototypes[rest],
-      _only(seen.classes, ~rest),
+      _only(candidates, np.arange(len(candidates.names)) == c),
       limited,
     )
     composites.append(composite)

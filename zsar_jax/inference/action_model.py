@@ -13,26 +13,26 @@ without any video of it and without training.
 """
 
 from collections.abc import Iterator, Sequence
+import functools
+import itertools
 import os
 
 import numpy as np
 
-from zsar_jax.data import class_names, decode, user_videos
+from zsar_jax.data import class_names, decode, isolated, user_videos
 from zsar_jax.data.datasets import records
-from zsar_jax.evaluation import methods, task
-from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import (
+  candidates,
+  confidence,
   model_files,
   predictions,
   prototype_bank,
+  public_folders,
   saved_encoders,
 )
+from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.system import terminal
-from zsar_jax.zeroshot import calibration as calibration_lib
 from zsar_jax.zeroshot import scoring, segments
-
-_TOP_SEEN = 3
-_BATCH = 8
 
 
 class ActionModel:
@@ -40,15 +40,14 @@ class ActionModel:
 
   Attributes:
     recognizer: the encoders.
-    bank: the seen prototypes.
-    classes: canonical names that `predict` chooses from.
+    bank: the seen prototypes; None compares videos with the names themselves.
     warnings: about the classes.
   """
 
   def __init__(
     self,
     recognizer: encoders_lib.Recognizer,
-    bank: prototype_bank.PrototypeBank,
+    bank: prototype_bank.PrototypeBank | None,
     bank_path: str = '',
   ):
     """Puts encoders and bank together.
@@ -56,41 +55,32 @@ class ActionModel:
     Args:
       recognizer: the encoders.
       bank: made by these encoders; classes that were added to it are there
-        to choose from at once.
+        to choose from at once. None ranks by the nearest name.
       bank_path: of the bank, for messages.
 
     Raises:
-      ValueError: the bank was made by others.
+      ValueError: the bank was made by others; or there is none, and videos
+        and names have no joint space.
     """
-    prototype_bank.check_belongs(
-      bank, recognizer.weights_hash, recognizer.prep.to_json(), bank_path
-    )
-    self.recognizer, self.bank = recognizer, bank
-    self.classes: tuple[str, ...] = ()
-    settings = dict(bank.settings)
-    self._settings = (
-      methods.TransferSettings(**settings)
-      if settings
-      else recognizer.transfer_settings
-    )
-    self._calibration = None
-    if bank.calibration:
-      self._calibration = calibration_lib.Calibration.from_dict(
-        bank.calibration
+    if bank is not None:
+      prototype_bank.check_belongs(
+        bank, recognizer.weights_hash, recognizer.prep.to_json(), bank_path
       )
-    initial = recognizer.initial_embeddings()
-    wanted = self._settings.relatedness_source == 'initial'
-    self._seen = task.Classes(
-      bank.seen_classes,
-      bank.class_embeddings,
-      initial_text=initial(bank.seen_classes) if initial and wanted else None,
+    elif not recognizer.joint:
+      raise ValueError(
+        'without a prototype bank videos are compared with names directly, '
+        f'and these weights have no joint space for both: {recognizer.origin}'
+      )
+    self.recognizer, self.bank = recognizer, bank
+    self._confidence = confidence.Confidence(
+      bank and bank.calibration, bank is None
     )
-    self._initial = initial if wanted else None
-    self._text = bank.class_embeddings[:0]
-    self._prototypes = bank.seen_prototypes[:0]
-    self._weights = np.zeros((0, len(bank.seen_classes)))
-    if bank.added_classes:
-      self._add(bank.added_classes, bank.added_embeddings)
+    self._candidates = candidates.Candidates(recognizer, bank)
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Canonical names that `predict` chooses from."""
+    return self._candidates.names
 
   def add_classes(self, names: Sequence[str]) -> 'ActionModel':
     """Adds classes to choose from.
@@ -108,50 +98,23 @@ class ActionModel:
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that are there already: {again}')
-    self._add(names, self.recognizer.encode_class_names(names)['embedding'])
+    self._candidates.add(names)
     return self
 
   def clear_classes(self) -> 'ActionModel':
     """Forgets all classes to choose from."""
-    self.classes = ()
-    self._text, self._prototypes = self._text[:0], self._prototypes[:0]
-    self._weights = self._weights[:0]
+    self._candidates.clear()
     return self
-
-  def _add(self, names, text) -> None:
-    """Composites prototypes for encoded names; a seen one has its own."""
-    new = task.Classes(
-      tuple(names),
-      text,
-      initial_text=self._initial(names) if self._initial else None,
-    )
-    prototypes, weights = methods.unseen_prototypes(
-      self._seen, self.bank.seen_prototypes, new, self._settings
-    )
-    # A class with a prototype of its own needs no composite.
-    for row, name in enumerate(names):
-      if name in self.bank.seen_classes:
-        at = self.bank.seen_classes.index(name)
-        prototypes[row] = self.bank.seen_prototypes[at]
-        weights[row] = np.arange(weights.shape[1]) == at
-    self.classes += tuple(names)
-    self._text = np.concatenate([self._text, text])
-    self._prototypes = np.concatenate([self._prototypes, prototypes])
-    self._weights = np.concatenate([self._weights, weights])
 
   def explain(self) -> dict[str, tuple[tuple[str, float], ...]]:
     """Returns up to 3 (seen class, weight) pairs behind each class."""
-    found = {}
-    for name, weights in zip(self.classes, self._weights, strict=True):
-      largest = np.argsort(-weights, kind='stable')[:_TOP_SEEN]
-      found[name] = tuple(
-        (self.bank.seen_classes[s], float(weights[s])) for s in largest
-      )
-    return found
+    return self._candidates.explain()
 
   @property
   def warnings(self) -> list[str]:
     """Returns warnings about the classes for the user."""
+    if self.bank is None:
+      return []
     return predictions.class_warnings(self.classes, self.bank.seen_classes)
 
   def _check_classes(self) -> None:
@@ -159,7 +122,7 @@ class ActionModel:
       raise ValueError('no classes to choose from: add_classes comes first')
 
   def _domain_warning(self, path: str, comment: str) -> list[str]:
-    domain = self.bank.domain
+    domain = self.bank.domain if self.bank else ''
     if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
       return []
     return [
@@ -171,7 +134,7 @@ class ActionModel:
   def predict(
     self, path: str, reject_below: float | None = None
   ) -> predictions.Prediction:
-    """Ranks the classes for a video, by semantic transfer.
+    """Ranks the classes for a video: by semantic transfer, if with a bank.
 
     Args:
       path: a video file in any format PyAV reads.
@@ -212,94 +175,89 @@ class ActionModel:
     padding = batch_size - len(clips)
     clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
     embeddings, match = self.recognizer.encode_videos(clips, self.classes)
-    embeddings = embeddings[: len(views)]
-    if not match.shape[1]:
-      match = np.full((len(match), len(self.classes)), None)
-    scores = np.asarray(scoring.similarity_scores(embeddings, self._prototypes))
-    near = np.full(scores.shape, None)
-    if self.recognizer.joint:
-      near = np.asarray(scoring.similarity_scores(embeddings, self._text))
-    probabilities, none = self._probabilities(scores)
-    explained, warnings = self.explain(), self.warnings
+    embeddings, match = embeddings[: len(views)], match[: len(views)]
+    scored = self._scores(embeddings, match)
     risk = ''
     if reject_below is not None:
       risk = self.describe_risk(reject_below)
-    found = []
-    for v, (path, of_video) in enumerate(zip(paths, views, strict=True)):
+    warnings = self.warnings
+    return [
+      predictions.Prediction(
+        ranking,
+        (
+          *of_video.warnings,
+          *self._domain_warning(path, of_video.comment),
+          *warnings,
+        ),
+        path,
+        none,
+        predictions.answer(ranking, reject_below),
+        risk,
+        self._confidence.described,
+        self.recognizer.origin,
+      )
+      for path, of_video, (ranking, none) in zip(
+        paths, views, scored, strict=True
+      )
+    ]
+
+  def _scores(self, embeddings: np.ndarray, match: np.ndarray):
+    """Yields ranking and probability of none of the classes for each video."""
+    by = self._candidates
+    near = None
+    if self.recognizer.joint:
+      near = np.asarray(scoring.similarity_scores(embeddings, by.text))
+    scores = near
+    if by.prototypes is not None:
+      scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
+    probabilities, none = self._confidence.probabilities(scores, match)
+    explained = self.explain()
+    of = lambda rows, v, i: None if rows is None else float(rows[v, i])
+    match = match if match.shape[1] else None
+    for v in range(len(embeddings)):
       ranking = tuple(
         predictions.Ranked(
           self.classes[i],
-          None if none is None else float(probabilities[v, i]),
+          of(probabilities, v, i),
           float(scores[v, i]),
-          near.tolist()[v][i],
-          match.tolist()[v][i],
+          of(near, v, i),
+          of(match, v, i),
           explained[self.classes[i]],
         )
         for i in np.argsort(-scores[v], kind='stable')
       )
-      answer = ranking[0].name
-      if reject_below is not None and ranking[0].probability < reject_below:
-        answer = predictions.NONE_OF_THESE
-      found.append(
-        predictions.Prediction(
-          ranking,
-          (
-            *of_video.warnings,
-            *self._domain_warning(path, of_video.comment),
-            *warnings,
-          ),
-          path,
-          None if none is None else float(none[v]),
-          answer,
-          risk,
-        )
-      )
-    return found
-
-  def _probabilities(self, scores: np.ndarray):
-    """Of the classes [b c] and of none of them [b]; None, None without."""
-    if self._calibration is None:
-      return None, None
-    return self._calibration.probabilities(scores)
-
-  def _check_threshold(self, threshold: float | None) -> None:
-    if threshold is None:
-      return
-    if not 0 <= threshold <= 1:
-      raise ValueError(f'reject_below={threshold} is not in [0, 1]')
-    if self._calibration is None:
-      raise ValueError('the bank has no calibration, so nothing to reject by')
+      yield ranking, None if none is None else float(none[v])
 
   def describe_risk(self, threshold: float) -> str:
     """Describes the measured risk above a probability; no guarantee."""
-    risk, coverage = self._calibration.risk(threshold, len(self.classes))
-    if not coverage:
-      return f'no video was answered at {threshold:g} when this was measured'
-    return (
-      f'answers at {threshold:g} or more were wrong in {risk:.0%}, and '
-      f'{coverage:.0%} of videos were answered, half of which showed no '
-      f'candidate (measured on {self._calibration.measured_on})'
-    )
+    return self._confidence.describe_risk(threshold, len(self.classes))
 
   def predict_many(
-    self, paths: Sequence[str], reject_below: float | None = None
+    self,
+    paths: Sequence[str],
+    reject_below: float | None = None,
+    batch_size: int = 8,
   ) -> Iterator[predictions.Prediction | Exception]:
     """Predictions of several videos, in order, some encoded at a time.
 
     Args:
       paths: of the files.
       reject_below: as `predict`.
+      batch_size: videos encoded at a time.
 
     Yields:
       A prediction, or the error of a video that cannot be used: one bad file
       does not end the others.
     """
     self._check_classes()
-    self._check_threshold(reject_below)
-    size = min(len(paths), _BATCH)
+    self._confidence.check_threshold(reject_below)
+    size = min(len(paths), batch_size)
+    # The next videos are decoded while these are encoded.
+    jobs = (functools.partial(self._read, path) for path in paths)
+    results = isolated.read_ahead(jobs, ahead=2 * size)
     for first in range(0, len(paths), size or 1):
       part = paths[first : first + size]
-      read = [self._read(path) for path in part]
+      read = list(itertools.islice(results, len(part)))
       good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
       if good:
         ranked = self._rank(
@@ -336,22 +294,11 @@ class ActionModel:
       ValueError: no classes, or no calibration.
     """
     self._check_classes()
-    if self._calibration is None:
-      raise ValueError('the bank has no calibration, which segments need')
+    self._confidence.check_segments()
     windows = user_videos.plan_windows(
       path, self.recognizer.prep, window, stride
     )
-    total, parts = len(windows.starts), []
-    size = self.recognizer.config.zeroshot.batch_size
-    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
-      n = len(clips)
-      if n < size and total > size:
-        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
-      embeddings, _ = self.recognizer.encode_videos(clips)
-      parts.append(embeddings[:n])
-      progress(sum(map(len, parts)), total)
-    scores = scoring.similarity_scores(np.concatenate(parts), self._prototypes)
-    probabilities, none = self._probabilities(np.asarray(scores))
+    probabilities, none = self._window_probabilities(windows, progress)
     found = segments.find_segments(
       windows.starts, windows.ends, probabilities, none, switch_cost
     )
@@ -364,7 +311,34 @@ class ActionModel:
       predictions.NamedSegment(s.start, s.end, name(s.label), s.score)
       for s in found
     ]
-    return named, self._domain_warning(path, windows.comment) + self.warnings
+    warnings = self._domain_warning(path, windows.comment) + self.warnings
+    if not self._confidence.calibrated:
+      warnings.append(f'probabilities: {self._confidence.described}')
+    return named, warnings
+
+  def _window_probabilities(self, windows: user_videos.Windows, progress):
+    """Of the classes [w c], and of none of them [w]."""
+    total, parts, logits = len(windows.starts), [], []
+    size = self.recognizer.config.zeroshot.batch_size
+    # Only without a bank: elsewhere matching would be the larger part.
+    names = self.classes if self.bank is None else ()
+    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
+      n = len(clips)
+      if n < size and total > size:
+        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
+      embeddings, match = self.recognizer.encode_videos(clips, names)
+      parts.append(embeddings[:n])
+      logits.append(match[:n])
+      progress(sum(map(len, parts)), total)
+    scores = logits = np.concatenate(logits)
+    if self._candidates.prototypes is not None:
+      scores = np.asarray(
+        scoring.similarity_scores(
+          np.concatenate(parts), self._candidates.prototypes
+        )
+      )
+    probabilities, none = self._confidence.probabilities(scores, logits)
+    return probabilities, np.zeros(total) if none is None else none
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
@@ -396,3 +370,20 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
+
+
+def load_pretrained(weights: str) -> ActionModel:
+  """Loads public weights of a joint space of video and text, without a bank.
+
+  Args:
+    weights: a folder, or an id `hf:org/name[@revision]`, of a CLIP.
+
+  Returns:
+    The model, without classes to choose from. It ranks by the nearest name.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    OSError: as `pretrained.hub.resolve` has it.
+    ValueError: damaged files, or weights of another kind.
+  """
+  return ActionModel(public_folders.open_dual(weights), None)

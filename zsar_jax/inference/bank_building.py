@@ -84,6 +84,7 @@ def make_bank(
     weights_hash=recognizer.weights_hash,
     step=recognizer.step,
     licence=licence,
+    origin=recognizer.origin,
     settings=dataclasses.asdict(settings),
     calibration=None if calibration is None else dict(calibration),
   )

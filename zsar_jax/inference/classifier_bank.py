@@ -29,14 +29,22 @@ def prototypes(columns: np.ndarray) -> np.ndarray:
   """
   columns = np.asarray(columns, np.float64)
   if len(columns) < 2:
-    raise ValueError('a classifier of one class says nothing about others')
+    raise ValueError('the prototype of one class says nothing about others')
   away = columns - columns.mean(axis=0)
   norms = np.linalg.norm(away, axis=1, keepdims=True)
   if not norms.min() > 0:
     raise ValueError(
-      f'column {int(norms.argmin())} of the classifier equals their mean'
+      f'the column of class {int(norms.argmin())} equals the mean of all'
     )
   return (away / norms).astype(np.float32)
+
+
+def missing(encoders: public_encoders.PublicEncoders) -> str:
+  """Says that the video side has no classifier, and what to do."""
+  return (
+    f'{encoders.video.source} has no classifier, so no prototypes: give '
+    '--dataset, a prepared dataset with videos of seen classes'
+  )
 
 
 def make_bank(
@@ -53,17 +61,14 @@ def make_bank(
     licence: of the classifier's training videos.
 
   Returns:
-    The bank; its counts are 1, since nobody knows the number of videos.
+    The bank; its counts are 0, since no videos were at hand.
 
   Raises:
     ValueError: no classifier, or a name to drop that it does not have.
   """
   video = encoders.video
   if video.columns is None:
-    raise ValueError(
-      f'{video.source} has no classifier, so no prototypes: give --dataset, a '
-      'prepared dataset with videos of seen classes'
-    )
+    raise ValueError(missing(encoders))
   dropped = []
   if drop_seen:
     dropped = class_names.canonical_names(drop_seen, 'drop_seen')
@@ -79,14 +84,15 @@ def make_bank(
     # Centred over all classes: what is dropped changes no other prototype.
     seen_prototypes=prototypes(video.columns)[kept],
     class_embeddings=encoders.encode_class_names(names)['embedding'],
-    counts=np.ones(len(names), np.int64),
-    domain=f'the training videos of {video.source}',
+    counts=np.zeros(len(names), np.int64),
+    domain=f'the training videos of {public_encoders.short_name(video.source)}',
     protocol=PROTOCOL,
     protocol_hash='',
     preprocessing=encoders.prep.to_json(),
     weights_hash=encoders.weights_hash,
     step=encoders.step,
     licence=licence,
+    origin=encoders.origin,
     settings=dataclasses.asdict(encoders.transfer_settings),
     calibration=None,
   )

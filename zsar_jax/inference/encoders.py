@@ -1,170 +1,64 @@
-"""Encoders with weights: the only place that joins tokenizer and model."""
+"""What embeds videos and class names: the one interface of inference.
 
-from collections.abc import Mapping, Sequence
-import dataclasses
-import functools
-import hashlib
-from typing import Any
+Two make it: `saved_encoders` from a trained run, and `public_folders` from
+public weights. A bank, a prediction and an evaluation take either.
+"""
 
-import jax
-import jax.numpy as jnp
+import abc
+from collections.abc import Callable, Sequence
+
 import ml_collections
 import numpy as np
 
+from zsar_jax.data import preprocessing
 from zsar_jax.evaluation import embedding, methods
-from zsar_jax.inference import class_texts, model_builder
-from zsar_jax.models import pixel_ops, zsar_model
-from zsar_jax.parallel import sharding
-from zsar_jax.pretrained import hub, initialisation
-
-# Names are matched with videos this many at a time: the fused tokens of all
-# (video, name) pairs would not fit in memory for hundreds of names.
-_MATCH_CHUNK = 64
+from zsar_jax.inference import class_texts
 
 
-class Recognizer:
+class Recognizer(abc.ABC):
   """Encoders with weights.
 
   Attributes:
-    config: the run's config.
+    config: a config with the sections `data`, `names`, `preprocessing` and
+      `zeroshot`.
     prep: preprocessing that belongs to the weights.
-    seen_classes: names in the order of the class centres.
-    step: of the weights.
     texts: turns class names into tokens.
+    seen_classes: canonical names that the video side was trained on; () where
+      nobody knows them.
+    step: of the weights; 0 where they were not trained here.
+    joint: whether videos and names share one space.
   """
 
-  def __init__(
-    self,
-    config: ml_collections.ConfigDict,
-    model: zsar_model.ZsarModel,
-    params: Any,
-    texts: class_texts.ClassTexts,
-    seen_classes: Sequence[str],
-    mesh: jax.sharding.Mesh,
-    step: int = 0,
-  ):
-    self.config, self.texts = config, texts
-    self.prep = model_builder.make_preprocessing(config, texts.pieces)
-    self.seen_classes = tuple(seen_classes)
-    self.step = step
-    self._model = model
-    self._params = params
-    self._mesh = mesh
-    self._encode_text = jax.jit(
-      functools.partial(model.apply, method='encode_text')
-    )
-    self._heads = jax.jit(functools.partial(model.apply, method='heads'))
-    self._encode_clips = sharding.on_mesh(jax.jit(self._embed), mesh)
-    self._match_again = sharding.on_mesh(
-      jax.jit(self._match, static_argnums=2), mesh
-    )
-    self._weights_hash = ''
-    self._initial_params = None
-    self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
-
-  def with_params(self, params: Any, step: int) -> 'Recognizer':
-    """Returns the same encoders with other weights, without recompiling."""
-    other = object.__new__(Recognizer)
-    other.__dict__.update(self.__dict__)
-    other._params, other.step = params, step
-    other._text_cache, other._weights_hash = {}, ''
-    return other
-
-  # Training puts videos and names into one space.
-  joint = True
+  config: ml_collections.ConfigDict
+  prep: preprocessing.Preprocessing
+  texts: class_texts.ClassTexts
+  seen_classes: tuple[str, ...]
+  step: int
+  joint: bool
 
   @property
-  def origin(self) -> str:
-    """The public weights that training started from, in words."""
-    return initialisation.describe(self.config)
-
-  @property
-  def params(self) -> Any:
-    """Returns the parameters, as they lie on the devices."""
-    return self._params
-
-  @property
+  @abc.abstractmethod
   def weights_hash(self) -> str:
-    """Hashes all parameters and the tokenisation to 12 hex digits."""
-    if not self._weights_hash:
-      digest = hashlib.sha256(self.prep.to_json().encode())
-      for path, leaf in jax.tree.leaves_with_path(self._params):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-      self._weights_hash = digest.hexdigest()[:12]
-    return self._weights_hash
+    """12 hex digits over weights, preprocessing and tokenisation."""
 
-  def _embed(self, params, video, text_tokens, text_mask):
-    """Clips uint8 [b v t h w 3] -> arrays, see `embedding.Encoders`."""
-    prep = self.prep
-    b, v = video.shape[:2]
-    x = pixel_ops.to_inputs(video, prep.mean, prep.std, prep.inputs)
-    apply = functools.partial(self._model.apply, {'params': params})
-    out = apply(x.reshape(b * v, *x.shape[2:]), method='encode_video')
+  @property
+  @abc.abstractmethod
+  def origin(self) -> str:
+    """The public weights behind the encoders; 'random' where there are none.
 
-    unflatten = lambda x: x.reshape(b, v, *x.shape[1:])
-    return {
-      'embedding': unflatten(out['embedding']),
-      'match': self._match(params, out['tokens'], b, text_tokens, text_mask),
-      'pooled': unflatten(out['pooled']).mean(axis=1, dtype=jnp.float32),
-      # Half the memory; read only where they are kept.
-      'tokens': unflatten(out['tokens'].astype(jnp.float16)),
-    }
+    `side=name:fingerprint`, with commas. Weights of the Hub are named by id and
+    commit, `hf:org/name@commit`, others by their folder.
+    """
 
-  def _match(self, params, video_tokens, b, text_tokens, text_mask):
-    """Maps video tokens [b*v n e] to match logits [b c], mean over views."""
-    if not text_tokens.shape[0]:
-      return jnp.zeros((b, 0))
-    apply = functools.partial(self._model.apply, {'params': params})
-    pairs = len(video_tokens)
-
-    def match(chunk):
-      tokens, mask = chunk
-      spread = lambda y: jnp.broadcast_to(y[None], (pairs, *y.shape))
-      return apply(video_tokens, spread(tokens), spread(mask), method='match')
-
-    logits = jax.lax.map(match, (text_tokens, text_mask))  # [k b*v chunk]
-    logits = logits.transpose(1, 0, 2).reshape(b, pairs // b, -1)
-    return logits.mean(axis=1)
-
+  @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Encodes class names, in all prompts and with their descriptions.
+    """Embeds canonical class names: `embedding` [c e], unit vectors."""
 
-    Args:
-      names: canonical class names.
-
-    Returns:
-      `embedding` [c d] unit vectors, the normalised mean over the texts of a
-      class; `tokens` [c l e] and `mask` [c l] of its first text, which the
-      fusion reads.
-    """
-    key = tuple(names)
-    if key not in self._text_cache:
-      outs = [self.encode_tokens(row) for row in self.texts.token_ids(names)]
-      self._text_cache[key] = {
-        'embedding': self.texts.mean(
-          names, [np.asarray(out['embedding']) for out in outs]
-        ),
-        'tokens': np.asarray(outs[0]['tokens']),
-        'mask': self.texts.token_ids(names)[0]['mask'],
-      }
-    return self._text_cache[key]
-
-  def encode_tokens(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Runs the text encoder on a row of `token_ids`.
-
-    Args:
-      row: `ids` [c l] and `mask` [c l].
-
-    Returns:
-      On the device: `embedding` [c d], `tokens` [c l e] and `pooled` [c e].
-    """
-    return self._encode_text({'params': self._params}, row['ids'], row['mask'])
-
+  @abc.abstractmethod
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeds clips and matches them with names.
+    """Embeds clips, and matches them with names where that can be done.
 
     Args:
       clips_of_videos: uint8 [b v t h w 3], v views of each video.
@@ -172,129 +66,21 @@ class Recognizer:
 
     Returns:
       Embeddings [b v d], unit vectors, and match logits [b c], mean over
-      views.
+      views; [b 0] where nothing compares videos with names.
     """
-    out = self._encode(clips_of_videos, names)
-    return np.asarray(out['embedding']), np.asarray(out['match'])
-
-  def _encode(self, clips_of_videos, names) -> dict[str, Any]:
-    """Returns all arrays of some videos, on the device."""
-    b = len(clips_of_videos)
-    clips_of_videos = self._pad(clips_of_videos)
-    tokens, mask = self._chunked_tokens(names)
-    video = sharding.put_batch({'video': clips_of_videos}, self._mesh)['video']
-    out = self._encode_clips(self._params, video, tokens, mask)
-    out = {name: x[:b] for name, x in out.items()}
-    return {**out, 'match': out['match'][:, : len(names)]}
-
-  def _pad(self, x: np.ndarray) -> np.ndarray:
-    """Repeats the last video until the batch divides over the mesh."""
-    padding = -len(x) % sharding.num_batch_shards(self._mesh)
-    if not padding:
-      return x
-    return np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1), mode='edge')
-
-  def match_tokens(
-    self, video_tokens: np.ndarray, names: Sequence[str]
-  ) -> np.ndarray:
-    """Matches videos that were encoded before with names.
-
-    Args:
-      video_tokens: [n v k e], k tokens of each view.
-      names: canonical class names.
-
-    Returns:
-      Match logits [n c], mean over views.
-    """
-    tokens, mask = self._chunked_tokens(names)
-    size = self.config.zeroshot.batch_size
-    parts = []
-    for first in range(0, len(video_tokens), size):
-      batch = video_tokens[first : first + size].astype(np.float32)
-      padded = np.pad(
-        batch, [(0, size - len(batch))] + [(0, 0)] * 3, mode='edge'
-      )
-      out = self._match_again(
-        self._params, padded.reshape(-1, *padded.shape[2:]), size, tokens, mask
-      )
-      parts.append(np.asarray(out)[: len(batch), : len(names)])
-    return np.concatenate(parts)
-
-  def _chunked_tokens(self, names: Sequence[str]):
-    """Text tokens [k chunk l e] and mask; padding repeats the first name."""
-    if not names:
-      return np.zeros((0, 0, 0, 0), np.float32), np.zeros((0, 0, 0), bool)
-    text = self.encode_class_names(names)
-    chunk = min(_MATCH_CHUNK, len(names))
-    padding = -len(names) % chunk
-
-    def pad(x):
-      x = np.concatenate([x, np.repeat(x[:1], padding, axis=0)])
-      return x.reshape(-1, chunk, *x.shape[1:])
-
-    return pad(text['tokens']), pad(text['mask'])
-
-  def class_centres(self) -> np.ndarray:
-    """Returns learnt centres of the seen classes [s d], unit vectors."""
-    heads = self._heads({'params': self._params})
-    return np.asarray(heads['class_centres'])
 
   @property
+  @abc.abstractmethod
   def encoders(self) -> embedding.Encoders:
-    """Returns the encoders that evaluators call, with these weights."""
-    heads = self._heads({'params': self._params})
-    return embedding.Encoders(
-      class_embeddings=lambda names: self.encode_class_names(names)[
-        'embedding'
-      ],
-      videos=self._encode,
-      match_tokens=self.match_tokens,
-      initial_embeddings=self.initial_embeddings(),
-      class_centres=np.asarray(heads['class_centres']),
-      scale=float(heads['visual_scale']),
-      trained_classes=self.seen_classes,
-    )
-
-  def initial_embeddings(self):
-    """Encodes names as the public weights do that the text side began with.
-
-    Before training the shared projection is random, so the encoder's own
-    pooled output is taken. None where the text side began with random values
-    (then it knew nothing), or where its weights are not there any more.
-    """
-    init = self.config.init
-    source = init.text or init.clip
-    if not source or not hub.at_hand(source):
-      return None
-
-    def embed(names):
-      if self._initial_params is None:
-        from zsar_jax.pretrained import initialisation
-
-        config = self.config.copy_and_resolve_references()
-        config.init.video = ''
-        loaded = initialisation.start(config).loaded
-        self._initial_params = initialisation.put(
-          self._params, {'text_encoder': loaded['text_encoder']}
-        )
-      outs = [
-        self._encode_text({'params': self._initial_params}, t['ids'], t['mask'])
-        for t in self.texts.token_ids(names)
-      ]
-      pooled = [_unit(np.asarray(out['pooled'])) for out in outs]
-      return self.texts.mean(names, pooled)
-
-    return embed
+    """The functions and arrays that an evaluation needs."""
 
   @property
+  @abc.abstractmethod
   def transfer_settings(self) -> methods.TransferSettings:
-    """Returns the config's settings of the semantic transfer."""
-    c = self.config.zeroshot
-    names = {f.name for f in dataclasses.fields(methods.TransferSettings)}
-    return methods.TransferSettings(
-      **{key: value for key, value in c.items() if key in names}
-    )
+    """The settings of the semantic transfer, where nothing chose others."""
 
-
-def _unit(x: np.ndarray) -> np.ndarray:
-  return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+  def initial_embeddings(
+    self,
+  ) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """What embeds names as before training; None where nothing does."""
+    return None

@@ -29,8 +29,9 @@ from zsar_jax.evaluation import (
 from zsar_jax.inference import (
   bank_building,
   embedders,
-  frozen_clip,
   prototype_bank,
+  public_encoders,
+  public_folders,
 )
 from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.pretrained import hub
@@ -216,7 +217,7 @@ def evaluate(
   if bank is None and first.seen_classes == recognizer.seen_classes:
     rows.append(validate(recognizer, first, cache, embed))
   rows += _frozen_clip_rows(recognizer.config, protocols, say)
-  calibrated = choice.get('calibration')
+  calibrated = bank.calibration if bank else choice.get('calibration')
   if calibrated is None and bank is None:
     calibrated = _calibrate(evaluation, settings, protocols)
   settings_from = (settings, choice.get('chosen_on', 'the config'))
@@ -332,11 +333,14 @@ def _distinct(videos) -> list[dict[str, str]]:
 
 def frozen_clip_of(
   config: ml_collections.ConfigDict,
-) -> frozen_clip.FrozenClip:
+) -> public_encoders.PublicEncoders:
   """Returns the CLIP that a config starts from, as it comes."""
-  return frozen_clip.FrozenClip.from_directory(
-    config.init.clip, config.preprocessing.num_frames
-  )
+  path = config.init.clip
+  clip = public_folders.open_sides(path, path, config.preprocessing.num_frames)
+  clip.config.zeroshot.batch_size = config.zeroshot.batch_size
+  clip.config.zeroshot.num_views = clip.config.zeroshot.num_crops = 1
+  clip.config.data.num_threads = config.data.num_threads
+  return clip
 
 
 def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
@@ -348,6 +352,6 @@ def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
     say(f'{path} is not on this machine: the frozen_clip row is left out')
     return []
   say('embedding the same videos by the frozen CLIP')
-  return frozen_clip_of(config).protocol_rows(
-    protocols, config.zeroshot.batch_size, config.data.num_threads
+  return protocol_evaluation.nearest_name_rows(
+    protocols, embedders.make_embedder(frozen_clip_of(config)), 'frozen_clip'
   )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
 from zsar_jax.data.protocols import word_overlap
 
@@ -15,13 +14,16 @@ class Ranked:
 
   Attributes:
     name: canonical class name.
-    probability: calibrated, in [0, 1]; None where nothing was calibrated.
-    score: transfer score, in [-1, 1].
+    probability: in [0, 1]; `Prediction.probabilities` says what it is worth.
+      None where there is none.
+    score: what the ranking is by, in [-1, 1]: the transfer score, or
+      `nearest_name` where there is no prototype bank.
     nearest_name: similarity of the video to the name itself, in [-1, 1];
       None where videos and names have no joint space.
     match_logit: of the fusion; above 0 means a match is the likelier. None
       where nothing compares videos with names.
-    composited_from: (seen class, transfer weight), largest first.
+    composited_from: (seen class, transfer weight), largest first; () where
+      there is no prototype bank.
   """
 
   name: str
@@ -44,14 +46,27 @@ class Prediction:
       nothing was calibrated.
     answer: the best name, or `NONE_OF_THESE`.
     risk: how often answers from this threshold on were wrong; '' without one.
+    probabilities: what the probabilities were measured on, or why there are
+      none.
+    weights: the public weights behind the encoders, with their revisions; see
+      `Recognizer.origin`.
   """
 
-  ranking: tuple[Any, ...]
+  ranking: tuple[Ranked, ...]
   warnings: tuple[str, ...]
   video: str = ''
   none_of_these: float | None = None
   answer: str = ''
   risk: str = ''
+  probabilities: str = ''
+  weights: str = ''
+
+
+def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
+  """Returns the best name, or `NONE_OF_THESE` below a probability."""
+  if reject_below is not None and ranking[0].probability < reject_below:
+    return NONE_OF_THESE
+  return ranking[0].name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,8 @@ _FORMAT = 'zsar_jax prototype bank 2'
 _OLD_FORMATS = ('zsar_jax prototype bank 1',)
 # Class embeddings of one name by one encoder differ by rounding alone.
 _TOLERANCE = 1e-5
+# As many videos weigh as much as a classifier's column.
+_COLUMN_VIDEOS = 10
 _TEXTS = (
   'domain',
   'protocol',
@@ -43,7 +45,8 @@ class PrototypeBank:
     seen_classes: names, in the order of the arrays.
     seen_prototypes: float32 [s d], unit vectors.
     class_embeddings: float32 [s d], unit vectors.
-    counts: int64 [s], videos that each prototype is the mean of.
+    counts: int64 [s], videos that each prototype is the mean of; 0 for a
+      classifier's column.
     domain: what the training pictures are.
     protocol: id of the protocol that the prototypes belong to.
     preprocessing: JSON text of `Preprocessing`, which names the tokenizer.
@@ -53,6 +56,8 @@ class PrototypeBank:
     licence: under which the training videos may be used; '' if not stated.
     settings: of the transfer, as chosen; see `methods.TransferSettings`.
     calibration: see `calibration.Calibration.to_dict`; None if not measured.
+    origin: the public weights behind those encoders, as `Recognizer.origin`
+      has it; '' in banks of earlier versions.
     added_classes: names that were added without any video.
     added_embeddings: float32 [a d], unit vectors, of these names.
   """
@@ -70,6 +75,7 @@ class PrototypeBank:
   licence: str = ''
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   calibration: Mapping[str, Any] | None = None
+  origin: str = ''
   added_classes: tuple[str, ...] = ()
   added_embeddings: np.ndarray | None = None
 
@@ -159,6 +165,7 @@ def _check_header(path: str, header: Any) -> None:
       ('calibration', dict | None),
       ('step', int),
       *((key, str) for key in _TEXTS),
+      *((key, str) for key in ('origin',) if key in header),
     )
     if not isinstance(header.get(key), kind)
   ]
@@ -282,7 +289,8 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
 
   A prototype is a direction; of a class that several banks have, the mean of
   their directions is taken, weighted by the videos behind each. It is close
-  to the mean of all videos, not equal to it (our choice). The first bank's
+  to the mean of all videos, not equal to it (our choice). A classifier's
+  column counts as much as 10 videos (our choice). The first bank's
   settings are kept, and no calibration, which was measured on other classes.
 
   Args:
@@ -305,8 +313,8 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
   for bank in banks:
     for i, name in enumerate(bank.seen_classes):
       count = int(bank.counts[i])
-      part = count * bank.seen_prototypes[i].astype(np.float64)
-      sums[name] = sums.get(name, 0) + part
+      weight = np.float64(count or _COLUMN_VIDEOS)
+      sums[name] = sums.get(name, 0) + weight * bank.seen_prototypes[i]
       counts[name] = counts.get(name, 0) + count
       text = texts.setdefault(name, bank.class_embeddings[i])
       if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
@@ -344,6 +352,7 @@ def describe(bank: PrototypeBank) -> str:
     'trained on': bank.domain,
     'protocol': f'{bank.protocol} {bank.protocol_hash}'.rstrip(),
     'weights': f'{bank.weights_hash}, step {bank.step}',
+    'public weights': bank.origin or 'not stated',
     'preprocessing': preprocessing_hash(bank.preprocessing),
     'tokenizer': json.loads(bank.preprocessing).get('vocabulary_hash', ''),
     'licence': bank.licence or 'not stated',
@@ -354,7 +363,7 @@ def describe(bank: PrototypeBank) -> str:
   lines = [f'{key.ljust(width)}  {value}' for key, value in facts.items()]
   lines.append('')
   lines += [
-    f'{int(count):6d} videos  {name}'
+    f'{int(count):6d} videos  {name}' if count else f'       column  {name}'
     for name, count in zip(bank.seen_classes, bank.counts, strict=True)
   ]
   lines += [f'  by name alone  {name}' for name in bank.added_classes]

@@ -18,7 +18,9 @@ import numpy as np
 from zsar_jax import config_utils
 from zsar_jax.data import preprocessing, tokenizer
 from zsar_jax.evaluation import embedding, methods
+from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.inference import public_sides
+from zsar_jax.pretrained import hub
 from zsar_jax.zeroshot import scoring
 
 # Our choice, where a classifier brings hundreds of seen classes: made on the
@@ -29,7 +31,7 @@ SETTINGS = methods.TransferSettings(
 )
 
 
-class PublicEncoders:
+class PublicEncoders(encoders_lib.Recognizer):
   """Embeds videos and class names with public weights.
 
   Attributes:
@@ -124,9 +126,6 @@ class PublicEncoders:
       joint=self.joint,
     )
 
-  def initial_embeddings(self) -> None:
-    """None: the text side was not trained, so it has no other beginning."""
-
   @property
   def transfer_settings(self) -> methods.TransferSettings:
     """The config's settings of the semantic transfer."""
@@ -134,11 +133,18 @@ class PublicEncoders:
 
   @property
   def origin(self) -> str:
-    """The weights of both sides, in words."""
+    """Both sides' weights: a folder's name, or an id and its commit; digest."""
     return ', '.join(
-      f'{name}={os.path.basename(os.path.normpath(side.source))}:{side.digest}'
+      f'{name}={short_name(side.source)}:{side.digest}'
       for name, side in (('video', self.video), ('text', self.text))
     )
+
+
+def short_name(source: str) -> str:
+  """Returns the name of a folder; an id of the Hub as it is."""
+  if hub.is_id(source):
+    return source
+  return os.path.basename(os.path.normpath(source))
 
 
 def _make_config(

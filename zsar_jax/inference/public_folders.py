@@ -27,7 +27,7 @@ def open_sides(
   """Reads both sides; see `public_sides`.
 
   Args:
-    video: weights of the video side.
+    video: weights of the video side; a folder, an id of the Hub, or a name.
     text: weights of the text side.
     num_frames: frames of a clip; 0 for the weights' own.
     prompts: for class names; () for ours.
@@ -36,12 +36,43 @@ def open_sides(
     The encoders.
 
   Raises:
-    FileNotFoundError, ValueError: see `public_sides`.
+    FileNotFoundError, OSError: see `public_sides`.
+    ValueError: see `public_sides`; or two different joint spaces.
   """
-  return public_encoders.PublicEncoders(
-    public_sides.open_video(video, num_frames),
-    public_sides.open_text(text, prompts),
-  )
+  of_video = public_sides.open_video(video, num_frames)
+  of_text = public_sides.open_text(text, prompts)
+  spaces = of_video.space, of_text.space
+  if all(spaces) and spaces[0] != spaces[1]:
+    raise ValueError(
+      f'{video} and {text} are two different joint spaces: videos of the one '
+      'cannot be compared with names of the other. Give the same weights for '
+      'both sides, or a text encoder without a video side, such as a MiniLM'
+    )
+  return public_encoders.PublicEncoders(of_video, of_text)
+
+
+def open_dual(weights: str) -> public_encoders.PublicEncoders:
+  """Reads both sides of weights that have a joint space.
+
+  Args:
+    weights: see `public_sides`.
+
+  Returns:
+    The encoders, with `joint`.
+
+  Raises:
+    FileNotFoundError: see `public_sides`.
+    OSError: see `public_sides`.
+    ValueError: see `public_sides`; or weights without a text side.
+  """
+  video = public_sides.open_video(weights)
+  if not video.space:
+    raise ValueError(
+      f'{weights} has no text side: build a bank with `python -m zsar_jax.bank '
+      f'build --video={weights} --text=TEXT_WEIGHTS --output=FOLDER`, and give '
+      'it as --workdir'
+    )
+  return public_encoders.PublicEncoders(video, public_sides.open_text(weights))
 
 
 def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
@@ -65,6 +96,15 @@ def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
     f.write('\n')
 
 
+def local_weights(encoders: public_encoders.PublicEncoders) -> list[str]:
+  """Returns the weights that only this machine has."""
+  return [
+    f'--{name}={side.source}'
+    for name, side in (('video', encoders.video), ('text', encoders.text))
+    if os.path.exists(os.path.expanduser(side.source))
+  ]
+
+
 def _absolute(source: str) -> str:
   """A folder's absolute path; a name that is no folder as it is."""
   path = os.path.expanduser(source)
@@ -81,7 +121,9 @@ def read(folder: str) -> public_encoders.PublicEncoders:
     The encoders.
 
   Raises:
-    FileNotFoundError: the weights are not where they were.
+    FileNotFoundError: the weights, or this revision of them, are not where
+      they were.
+    OSError: as `pretrained.hub.resolve` has it.
     ValueError: a damaged file, or weights that have changed since.
   """
   path = os.path.join(folder, _FILE)
@@ -89,12 +131,19 @@ def read(folder: str) -> public_encoders.PublicEncoders:
   missing = [key for key in _KEYS if key not in content]
   if missing:
     raise ValueError(f'{path} lacks {missing}')
-  encoders = open_sides(
-    content['video'],
-    content['text'],
-    int(content.get('num_frames', 0)),
-    tuple(content['prompts']),
-  )
+  try:
+    encoders = open_sides(
+      content['video'],
+      content['text'],
+      int(content.get('num_frames', 0)),
+      tuple(content['prompts']),
+    )
+  except FileNotFoundError as e:
+    raise FileNotFoundError(
+      f'{e}. If the weights have moved, write into {path} where they are now; '
+      'if they are gone, build the bank again from others with '
+      '`python -m zsar_jax.bank build`'
+    ) from e
   for side, digest in (
     ('video', encoders.video.digest),
     ('text', encoders.text.digest),

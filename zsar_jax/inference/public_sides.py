@@ -160,6 +160,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   if path == i3d_weights.NAME:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
+  path = weights.source or path
   kind = directory.expect_model_type(weights, 'clip', *video.MODEL_TYPES)
   if kind == 'clip':
     return _open_clip_video(path, weights, num_frames or _CLIP_FRAMES)
@@ -241,6 +242,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
       that reads no text here.
   """
   weights = directory.read_weights(path)
+  path = weights.source or path
   kind = directory.expect_model_type(weights, 'bert', 'mpnet', 'clip')
   digest = directory.fingerprint(weights)
   if kind == 'clip':

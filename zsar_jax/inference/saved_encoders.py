@@ -15,6 +15,7 @@ from zsar_jax.inference import (
   model_files,
   public_encoders,
   public_folders,
+  trained_encoders,
 )
 from zsar_jax.parallel import sharding
 
@@ -22,9 +23,7 @@ from zsar_jax.parallel import sharding
 _LOCAL_KEYS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
 
 
-def load(
-  workdir: str, step: int | None = None
-) -> encoders.Recognizer | public_encoders.PublicEncoders:
+def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
   """Loads encoders onto all devices present.
 
   Args:
@@ -72,7 +71,7 @@ def load(
 
 def _from_meta(
   meta: Mapping[str, Any], place: Callable[..., Any], step: int
-) -> encoders.Recognizer:
+) -> trained_encoders.TrainedEncoders:
   """Builds encoders from a saved `meta`.
 
   Args:
@@ -93,7 +92,7 @@ def _from_meta(
   # Inference splits the batch alone, whatever mesh it was trained on.
   mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
   shapes = functools.partial(model_builder.parameter_shapes, model, prep)
-  return encoders.Recognizer(
+  return trained_encoders.TrainedEncoders(
     config,
     model,
     place(shapes, mesh, config.optim.ema_decay > 0),
@@ -110,12 +109,15 @@ def _from_meta(
 
 
 def export(recognizer: encoders.Recognizer, folder: str) -> None:
-  """Writes encoders as plain files; see `model_files`.
+  """Writes encoders as plain files; see `model_files` and `public_folders`.
 
   Args:
-    recognizer: the encoders.
+    recognizer: the encoders. Of public ones only the names are written.
     folder: made if missing.
   """
+  if isinstance(recognizer, public_encoders.PublicEncoders):
+    public_folders.write(folder, recognizer)
+    return
   config = config_utils.to_dict(recognizer.config)
   for key in _LOCAL_KEYS:
     config['data'][key] = ''

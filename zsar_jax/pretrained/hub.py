@@ -27,11 +27,12 @@ _SMALL_FILES = (
   'vocab.txt',
   'vocab.json',
   'merges.txt',
+  '1_Pooling/config.json',
 )
 _REVISION = re.compile(r'[\w][\w./+-]*', re.ASCII)
 _COMMIT = re.compile('[0-9a-f]{40}')
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-_HOW_TO_LOG_IN = (
+HOW_TO_LOG_IN = (
   'set HF_TOKEN to a token of an account that may read it, or log in with '
   '`huggingface-cli login` (newer versions: `hf auth login`)'
 )
@@ -240,7 +241,7 @@ def _get(repository: _Repository, name: str, revision: str) -> str | None:
     )
   except errors.LocalEntryNotFoundError as e:  # An EntryNotFoundError too.
     # Older versions hide a refusal behind it.
-    if _status(e.__cause__) in (_UNAUTHORIZED, _FORBIDDEN):
+    if status_of(e.__cause__) in (_UNAUTHORIZED, _FORBIDDEN):
       raise _explained(repository, name, revision, e.__cause__) from e
     raise _not_in_cache(repository, name, e) from e
   except errors.EntryNotFoundError:
@@ -267,7 +268,7 @@ def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
   return _Unreachable(
     where,
     f', and {constants.ENDPOINT} cannot be reached '
-    f'({_one_line(e.__cause__ or e)}): check the network, set HF_ENDPOINT to a '
+    f'({one_line(e.__cause__ or e)}): check the network, set HF_ENDPOINT to a '
     'mirror, or give a local folder',
   )
 
@@ -279,17 +280,18 @@ def _explained(
   from huggingface_hub import errors
 
   given = repository.given
-  if isinstance(e, errors.GatedRepoError) or _status(e) == _FORBIDDEN:
+  if isinstance(e, errors.GatedRepoError) or status_of(e) == _FORBIDDEN:
     return _no_access(repository)
   # The Hub does not say to strangers whether a private repository exists, and
   # gives the same status for a token that is none.
   if (
-    isinstance(e, errors.RepositoryNotFoundError) or _status(e) == _UNAUTHORIZED
+    isinstance(e, errors.RepositoryNotFoundError)
+    or status_of(e) == _UNAUTHORIZED
   ):
     return FileNotFoundError(
       f'{given} does not exist on the Hugging Face Hub, or is private, or your '
       f'token is not valid: check the spelling; if it is private, '
-      f'{_HOW_TO_LOG_IN}'
+      f'{HOW_TO_LOG_IN}'
     )
   if isinstance(e, errors.RevisionNotFoundError):
     return FileNotFoundError(
@@ -297,7 +299,7 @@ def _explained(
       'a tag or a whole commit hash'
     )
   return OSError(
-    f'{given}: {name} could not be downloaded ({_one_line(e)}): start again; '
+    f'{given}: {name} could not be downloaded ({one_line(e)}): start again; '
     'what has come stays in the cache'
   )
 
@@ -307,16 +309,17 @@ def _no_access(repository: _Repository) -> PermissionError:
 
   return PermissionError(
     f'{repository.given} is gated or private, and you have no access: ask for '
-    f'it on {constants.ENDPOINT}/{repository.id}, then {_HOW_TO_LOG_IN}'
+    f'it on {constants.ENDPOINT}/{repository.id}, then {HOW_TO_LOG_IN}'
   )
 
 
-def _status(error: BaseException | None) -> int | None:
-  """The HTTP status that an error came with."""
+def status_of(error: BaseException | None) -> int | None:
+  """Returns the HTTP status that an error came with, if with one."""
   return getattr(getattr(error, 'response', None), 'status_code', None)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+  """Returns an error's type and message in one line."""
   return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 

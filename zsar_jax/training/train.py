@@ -17,8 +17,8 @@ from zsar_jax.inference import (
   evaluate_run,
   model_builder,
   saved_checkpoints,
+  trained_encoders,
 )
-from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.parallel import distributed, sharding
 from zsar_jax.pretrained import initialisation
 from zsar_jax.system import interruption, terminal
@@ -38,7 +38,7 @@ PARAMETERS_FILE = 'parameters.txt'
 # (recognizer, splits of its protocol, decoded videos) -> what it found.
 Measure = Callable[
   [
-    encoders_lib.Recognizer,
+    trained_encoders.TrainedEncoders,
     list[class_split.Protocol],
     clip_reader.VideoCache | None,
   ],
@@ -198,7 +198,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
   run_checks.read_descriptions(config, protocol, lambda text: None)
   if config.init.clip and protocol.unseen_classes:
     # Anything that would fail in its row at the end should fail now.
-    evaluate_run.frozen_clip_of(config).class_embeddings(
+    evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes
     )
   return _Run(config, workdir, start, prep, protocol, mesh, stop, say)
@@ -227,7 +227,7 @@ def _run(
     if checkpoints.latest_step() is not None:
       state = checkpoints.restore(state)
       run.say(f'going on from step {int(state.step)}')
-    recognizer = encoders_lib.Recognizer(
+    recognizer = trained_encoders.TrainedEncoders(
       run.config,
       model,
       distributed.to_local(state.params, run.mesh),

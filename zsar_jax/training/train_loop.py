@@ -13,8 +13,7 @@ import numpy as np
 
 from zsar_jax.data import clip_reader, input_pipeline
 from zsar_jax.data.protocols import class_split
-from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.inference import evaluate_run
+from zsar_jax.inference import evaluate_run, trained_encoders
 from zsar_jax.parallel import distributed, hardware, sharding
 from zsar_jax.system import interruption
 from zsar_jax.training import metric_writers, optim, step_loss, train_state
@@ -37,7 +36,7 @@ def text_of_step(
 
 
 def training_text(
-  recognizer: encoders_lib.Recognizer, names: Sequence[str]
+  recognizer: trained_encoders.TrainedEncoders, names: Sequence[str]
 ) -> list[dict[str, np.ndarray]]:
   """Collects the seen classes' names as a training step reads them.
 
@@ -185,7 +184,7 @@ class TrainLoop:
   config: ml_collections.ConfigDict
   workdir: str
   protocol: class_split.Protocol
-  recognizer: encoders_lib.Recognizer
+  recognizer: trained_encoders.TrainedEncoders
   cache: clip_reader.VideoCache | None
   mesh: jax.sharding.Mesh
   step_fn: Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]

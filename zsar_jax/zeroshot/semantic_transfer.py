@@ -21,7 +21,7 @@ numpy arrays.
 import jax
 import numpy as np
 
-from zsar_jax.zeroshot import array_module, simplex
+from zsar_jax.zeroshot import array_module, kept, simplex
 
 WEIGHTINGS = ('softmax', 'ridge', 'simplex', 'kernel')
 _exact = jax.default_matmul_precision('highest')
@@ -149,9 +149,15 @@ def ridge_weights(
     np.asarray(rows, np.float64)
     for rows in centred_rows(unseen_text, seen_text, centre)
   )
+  return unseen_rows @ _ridge_map(seen_rows, ridge)
+
+
+@kept.last
+def _ridge_map(seen_rows: np.ndarray, ridge: float) -> np.ndarray:
+  """T_s' (T_s T_s' + lambda I)^-1 [d s]."""
   gram = seen_rows @ seen_rows.T
   np.fill_diagonal(gram, gram.diagonal() + ridge)
-  return np.linalg.solve(gram, seen_rows @ unseen_rows.T).T
+  return np.linalg.solve(gram, seen_rows).T
 
 
 def kernel_weights(
@@ -187,9 +193,18 @@ def kernel_weights(
     np.asarray(rows, np.float64)
     for rows in centred_rows(unseen_text, seen_text, centre)
   )
+  inverse = _kernel_inverse(seen_rows, gamma, ridge)
+  return _kernel(unseen_rows, seen_rows, gamma) @ inverse
+
+
+@kept.last
+def _kernel_inverse(
+  seen_rows: np.ndarray, gamma: float, ridge: float
+) -> np.ndarray:
+  """(K_ss + lambda I)^-1 [s s], symmetric."""
   gram = _kernel(seen_rows, seen_rows, gamma)
   np.fill_diagonal(gram, gram.diagonal() + ridge)
-  return np.linalg.solve(gram, _kernel(unseen_rows, seen_rows, gamma).T).T
+  return np.linalg.inv(gram)
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
@@ -219,13 +234,9 @@ def left_out_kernel_weights(
   Returns:
     float64 [t s]; the own class's weight is 0.
   """
-  rows, _ = centred_rows(seen_text, seen_text, centre)
+  _, rows = centred_rows(seen_text[:0], seen_text, centre)
   rows = np.asarray(rows, np.float64)
-  gram = _kernel(rows, rows, gamma)
-  np.fill_diagonal(gram, gram.diagonal() + ridge)
-  one = np.zeros((len(rows), len(ids)))
-  one[ids, np.arange(len(ids))] = 1
-  inverse = np.linalg.solve(gram, one).T
+  inverse = _kernel_inverse(rows, gamma, ridge)[ids]
   at = np.arange(len(ids)), ids
   weights = -inverse / inverse[at][:, None]
   weights[at] = 0

@@ -8,7 +8,9 @@ then finds the exact mixture.
 
 import numpy as np
 
-_STEPS = 60
+from zsar_jax.zeroshot import kept
+
+_STEPS = 30
 _TOLERANCE = 1e-10
 
 
@@ -40,7 +42,7 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
     float64 [u s]; one mixture where several are equally near.
   """
   points = np.asarray(points, np.float64)
-  gram = points @ points.T
+  gram = _gram(points)
   related = np.asarray(targets, np.float64) @ points.T
   rough = _projected_gradient(gram, related)
   return np.stack(
@@ -48,12 +50,19 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
   )
 
 
+@kept.last
+def _gram(points: np.ndarray) -> np.ndarray:
+  """Products of all pairs of points [s s]."""
+  return points @ points.T
+
+
+@kept.last
 def _largest_eigenvalue(gram):
   """An estimate, rather too large, for a positive semidefinite matrix."""
   v = np.sqrt(gram.diagonal())
   for _ in range(15):
     v = gram @ (v / max(np.linalg.norm(v), 1e-300))
-  return 1.1 * np.linalg.norm(v)
+  return np.array(1.1 * np.linalg.norm(v))
 
 
 def _projected_gradient(gram, related):

@@ -9,8 +9,6 @@ import dataclasses
 import hashlib
 import os
 
-import numpy as np
-
 from zsar_jax.data.protocols import (
   overlap,
   registry,
@@ -82,7 +80,7 @@ class Protocol:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Test:
+class Test:
   """The dataset, protocol and split to test on, and the split's videos."""
 
   dataset: PreparedDataset
@@ -150,12 +148,12 @@ def make_protocol(
     leaks=leaks,
     dropped_classes=dropped,
   )
-  return protocol if test is None else _with_test(protocol, train_set, test)
+  return protocol if test is None else with_test(protocol, train_set, test)
 
 
 def _without_shared(
   train_set: PreparedDataset,
-  test: _Test,
+  test: Test,
   train: video_sets.VideoSet,
   seen: Sequence[str],
   choice: split_choice.SplitChoice,
@@ -193,58 +191,6 @@ def make_protocols(
   ]
 
 
-def make_bank_protocols(
-  seen_classes: Sequence[str],
-  domain: str,
-  choice: split_choice.SplitChoice,
-) -> list[Protocol]:
-  """Makes the splits that a model with prototypes of its own is tested on.
-
-  Without training videos only names are audited.
-
-  Args:
-    seen_classes: canonical names of the classes with prototypes.
-    domain: of the videos behind these prototypes.
-    choice: without protocol and class split all test classes are unseen.
-
-  Returns:
-    One protocol per split, without training videos.
-
-  Raises:
-    FileNotFoundError: the dataset or the split file does not exist.
-    ValueError: a leak that is not allowed; or see `make_protocol`.
-  """
-  dataset = PreparedDataset(choice.test_dataset_dir)
-  if choice.protocol or choice.class_split:
-    spec, split = split_choice.find_spec(dataset, choice)
-    splits = spec.splits if choice.protocol else (split,)
-  else:
-    splits = (specs.SplitSpec('all', None, tuple(dataset.classes())),)
-    name = f'{dataset.name}:all classes'
-    spec = specs.ProtocolSpec(name, dataset.name, splits, dataset.name)
-  protocols = []
-  for split in splits:
-    test = _make_test(dataset, spec, split, spec.id)
-    leaks = overlap.strict(overlap.audit_names(seen_classes, split.unseen))
-    if not choice.allow_leaks:
-      overlap.refuse(leaks, spec.id)
-    nothing = test.videos.subset(np.zeros(len(test.videos), bool))
-    without = Protocol(
-      name='',
-      hash='',
-      dataset_dir='',
-      domain=domain,
-      seen_classes=tuple(seen_classes),
-      unseen_classes=(),
-      train=nothing,
-      validation=nothing,
-      test=None,
-      leaks=leaks,
-    )
-    protocols.append(_with_test(without, dataset, test))
-  return protocols
-
-
 def _tests_on_training_dataset(
   dataset_dir: str, choice: split_choice.SplitChoice
 ) -> bool:
@@ -255,25 +201,39 @@ def _tests_on_training_dataset(
 
 def _find_test(
   dataset: PreparedDataset, choice: split_choice.SplitChoice, what: str
-) -> _Test:
-  return _make_test(dataset, *split_choice.find_spec(dataset, choice), what)
+) -> Test:
+  return make_test(dataset, *split_choice.find_spec(dataset, choice), what)
 
 
-def _make_test(
+def make_test(
   dataset: PreparedDataset,
   spec: specs.ProtocolSpec,
   split: specs.SplitSpec,
   what: str,
-) -> _Test:
+) -> Test:
+  """The videos that a split tests on.
+
+  Args:
+    dataset: to test on.
+    spec: the protocol.
+    split: one of its splits.
+    what: what asks for it, for messages.
+
+  Returns:
+    The dataset, protocol, split and videos.
+
+  Raises:
+    ValueError: a class without videos.
+  """
   dataset.check_classes(split.unseen, what)
   videos = _test_videos(dataset, [split], split.unseen)
   video_sets.check_classes(videos, split.unseen)
-  return _Test(dataset, spec, split, videos)
+  return Test(dataset, spec, split, videos)
 
 
 def _seen_classes(
   dataset: PreparedDataset,
-  test: _Test | None,
+  test: Test | None,
   only: Sequence[str],
   what: str,
 ) -> tuple[str, ...]:
@@ -301,14 +261,14 @@ def _seen_classes(
 
 
 def _splits_of_one_model(
-  dataset: PreparedDataset, test: _Test
+  dataset: PreparedDataset, test: Test
 ) -> Sequence[specs.SplitSpec]:
   """The splits that a model of `dataset` is tested on: elsewhere, all."""
   return [test.split] if test.dataset is dataset else test.spec.splits
 
 
 def _audited_classes(
-  dataset: PreparedDataset, test: _Test | None, strict_for: Sequence[str]
+  dataset: PreparedDataset, test: Test | None, strict_for: Sequence[str]
 ) -> set[str]:
   """Unseen classes that no seen class's name may match."""
   tested = []
@@ -321,7 +281,7 @@ def _audited_classes(
 
 
 def _all_test_videos(
-  dataset: PreparedDataset, test: _Test
+  dataset: PreparedDataset, test: Test
 ) -> tuple[video_sets.VideoSet, tuple[str, ...]]:
   """Test videos of every split of one model, and the classes in label order."""
   splits = _splits_of_one_model(dataset, test)
@@ -329,10 +289,19 @@ def _all_test_videos(
   return _test_videos(test.dataset, splits, unseen), unseen
 
 
-def _with_test(
-  protocol: Protocol, train_set: PreparedDataset, test: _Test
+def with_test(
+  protocol: Protocol, train_set: PreparedDataset, test: Test
 ) -> Protocol:
-  """A protocol without a test -> the same with a test."""
+  """A protocol without a test -> the same with a test.
+
+  Args:
+    protocol: knows the seen classes and their videos.
+    train_set: has these videos.
+    test: of `make_test`.
+
+  Returns:
+    The protocol.
+  """
   spec, split = test.spec, test.split
   several = len(spec.splits) > 1
   lost = _lost_videos(test.dataset, split)

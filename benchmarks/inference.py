@@ -1,0 +1,257 @@
+"""Videos a second from files to answers, here and in PyTorch.
+
+```
+python -m benchmarks.inference --text=FOLDER [--batches=1,8,32] [--rounds=2]
+```
+
+`--text` is a folder of sentence-encoder weights, for the banks of classifiers.
+The models: a VideoMAE-B and a CLIP-B/16 of random weights, made by
+transformers, and the model that ships here, which has no peer. Both sides read
+the same files (10 s, 340x256, H.264), take the same frames of each, preprocess
+and encode them, and rank the same 400 classes, or names.
+
+The peer is what transformers' pages show: PyAV decodes the file, the model's
+own processor makes tensors of the frames, PyTorch computes; the same number of
+threads. Ours is `ActionModel.predict_many`. The sides take turns.
+
+Predicted before it was run, two cores with AVX-512: VideoMAE 0.8 to 0.9 of the
+peer, because matrix products are most of the work there and XLA's are slower;
+CLIP 1.0; both better at batch 8 than at 1, where nothing overlaps.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+import glob
+import os
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks import moving_texture, train_step
+
+# Ti is for trying the script.
+_SIZES = {'Ti': (192, 2, 3), 'B': (768, 12, 12)}
+_CLASSES = [f'action number {i}' for i in range(400)]
+_FRAMES = {'videomae': 16, 'clip': 8}
+
+
+def write_videomae(folder: str, size: str) -> None:
+  """Writes a VideoMAE classifier of random weights, processor included."""
+  import transformers
+
+  width, depth, heads = _SIZES[size]
+  config = transformers.VideoMAEConfig(
+    hidden_size=width,
+    num_hidden_layers=depth,
+    num_attention_heads=heads,
+    intermediate_size=4 * width,
+    num_frames=_FRAMES['videomae'],
+    id2label=dict(enumerate(_CLASSES)),
+    label2id={name: i for i, name in enumerate(_CLASSES)},
+  )
+  model = transformers.VideoMAEForVideoClassification(config)
+  model.save_pretrained(folder)
+  transformers.VideoMAEImageProcessor().save_pretrained(folder)
+
+
+def write_clip(folder: str, size: str) -> None:
+  """Writes a CLIP of random weights, with a tokenizer of bytes."""
+  import json
+
+  import tokenizers
+  import transformers
+
+  width, depth, heads = _SIZES[size]
+  letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+  pieces = [*letters, *(f'{x}</w>' for x in letters)]
+  pieces += ['<|startoftext|>', '<|endoftext|>']
+  os.makedirs(folder, exist_ok=True)
+  with open(os.path.join(folder, 'vocab.json'), 'w') as f:
+    json.dump({piece: i for i, piece in enumerate(pieces)}, f)
+  with open(os.path.join(folder, 'merges.txt'), 'w') as f:
+    f.write('#version: 0.2\n')
+  text = dict(
+    vocab_size=len(pieces),
+    eos_token_id=len(pieces) - 1,
+    bos_token_id=len(pieces) - 2,
+    hidden_size=512 if size == 'B' else 64,
+    intermediate_size=2048 if size == 'B' else 128,
+    num_hidden_layers=depth,
+    num_attention_heads=8,
+  )
+  vision = dict(
+    hidden_size=width,
+    intermediate_size=4 * width,
+    num_hidden_layers=depth,
+    num_attention_heads=heads,
+    patch_size=16,
+    image_size=224,
+  )
+  config = transformers.CLIPConfig(
+    text_config=text, vision_config=vision, projection_dim=512
+  )
+  transformers.CLIPModel(config).save_pretrained(folder)
+  transformers.CLIPImageProcessor().save_pretrained(folder)
+
+
+def frames_of(path: str, prep) -> list[np.ndarray]:
+  """Decodes a file by PyAV, and returns the frames that our side takes."""
+  import av
+
+  from zsar_jax.data import clips, decode
+
+  info = decode.check_video(path, path)
+  wanted = clips.sample_indices(
+    info.timestamps, info.duration, prep.clip_sampling, view=0, num_views=1
+  )
+  found = {}
+  with av.open(path) as container:
+    container.streams.video[0].thread_type = 'AUTO'
+    for i, frame in enumerate(container.decode(video=0)):
+      if i in wanted:
+        found[i] = frame.to_ndarray(format='rgb24')
+      if i >= max(wanted):
+        break
+  return [found[i] for i in wanted]
+
+
+def peer(kind: str, folder: str, prep) -> Callable[[Sequence[str]], object]:
+  """Returns transformers' way from files to the best class of each."""
+  import torch
+  import transformers
+
+  if kind == 'videomae':
+    processor = transformers.VideoMAEImageProcessor.from_pretrained(folder)
+    load = transformers.VideoMAEForVideoClassification.from_pretrained
+    model = load(folder, attn_implementation='sdpa').eval()
+
+    def answer(paths):
+      videos = [frames_of(path, prep) for path in paths]
+      inputs = processor(videos, return_tensors='pt')
+      with torch.inference_mode():
+        return model(**inputs).logits.argmax(-1).tolist()
+
+    return answer
+  processor = transformers.CLIPImageProcessor.from_pretrained(folder)
+  load = transformers.CLIPModel.from_pretrained
+  model = load(folder, attn_implementation='sdpa').eval()
+  # The names' side is computed once on both sides.
+  names = torch.nn.functional.normalize(torch.randn(400, 512), dim=-1)
+
+  def answer(paths):
+    images = [frame for path in paths for frame in frames_of(path, prep)]
+    inputs = processor(images, return_tensors='pt')
+    with torch.inference_mode():
+      found = model.get_image_features(**inputs)
+      # Newer versions return the tower's outputs.
+      found = getattr(found, 'pooler_output', found)
+      found = torch.nn.functional.normalize(found, dim=-1)
+      found = found.reshape(len(paths), -1, found.shape[-1]).mean(1)
+      return (found @ names.T).argmax(-1).tolist()
+
+  return answer
+
+
+def ours(kind: str, folder: str, text: str, work: str):
+  """Returns a model of the Python API that ranks 400 classes."""
+  import zsar_jax
+  from zsar_jax import bank
+  from zsar_jax.inference import action_model
+
+  if kind == 'stick_figures':
+    return zsar_jax.load(kind).add_classes(['waving', 'walking', 'jumping'])
+  if kind == 'clip':
+    return action_model.load_pretrained(folder).add_classes(_CLASSES)
+  built = os.path.join(work, f'{kind}_bank')
+  command = ['bank', 'build', f'--video={folder}', f'--text={text}']
+  bank.main([*command, f'--output={built}'])
+  # As the classifier itself: every name that it was trained on.
+  return zsar_jax.load(built).add_classes(_CLASSES)
+
+
+def rate(answer: Callable, paths: Sequence[str], batch: int) -> float:
+  """Returns videos a second, all files in batches of `batch`."""
+  began = time.perf_counter()
+  for first in range(0, len(paths), batch):
+    answer(paths[first : first + batch])
+  return len(paths) / (time.perf_counter() - began)
+
+
+def compare(
+  model, other: Callable | None, paths: Sequence[str], batch: int, rounds: int
+) -> tuple[list[float], list[float]]:
+  """Returns videos a second of both sides, in turns."""
+  # A stream of files on our side: the next are decoded meanwhile.
+  whole = lambda files: list(model.predict_many(files, batch_size=batch))
+  sides = {'ours': (whole, len(paths))}
+  if other:
+    sides['theirs'] = (other, batch)
+  found = {'ours': [], 'theirs': []}
+  for number in range(rounds + 1):
+    for side in sides if number % 2 else reversed(sides):
+      answer, size = sides[side]
+      value = rate(answer, paths, size)
+      if number:  # The first compiles.
+        found[side].append(value)
+  return found['ours'], found['theirs']
+
+
+def videos(folder: str, count: int) -> Iterable[str]:
+  """Writes files to predict on."""
+  for i in range(count):
+    moving_texture.write_clip(os.path.join(folder, f'{i:03}.mp4'), i)
+  return sorted(glob.glob(os.path.join(folder, '*.mp4')))
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """Parses the command line."""
+  numbers = lambda text: [int(x) for x in text.split(',')]
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--text', required=True, help='folder of BERT weights')
+  parser.add_argument(
+    '--models',
+    type=lambda text: text.split(','),
+    default=['stick_figures', 'clip', 'videomae'],
+  )
+  parser.add_argument('--size', choices=_SIZES, default='B')
+  parser.add_argument('--batches', type=numbers, default=[1, 8, 32])
+  parser.add_argument('--rounds', type=int, default=2)
+  parser.add_argument('--threads', type=int, default=os.cpu_count())
+  return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Prints a line for each model and batch size."""
+  args = parse(argv)
+  import torch
+
+  torch.set_num_threads(args.threads)
+  writers = {'videomae': write_videomae, 'clip': write_clip}
+  with tempfile.TemporaryDirectory() as work:
+    os.makedirs(os.path.join(work, 'videos'))
+    files = videos(os.path.join(work, 'videos'), max(args.batches))
+    for kind in args.models:
+      folder = os.path.join(work, kind)
+      if kind in writers:
+        writers[kind](folder, args.size)
+      model = ours(kind, folder, args.text, work)
+      other = None
+      if kind in writers:
+        other = peer(kind, folder, model.recognizer.prep)
+      for batch in args.batches:
+        few = files[: max(batch, 4)]
+        left, right = compare(model, other, few, batch, args.rounds)
+        line = f'{kind:14} batch {batch:3}  {statistics.median(left):7.2f}'
+        line += ' videos/s'
+        if right:
+          seconds = [[1 / x for x in side] for side in (left, right)]
+          ratio, low, high = train_step.ratio_interval(*seconds)
+          line += f'  PyTorch {statistics.median(right):7.2f}'
+          line += f'  speed of ours to it {ratio:.2f} ({low:.2f} - {high:.2f})'
+        print(line, flush=True)
+
+
+if __name__ == '__main__':
+  main()

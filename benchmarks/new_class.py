@@ -1,0 +1,133 @@
+"""What does a new class cost, beside encoding its name?
+
+python -m benchmarks.new_class [--workdir=FOLDER]
+
+Adds names to the bank of a model, one at a time: of a run, of a folder that
+`bank build --video` wrote, or by default of the model that ships. Then the same
+with banks of random unit vectors as large as public ones, and with every kind
+of weights. A figure is the least of 30, since other programs may run on the
+machine. The bound is 10 ms.
+"""
+
+import argparse
+import dataclasses
+import time
+
+import numpy as np
+
+import zsar_jax
+from zsar_jax.inference import candidates, encoders, prototype_bank
+from zsar_jax.zeroshot import semantic_transfer
+
+_BOUND = 10.0
+_ROUNDS = 30
+# Seen classes, dimensions of videos and of names: I3D with MiniLM, a ViT-L of
+# Kinetics-700 with a base-size encoder.
+_BANKS = ((400, 1024, 384), (700, 1024, 768))
+
+
+def milliseconds(call) -> float:
+  """The time that a call takes."""
+  began = time.perf_counter()
+  call()
+  return 1000 * (time.perf_counter() - began)
+
+
+def added(
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  rounds: int = _ROUNDS,
+) -> tuple[float, float]:
+  """Adds a class to a bank, again and again.
+
+  Args:
+    recognizer: encodes the names, and keeps what it has encoded.
+    bank: its bank.
+    rounds: how often, after a first time that does not count.
+
+  Returns:
+    The least time to encode a name, and the least to add it; milliseconds.
+  """
+  to_choose_from = candidates.Candidates(recognizer, bank)
+  encoding, adding = [], []
+  for i in range(rounds + 1):
+    names = [f'juggling {i} balls']
+    encoding.append(
+      milliseconds(lambda n=names: recognizer.encode_class_names(n))
+    )
+    adding.append(milliseconds(lambda n=names: to_choose_from.add(n)))
+    to_choose_from.clear()
+  return min(encoding[1:]), min(adding[1:])
+
+
+class RandomNames:
+  """Stands for encoders: a random embedding for each name, kept as theirs are.
+
+  Attributes:
+    transfer_settings: of other encoders.
+  """
+
+  def __init__(self, like: encoders.Recognizer, width: int):
+    self.transfer_settings = like.transfer_settings
+    self._width, self._rng, self._kept = width, np.random.default_rng(0), {}
+
+  def encode_class_names(self, names) -> dict[str, np.ndarray]:
+    """Returns embeddings of names, `embedding` [c e]."""
+    key = tuple(names)
+    if key not in self._kept:
+      self._kept[key] = random_units(self._rng, len(names), self._width)
+    return {'embedding': self._kept[key]}
+
+  def initial_embeddings(self) -> None:
+    """Returns None: there was no training."""
+
+
+def random_units(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
+  """Unit vectors [n width]."""
+  x = rng.normal(size=(n, width))
+  return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_bank(
+  like: prototype_bank.PrototypeBank, seen: int, video: int, text: int
+) -> prototype_bank.PrototypeBank:
+  """A bank of random prototypes, with the settings of another one."""
+  rng = np.random.default_rng(0)
+  return dataclasses.replace(
+    like,
+    seen_classes=tuple(f'class {i}' for i in range(seen)),
+    seen_prototypes=random_units(rng, seen, video),
+    class_embeddings=random_units(rng, seen, text),
+    counts=np.zeros(seen, np.int64),
+    added_classes=(),
+    added_embeddings=None,
+  )
+
+
+def main() -> None:
+  """Parses the command line and prints the times."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--workdir', default='stick_figures')
+  workdir = parser.parse_args().workdir
+  model = zsar_jax.load(workdir)
+  encoding, adding = added(model.recognizer, model.bank)
+  print(f'{workdir}, {len(model.bank.seen_classes)} seen classes:')
+  print(f'  encoding a name {encoding:.2f} ms, the new class {adding:.2f} ms')
+  worst = adding
+  for seen, video, text in _BANKS:
+    names = RandomNames(model.recognizer, text)
+    for weighting in semantic_transfer.WEIGHTINGS:
+      bank = random_bank(model.bank, seen, video, text)
+      settings = {**bank.settings, 'weighting': weighting}
+      bank = dataclasses.replace(bank, settings=settings)
+      _, adding = added(names, bank)
+      print(f'{seen} random classes, {weighting}: {adding:.2f} ms')
+      worst = max(worst, adding)
+  verdict = 'under' if worst < _BOUND else 'NOT under'
+  print(
+    f'at most {worst:.2f} ms beside encoding a name: {verdict} {_BOUND:g} ms'
+  )
+
+
+if __name__ == '__main__':
+  main()

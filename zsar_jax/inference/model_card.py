@@ -1,0 +1,147 @@
+"""The model card of exported encoders and their bank: README.md."""
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from zsar_jax.evaluation import results_text
+from zsar_jax.inference import confidence, encoders, prototype_bank
+from zsar_jax.pretrained import hub
+
+FILE = 'README.md'
+# Longer than any run of backticks in a class name is likely to be.
+_FENCE = '`' * 6
+
+
+def make(
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  *,
+  repository: str = '',
+  licence: str = '',
+  results: Mapping[str, Any] | None = None,
+) -> str:
+  """Writes a model card.
+
+  Args:
+    recognizer: the encoders.
+    bank: theirs.
+    repository: `org/name` that it will lie in; '' if that is not known.
+    licence: identifier of the Hub, such as 'apache-2.0'; '' leaves it open.
+    results: content of results.json; None where nothing was measured.
+
+  Returns:
+    Markdown, with the fields of the Hub in front.
+  """
+  parts = [
+    _front(recognizer, licence),
+    f'# {repository.rpartition("/")[2] or "Zero-shot action recognition"}',
+    'Encoders and a prototype bank for zero-shot action recognition with '
+    '`zsar_jax`. It names actions in videos by names that you give. No video '
+    'of a new action is needed, and no training.',
+    _usage(repository),
+    '## What it is made of',
+    _facts(recognizer, bank, licence),
+    _methods(recognizer, bank),
+  ]
+  if results is not None:
+    parts += [
+      '## Measured',
+      f'{_FENCE}\n{results_text.format_table(results)}\n{_FENCE}',
+    ]
+  names = '\n'.join(bank.seen_classes)
+  parts += [
+    f'## The {len(bank.seen_classes)} seen classes',
+    f'{_FENCE}\n{names}\n{_FENCE}',
+  ]
+  return '\n\n'.join(parts) + '\n'
+
+
+def _front(recognizer: encoders.Recognizer, licence: str) -> str:
+  """The fields that the Hub reads, as YAML; JSON's strings are YAML's."""
+  fields = {'license': licence} if licence else {}
+  fields |= {
+    'library_name': 'zsar_jax',
+    'pipeline_tag': 'video-classification',
+    'tags': ['zero-shot', 'action-recognition'],
+  }
+  based_on = _base_models(recognizer.origin)
+  if based_on:
+    fields['base_model'] = based_on
+  lines = [f'{key}: {json.dumps(value)}' for key, value in fields.items()]
+  return '\n'.join(['---', *lines, '---'])
+
+
+def _base_models(origin: str) -> list[str]:
+  """Repositories of the Hub that `Recognizer.origin` names."""
+  ids = [part.partition('=')[2] for part in origin.split(', ')]
+  names = [
+    i.removeprefix(hub.PREFIX).partition('@')[0] for i in ids if hub.is_id(i)
+  ]
+  return list(dict.fromkeys(names))
+
+
+def _usage(repository: str) -> str:
+  lines = ['## Use', '```']
+  folder = 'FOLDER'
+  if repository:
+    lines.append(f'hf download {repository} --local-dir {folder}')
+  lines += [
+    f'python -m zsar_jax.predict --workdir={folder} --video=clip.mp4 \\',
+    '  --classes="juggling,rowing" --explain',
+    '```',
+    '',
+    '```python',
+    'import zsar_jax',
+    '',
+    f"model = zsar_jax.load('{folder}').add_classes(['juggling', 'rowing'])",
+    "print(model.predict('clip.mp4').ranking)",
+    '```',
+  ]
+  return '\n'.join(lines)
+
+
+def _facts(recognizer, bank, licence: str) -> str:
+  columns = int((bank.counts == 0).sum())
+  videos = int(bank.counts.sum())
+  prep = recognizer.prep
+  rows = {
+    'public weights': recognizer.origin,
+    'hash of the encoders': f'{recognizer.weights_hash}, step {bank.step}',
+    'videos': (
+      f'{prep.num_frames} frames, {prep.sampling} sampling, '
+      f'{prep.size} x {prep.size} pixels'
+    ),
+    'prototypes': (
+      f"{columns} from columns of a classifier's last layer, "
+      f'{len(bank.counts) - columns} from {videos} videos'
+    ),
+    'trained on': bank.domain,
+    'protocol': bank.protocol,
+    'licence of the videos': bank.licence or 'not stated',
+    'licence of this model': licence or 'not stated',
+  }
+  lines = [f'| {key} | {_cell(value)} |' for key, value in rows.items()]
+  return '\n'.join(['| | |', '|---|---|', *lines])
+
+
+def _cell(text: str) -> str:
+  return text.replace('|', '\\|')
+
+
+def _methods(recognizer, bank) -> str:
+  joint = (
+    'Videos and names share one space too, so each answer has the similarity '
+    'to the name itself.'
+    if recognizer.joint
+    else 'Videos and names share no space: names are compared with names alone.'
+  )
+  described = confidence.Confidence(bank.calibration, False).described
+  return (
+    'A new class gets a prototype composited from those of the seen classes, '
+    'weighted by how related their names are (semantic transfer, after Lin et '
+    'al., CVPR 2022). A name that is a seen class is answered by its own '
+    f'prototype, and is not zero-shot. {joint}\n\n'
+    f'Settings: `{json.dumps(dict(bank.settings))}`\n\n'
+    f'Probabilities: {described}.'
+  )

@@ -1,14 +1,14 @@
-"""Zero-shot within ActivityNet v1.3: half of its classes against the other.
+"""Zero-shot within ActivityNet v1.3: trained on half of its classes.
 
-Tested on the half that one seed of ten draws, and trained on the rest. The
-protocol's result is a mean over all of them: run each
+One of ten seeds draws the half to test on; the other half is trained on. The
+protocol's result is the mean over all seeds: run each
 --config.data.class_split_index, 0 to 9.
 
 python -m zsar_jax.main --config=configs/activitynet.py --workdir=runs/anet \
   --config.data.dataset_dir=DIR
 
-`configs/activitynet.py:smoke` shrinks all but the ResNet to run on a CPU, on
-stick figures where no dataset_dir is given; its accuracies mean nothing.
+`configs/activitynet.py:smoke` shrinks all but the ResNet to run on a CPU. It
+uses stick figures if there is no dataset_dir. Its accuracies mean nothing.
 """
 
 import ml_collections
@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # The seed of the halves.
   c.data.class_split_index = 0
 
-  # Our choice: little data needs much of it.
+  # Our choice: little data needs strong augmentation.
   c.augmentation.crop_area = (0.25, 1.0)
   c.augmentation.randaugment_layers = 2
   c.augmentation.mixup_alpha = 0.8
@@ -34,8 +34,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # The whole segment, often a minute, in 16 frames.
   c.preprocessing.sampling = 'segment'
 
-  # 16 x 7 x 7 tokens a clip. A small Transformer: there is little to learn
-  # it from.
+  # 16 x 7 x 7 tokens a clip. A small Transformer, because there is little
+  # data.
   c.model.video.backbone = 'rest18'
   c.model.video.update(width=512, depth=2, num_heads=8, mlp_dim=2048)
 

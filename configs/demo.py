@@ -1,7 +1,7 @@
-"""The embedded default: stick figures, minutes on two CPU cores.
+"""The demo: stick figures, minutes on two CPU cores.
 
 `configs/demo.py:smoke` shrinks everything to about a minute, to see that all
-parts run; its accuracies mean nothing.
+parts run. Its accuracies mean nothing.
 """
 
 import ml_collections
@@ -16,7 +16,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.data.cache_mb = 2048
   c.data.num_threads = 2
   c.augmentation.crop_area = (0.8, 1.0)
-  # Left and right are in two thirds of the names: nothing is mirrored.
+  # Two thirds of the names have left or right, so nothing is mirrored.
   c.augmentation.mirror = False
 
   c.preprocessing.size = 48

@@ -1,16 +1,16 @@
 """ViT-B over tubelets, trained on Kinetics-400 from random weights.
 
-Two keys say what to train on; `zsar_jax.prepare` makes the folder:
+Two keys say what to train on. `zsar_jax.prepare` makes the folder:
 
 python -m zsar_jax.main --config=configs/k400.py --workdir=runs/k400 \
   --config.data.dataset_dir=DIR --config.data.class_split=split.json
 
-In place of the split file `--config.data.train_only=True` trains on all 400
-classes, to be tested elsewhere by `zsar_jax.evaluate`. Many of them are in
-UCF101 and HMDB51 under one name or another: see docs/protocols.md.
+Without a split file, `--config.data.train_only=True` trains on all 400 classes,
+and `zsar_jax.evaluate` tests elsewhere. Many of the classes are in UCF101 and
+HMDB51 too, under the same or another name: see docs/protocols.md.
 
-`configs/k400.py:smoke` shrinks everything to run on a CPU, on stick figures
-where no dataset_dir is given; its accuracies mean nothing.
+`configs/k400.py:smoke` shrinks everything to run on a CPU. It uses stick
+figures if there is no dataset_dir. Its accuracies mean nothing.
 """
 
 import ml_collections

@@ -1,16 +1,15 @@
 """The paper's runs: ResT_18 and ResT_101 on 664 classes of Kinetics-700.
 
-The 664 are those that overlap no class of UCF101 and HMDB51 (Brattoli et al.
-2020). Two keys name the prepared datasets, that to train on and that to test
-on; data.protocol is how the second is tested. `arg` names the backbone,
-rest18 where it is left out:
+The 664 overlap no class of UCF101 and HMDB51 (Brattoli et al. 2020). Two keys
+name the prepared datasets to train and to test on. data.protocol says how to
+test. The argument after the colon names the backbone, by default rest18:
 
 python -m zsar_jax.main --config=configs/k700_664.py:rest101 \
   --workdir=runs/rest101 --config.data.dataset_dir=K700_664_DIR \
   --config.data.test_dataset_dir=UCF101_DIR
 
-`:rest101,smoke` shrinks all but the ResNet to run on a CPU, on stick figures
-where no dataset_dir is given; its accuracies mean nothing.
+`:rest101,smoke` shrinks all but the ResNet to run on a CPU. It uses stick
+figures if there is no dataset_dir. Its accuracies mean nothing.
 """
 
 import ml_collections
@@ -26,11 +25,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c = config_utils.default_config()
   config_utils.full_size(c)
 
-  # 'hmdb51/half-class-seed0-9' is the other of the paper's.
+  # The paper also uses 'hmdb51/half-class-seed0-9'.
   c.data.protocol = 'ucf101/half-class-seed0-9'
   c.data.test_dataset_dir = 'set --config.data.test_dataset_dir'
-  # Of the published number of classes nine are in a test set by any reading
-  # (docs/protocols.md): they are left out. drop_leaking=False and
+  # Nine of the 664 classes are in a test set by a plain comparison of words
+  # (docs/protocols.md). They are left out. drop_leaking=False with
   # allow_leaks=True trains on all 664, and every result says so.
   c.data.strict_for = (
     'ucf101/all-classes-all-videos',

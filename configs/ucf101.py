@@ -1,7 +1,7 @@
 """Zero-shot within UCF101: trained on some classes, tested on the others.
 
-The classes are TruZe's (Gowda et al. 2021), whose unseen ones are not in
-Kinetics-400: weights trained on that are no leak.
+The split is TruZe's (Gowda et al. 2021). Its unseen classes are not in
+Kinetics-400, so weights trained on Kinetics-400 do not leak.
 
 python -m zsar_jax.main --config=configs/ucf101.py --workdir=runs/ucf101 \
   --config.data.dataset_dir=DIR
@@ -9,8 +9,8 @@ python -m zsar_jax.main --config=configs/ucf101.py --workdir=runs/ucf101 \
 Other protocols: --config.data.protocol='ucf101/half-class-seed0-9' and
 --config.data.class_split_index=0 to 9.
 
-`configs/ucf101.py:smoke` shrinks all but the ResNet to run on a CPU, on stick
-figures where no dataset_dir is given; its accuracies mean nothing.
+`configs/ucf101.py:smoke` shrinks all but the ResNet to run on a CPU. It uses
+stick figures if there is no dataset_dir. Its accuracies mean nothing.
 """
 
 import ml_collections
@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   c.data.protocol = 'ucf101/truze'
 
-  # Our choice: little data needs much of it.
+  # Our choice: little data needs strong augmentation.
   c.augmentation.crop_area = (0.25, 1.0)
   c.augmentation.randaugment_layers = 2
   c.augmentation.mixup_alpha = 0.8
@@ -34,8 +34,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   # 16 frames, every second at 25 frames/s: 1.2 s of about 7.
   c.preprocessing.frame_stride = 2
 
-  # 16 x 7 x 7 tokens a clip. A small Transformer: there is little to learn
-  # it from.
+  # 16 x 7 x 7 tokens a clip. A small Transformer, because there is little
+  # data.
   c.model.video.backbone = 'rest18'
   c.model.video.update(width=512, depth=2, num_heads=8, mlp_dim=2048)
 

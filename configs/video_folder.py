@@ -6,10 +6,10 @@ python -m zsar_jax.main --config=configs/video_folder.py --workdir=runs/mine \
   --config.data.dataset_dir=DIR --config.data.class_split=split.json
 
 DIR is the folder that prepare printed; split.json holds the lists "seen" and
-"unseen". With :frozen_text after the file's name, names are those of public
-BERT weights and stay as they are, --config.init.text=WEIGHTS_DIR; without, the
-text side starts from random values and knows what the class names tell it.
-:smoke shrinks the model and the schedule.
+"unseen". By default the text side starts from random values and learns only
+from the class names. With :frozen_text after the file's name, it is a public
+BERT whose weights (--config.init.text=WEIGHTS_DIR) do not change. :smoke
+shrinks the model and the schedule.
 """
 
 import ml_collections
@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   c.preprocessing.size = 48
   c.preprocessing.short_side = 48
   c.preprocessing.num_frames = 16
-  # Light and background tell the place, not the action.
+  # Light and background show the place, not the action.
   c.preprocessing.inputs = 'contrast+motion'
   c.preprocessing.token_length = 16
 
@@ -43,8 +43,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   if 'frozen_text' in args:
     c.init.text = 'set --config.init.text'
-    # A dozen names are too few to learn from how names are related: videos
-    # come to where the names are.
+    # A dozen names are too few to learn how names are related. So the names
+    # stay fixed, and the videos learn to lie near them.
     c.optim.frozen = ('^text_encoder/', '^text_projection/')
     c.model.embedding_dim = 384
 

@@ -91,7 +91,9 @@ class TestMain:
     argv = ['prepare', '--dataset=ucf101', f'--source={root}']
     argv.append(f'--data_dir={tmp_path}/data')
     assert cli.exit_code(prepare.main, argv) == 1
-    assert 'to go on without them: --allow_missing' in capsys.readouterr().err
+    assert (
+      'to continue without them: --allow_missing' in capsys.readouterr().err
+    )
     assert cli.exit_code(prepare.main, [*argv, '--allow_missing']) == 0
     out = capsys.readouterr().out
     assert ' are missing:' in out and 'prepared in' in out

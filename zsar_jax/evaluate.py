@@ -189,7 +189,8 @@ def _evaluate_run(values) -> None:
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
-    config.zeroshot.motion_controls &= values.motion_controls
+    if not values.motion_controls:
+      config.zeroshot.motion_controls = False
   bank = None
   if public_folders.is_public(values.workdir):
     bank, protocols = _bank_protocols(values)

@@ -139,7 +139,7 @@ def test_a_full_disk_is_no_fault_of_the_video(pool):
 
 
 def test_nonsense_for_an_answer(pool):
-  with pytest.raises(decode.VideoError, match='answers nonsense'):
+  with pytest.raises(decode.VideoError, match='answer is malformed'):
     run(pool, 'babble', num_bytes=10)
   assert run(pool, 'echo')[1]
 

@@ -64,7 +64,7 @@ def test_descriptions_are_read_by_canonical_name(tmp_path):
   [
     ('{', 'not JSON'),
     ([], 'expected an object'),
-    ({'rowin': ['x']}, "'rowin', which is no class; nearest are rowing"),
+    ({'rowin': ['x']}, "'rowin', which is not a class; nearest are rowing"),
     ({'rowing': 'x'}, "'rowing' needs a list of sentences"),
     ({'rowing': ['x', ' ']}, "'rowing' needs a list of sentences"),
     ({'rowing': ['x'], 'Rowing': ['y']}, 'duplicate class name'),

@@ -226,5 +226,5 @@ def test_json_that_was_cut_off_is_named(tmp_path, name, read, how):
   path = tmp_path / name
   path.write_text('{"schema_version": 3, "videos": {}}')
   how([path])
-  with pytest.raises(ValueError, match=f'{name} is damaged: it is no JSON'):
+  with pytest.raises(ValueError, match=f'{name} is damaged: it is not JSON'):
     read(path)

@@ -200,7 +200,7 @@ def test_two_processes_agree_on_which_checkpoint_is_whole(alone, tmp_path):
     assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
     said = pair.output(0)
     assert 'the checkpoint of step 6 is damaged' in said
-    assert 'going on from step 3' in said
+    assert 'resuming from step 3' in said
     assert 'damaged' not in pair.output(1)
   close(params_of(workdir), params_of(alone))
 
@@ -313,7 +313,7 @@ def test_flags_that_leave_questions_are_refused(tmp_path):
     env=environment(1),
   )
   assert done.returncode == 1
-  assert '--coordinator, --num_processes and --process_id belong' in done.stderr
+  assert 'give all of --coordinator, --num_processes and' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_costs_its_steps_alone(finished, tmp_path, capsys):
   again = train.train(config, str(run))
   out = capsys.readouterr().out
   assert 'warning: the checkpoint of step 6 is damaged (params/' in out
-  assert 'going on from step 3' in out
+  assert 'resuming from step 3' in out
   assert (run / 'damaged_checkpoints' / '6').is_dir()
   jax.tree.map(
     np.testing.assert_array_equal, params_of(workdir), params_of(str(run))

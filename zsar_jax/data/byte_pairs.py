@@ -1,4 +1,4 @@
-"""Byte-pair token ids of texts, as CLIP was trained with.
+"""Turns texts into the byte-pair token ids that CLIP was trained with.
 
 A directory of public CLIP weights brings its own vocabulary:
 
@@ -27,7 +27,7 @@ class BytePairTokenizer:
   """Texts to fixed-length byte-pair ids, as CLIP does.
 
   Attributes:
-    definition: the text of a `tokenizer.json`, which is all there is to it.
+    definition: text of a `tokenizer.json`; it defines the tokenizer fully.
     token_length: ids per text, start and end included.
     num_tokens: size of the vocabulary.
     end_id: id of the end token, which also fills the padding.
@@ -38,7 +38,7 @@ class BytePairTokenizer:
       raise ValueError(f'token_length must be at least 3, got {token_length}')
     try:
       self._tokenizer = tokenizers.Tokenizer.from_str(definition)
-    except Exception as e:  # The library raises nothing more telling.
+    except Exception as e:  # The library raises nothing more specific.
       raise ValueError(f'not the content of a tokenizer.json: {e}') from e
     # A definition may cut texts off silently.
     self._tokenizer.no_truncation()
@@ -59,15 +59,15 @@ class BytePairTokenizer:
     """Reads `tokenizer.json`, or else `vocab.json` and `merges.txt`.
 
     Args:
-      path: of a directory of CLIP weights.
+      path: directory of CLIP weights.
       token_length: ids per text.
 
     Returns:
       The tokenizer.
 
     Raises:
-      FileNotFoundError: neither is there.
-      ValueError: a damaged file, or the tokenizer of another kind of model.
+      FileNotFoundError: neither exists.
+      ValueError: the file is damaged, or belongs to another kind of model.
     """
     whole = os.path.join(path, 'tokenizer.json')
     parts = [os.path.join(path, name) for name in ('vocab.json', 'merges.txt')]
@@ -86,7 +86,7 @@ class BytePairTokenizer:
       raise ValueError(f'{source}: {e}') from e
 
   def __call__(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokenises texts; as `tokenizer.Tokenizer` does."""
+    """Tokenises texts; see `tokenizer.Tokenizer.__call__`."""
     rows = [encoding.ids for encoding in self._tokenizer.encode_batch(names)]
     return tokenizer.padded_ids(names, rows, self.token_length, self.end_id)
 
@@ -94,7 +94,7 @@ class BytePairTokenizer:
 def open_tokenizer(
   pieces: Sequence[str], token_length: int
 ) -> tokenizer.Tokenizer | BytePairTokenizer:
-  """The tokenizer that a checkpoint's vocabulary asks for.
+  """Returns the tokenizer that a checkpoint's vocabulary asks for.
 
   Args:
     pieces: word pieces in id order, or the `definition` of a byte-pair
@@ -110,17 +110,17 @@ def open_tokenizer(
 
 
 def _clip_definition(vocab_path: str, merges_path: str) -> str:
-  """The tokenizer.json of CLIP's tokenizer with these byte pairs.
+  """Returns a tokenizer.json of CLIP's tokenizer with these byte pairs.
 
-  The rules are those of Radford et al. 2021, as transformers runs them:
-  lower case; words, single digits and runs of other characters apart; bytes
-  shown as letters; the last piece of a word marked.
+  The rules are those of Radford et al. 2021, as transformers runs them. Text
+  becomes lower case. Words, single digits and runs of other characters are
+  split. Bytes are shown as letters. The last piece of a word has a mark.
   """
   try:
     model = models.BPE.from_file(
       vocab_path, merges_path, unk_token=END, end_of_word_suffix='</w>'
     )
-  except Exception as e:  # The library raises nothing more telling.
+  except Exception as e:  # The library raises nothing more specific.
     raise ValueError(f'{vocab_path} and {merges_path}: {e}') from e
   result = tokenizers.Tokenizer(model)
   result.normalizer = normalizers.Sequence(

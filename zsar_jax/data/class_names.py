@@ -1,8 +1,8 @@
-"""Class names: one canonical spelling, and what a name says of symmetry.
+"""Class names: one canonical spelling, and whether a name has a side.
 
 Datasets write one name in many ways (`HandstandPushups`, `shake_hands`,
-`Arm wrestling`). Everything downstream (splits, prototypes, token ids) is
-keyed by the canonical name, so that a class cannot hide behind a spelling.
+`Arm wrestling`). Splits, prototypes and token ids all use the
+canonical name, so two spellings never count as two classes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +18,9 @@ _SIDE_WORDS = frozenset(
 
 
 def canonical_name(name: str) -> str:
-  """Returns the one spelling of a class name: lower case, words by spaces.
+  """Returns the canonical spelling of a class name: lower case, spaces.
 
-  Underscores and hyphens separate words; a name without any separator is
+  Underscores and hyphens separate words. A name without any separator is
   split at its capitals (`ApplyEyeMakeup` -> `apply eye makeup`, `YoYo` ->
   `yo yo`, `TVShow` -> `tv show`) and before its digits (`Situp2` -> `situp
   2`). Canonical names are their own canonical names.
@@ -40,19 +40,18 @@ def canonical_name(name: str) -> str:
 
 
 def canonical_names(names: Iterable[str], what: str = 'classes') -> list[str]:
-  """Canonicalises names in order and refuses what cannot be one.
+  """Canonicalises names in order and refuses those that are no class name.
 
   Args:
     names: class names.
-    what: where the names came from, for the error message.
+    what: source of the names, for the error message.
 
   Returns:
     One canonical name per name, in order.
 
   Raises:
-    ValueError: no name at all, an empty one, one with control characters, or
-      two that are the same after canonicalisation; the message shows both
-      spellings.
+    ValueError: there is no name, a name is empty or has control characters,
+      or two names have one canonical name; the message shows both spellings.
   """
   first_spelling: dict[str, str] = {}
   for name in names:
@@ -75,11 +74,11 @@ def canonical_names(names: Iterable[str], what: str = 'classes') -> list[str]:
 
 
 def has_side(name: str) -> bool:
-  """Whether mirroring a video would change the truth of its class name."""
+  """Returns whether a mirrored video would need another class name."""
   words = re.sub(r'[^\w]+', ' ', canonical_name(name)).split()
   return not _SIDE_WORDS.isdisjoint(words)
 
 
 def sided_classes(names: Sequence[str]) -> list[str]:
-  """The names for which `has_side` holds, in order."""
+  """Returns the names for which `has_side` holds, in order."""
   return [name for name in names if has_side(name)]

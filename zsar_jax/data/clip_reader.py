@@ -16,9 +16,8 @@ from zsar_jax.data import clips, decode, preprocessing, video_transforms
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import video_sets
 
-# What is made of the frames of an evaluation clip: nothing; the first one
-# repeated to the end, which takes the motion away; or another order, which
-# takes the direction of time away.
+# Frames of an evaluation clip: as filmed; the first one repeated, which removes
+# the motion; or shuffled, which removes the direction of time.
 FILMED, FIRST, SHUFFLED = 'filmed', 'first_frame', 'shuffled_frames'
 
 
@@ -40,12 +39,12 @@ class CachedVideo:
 class VideoCache:
   """Decoded videos in memory, up to a limit; never evicts.
 
-  An epoch touches every video once, so the one used longest ago is the one
-  needed next: evicting it would only make room for another miss.
+  An epoch reads every video once. So the video used longest ago is needed
+  next, and evicting it would only cause another miss.
 
   Attributes:
-    is_full: a video found no room: the next ones are not worth decoding
-      whole.
+    is_full: whether a video found no room. Then it is not worth decoding the
+      next videos whole.
   """
 
   def __init__(self, max_bytes: int):
@@ -56,7 +55,7 @@ class VideoCache:
     self._lock = threading.Lock()
 
   def get(self, key) -> CachedVideo | None:
-    """The cached video, or None."""
+    """Returns the cached video, or None."""
     return self._videos.get(key)
 
   def put(self, key, video: CachedVideo) -> None:
@@ -73,7 +72,7 @@ class VideoCache:
 
 @dataclasses.dataclass(frozen=True)
 class TrainView:
-  """What is random about a training clip, beside its instants.
+  """Random changes to a training clip, beside its instants.
 
   Attributes:
     crop_area: (low, high) share of the frame that a crop covers.
@@ -89,7 +88,7 @@ class TrainView:
 
 
 class ClipReader:
-  """Clips of a set of videos, by position in the set.
+  """Reads clips of a set of videos, by position in the set.
 
   Attributes:
     videos: the set.
@@ -122,13 +121,13 @@ class ClipReader:
     view: TrainView,
     mirror_allowed: bool,
   ) -> np.ndarray:
-    """A random clip: random instants, crop, mirroring and operations.
+    """Reads a random clip: random instants, crop, mirroring and operations.
 
     Args:
       i: position in the set.
       rng: decides everything random.
-      view: what is random.
-      mirror_allowed: mirror half of the clips.
+      view: ranges of the random changes.
+      mirror_allowed: whether to mirror half of the clips.
 
     Returns:
       uint8 [t size size 3].
@@ -162,7 +161,7 @@ class ClipReader:
     frames: str = FILMED,
     num_crops: int = 1,
   ) -> np.ndarray:
-    """The fixed views of a video.
+    """Reads the fixed views of a video.
 
     Args:
       i: position in the set.
@@ -183,10 +182,10 @@ class ClipReader:
   def eval_example(
     self, i: int, num_views: int, frames: str, num_crops: int
   ) -> tuple[np.ndarray, np.ndarray]:
-    """What `eval_clip` gives, and what is known without looking.
+    """Reads the views of `eval_clip`, and the video's shape and duration.
 
     Returns:
-      The views, and float32 [2]: log of width / height and log of the
+      The views, and float32 [2]: log of width / height, and log of the
       duration in seconds.
     """
     video = self._open(i)
@@ -199,7 +198,7 @@ class ClipReader:
     if frames == FIRST:
       indices = np.repeat(indices[:, :1], indices.shape[1], axis=1)
     elif frames == SHUFFLED:
-      # The same for the same video, whatever set it is in.
+      # A video is shuffled alike in every set.
       rng = np.random.default_rng(int(self.videos.rows[i]))
       indices = rng.permuted(indices, axis=1)
     shapes = set()
@@ -218,12 +217,12 @@ class ClipReader:
     return views, metadata.astype(np.float32)
 
   def blank_clip(self, num_views: int) -> np.ndarray:
-    """Black views of a video that is not there, as `eval_clip` gives them."""
+    """Makes black views in place of a video that cannot be read."""
     size = self._prep.size
     return np.zeros((num_views, self._prep.num_frames, size, size, 3), np.uint8)
 
   def _open(self, i: int):
-    """A video that answers `timestamps` and `duration`; maybe decoded."""
+    """Opens a video: decoded from the cache, or else its stored file."""
     split, row = self.videos.splits[i], int(self.videos.rows[i])
     # One cache serves several sets.
     key = self.videos.dataset_dir, split, row
@@ -241,7 +240,7 @@ class ClipReader:
     return cached
 
   def _sample(self, video, **how) -> np.ndarray:
-    """Frame indices [t] of a clip; `how` as of `clips.sample_indices`."""
+    """Returns frame indices [t] of a clip; `how` goes to `sample_indices`."""
     return clips.sample_indices(
       video.timestamps, video.duration, self._prep.clip_sampling, **how
     )
@@ -252,7 +251,7 @@ class ClipReader:
     indices: np.ndarray,
     view: Callable[[np.ndarray], np.ndarray],
   ) -> np.ndarray:
-    """The frames at `indices` [k], each through `view`: [k ...]."""
+    """Returns the frames at `indices` [k], each through `view`: [k ...]."""
     if isinstance(video, CachedVideo):
       wanted, inverse = np.unique(indices, return_inverse=True)
       out = np.stack([view(video.frames[k]) for k in wanted])
@@ -260,7 +259,7 @@ class ClipReader:
     return video.decode(indices, lambda frame: view(self._shrink(frame)))
 
   def _crops(self, num_crops: int, frame: np.ndarray) -> np.ndarray:
-    """A frame's squares [crops size size 3]."""
+    """Cuts a frame into its squares [crops size size 3]."""
     return np.stack(
       [
         video_transforms.eval_view(frame, self._prep.size, crop, num_crops)
@@ -269,5 +268,5 @@ class ClipReader:
     )
 
 
-# What reading a record can fail with. `VideoError` is a ValueError.
+# Errors when a record is read. `VideoError` is a ValueError.
 READ_ERRORS = (decode.VideoError, ValueError, OSError)

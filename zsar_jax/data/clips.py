@@ -56,7 +56,7 @@ class Sampling:
 def _frames_on_display(
   timestamps: np.ndarray, instants: np.ndarray
 ) -> np.ndarray:
-  """Indices of the frames on display at `instants`, in seconds."""
+  """Returns the indices of the frames on display at `instants`, in seconds."""
   indices = np.searchsorted(timestamps, instants + _ROUNDING, 'right') - 1
   return np.clip(indices, 0, len(timestamps) - 1)
 

@@ -1,23 +1,23 @@
-"""Exact frames out of video files and bytes.
+"""Decodes exact frames of video files and bytes.
 
 Index i means the i-th frame in display order. A request decodes as little as
-it can: from the keyframe at or before its first frame, and after that it
+it can. It starts at the keyframe at or before its first frame. After that it
 seeks only over whole groups of pictures, because a seek costs more than the
-few frames that it skips. Of H.264, frames that are neither asked for nor
-referred to by others are left out.
+few frames that it skips. In H.264 it skips frames that nobody asked for and
+no other frame refers to.
 
-Frames are found by their presentation times. Some files have none that can
-be trusted (AVI with B-frames, raw streams, equal or missing times): those
-are decoded from the start and their frames counted. A frame that the decoder
-drops shows the one before it, so that the answer never depends on where
-decoding began.
+Frames are found by their presentation times. Some files have no times that
+can be trusted (AVI with B-frames, raw streams, equal or missing times). Those
+are decoded from the start, and their frames counted. If the decoder drops a
+frame, the frame before it takes its place. So the result never depends on
+where decoding began.
 
-Frames come upright (the rotation tag is obeyed) and in RGB, the same to the
-bit as `ffmpeg -sws_flags neighbor -pix_fmt rgb24` writes. Pixels are taken as
-square: a sample aspect ratio is not applied.
+Frames come upright (the rotation tag is obeyed) and in RGB. They are equal to
+the bit to the output of `ffmpeg -sws_flags neighbor -pix_fmt rgb24`. Pixels
+count as square: a sample aspect ratio is not applied.
 
-All functions may run in many threads at once: they keep no state, and each
-decodes with a single thread, since the loader already fills the cores.
+All functions may run in many threads at once. They keep no state. Each decodes
+with a single thread, because the loader already fills the cores.
 
 ```python
 info = read_info(video, 'walk.mp4')
@@ -65,7 +65,7 @@ __all__ = [
 
 
 class _OutOfStep(Exception):
-  """The decoder's frames are not those the timestamps promise."""
+  """The decoder's frames do not match the timestamps."""
 
 
 def decode_frames(
@@ -83,12 +83,12 @@ def decode_frames(
     video: the file's content, or its path.
     indices: [k] frame indices in [0, n), in any order, repeats allowed.
     name: what to call the video in an error.
-    transform: if given, applied to each frame, uint8 [h w 3], as it is
-      decoded (such as a resize), so that memory stays small. Called once a
-      distinct frame, in display order; all over again where decoding had to
-      begin anew.
+    transform: applied to each frame, uint8 [h w 3], as it is decoded (such as
+      a resize), so that memory stays small; None for nothing. Called once per
+      distinct frame, in display order. If decoding must begin again, so do the
+      calls.
     info: the result of `read_info` for this video, if already at hand.
-    limits: what the video may ask for.
+    limits: bounds on the video.
 
   Returns:
     uint8 RGB [k, h, w, 3].
@@ -108,13 +108,13 @@ def decode_frames(
   num_frames = len(info.timestamps)
   if indices.min() < 0 or indices.max() >= num_frames:
     raise IndexError(
-      f'{name}: frame indices {indices.min()} to {indices.max()} asked for, '
+      f'{name}: frame indices {indices.min()} to {indices.max()} requested, '
       f'but it has {num_frames} frames'
     )
-  # A seek can land where the decoder is lost (missing references, an index
-  # that lies), and a frame left out may have been needed in a damaged file:
-  # without those the same is tried again. Decoding from the start settles
-  # whether the file is bad or only the shortcut.
+  # A seek can land where the decoder fails (missing references, a wrong index).
+  # In a damaged file a frame that was left out may have been needed. So try
+  # again with all frames, and last from the start. That shows whether the file
+  # is bad or only the shortcut.
   for leave_out in (True, False) if info.pts is not None else ():
     with (
       open_video(video, guard) as opened,
@@ -142,10 +142,10 @@ def decode_all(
     video: the file's content, or its path.
     name: what to call the video in an error.
     transform: see `decode_frames`.
-    limits: what the video may ask for.
+    limits: bounds on the video.
 
   Returns:
-    Frames, uint8 RGB [n, h, w, 3], and what `read_info` says of the video.
+    Frames, uint8 RGB [n, h, w, 3], and the result of `read_info`.
 
   Raises:
     VideoError: the video cannot be used; see `decode_frames`.
@@ -161,7 +161,7 @@ def decode_all(
 def check_and_decode(
   path: str, name: str, num_frames: int
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-  """A task for `isolated`: checks a file and decodes evenly spread frames.
+  """Checks a file and decodes evenly spread frames; a task for `isolated`.
 
   Args:
     path: of the file.
@@ -207,7 +207,7 @@ def _gather(
     if rgb.shape != out.shape[1:]:
       raise VideoError(guard.name, size_change(out.shape[1:3], rgb.shape[:2]))
     out[i] = rgb
-  # A whole video is asked for in order: spare it a second copy.
+  # A whole video is requested in order: avoid a second copy.
   if np.array_equal(wanted, indices):
     return out
   guard.check_bytes(len(indices) * out[0].size)
@@ -237,10 +237,10 @@ def _shown(
 
   Raises:
     VideoError: a frame and too many of its neighbours do not decode.
-    _OutOfStep: the decoder's frames are not as promised.
+    _OutOfStep: the decoder's frames do not match the timestamps.
   """
   num_frames = len(info.timestamps)
-  # The codec whose packets say so for certain: H.264's nal_ref_idc is 0.
+  # Only H.264 packets say for certain that no frame refers to them.
   leave_out &= stream.codec_context.name == 'h264' and len(wanted) < num_frames
   kept = None
   if leave_out:
@@ -290,7 +290,7 @@ def _numbered(
     Frames in display order with rising indices.
 
   Raises:
-    _OutOfStep: a frame has no, an unknown or a falling time, or decoding
+    _OutOfStep: the time of a frame is missing, unknown or falls, or decoding
       did not begin with `key`.
   """
   if pts is None:

@@ -1,10 +1,9 @@
 """Reads prepared records as uint8 batches, in the same order on any hosts.
 
 Training: `MapDataset.range(n).seed().shuffle().repeat().random_map()
-.batch()[start * H + h :: H]`. Batches are cut first and then dealt to hosts,
-and the global index keys every random choice. So the same seed gives the same
-global batches for any number of hosts, and the step number is the loader's
-whole state.
+.batch()[start * H + h :: H]`. Batches are cut first, then dealt to hosts. The
+global index keys every random choice. So the same seed gives the same global
+batches for any number of hosts. The step number is the loader's whole state.
 
 Workers are threads: PyAV, simplejpeg and cv2 release the interpreter lock,
 and threads leave nothing behind when a trainer is killed.
@@ -92,7 +91,7 @@ def _pools(
 
 
 def _successors(pools: Sequence[_Pool], total: int) -> np.ndarray:
-  """Position -> the next in its pool, which replaces it if it fails."""
+  """Maps each position to the one that replaces it: the next in its pool."""
   after = np.empty(total, int)
   for pool in pools:
     after[pool.positions] = np.roll(pool.positions, -1)
@@ -100,7 +99,7 @@ def _successors(pools: Sequence[_Pool], total: int) -> np.ndarray:
 
 
 def _positions(pools: Sequence[_Pool], seed: int):
-  """Endless dataset of positions, each pool shuffled anew in every pass."""
+  """Makes an endless dataset of positions; each pass reshuffles each pool."""
   import grain
 
   if len(pools) == 1:
@@ -165,8 +164,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Makes endless training batches for this host.
 
-  The next video of the pool replaces a video that cannot be read, the same
-  for any number of hosts. Failures are counted.
+  If a video cannot be read, the next video of its pool replaces it, the same
+  one for any number of hosts. Failures are counted.
 
   Args:
     reader: of the training videos.
@@ -180,10 +179,10 @@ def train_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b/H t size size 3], `label` int32 [b/H], `index` int32
-    [b/H], the example's position in the global stream, `record_id` int64
-    [b/H], the record that was used, and `num_failed` int32 [b/H], how many
-    videos failed before it.
+    `video` uint8 [b/H t size size 3]; `label` int32 [b/H]; `index` int32
+    [b/H], the example's position in the global stream; `record_id` int64
+    [b/H], the record that was used; `num_failed` int32 [b/H], the number of
+    videos that failed before it.
 
   Raises:
     ValueError: the hosts do not divide the batch, there are no videos, or
@@ -233,7 +232,7 @@ class _TrainExamples:
     self._successors = successors
 
   def read(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The example at position `i`, or the next of its pool that is readable."""
+    """Reads the example at `i`, or the next of its pool that is readable."""
     videos = self._reader.videos
     begin = rng.bit_generator.state
     for num_failed in range(_MAX_TRIES + 1):
@@ -266,7 +265,7 @@ def _with_index(index: int, example: dict[str, Any]) -> dict[str, Any]:
 
 
 def _some(failures: dict[str, str]) -> str:
-  """The first failures as text."""
+  """Writes the first failures as text."""
   listed = list(failures.items())
   shown = '; '.join(f'{name} {reason}' for name, reason in listed[:_SHOWN])
   more = len(listed) - _SHOWN
@@ -306,7 +305,7 @@ def eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Reads every video once, in order; the last batch is padded.
 
-  No video is replaced: one that cannot be read is black and not `readable`.
+  No video is replaced: an unreadable one is black, and not `readable`.
 
   Args:
     reader: of the videos.
@@ -317,11 +316,10 @@ def eval_batches(
     num_threads: decoding threads.
 
   Yields:
-    `video` uint8 [b v t size size 3], `metadata` float32 [b 2] (log of width
-    / height and log of the duration in seconds), `label` int32 [b],
-    `position` int32 [b] in the set (beyond its end for padding),
-    `example_mask` bool [b], False for padding, and `readable` bool [b], False
-    for padding too.
+    `video` uint8 [b v t size size 3]; `metadata` float32 [b 2], log of width
+    / height and log of the duration in seconds; `label` int32 [b]; `position`
+    int32 [b] in the set (beyond its end for padding); `example_mask` bool [b],
+    False for padding; `readable` bool [b], False for padding too.
   """
   import grain
 
@@ -337,7 +335,7 @@ def eval_batches(
 def _eval_example(
   reader: ClipReader, i: int, num_views: int, frames: str, num_crops: int
 ) -> dict[str, np.ndarray]:
-  """All views of the video at position `i`; black beyond the end of the set."""
+  """Reads all views of the video at `i`; black beyond the end of the set."""
   videos = reader.videos
   is_padding = i >= len(reader)
   views, readable = None, False

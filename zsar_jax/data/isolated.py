@@ -1,13 +1,13 @@
-"""Decoding of untrusted files in child processes.
+"""Decodes untrusted files in child processes.
 
-A video from anywhere may crash a decoder, hang it or eat all memory. Where
-that must not end the program (preparing a dataset, predicting on a user's
-file), the work is done by a child that is killed at a deadline, and whatever
-becomes of the child becomes an error that names the video.
+An untrusted video may crash a decoder, hang it or use all memory. That must
+not end the program when it prepares a dataset or predicts on a user's file. So
+a child process does the work, and is killed at a deadline. If the child fails,
+the parent raises an error that names the video.
 
-Children are programs of their own (`isolated_worker`), not forks: they
-import neither JAX nor TensorFlow, start in a fraction of a second and die
-with their parent. Prepared records need none of this: they were checked.
+Children are programs of their own (`isolated_worker`), not forks. They import
+neither JAX nor TensorFlow, start in a fraction of a second and die with their
+parent. Prepared records need no child, because they were checked.
 
 ```python
 with isolated.Pool(4) as pool:
@@ -74,20 +74,20 @@ class _Child:
 
     Args:
       task: see `Pool.run`.
-      kwargs: likewise.
+      kwargs: see `Pool.run`.
       until: monotonic time of the deadline.
 
     Returns:
       The header of the answer and its buffers.
 
     Raises:
-      _Timeout: no whole answer by then.
+      _Timeout: there is no whole answer by then.
       EOFError: the child has died.
-      OSError: likewise.
-      ValueError: it answers nonsense.
+      OSError: the child has died.
+      ValueError: the answer has the wrong format.
     """
     request = {'task': task, 'kwargs': kwargs}
-    with contextlib.suppress(OSError):  # the folder may be gone
+    with contextlib.suppress(OSError):  # the folder may be deleted
       request['folder'] = os.getcwd()
     self._send(json.dumps(request).encode(), until)
     while b'\n' not in self._left:
@@ -112,7 +112,7 @@ class _Child:
       left = left[os.write(pipe.fileno(), left[:_CHUNK]) :]
 
   def _some(self, until: float, at_most: int = _CHUNK) -> bytes:
-    """At least one byte of what the child has written."""
+    """Reads at least one byte of what the child has written."""
     out = self._process.stdout
     wait = until - time.monotonic()
     if wait <= 0 or not select.select([out], [], [], wait)[0]:
@@ -130,21 +130,21 @@ class _Child:
     return buffer
 
   def how_it_died(self) -> str:
-    """The reason given for a child whose answer cannot be read."""
+    """Says how a child died whose answer cannot be read."""
     try:
       code = self._process.wait(2)
     except subprocess.TimeoutExpired:
-      return 'crashed the decoder (it answers nonsense)'
+      return 'crashed the decoder (its answer is malformed)'
     if code < 0:
       return f'crashed the decoder ({signal.Signals(-code).name})'
     return f'crashed the decoder (exit {code})'
 
   def kill(self) -> None:
-    """Ends the child at once; whoever waits for its answer sees the end."""
+    """Ends the child at once; who waits for its answer gets EOFError."""
     self._process.kill()
 
   def remove(self) -> None:
-    """Ends the child, and lets go of it."""
+    """Ends the child, and closes its pipes."""
     self._process.kill()
     self._process.wait()
     self._process.stdin.close()
@@ -155,27 +155,27 @@ class Pool:
   """Some child processes, shared by any number of threads."""
 
   def __init__(self, num_workers: int, *, memory_bytes: int = DEFAULT_MEMORY):
-    """Makes room for children; each starts when it is first needed.
+    """Makes an empty pool; each child starts when it is first needed.
 
     Args:
       num_workers: most children at once.
-      memory_bytes: what a task may take on top of what the child has at its
-        start (bounded on Linux alone), and most that an answer may hold.
+      memory_bytes: memory that a task may use beyond the child's own at its
+        start (bounded on Linux alone), and the largest answer.
 
     Raises:
-      ValueError: no worker.
+      ValueError: `num_workers` is below 1.
     """
     if num_workers < 1:
       raise ValueError(f'num_workers={num_workers}: at least one is needed')
     self._num_workers = num_workers
     self._memory_bytes = memory_bytes
-    # Linux ends a child together with the thread that started it, and the
-    # threads that bring tasks may come and go: one that stays starts all.
+    # Linux ends a child together with the thread that started it. The threads
+    # that bring tasks may end, so one thread that stays starts all children.
     self._starter = concurrent.futures.ThreadPoolExecutor(1)
     self._children: set[_Child] = set()
     self._closed = False
-    # One entry a worker: a child at rest, or None where one is to be started.
-    # Last in, first out: who asks for one thing at a time keeps one child.
+    # One entry a worker: an idle child, or None if one has yet to start.
+    # Last in, first out: a caller with one task at a time keeps one child.
     self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
     for _ in range(num_workers):
       self._free.put(None)
@@ -187,7 +187,7 @@ class Pool:
     self.close()
 
   def close(self) -> None:
-    """Ends all children, those at work too: their tasks fail."""
+    """Ends all children. Tasks under way fail."""
     if self._closed:
       return
     self._closed = True
@@ -204,10 +204,10 @@ class Pool:
     return child
 
   def start(self) -> None:
-    """Starts a child in advance: it gets ready while the caller does.
+    """Starts a child in advance, while the caller gets ready.
 
     Raises:
-      OSError: the system starts no more processes.
+      OSError: the system cannot start another process.
     """
     child = self._free.get()
     try:
@@ -237,11 +237,11 @@ class Pool:
       The dict, and the buffers as bytes.
 
     Raises:
-      VideoError: the function raised it; or, with `transient` set, it took
-        too long, took too much memory or crashed.
+      VideoError: the function raised it. Or, with `transient` set, it took too
+        long, took too much memory or crashed.
       OSError: the function raised it (disk full, no permission).
-      RuntimeError: the function raised anything else: a bug, not a video.
-        Or the pool is closed.
+      RuntimeError: the function raised anything else (a bug), or the pool is
+        closed.
     """
     child = self._free.get()
     try:
@@ -251,8 +251,8 @@ class Pool:
         child = self._starter.submit(self._start).result()
       header, buffers = child.ask(task, kwargs, time.monotonic() + deadline)
     except BaseException as e:
-      # What it would answer belongs to nobody: it is not asked again. Its
-      # place is taken by one that starts when needed.
+      # Nobody would read its late answer, so this child is not used again.
+      # Another takes its place when needed.
       is_gone = isinstance(e, (EOFError, OSError, ValueError))
       reason = child.how_it_died() if child and is_gone else ''
       self._remove(child)
@@ -279,7 +279,7 @@ class Pool:
 
 
 def _import_path() -> list[str]:
-  """Where the child finds this package, installed or not."""
+  """Returns the paths where the child finds this package, installed or not."""
   package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   known = os.environ.get('PYTHONPATH', '').split(os.pathsep)
   return [os.path.dirname(package), *filter(None, known)]
@@ -292,7 +292,7 @@ def default_workers() -> int:
 
 @functools.cache
 def _default_pool(pid: int) -> Pool:
-  """The pool of this process: one made before a fork is not of use here."""
+  """Returns the pool of this process; a forked process makes its own."""
   pool = Pool(default_workers())
   atexit.register(pool.close)
   return pool
@@ -301,10 +301,10 @@ def _default_pool(pid: int) -> Pool:
 def read_ahead(
   jobs: Iterable[Callable[[], _Result]], workers: int = 0, ahead: int = 0
 ) -> Iterator[_Result]:
-  """Does jobs in threads, and yields their results in order.
+  """Runs jobs in threads and yields their results in order.
 
-  Made for jobs that wait for a child. What a job raises is raised in its turn,
-  and ends the others.
+  Made for jobs that wait for a child. An error of a job is raised in its turn,
+  and ends the other jobs.
 
   Args:
     jobs: taken one by one, as there is room.
@@ -335,13 +335,13 @@ def read_ahead(
 
 
 def start() -> None:
-  """`Pool.start` of the child that `run` uses."""
+  """Starts the child that `run` uses; see `Pool.start`."""
   _default_pool(os.getpid()).start()
 
 
 def run(
   task: str, kwargs: dict[str, Any], *, name: str, deadline: float
 ) -> tuple[dict[str, Any], list[bytearray]]:
-  """`Pool.run` on a child that is kept until the program ends."""
+  """Runs `Pool.run` on a child that is kept until the program ends."""
   pool = _default_pool(os.getpid())
   return pool.run(task, kwargs, name=name, deadline=deadline)

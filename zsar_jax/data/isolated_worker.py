@@ -1,8 +1,8 @@
 """The child process of `isolated`: takes tasks on stdin, answers on stdout.
 
 A message is a line of JSON, then the raw bytes of the buffers whose sizes the
-line lists. Nothing is pickled: what a hostile video may make of this process
-is not trusted by the one that started it.
+line lists. Nothing is pickled: a hostile video may take over this process, so
+its parent does not trust it.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def run_task(task: str, kwargs: dict[str, Any]) -> tuple[dict, list]:
 
 
 def _limit_memory(num_bytes: int) -> None:
-  """Bounds what the process may take on top of what it has by now."""
+  """Bounds the memory that the process may use beyond what it has now."""
   try:
     import resource
 
@@ -82,7 +82,7 @@ def _limit_memory(num_bytes: int) -> None:
       now = int(f.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + num_bytes,) * 2)
   except (ImportError, OSError, ValueError):
-    pass  # No such limit on this system; the deadline remains.
+    pass  # This system has no such limit; the deadline remains.
 
 
 def _die_with_parent(parent: int) -> None:
@@ -90,7 +90,7 @@ def _die_with_parent(parent: int) -> None:
   if sys.platform.startswith('linux'):
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # It died before it could be asked.
+    if os.getppid() != parent:  # The parent died before the call.
       os._exit(1)
 
 
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
   """
   _die_with_parent(int(argv[1]))
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides.
-  # Answers go to a descriptor that no print and no C library knows of.
+  # Answers go to a descriptor that no print and no C library uses.
   answers = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)
   tasks = sys.stdin.buffer
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
   _limit_memory(int(argv[2]))
   for line in tasks:
     request = json.loads(line)
-    # Relative paths are the caller's, who may have moved since the start.
+    # Paths are relative to the caller's folder, which may have changed.
     with contextlib.suppress(OSError):
       os.chdir(request.get('folder', ''))
     header, buffers = run_task(request['task'], request['kwargs'])

@@ -1,4 +1,4 @@
-"""Warnings about class names that a text encoder, or a reader, will trip on."""
+"""Warns of class names that a text encoder, or a reader, may misunderstand."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -11,8 +11,8 @@ from rapidfuzz.distance import Indel
 from zsar_jax.data import class_names
 from zsar_jax.data.protocols import word_overlap
 
-# Names whose letters agree this much are about one typing mistake apart: twice
-# the longest common subsequence over both lengths.
+# Names with this much in common are about one typing mistake apart. The measure
+# is twice the longest common subsequence over both lengths.
 _NEAR = 0.9
 
 
@@ -23,7 +23,7 @@ class NameWarning:
   Attributes:
     kind: 'empty', 'duplicate', 'near-duplicate', 'one word' or 'unknown word'.
     names: as given.
-    text: what is wrong, to be read by a human.
+    text: the problem, for a reader.
   """
 
   kind: str
@@ -41,10 +41,10 @@ def lint(
 
   Args:
     names: class names in any spelling.
-    pieces: the text encoder's vocabulary; None does not ask it.
+    pieces: the text encoder's vocabulary; None skips the check.
 
   Returns:
-    Warnings; no name is refused here (see `class_names.canonical_names`).
+    Warnings. This refuses no name (see `class_names.canonical_names`).
   """
   canonical = [class_names.canonical_name(name) for name in names]
   found = [
@@ -56,13 +56,13 @@ def lint(
   for name, words in zip(names, canonical, strict=True):
     parts = _words(words)
     if len(parts) == 1:
-      # Single verbs are what dictionaries have the most senses for.
+      # Of all words, single verbs have the most senses in dictionaries.
       found.append(
         NameWarning(
           'one word',
           (name,),
-          f'{name!r} is one word and may mean several things: say with what, '
-          'or to whom',
+          f'{name!r} is one word and may have several meanings: add an object '
+          'or a person',
         )
       )
   if pieces is not None:
@@ -99,7 +99,7 @@ def _alike(names, canonical) -> list[NameWarning]:
 
 
 def _unknown(names, canonical, pieces) -> list[NameWarning]:
-  """Words that the vocabulary spells in pieces."""
+  """Warns of words that the vocabulary spells in pieces."""
   # CLIP's vocabulary marks the end of a word.
   known = lambda word: word in pieces or f'{word}</w>' in pieces
   return [

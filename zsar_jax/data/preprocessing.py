@@ -1,7 +1,7 @@
-"""How pixels and names become model inputs: it belongs to the weights.
+"""How pixels and names become model inputs; the settings belong to the weights.
 
-Saved with every checkpoint and prototype bank, so that weights are never
-used with another size, normalisation, frame rate or vocabulary.
+Every checkpoint and prototype bank saves them. So weights are never used with
+another size, normalisation, frame rate or vocabulary.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ INPUTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-  """Everything between a video file and the model.
+  """All settings between a video file and the model.
 
   Attributes:
     size: height and width of a clip in pixels.
-    short_side: short side in pixels that frames are resized to before they
-      are cropped to `size`.
-    mean: per-channel mean of pixels in [0, 1], taken off first.
-    std: per-channel deviation, divided by after.
+    short_side: short side of the resized frames in pixels, before the crop to
+      `size`.
+    mean: per-channel mean of pixels in [0, 1]; it is subtracted first.
+    std: per-channel deviation; it divides after that.
     num_frames: frames in a clip.
     sampling: 'uniform' or 'segment' over the whole video, or 'dense' at
       `frame_stride`; see `data.clips`.
@@ -39,7 +39,7 @@ class Preprocessing:
     sample_fps: nominal frame rate in 1/s that `frame_stride` counts at.
     inputs: channels that the model sees; see `pixel_ops.to_inputs`.
     token_length: token ids per class name.
-    vocabulary_hash: which vocabulary the ids belong to.
+    vocabulary_hash: hash of the vocabulary of the ids.
   """
 
   size: int
@@ -81,18 +81,18 @@ class Preprocessing:
 
   @property
   def clip_sampling(self) -> clips.Sampling:
-    """How a clip's frames are chosen."""
+    """The sampling of a clip's frames."""
     return clips.Sampling(
       self.sampling, self.num_frames, self.frame_stride, self.sample_fps
     )
 
   def to_json(self) -> str:
-    """JSON text; `from_json` is its inverse."""
+    """Writes JSON text; `from_json` is its inverse."""
     return json.dumps(dataclasses.asdict(self), indent=2)
 
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> 'Preprocessing':
-    """From JSON-like values: lists become tuples."""
+    """Makes a `Preprocessing` of JSON-like values: lists become tuples."""
     values = {
       k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
     }
@@ -100,5 +100,5 @@ class Preprocessing:
 
   @classmethod
   def from_json(cls, text: str) -> 'Preprocessing':
-    """The inverse of `to_json`."""
+    """Reads JSON text; the inverse of `to_json`."""
     return cls.from_dict(json.loads(text))

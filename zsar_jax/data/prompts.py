@@ -1,8 +1,9 @@
-"""What the text encoder reads of a class: prompts and descriptions.
+"""The texts of a class for the text encoder: prompts and descriptions.
 
-A class has one text per prompt template, with its name in place of `{}`, and
-one per sentence of its description, if it has any. Their embeddings are
-averaged (after CLIP, Radford et al. 2021); in training they take turns.
+A class has one text per prompt template, with its name in place of `{}`. It
+also has one text per sentence of its description, if there is one. Inference
+averages their embeddings (after CLIP, Radford et al. 2021). Training steps use
+them in turn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,13 @@ SLOT = '{}'
 
 
 def check_templates(templates: Sequence[str]) -> None:
-  """Refuses prompt templates that do not say where the name goes.
+  """Refuses prompt templates without exactly one place for the name.
 
   Args:
     templates: such as 'a video of a person {}'.
 
   Raises:
-    ValueError: none at all, or one without exactly one `{}`.
+    ValueError: there is no template, or one without exactly one `{}`.
   """
   if not templates:
     raise ValueError("names.prompts is empty: ('{}',) is the name alone")
@@ -36,19 +37,19 @@ def check_templates(templates: Sequence[str]) -> None:
 def read_descriptions(
   path: str, names: Sequence[str] = ()
 ) -> dict[str, tuple[str, ...]]:
-  """Reads what a file says of some classes.
+  """Reads the descriptions of some classes from a file.
 
   Args:
     path: a JSON object, class name (in any spelling) -> list of sentences.
-    names: canonical names of all classes that there are; none takes any.
+    names: canonical names of all classes; () allows any.
 
   Returns:
     Canonical name -> sentences, of the classes that the file describes.
 
   Raises:
-    FileNotFoundError: no such file.
-    ValueError: not the format, an empty sentence, a class named twice, or
-      one that there is not.
+    FileNotFoundError: the file does not exist.
+    ValueError: the file has another format or an empty sentence, names a class
+      twice, or names an unknown one.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'description file {path} does not exist')
@@ -65,7 +66,7 @@ def read_descriptions(
     if names and name not in names:
       near = difflib.get_close_matches(name, names, n=3)
       hint = f'; nearest are {", ".join(near)}' if near else ''
-      raise ValueError(f'{path} describes {name!r}, which is no class{hint}')
+      raise ValueError(f'{path} describes {name!r}, which is not a class{hint}')
     if not isinstance(sentences, list) or not all(
       isinstance(text, str) and text.strip() for text in sentences
     ):
@@ -79,7 +80,7 @@ def class_texts(
   templates: Sequence[str] = (SLOT,),
   descriptions: Mapping[str, Sequence[str]] | None = None,
 ) -> list[list[str]]:
-  """All texts of each class.
+  """Returns all texts of each class.
 
   Args:
     names: canonical names.
@@ -104,14 +105,14 @@ def class_texts(
 
 
 def text_grid(texts: Sequence[Sequence[str]]) -> list[list[str]]:
-  """Texts as rows of one text per class, for arrays of one shape.
+  """Arranges texts as rows of one text per class, for arrays of one shape.
 
   Args:
-    texts: of each class; some may have fewer.
+    texts: of each class; classes may have different numbers of texts.
 
   Returns:
-    As many rows as the longest class has texts; a class with fewer begins
-    again with its first.
+    One row for each text of the class with the most. A class with fewer texts
+    starts again with its first.
   """
   rows = max(map(len, texts))
   return [[own[row % len(own)] for own in texts] for row in range(rows)]

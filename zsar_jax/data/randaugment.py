@@ -1,12 +1,12 @@
 """RandAugment for clips, after Cubuk et al. 2020.
 
-Some operations, drawn from a list with equal chance, are applied one after
-the other, each with the one magnitude that there is to tune. All frames of a
-clip get the same operations with the same strengths: what changed from frame
-to frame would be motion.
+Operations are drawn from a list with equal chance and applied one after the
+other. All have the same magnitude, the one number to tune. All frames of a clip
+get the same operations with the same strengths, because a change from frame to
+frame would be motion.
 
-Mirroring is not among them (see `class_names.has_side`), and rotations are
-small, because up and down mean something in a video.
+Mirroring is not in the list (see `class_names.has_side`). Rotations are small,
+because up and down mean something in a video.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 MAX_MAGNITUDE = 10.0
-# What an operation moves into the picture: mid grey.
+# Colour of what an operation moves into the picture: mid grey.
 _FILL = (128, 128, 128)
 
 
@@ -31,8 +31,8 @@ def randaugment(
   Args:
     clip: uint8 [t, h, w, 3].
     rng: source of randomness.
-    layers: how many operations; 0 leaves the clip as it is.
-    magnitude: how strong, from 0 (not at all) to 10.
+    layers: number of operations; 0 leaves the clip as it is.
+    magnitude: strength, from 0 (none) to 10.
 
   Returns:
     uint8 [t, h, w, 3].

@@ -1,7 +1,7 @@
-"""A video as a prepared dataset stores it, ready to give frames.
+"""Reads frames of a video as a prepared dataset stores it.
 
-Both storages answer the same two questions, when each frame appears and what
-it shows, so that sampling and the input path need not know which it is.
+Both storages say when each frame appears and what it shows. So sampling and the
+input path are the same for both.
 
 | storage | class | frames |
 |---|---|---|
@@ -19,13 +19,13 @@ from zsar_jax.data import decode
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
-# A duration is a sum of floats: what exceeds a whole frame by less than this
-# share of one is rounding.
+# A duration is a sum of floats. If it exceeds a whole frame by less than this
+# share of one, that is rounding.
 _ROUNDING = 1e-6
 
 
 def num_stored_frames(seconds: float, fps: float) -> int:
-  """Pictures that the frames storage keeps of a video.
+  """Returns how many pictures the frames storage keeps of a video.
 
   Picture j shows the frame on display at j / fps seconds.
 
@@ -40,7 +40,7 @@ def num_stored_frames(seconds: float, fps: float) -> int:
 
 
 def num_records(seconds: float, fps: float, frames_per_record: int) -> int:
-  """Records that the frames storage needs for a video."""
+  """Returns how many records the frames storage needs for a video."""
   return -(-num_stored_frames(seconds, fps) // frames_per_record)
 
 
@@ -71,7 +71,7 @@ class EncodedVideo:
   def decode(
     self, indices: Sequence[int], transform: Transform | None = None
   ) -> np.ndarray:
-    """The frames at some indices; see `decode.decode_frames`."""
+    """Decodes the frames at some indices; see `decode.decode_frames`."""
     return decode.decode_frames(
       self.data, indices, self.name, transform=transform, info=self.info
     )
@@ -94,7 +94,7 @@ class JpegFrames:
     fps: float,
     frames_per_record: int,
   ):
-    """Remembers how to get records; reads none.
+    """Stores how to read records; reads none.
 
     Args:
       read_record: number of a record of this video -> its `jpegs`, bytes of
@@ -102,7 +102,7 @@ class JpegFrames:
       name: see the class.
       duration: see the class.
       fps: pictures a second.
-      frames_per_record: in all records but the last.
+      frames_per_record: pictures in each record but the last.
     """
     self._read_record = read_record
     self._per_record = frames_per_record
@@ -118,7 +118,7 @@ class JpegFrames:
   def decode(
     self, indices: Sequence[int], transform: Transform | None = None
   ) -> np.ndarray:
-    """The pictures at some indices.
+    """Decodes the pictures at some indices.
 
     Args:
       indices: [k], in any order, repeats allowed.
@@ -129,8 +129,8 @@ class JpegFrames:
 
     Raises:
       VideoError: a picture does not decode.
-      IndexError: no such picture.
-      ValueError: no indices.
+      IndexError: an index has no picture.
+      ValueError: there are no indices.
     """
     wanted, inverse = np.unique(np.asarray(indices, int), return_inverse=True)
     if not wanted.size:
@@ -138,7 +138,7 @@ class JpegFrames:
     total = num_stored_frames(self.duration, self._fps)
     if wanted[0] < 0 or wanted[-1] >= total:
       raise IndexError(
-        f'{self.name}: frame indices {wanted[0]} to {wanted[-1]} asked for, '
+        f'{self.name}: frame indices {wanted[0]} to {wanted[-1]} requested, '
         f'but it has {total} frames'
       )
     out, record, at = None, None, -1
@@ -158,5 +158,5 @@ class JpegFrames:
       if out is None:
         out = np.empty((len(wanted), *picture.shape), np.uint8)
       out[i] = picture
-    # A clip is asked for in order: spare it a second copy.
+    # A clip is requested in order: avoid a second copy.
     return out if np.array_equal(wanted, indices) else out[inverse]

@@ -1,9 +1,9 @@
-"""WordPiece token ids of class names.
+"""Turns class names into WordPiece token ids.
 
-One vocabulary file, three implementations that agree: `tokenizers` at run
-time (milliseconds to load), tensorflow-text as the reference it is tested
-against, and tensorflow-text's learner to build the vocabulary. TensorFlow is
-imported only inside the functions that need it. The file that ships is made by
+Three implementations read one vocabulary file and agree. `tokenizers` works at
+run time and loads in milliseconds. tensorflow-text is the reference in tests.
+tensorflow-text's learner builds the vocabulary. Only the functions that need
+TensorFlow import it. This command makes the file that ships:
 
   python -m zsar_jax.data.tokenizer --output=vocabulary.txt
 """
@@ -26,7 +26,7 @@ _MPNET = ('<pad>', UNKNOWN, '<s>', '</s>', '<mask>')
 
 
 def default_vocabulary_path() -> str:
-  """The vocabulary that ships with the package."""
+  """Returns the path of the vocabulary that ships with the package."""
   return str(importlib.resources.files('zsar_jax.data') / 'vocabulary.txt')
 
 
@@ -40,14 +40,14 @@ def read_vocabulary(path: str) -> list[str]:
     The word pieces in id order.
 
   Raises:
-    FileNotFoundError: no such file.
+    FileNotFoundError: the file does not exist.
     ValueError: a reserved piece is missing, or a piece occurs twice.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'vocabulary file {path} does not exist')
   with open(path, encoding='utf-8') as f:
-    # Not splitlines, which also splits at rarer characters that a multilingual
-    # vocabulary has as pieces.
+    # Not splitlines: it also splits at rarer characters, which are pieces of a
+    # multilingual vocabulary.
     pieces = [line.rstrip('\n') for line in f]
   missing = [p for p in _RESERVED[:4] if p not in pieces]
   if missing:
@@ -58,7 +58,7 @@ def read_vocabulary(path: str) -> list[str]:
 
 
 def vocabulary_hash(pieces: Sequence[str]) -> str:
-  """Sixteen hex digits that tell two vocabularies apart."""
+  """Hashes a vocabulary to sixteen hex digits."""
   return hashlib.sha256('\n'.join(pieces).encode()).hexdigest()[:16]
 
 
@@ -104,9 +104,8 @@ class Tokenizer:
       ids [c l] int32 and mask [c l] bool, True where a token is real.
 
     Raises:
-      ValueError: a name needs more than `token_length` tokens; nothing is
-        cut off silently, because the end of a name may be what tells it
-        from another.
+      ValueError: a name needs more than `token_length` tokens. Nothing is cut
+        off silently, because two names may differ only at the end.
     """
     rows = [self._tokenizer.encode(name).ids for name in names]
     return padded_ids(names, rows, self.token_length, self._pad_id)
@@ -118,13 +117,13 @@ def padded_ids(
   token_length: int,
   pad_id: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of ids as arrays.
+  """Arranges rows of ids as arrays, with padding.
 
   Args:
-    names: what each row is of, for the message.
+    names: name of each row, for the message.
     rows: token ids.
     token_length: l.
-    pad_id: what to put where a row has ended.
+    pad_id: id that fills a row up.
 
   Returns:
     ids [c l] int32 and mask [c l] bool, True where a token is real.
@@ -146,7 +145,7 @@ def padded_ids(
 
 
 def _import_tensorflow():
-  """TensorFlow and tensorflow-text, or an error that says who has them."""
+  """Imports TensorFlow and tensorflow-text; explains if they are missing."""
   try:
     import tensorflow as tf
     import tensorflow_text as tf_text
@@ -162,12 +161,12 @@ def _import_tensorflow():
 def reference_token_ids(
   pieces: Sequence[str], names: Sequence[str]
 ) -> list[list[int]]:
-  """The same ids by tensorflow-text, unpadded: what `Tokenizer` must equal.
+  """Tokenises by tensorflow-text, unpadded; `Tokenizer` must give the same ids.
 
-  They are equal for canonical names. Others differ in compatibility
-  characters, which tensorflow-text alone folds, and in reserved pieces such
-  as `[SEP]`, which `Tokenizer` alone obeys. The one known exception among
-  canonical names is the letter eszett, which tensorflow-text turns into ss.
+  Both are equal for canonical names. Other names differ in compatibility
+  characters, which only tensorflow-text folds, and in reserved pieces such as
+  `[SEP]`, which only `Tokenizer` obeys. Among canonical names we know one
+  exception: tensorflow-text turns the letter eszett into ss.
 
   Args:
     pieces: the vocabulary in id order.
@@ -203,7 +202,7 @@ def build_vocabulary(names: Sequence[str], size: int = 2000) -> list[str]:
 
   Args:
     names: canonical class names; order and repeats do not matter.
-    size: the most pieces to learn, about.
+    size: largest number of pieces to learn, roughly.
 
   Returns:
     The pieces, reserved ones first.
@@ -220,14 +219,14 @@ def build_vocabulary(names: Sequence[str], size: int = 2000) -> list[str]:
     vocab_size=size,
     reserved_tokens=list(_RESERVED),
     bert_tokenizer_params={'lower_case': True},
-    # The learner's own thresholds suit corpora of millions of words: with
-    # them a list of a thousand names is spelt out letter by letter.
+    # The learner's own thresholds suit corpora of millions of words. With
+    # them it spells a thousand names letter by letter.
     learn_params={'lower_thresh': 1, 'upper_thresh': 20, 'num_iterations': 2},
   )
 
 
 def public_class_names() -> list[str]:
-  """Canonical class names of all that ships: the public lists, stick_figures.
+  """Returns the class names of the public lists and stick_figures, canonical.
 
   The word pieces of the vocabulary are learnt from these names.
   """

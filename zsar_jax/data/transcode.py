@@ -1,4 +1,4 @@
-"""From a video file to what a prepared dataset stores of it.
+"""Converts a video file to the form in which a prepared dataset stores it.
 
 | storage | is | takes |
 |---|---|---|
@@ -6,8 +6,8 @@
 | video, re-encoded | H.264, small, with many keyframes | the least disk |
 | frames | JPEG pictures at a fixed rate | the least time to read |
 
-`store_video` does the work. It is handed untrusted files, so it runs in a
-child process (see `isolated`): its arguments and facts are JSON.
+`store_video` does the work. It reads untrusted files, so it runs in a child
+process (see `isolated`). That is why its arguments and facts are JSON.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ from zsar_jax.data import decode, stored_videos, video_transforms
 KINDS = ('video', 'frames')
 # Ticks a second of a re-encoded video: fine enough for any frame rate.
 _CLOCK = 90_000
-# As in `clips`: a time that means "when frame 3 begins" may be a rounding
-# error too early.
+# As in `clips`: the time "when frame 3 begins" may be too early by a rounding
+# error.
 _ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-  """How videos are stored. Settings that a kind does not use count for none.
+  """How videos are stored. A kind ignores the settings that it does not use.
 
   Attributes:
     kind: 'video' or 'frames'.
-    reencode: kind 'video': encode anew; False keeps the bytes as they are,
-      except of a stretch of a file, which has to be cut out.
-    short_side: pixels that a longer short side is reduced to.
+    reencode: kind 'video': encode anew. False keeps the bytes as they are,
+      unless only a stretch of the file is stored.
+    short_side: largest short side in pixels; larger frames are reduced to it.
     keyframe_interval: re-encoded: most frames from one keyframe to the next.
     crf: re-encoded: constant rate factor of x264, 0 (best) to 51.
     fps: kind 'frames': pictures a second.
@@ -73,7 +73,7 @@ class Storage:
         raise ValueError(f'storage {field}={value} is not in [{low}, {high}]')
 
   def to_dict(self) -> dict[str, Any]:
-    """The settings that this kind uses, as JSON values."""
+    """Returns the settings that this kind uses, as JSON values."""
     if self.kind == 'frames':
       used = ('fps', 'quality', 'short_side', 'frames_per_record')
     else:
@@ -87,7 +87,7 @@ class Storage:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
   def keeps_bytes(self, is_whole_file: bool) -> bool:
-    """Whether a video is stored as the bytes that it came in."""
+    """Returns whether the video's own bytes are stored."""
     return self.kind == 'video' and not self.reencode and is_whole_file
 
 
@@ -98,7 +98,7 @@ def store_video(
   end: float | None,
   storage: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Any]]:
-  """Checks a video and makes what is stored of it.
+  """Checks a video and makes its stored form.
 
   Args:
     path: of the file.
@@ -108,12 +108,12 @@ def store_video(
     storage: `Storage.to_dict()`.
 
   Returns:
-    Facts: `num_frames` of the stretch and its `seconds`; and the content:
-    nothing where the bytes are kept, [mp4] for a re-encoded video, [jpegs,
-    spans int64 [n 2]] for frames.
+    Facts: `num_frames` of the stretch and its `seconds`. And the content: []
+    if the bytes are kept, [mp4] for a re-encoded video, [jpegs, spans int64
+    [n 2]] for frames.
 
   Raises:
-    VideoError: the file cannot be used, or the stretch holds no two frames.
+    VideoError: the file cannot be used, or the stretch has under two frames.
   """
   storage = Storage(**storage)
   info = decode.check_video(path, name)
@@ -147,25 +147,26 @@ def _reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:
 
 
 class _Restarted(Exception):
-  """The decoder has begun again: frames come that were there before."""
+  """The decoder has started again and repeats frames."""
 
 
 def _encode(path, name, info, indices, open_encoder):
   """Feeds each frame at the sorted, distinct `indices` to an encoder once.
 
-  No frame is kept. Where the times of a video turn out to be wrong half way,
-  `decode` begins again and counts frames: then so does the encoder.
+  No frame is kept in memory. If the times of a video turn out to be wrong half
+  way, `decode` starts again and counts frames. Then the encoder starts again
+  too.
 
   Args:
     path: of the file.
     name: what to call the video in an error.
     info: of the video.
     indices: [k].
-    open_encoder: makes a pair of functions, one that takes a frame and one
-      that returns what was made of all.
+    open_encoder: makes two functions. The first takes a frame. The second
+      returns the encoded result.
 
   Returns:
-    What the encoder made.
+    The encoded result.
 
   Raises:
     VideoError: the video does not decode, or its frames cannot be encoded.
@@ -190,7 +191,7 @@ def _encode_once(path, name, info, indices, open_encoder):
     try:
       put(rgb)
     except av.FFmpegError as e:
-      # As it is, `decode` would take it for its own.
+      # `decode` would mistake the original error for its own.
       raise decode.VideoError(name, _not_encoded(rgb, e)) from e
     return nothing
 
@@ -204,7 +205,7 @@ def _not_encoded(rgb: np.ndarray, error: Exception) -> str:
 
 
 def _encode_jpegs(path, name, info, shown, storage) -> list[Any]:
-  """Pictures of the frames `shown` [n], each frame encoded once."""
+  """Encodes pictures of the frames `shown` [n], each frame once."""
 
   def open_encoder():
     pictures = []
@@ -224,11 +225,11 @@ def _encode_jpegs(path, name, info, shown, storage) -> list[Any]:
 
 
 def _encode_mp4(path, name, info, first, last, storage) -> bytes:
-  """H.264 of the frames [first, last), at their own times, without audio."""
+  """Encodes the frames [first, last) as H.264, at their own times, no audio."""
   clock = fractions.Fraction(1, _CLOCK)
   times = info.timestamps[first:last] - info.timestamps[first]
   steps = np.arange(last - first)
-  # A file may show frames at equal times; a container must not hold such.
+  # A file may show frames at equal times; a container must not.
   ticks = np.round(times * _CLOCK).astype(int) - steps
   ticks = np.maximum.accumulate(ticks) + steps
 
@@ -241,7 +242,7 @@ def _encode_mp4(path, name, info, first, last, storage) -> bytes:
     def put(rgb):
       nonlocal stream
       rgb = _reduce(rgb, storage.short_side)
-      # 4:2:0 wants even sides.
+      # 4:2:0 needs even sides.
       height, width = (side // 2 * 2 for side in rgb.shape[:2])
       if not height or not width:
         raise decode.VideoError(name, _not_encoded(rgb, 'too small'))
@@ -271,7 +272,7 @@ def _add_stream(mp4, rate, shape, clock, storage):
   context = stream.codec_context
   context.time_base = clock
   context.gop_size = storage.keyframe_interval
-  # One thread: as many videos as there are cores are under way already.
+  # One thread: there is a video under way for each core already.
   context.thread_count = 1
   context.options = {'crf': str(storage.crf), 'preset': 'veryfast'}
   return stream

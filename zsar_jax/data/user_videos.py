@@ -1,6 +1,6 @@
-"""A user's own video file, as clips.
+"""Reads clips of a user's own video file.
 
-It may be anything, so it is decoded in a child process; see `isolated`.
+The file is untrusted, so a child process decodes it; see `isolated`.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ from zsar_jax.system import terminal
 _TASK = 'zsar_jax.data.user_videos:views_task'
 _PLAN_TASK = 'zsar_jax.data.user_videos:plan_task'
 _WINDOWS_TASK = 'zsar_jax.data.user_videos:windows_task'
-# Seconds of a window where clips are spread over the whole video in training:
-# about what a person needs to recognise an action. Our choice.
+# Seconds of a window, if training spreads clips over the whole video. About as
+# long as a person needs to recognise an action. Our choice.
 _WINDOW_SECONDS = 2.0
-# A film takes minutes; what takes longer than this hangs.
+# Seconds. A film takes minutes; a decoder that takes longer than this hangs.
 DEADLINE = 600.0
 
 
@@ -37,8 +37,8 @@ class Views:
   Attributes:
     clips: uint8 [v t size size 3], all spatial crops of the first temporal
       clip, then those of the second, ...
-    comment: what the file's container says of it.
-    warnings: what the user should know.
+    comment: the comment in the file's container.
+    warnings: for the user.
   """
 
   clips: np.ndarray
@@ -53,14 +53,14 @@ def read_views(
   num_crops: int = 1,
   deadline: float = DEADLINE,
 ) -> Views:
-  """The fixed views of a video file that was not prepared.
+  """Reads the fixed views of a video file that was not prepared.
 
   Args:
     path: of the file.
-    prep: what the weights want.
+    prep: the preprocessing of the weights.
     num_views: temporal clips.
     num_crops: squares of each, spread along the longer side.
-    deadline: seconds that it may take.
+    deadline: time limit in seconds.
 
   Returns:
     The views.
@@ -91,7 +91,7 @@ def read_views(
 def views_task(
   path: str, prep: str, num_views: int, num_crops: int
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-  """What the child does for `read_views`; `prep` is JSON."""
+  """Does the work of `read_views` in the child; `prep` is JSON."""
   prep = preprocessing.Preprocessing.from_json(prep)
   info = decode.check_video(path, path)
   warnings = []
@@ -132,13 +132,13 @@ def views_task(
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """How a long video is cut.
+  """How a long video is cut into windows.
 
   Attributes:
     path: of the file.
     starts: seconds [w], ascending; the last window ends with the video.
-    window: seconds that each lasts.
-    comment: what the file's container says of it.
+    window: length of each in seconds.
+    comment: the comment in the file's container.
   """
 
   path: str
@@ -163,11 +163,11 @@ def plan_windows(
 
   Args:
     path: of the file.
-    prep: what the weights want.
+    prep: the preprocessing of the weights.
     window: seconds; 0 means the length of a clip in dense sampling, else 2.
-      Never more than the video.
+      It is cut to the length of the video.
     stride: seconds from one start to the next; 0 means half a window.
-    deadline: seconds that reading its index may take.
+    deadline: time limit in seconds to read the video's index.
 
   Returns:
     The windows, at least one.
@@ -199,13 +199,13 @@ def read_windows(
   batch_size: int = 16,
   deadline: float = DEADLINE,
 ) -> Iterator[np.ndarray]:
-  """The windows' clips, some at a time, so that memory stays bounded.
+  """Reads the windows' clips in batches, so that memory stays bounded.
 
   Args:
     windows: from `plan_windows`.
-    prep: what the weights want.
+    prep: the preprocessing of the weights.
     batch_size: windows at a time.
-    deadline: seconds that a batch may take.
+    deadline: time limit of a batch in seconds.
 
   Yields:
     uint8 [b 1 t size size 3], in order; the last batch may be smaller.
@@ -242,8 +242,8 @@ def read_windows(
 
 @functools.lru_cache(maxsize=2)
 def _info(path: str, size: int, changed: int):
-  """A file's index, read once by a child that stays."""
-  del size, changed  # another file would have others
+  """Reads a file's index; a child that stays reads it once."""
+  del size, changed  # keys of the cache: another file has others
   return decode.check_video(path, path)
 
 
@@ -255,7 +255,7 @@ def _read_info(path: str):
 
 
 def plan_task(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-  """What the child does for `plan_windows`."""
+  """Does the work of `plan_windows` in the child."""
   info = _read_info(path)
   facts = {
     'duration': float(info.duration),
@@ -267,7 +267,7 @@ def plan_task(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
 def windows_task(
   path: str, prep: str, starts: list[float], window: float
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-  """What the child does for a batch of `read_windows`; `prep` is JSON."""
+  """Does the work of a batch of `read_windows` in the child; `prep` is JSON."""
   prep = preprocessing.Preprocessing.from_json(prep)
   info = _read_info(path)
   indices = np.stack(

@@ -1,4 +1,4 @@
-"""Whether a whole video can be used: it is decoded from end to end."""
+"""Checks whether a whole video can be used: decodes it from end to end."""
 
 import av
 
@@ -29,17 +29,16 @@ def check_video(
   Args:
     video: the file's content, or its path.
     name: what to call the video in an error.
-    limits: what the video may ask for.
+    limits: bounds on the video.
 
   Returns:
     The video's frame times and keyframes.
 
   Raises:
-    VideoError: the video is missing, empty, not a video, in a form that this
-      FFmpeg cannot read, has a single frame,
-      changes its frame size, does not decode without an error, lacks more
-      than a tenth or more than one second of the frames it declares, or is
-      outside the limits.
+    VideoError: the video is missing, empty, no video, or in a form that this
+      FFmpeg cannot read. Or it has a single frame, changes its frame size,
+      does not decode without an error, or is outside the limits. Or it lacks
+      more than a tenth, or more than one second, of the frames it declares.
   """
   guard = Guard(name, limits)
   with open_video(video, guard) as (container, stream):

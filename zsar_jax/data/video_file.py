@@ -1,9 +1,9 @@
-"""Video files opened with care, and what their packets say undecoded.
+"""Opens video files with care, and reads their packets without decoding.
 
-Files come from anywhere. FFmpeg's many errors become one, `VideoError`, and
-the limits are looked at when the header is known, and again between packets.
+Files are untrusted. FFmpeg's many errors become one, `VideoError`. The limits
+are checked when the header is known, and again between packets.
 
-`decode` hands on the names here that its callers need.
+`decode` re-exports the names that its callers need.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from zsar_jax.data.video_limits import (
   VideoError,
 )
 
-# A video may lack this much of what it promises and still be used.
+# A video may lack this much of the declared frames and still be used.
 _MISSING_SHARE = 0.1
 _MISSING_SECONDS = 1.0
 
 
-# FFmpeg lacks a part: it says nothing of the file.
+# Errors when FFmpeg lacks a part; the file may be good.
 _LACKS = (
   av.error.DecoderNotFoundError,
   av.error.DemuxerNotFoundError,
@@ -41,7 +41,7 @@ _UNSUPPORTED = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoInfo:
-  """What a video's packets say without being decoded.
+  """Facts about a video, read from its packets without decoding.
 
   Attributes:
     timestamps: float64 [n], when each frame appears, in seconds since the
@@ -50,7 +50,7 @@ class VideoInfo:
     keyframes: int64, sorted, the frames that decoding can begin at; the
       first is always 0.
     pts: int64 [n], the timestamps in the file's own clock, sorted; None
-      where they cannot be trusted and frames have to be counted.
+      if they cannot be trusted, so that frames must be counted.
   """
 
   timestamps: np.ndarray
@@ -67,14 +67,14 @@ def read_info(
   Args:
     video: the file's content, or its path.
     name: what to call the video in an error.
-    limits: what the video may ask for.
+    limits: bounds on the video.
 
   Returns:
     The video's frame times and keyframes; at least one frame.
 
   Raises:
-    VideoError: missing, empty, not a video, damaged, without frames, or
-      outside the limits.
+    VideoError: the video is missing, empty, no video, damaged, without frames,
+      or outside the limits.
   """
   guard = Guard(name, limits)
   with open_video(video, guard) as (container, stream):
@@ -82,14 +82,14 @@ def read_info(
 
 
 def read_comment(video: bytes | str, name: str) -> str:
-  """The comment that a video's container carries, '' if none.
+  """Reads the comment in a video's container; '' if there is none.
 
   Args:
     video: the file's content, or its path.
     name: what to call the video in an error.
 
   Raises:
-    VideoError: missing, empty, or not a video.
+    VideoError: the video is missing, empty, or no video.
   """
   guard = Guard(name, DEFAULT_LIMITS)
   with open_video(video, guard) as (container, _):
@@ -143,7 +143,7 @@ def open_video(
       )
     codec = stream.codec_context
     guard.check_size(codec.height or 0, codec.width or 0)
-    # For frames that turn out larger than the header says.
+    # Bounds frames that are larger than the header says.
     codec.options = {'max_pixels': str(guard.limits.max_pixels)}
     stream.thread_type = 'NONE'
     codec.thread_count = 1
@@ -156,20 +156,20 @@ def open_video(
 
 def _open_container(video: bytes | str) -> av.container.InputContainer:
   """Opens a container; tags that are not UTF-8 do not matter."""
-  # FFmpeg would take 'a:b.mp4' for a protocol; an absolute path is a path.
+  # FFmpeg would read 'a:b.mp4' as a protocol; an absolute path is a path.
   source = os.path.abspath if isinstance(video, str) else io.BytesIO
   try:
     return av.open(source(video))
   except UnicodeDecodeError:
-    # Only PyAV up to version 18 raises this. Version 19 replaces what it
-    # cannot read, and no longer has the argument.
+    # Only PyAV up to version 18 raises this. Version 19 replaces what it cannot
+    # read, and no longer has the argument.
     return av.open(source(video), metadata_errors='replace')
 
 
 def _first_video_stream(
   container: av.container.InputContainer,
 ) -> av.VideoStream | None:
-  """The first video stream that is not a cover or another single picture."""
+  """Finds the first video stream that is no cover or other single picture."""
   cover = av.stream.Disposition.attached_pic
   streams = [s for s in container.streams.video if not s.disposition & cover]
   # An animated AVIF begins with its first picture as a stream of its own.
@@ -178,7 +178,7 @@ def _first_video_stream(
 
 
 def read_packets(container, stream, guard: Guard) -> tuple[VideoInfo, int]:
-  """`read_info` on an open container, which is left at its end.
+  """Does `read_info` on an open container, and leaves it at its end.
 
   Args:
     container: just opened.
@@ -186,8 +186,8 @@ def read_packets(container, stream, guard: Guard) -> tuple[VideoInfo, int]:
     guard: of the call.
 
   Returns:
-    The frames' times, and how many further frames are never shown: those
-    outside the edit list of a clip that was cut without encoding it anew.
+    The frames' times, and the number of further frames that are never shown.
+    These lie outside the edit list of a clip that was cut without re-encoding.
 
   Raises:
     VideoError: there is no frame, or the video is outside the limits.
@@ -238,8 +238,8 @@ def decode_on(
     container: open.
     stream: its video stream.
     guard: of the call.
-    kept: times, in the file's clock, of the frames that are needed; of the
-      others those may be left out that no frame refers to. None for all.
+    kept: times, in the file's clock, of the frames that are needed. Others may
+      be left out if no frame refers to them. None keeps all.
 
   Yields:
     Frames in display order.
@@ -259,12 +259,12 @@ def decode_on(
 def declared_frames(
   container, stream, info: VideoInfo, num_discarded: int
 ) -> int:
-  """How many frames the header promises to show, at least those present."""
+  """Returns how many frames the header promises, at least those present."""
   present = len(info.timestamps)
   if stream.frames:
     return max(present, stream.frames - num_discarded)
-  # Matroska and WebM declare no count, only how long the longest stream is:
-  # that says something of the video only where there is nothing else.
+  # Matroska and WebM declare no count, only the length of the longest stream.
+  # That is the video's length only if there is no other stream.
   if container.duration and len(container.streams) == 1 and info.duration:
     declared = container.duration / av.time_base
     return max(present, round(present * declared / info.duration))
@@ -272,7 +272,7 @@ def declared_frames(
 
 
 def too_many_missing(missing: int, declared: int, info: VideoInfo) -> bool:
-  """Whether so many frames are missing that a video cannot be used."""
+  """Returns whether too many frames are missing to use a video."""
   seconds = missing * info.duration / len(info.timestamps)
   return missing > _MISSING_SHARE * declared or seconds > _MISSING_SECONDS
 
@@ -282,7 +282,7 @@ def unsupported(
   video: bytes | str,
   container: av.container.InputContainer,
 ) -> str:
-  """Why a file may be whole and FFmpeg still does not decode it; '' if not.
+  """Says why this FFmpeg cannot decode a whole file; '' if it can.
 
   Args:
     error: of decoding.
@@ -291,14 +291,14 @@ def unsupported(
   """
   if isinstance(error, _LACKS):
     return _UNSUPPORTED.format(reason_of(error))
-  # FFmpeg before version 9 takes any WebP for a single picture.
+  # FFmpeg before version 9 reads any WebP as a single picture.
   if container.format.name == 'webp_pipe' and _is_animated_webp(video):
     return _UNSUPPORTED.format('animated WebP')
   return ''
 
 
 def _is_animated_webp(video: bytes | str) -> bool:
-  """By its header: https://developers.google.com/speed/webp/docs/riff_container."""
+  """Checks the header: developers.google.com/speed/webp/docs/riff_container."""
   if isinstance(video, str):
     with open(video, 'rb') as f:
       video = f.read(21)
@@ -307,5 +307,5 @@ def _is_animated_webp(video: bytes | str) -> bool:
 
 
 def reason_of(error: av.FFmpegError) -> str:
-  """FFmpeg's own words, without its numbers and the file's path."""
+  """Returns FFmpeg's own words, without its numbers and the file's path."""
   return error.strerror or type(error).__name__

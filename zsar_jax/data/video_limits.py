@@ -1,4 +1,4 @@
-"""What a video may ask for before it is refused, and how it is refused."""
+"""Limits on videos, and the error when a video exceeds them."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ class VideoError(ValueError):
   Attributes:
     name: the video.
     reason: why it cannot be used, to be read after the name.
-    transient: another try might end otherwise: it ran into a deadline, or
+    transient: whether another try might succeed: it ran into a deadline, or
       the process that decoded it died.
   """
 
@@ -31,16 +31,16 @@ class VideoError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What a video may ask for before it is refused with a `VideoError`.
+  """Limits on a video; beyond them a `VideoError` is raised.
 
-  What FFmpeg does within one call (opening a file, decoding one packet) is
-  not bounded here: see `isolated` for files that are not to be trusted.
+  These do not bound a single call of FFmpeg (opening a file, decoding one
+  packet). For untrusted files see `isolated`.
 
   Attributes:
     max_seconds: duration of the video.
     max_pixels: of a frame, height times width.
-    max_decoded_bytes: of the frames that a call returns, transformed.
-    deadline: seconds of wall-clock time that one call may take.
+    max_decoded_bytes: of the transformed frames that a call returns.
+    deadline: wall-clock seconds of one call.
   """
 
   max_seconds: float = 3 * 3600.0
@@ -60,14 +60,14 @@ class Guard:
 
     Args:
       name: what to call the video in an error.
-      limits: what it may ask for.
+      limits: of the call.
     """
     self.name = name
     self.limits = limits
     self._end = time.monotonic() + limits.deadline
 
   def check_time(self) -> None:
-    """Raises VideoError, a transient one, once the deadline has passed."""
+    """Raises a transient VideoError once the deadline has passed."""
     if time.monotonic() > self._end:
       raise VideoError(
         self.name,

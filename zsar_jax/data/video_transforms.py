@@ -1,10 +1,9 @@
-"""Crops, sizes and mirrors: uint8 frames to the square the model sees.
+"""Crops, resizes and mirrors uint8 frames to the square that the model sees.
 
-Frames are taken one by one, as they are decoded, so that no whole clip of
-large frames ever lies in memory. Nothing is padded, because the black bars of
-a padded frame would tell the model the video's shape, and shape can give a
-class away. Normalisation is not done here: clips stay uint8 until they are on
-the device.
+Frames come one by one, as they are decoded, so memory never holds a whole clip
+of large frames. Nothing is padded: black bars would show the model the video's
+shape, and the shape can reveal the class. Normalisation happens elsewhere:
+clips stay uint8 until they are on the device.
 
 ```python
 view = RandomView(np.random.default_rng(0), size=224, area=(0.5, 1.0),
@@ -27,7 +26,7 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     width: new width in pixels.
 
   Returns:
-    uint8 [height, width, 3]; the frame itself where the size is the same.
+    uint8 [height, width, 3]; the frame itself if the size is the same.
   """
   import cv2  # slow to load, and child processes do most of this
 
@@ -85,8 +84,8 @@ def random_rectangle(
       that wide and tall are equally likely.
 
   Returns:
-    Top, left, height and width; the middle square of a frame in which no
-    such rectangle was found in ten draws.
+    Top, left, height and width; the middle square if ten draws find no such
+    rectangle.
 
   Raises:
     ValueError: a range is empty or outside its bounds.
@@ -112,9 +111,9 @@ def random_rectangle(
 class RandomView:
   """The random view of training, frame by frame as they are decoded.
 
-  Every frame of a clip shows the same rectangle: one that moved from frame to
-  frame would be camera shake, which hides the motion. It is drawn when the
-  first frame shows how large frames are.
+  Every frame of a clip shows the same rectangle. A rectangle that moves would
+  be camera shake, which hides the motion. It is drawn at the first frame, when
+  the frame size is known.
   """
 
   def __init__(
@@ -129,13 +128,13 @@ class RandomView:
     """Draws whether to mirror.
 
     Args:
-      rng: source of randomness; the same number of draws is taken whether or
-        not the clip may be mirrored, so that the switch changes nothing else.
+      rng: source of randomness. The number of draws does not depend on
+        `mirror_allowed`, so mirroring changes nothing else.
       size: pixels of each side of the result.
       area: see `random_rectangle`.
       aspect: see `random_rectangle`.
       mirror_allowed: False for a class whose name has a side (see
-        `class_names.has_side`), or where mirroring is switched off.
+        `class_names.has_side`), or if mirroring is switched off.
     """
     self._rng, self._size = rng, size
     self._area, self._aspect = area, aspect
@@ -143,7 +142,7 @@ class RandomView:
     self._rectangle = None
 
   def __call__(self, frame: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] -> uint8 [size, size, 3]."""
+    """Maps a frame uint8 [h, w, 3] to uint8 [size, size, 3]."""
     if self._rectangle is None:
       self._rectangle = random_rectangle(
         *frame.shape[:2], self._rng, self._area, self._aspect
@@ -157,7 +156,7 @@ class RandomView:
 def eval_view(
   frame: np.ndarray, size: int, crop: int = 0, num_crops: int = 1
 ) -> np.ndarray:
-  """The fixed view of evaluation: the largest square, resized.
+  """Cuts the fixed view of evaluation: the largest square, resized.
 
   Args:
     frame: uint8 [h, w, 3].

@@ -75,5 +75,6 @@ def make_embedder(
     cache_of if embeddings_dir else None,
     keep_tokens,
     say,
-    embedding.CONTROLS if config.zeroshot.motion_controls else (),
+    # Runs of earlier versions have no such key.
+    embedding.CONTROLS if config.zeroshot.get('motion_controls', True) else (),
   )

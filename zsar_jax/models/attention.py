@@ -2,17 +2,17 @@
 
 Three implementations of one function:
 
-- 'einsum': two einsums and a softmax; runs everywhere, takes masks, keeps
-  the whole [b h q n] matrix.
-- 'cudnn': cuDNN's fused kernel; GPUs, 16-bit floats, and not where XLA is told
-  to be deterministic.
-- 'flash': the Pallas flash kernel that ships with JAX; TPUs. Lengths are
-  padded to whole tiles, and where a mesh is set (`jax.set_mesh`) each device
-  runs the kernel on its own clips and heads, since the compiler cannot split
-  a Pallas kernel.
+- 'einsum': two einsums and a softmax. It runs everywhere, takes masks, and
+  keeps the whole [b h q n] matrix.
+- 'cudnn': cuDNN's fused kernel, for GPUs and 16-bit floats. Not used if XLA is
+  told to be deterministic.
+- 'flash': the Pallas flash kernel that ships with JAX, for TPUs. Lengths are
+  padded to whole tiles. If a mesh is set (`jax.set_mesh`), each device runs the
+  kernel on its own clips and heads, because the compiler cannot split a Pallas
+  kernel.
 
-`choose` picks one from where and in which type the step runs, and says so in
-the log once for each such choice.
+`choose` picks one by the platform and the type of the step. The log shows each
+choice once.
 """
 
 import functools
@@ -28,7 +28,7 @@ P = jax.sharding.PartitionSpec
 IMPLEMENTATIONS = ('auto', 'einsum', 'cudnn', 'flash')
 # Tile of the flash kernel along both sequences, in tokens.
 _TILE = 128
-# Below this many keys the einsums are chosen: filling up the last tile would
+# With fewer keys than this, einsums are chosen. To fill the last tile would
 # cost more than the kernel saves (a temporal attention of 8 frames would be
 # padded sixteenfold). A round number, not a measured one.
 _FLASH_MIN_LENGTH = 2 * _TILE
@@ -47,21 +47,22 @@ def choose(
   head_dim: int,
   masked: bool = False,
 ) -> str:
-  """Names the implementation to run.
+  """Chooses the implementation to run.
 
   Args:
-    implementation: one of IMPLEMENTATIONS; all but 'auto' insist.
+    implementation: one of IMPLEMENTATIONS; any but 'auto' is final.
     platform: 'cpu', 'gpu' or 'tpu'.
     dtype: of query, key and value.
     length: number of keys.
     head_dim: width of a head.
-    masked: whether a mask is given; only the einsums take one.
+    masked: whether there is a mask; only the einsums take one.
 
   Returns:
     'einsum', 'cudnn' or 'flash'.
 
   Raises:
-    ValueError: an unknown name, or one that cannot do what is asked.
+    ValueError: the name is unknown, or its implementation does not support the
+      arguments.
   """
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
@@ -71,7 +72,7 @@ def choose(
   dtype = jnp.dtype(dtype)
   half = dtype in (jnp.bfloat16, jnp.float16)
   if implementation == 'auto':
-    # cuDNN wants heads of a multiple of 8, up to 128 on every generation.
+    # cuDNN needs heads of a multiple of 8, up to 128 on every generation.
     fits_cudnn = half and head_dim % 8 == 0 and head_dim <= 128
     if masked:
       chosen = 'einsum'
@@ -96,8 +97,8 @@ def choose(
 def _deterministic() -> bool:
   """Returns whether XLA was told to repeat itself bit by bit.
 
-  Under that flag its cuDNN attention is compiled under one key and looked up
-  under another (openxla/xla#46500), and a step ends with an IndexError.
+  Under that flag XLA compiles its cuDNN attention under one key and looks it up
+  under another (openxla/xla#46500). A step then ends with an IndexError.
   """
   flags = os.environ.get('XLA_FLAGS', '').split()
   return any(
@@ -110,7 +111,7 @@ def _deterministic() -> bool:
 def _log_choice(
   chosen: str, platform: str, dtype: str, length: int, masked: bool
 ) -> None:
-  """Logs a choice; the cache makes it once."""
+  """Logs a choice; the cache makes it happen once."""
   logging.info(
     'attention on %s in %s over %d tokens%s: %s',
     platform,
@@ -135,8 +136,8 @@ def attend(
     query: [b q h k].
     key: [b n h k].
     value: [b n h k].
-    mask: bool, broadcastable to [b h q n]; True may be attended. A row with
-      no True attends to nothing sensible: callers never make one.
+    mask: bool, broadcastable to [b h q n]; True is attended to. The result of a
+      row without any True is meaningless, and callers never make one.
     implementation: one of IMPLEMENTATIONS.
     bias: added to the scaled products, broadcastable to [b h q n]; as a mask,
       the einsums alone take one.
@@ -165,7 +166,7 @@ def attend(
 
 
 def _platform() -> str:
-  """Returns the platform of the traced step: of the mesh, or the default."""
+  """Returns the platform of the traced step: the mesh's, or the default."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.abstract_device is None:
     return jax.default_backend()
@@ -181,7 +182,7 @@ def _einsum(
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32.
 
-  The softmax sum divides after the value product: the division then touches
+  The division by the softmax sum comes after the value product. Then it touches
   [b q h k] numbers instead of [b h q n], which is faster on CPUs.
   """
   scale = query.shape[-1] ** -0.5
@@ -200,15 +201,15 @@ def _einsum(
 
 
 def _flash(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """Runs the flash kernel, on each device's share where a mesh is set."""
+  """Runs the flash kernel; with a mesh, each device runs its share."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return _flash_local(query, key, value)
   batch, _, heads, _ = query.shape
 
   def split(size, axes):
-    # What does not divide is computed whole on every device: a batch of one,
-    # to initialise, or fewer heads than devices.
+    # Every device computes the whole axis if it does not divide: a batch of
+    # one at initialisation, or fewer heads than devices.
     axes = tuple(axis for axis in axes if axis in mesh.shape)
     shards = math.prod(mesh.shape[axis] for axis in axes)
     return axes if axes and size % shards == 0 else None
@@ -232,7 +233,7 @@ def _flash_local(
 
   batch, length = query.shape[:2]
   tiles = lambda x: _pad_length(x, _TILE).transpose(0, 2, 1, 3)
-  # Padding is a segment of its own, which real tokens do not see.
+  # Padding is a segment of its own, so real tokens do not attend to it.
   segment = lambda x: jnp.broadcast_to(
     _pad_length(jnp.ones((1, x.shape[1]), jnp.int32), _TILE),
     (batch, -(-x.shape[1] // _TILE) * _TILE),

@@ -1,9 +1,9 @@
 """CLIP: an image and a text Transformer with one shared space.
 
-The architecture of Radford et al. 2021 as transformers' CLIPModel runs it,
-with the image tower applied to every frame of a clip on its own. The two
-encoders take and return what `VideoEncoder` and `TextEncoder` do and can
-stand in for them; `Clip` adds the projections into the shared space:
+The architecture is that of Radford et al. 2021 as transformers' CLIPModel runs
+it. The image tower encodes every frame of a clip on its own. The two encoders
+have the arguments and outputs of `VideoEncoder` and `TextEncoder`, so they can
+replace them. `Clip` adds the projections into the shared space:
 
   model = Clip(video=dict(...), text=dict(...), embedding_dim=512)
   video = model.apply({'params': params}, clip, method='encode_video')
@@ -20,10 +20,10 @@ import jax.numpy as jnp
 
 from zsar_jax.models import layers, text_encoder, tubelets
 
-# What config.json of the first public CLIP weights calls the end token,
-# wrongly: they were trained with 49407, the largest id there is.
+# config.json of the first public CLIP weights names this end token, wrongly.
+# They were trained with 49407, the largest id.
 LEGACY_END_ID = 2
-# log(1 / 0.07), where CLIP's training starts.
+# log(1 / 0.07), the value at which CLIP's training starts.
 _INITIAL_LOG_SCALE = 2.6592
 
 
@@ -34,9 +34,9 @@ def end_positions(
 
   Args:
     ids: token ids [c l].
-    mask: [c l] bool; what stands in padding does not count.
-    end_id: id of the end token, whose first place is taken; LEGACY_END_ID
-      or None takes the first place of the largest id instead.
+    mask: [c l] bool; padding does not count.
+    end_id: id of the end token; its first position counts. With LEGACY_END_ID
+      or None the first position of the largest id counts.
 
   Returns:
     Positions [c] int32; 0 for a text without an end token.
@@ -50,8 +50,8 @@ class ClipTextEncoder(nn.Module):
   """Causal pre-norm Transformer over byte-pair tokens, pooled at the end.
 
   Attributes:
-    vocabulary_size: rows of the word table that have a meaning; the table
-      has `text_encoder.word_rows` of them.
+    vocabulary_size: number of tokens. The word table has
+      `text_encoder.word_rows` of this many rows.
     width: dimension of a token.
     depth: number of blocks.
     num_heads: attention heads.
@@ -96,7 +96,7 @@ class ClipTextEncoder(nn.Module):
     x = table('word', text_encoder.word_rows(self.vocabulary_size))[ids]
     x = x + table('position', self.max_length)[:length]
     x = nn.Dropout(self.dropout_rate)(x.astype(self.dtype), deterministic)
-    # A token sees itself and the real ones before it.
+    # A token attends to itself and the real tokens before it.
     causal = jnp.tril(jnp.ones((length, length), bool))
     attended = causal[None, None] & mask[:, None, None, :]
     for i in range(self.depth):
@@ -155,12 +155,12 @@ class ClipVideoEncoder(nn.Module):
       deterministic: False turns dropout on.
 
     Returns:
-      `tokens` [b t*n d], the last block's (each frame's class token in front
-      of its patches), `frames` [b t d], the normed class tokens, and `pooled`
+      `tokens` [b t*n d] of the last block, each frame's class token in front
+      of its patches; `frames` [b t d], the normed class tokens; `pooled`
       [b d], their mean.
 
     Raises:
-      ValueError: frames of another size, or the patch size does not divide
+      ValueError: frames have another size, or the patch size does not divide
         it.
     """
     b, t, *size, _ = video.shape

@@ -1,16 +1,16 @@
 """Cross-modal Transformer: does this video show this class name?
 
-The tokens of one side ask and those of the other answer. By default the
-class name asks: every block lets its tokens attend to each other and then to
-the video. Where the video asks, its tokens attend to the name alone: they
-have met each other in the encoder, and doing so again for every name would
-cost n^2 a pair. The match logit is read off the side that asked, or off both
-side by side. The paper does not publish its fusion; sides, projections and
-read-out are our choice.
+The tokens of one side are queries, and those of the other are keys and values.
+By default the class name queries: in every block its tokens attend to each
+other and then to the video. If the video queries, its tokens attend to the name
+alone. They attended to each other in the encoder, and to do so again for every
+name would cost n^2 a pair. The match logit is read from the query side, or from
+both sides together. The paper does not publish its fusion; sides, projections
+and read-out are our choice.
 
-Scoring many names needs memory for all (video, name) pairs of a call,
-b*c*l*d tokens where the text asks and b*c*n*d where the video does: callers
-with hundreds of names pass them in chunks, which changes no logit.
+A call needs memory for all its (video, name) pairs: b*c*l*d tokens if the text
+queries, and b*c*n*d if the video does. Callers with hundreds of names pass them
+in chunks, which changes no logit.
 """
 
 import functools
@@ -51,9 +51,9 @@ class CrossBlock(nn.Module):
     """Maps tokens [b n d] to tokens [b n d].
 
     Args:
-      x: tokens that ask.
-      context: tokens [b m e] that answer.
-      context_mask: bool [b m], True where real; None where all are.
+      x: query tokens.
+      context: tokens [b m e] to attend to.
+      context_mask: bool [b m], True where real; None if all are.
       deterministic: False turns dropout on.
 
     Returns:
@@ -81,13 +81,14 @@ class CrossModalTransformer(nn.Module):
 
   Attributes:
     width: dimension of the fused tokens.
-    depth: number of blocks of each side that asks.
+    depth: number of blocks of each query side.
     num_heads: attention heads.
     mlp_dim: width of the hidden layers.
-    query_side: which side asks, one of QUERY_SIDES. 'both' runs two stacks,
-      each on the other side's projected tokens, and joins their read-outs.
-    shared_projection: one projection into the fused width for both sides,
-      whose tokens must be equally wide; or one for each.
+    query_side: the side that queries, one of QUERY_SIDES. 'both' runs two
+      stacks, each on the other side's projected tokens, and joins their
+      read-outs.
+    shared_projection: whether both sides share one projection into the fused
+      width. Their tokens must then be equally wide.
     dropout_rate: on every residual branch.
     dtype: computation dtype.
   """
@@ -121,7 +122,7 @@ class CrossModalTransformer(nn.Module):
       Match logits [b c], float32.
 
     Raises:
-      ValueError: an unknown query side, or a projection shared between
+      ValueError: the query side is unknown, or a projection is shared between
         tokens of different widths.
     """
     if self.query_side not in QUERY_SIDES:
@@ -164,7 +165,7 @@ class CrossModalTransformer(nn.Module):
     )
 
   def _text_asks(self, video, text, text_mask, deterministic) -> jax.Array:
-    """Read-out of the names' tokens, [b*c width]."""
+    """Reads out the names' tokens, [b*c width]."""
     b, c, length, _ = text.shape
     video = self._norm('video_norm')(video)
     x = text.reshape(b * c, length, self.width)
@@ -175,15 +176,15 @@ class CrossModalTransformer(nn.Module):
         self.num_heads, self.dtype, name=f'text_attention_{i}'
       )(self._norm(f'text_attention_norm_{i}')(x), mask=mask[:, None, None])
       x = x + drop(y, deterministic)
-      # Cross-attention treats each query alone, so the names of one video
-      # can stand side by side: its keys and values are computed once.
+      # Cross-attention treats each query alone. So the names of one video
+      # stand side by side, and its keys and values are computed once.
       x = sharding.constrain_batch(x.reshape(b, c * length, self.width))
       x = self._block(f'block_{i}')(x, video, deterministic=deterministic)
       x = sharding.constrain_batch(x).reshape(b * c, length, self.width)
     return layers.masked_mean(self._norm('norm')(x), mask)
 
   def _video_asks(self, video, text, text_mask, deterministic) -> jax.Array:
-    """Read-out of the video's tokens, [b*c width]."""
+    """Reads out the video's tokens, [b*c width]."""
     b, c, length, _ = text.shape
     text = self._norm('text_norm')(text).reshape(b * c, length, self.width)
     mask = text_mask.reshape(b * c, length)

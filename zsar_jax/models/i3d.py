@@ -6,8 +6,8 @@ params = model.init(key, jnp.zeros((1, 32, 224, 224, 3)))
 out = model.apply(params, clip)  # features [1 1024], logits [1 400]
 ```
 
-Clips are float32 in [-1, 1]. Names and sizes of the layers are the paper's.
-The norms have their stored statistics as parameters: this is for inference.
+Clips are float32 in [-1, 1]. Names and sizes of the layers are the paper's. The
+norms' stored statistics are parameters, so this is for inference only.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ _BLOCKS = {
   'Mixed_5b': (256, (160, 320), (32, 128), 128),
   'Mixed_5c': (384, (192, 384), (48, 128), 128),
 }
-# Before which block time is halved too, and by which window.
+# Blocks before which time is halved too, and the pool's window.
 _POOLS = {'Mixed_4b': (3, 3, 3), 'Mixed_5b': (2, 2, 2)}
 _SPATIAL = ((1, 3, 3), (1, 2, 2))
 _HEAD_WINDOW = (2, 7, 7)
@@ -40,7 +40,7 @@ _HEAD_WINDOW = (2, 7, 7)
 def convolve_by_taps(
   x: jax.Array, kernel: jax.Array, strides: Sequence[int]
 ) -> jax.Array:
-  """A 3-D convolution as a sum of 2-D ones, one for each temporal tap.
+  """Computes a 3-D convolution as a sum of 2-D ones, one per temporal tap.
 
   On CPUs XLA has fast 2-D convolutions and slow 3-D ones.
 
@@ -50,7 +50,7 @@ def convolve_by_taps(
     strides: of t, h and w.
 
   Returns:
-    [b t' h' w' o], padded as TensorFlow's 'SAME': the odd rest at the end.
+    [b t' h' w' o], padded as TensorFlow's 'SAME': an odd rest at the end.
   """
   taps, stride = kernel.shape[0], strides[0]
   frames = -(-x.shape[1] // stride)
@@ -123,11 +123,11 @@ class I3D(nn.Module):
       video: float32 [b t h w 3] in [-1, 1]; at least 16 frames of 224.
 
     Returns:
-      `features` [b 1024], what the last layer reads, mean over time and
-      place; `logits` [b num_classes].
+      `features` [b 1024], the last layer's input, mean over time and place;
+      `logits` [b num_classes].
 
     Raises:
-      ValueError: an unknown convolution, or a clip that is too small for the
+      ValueError: the convolution is unknown, or the clip is too small for the
         last pool.
     """
     if self.convolution not in CONVOLUTIONS:

@@ -1,4 +1,4 @@
-"""Attention, MLP and the two Transformer blocks everything is built from."""
+"""Attention, MLP, and the two Transformer blocks that all encoders use."""
 
 from collections.abc import Callable
 import functools
@@ -51,7 +51,7 @@ class Attention(nn.Module):
     mask: jax.Array | None = None,
     bias: jax.Array | None = None,
   ) -> jax.Array:
-    """Attends.
+    """Computes the attention of `inputs` to `context`.
 
     Args:
       inputs: [b q d].
@@ -108,14 +108,14 @@ class Mlp(nn.Module):
 class PreNormBlock(nn.Module):
   """Transformer block of ViT: normalise, transform, add.
 
-  With `context` given to the call it first attends to itself and then to
-  the context (cross-attention), each a residual step.
+  If the call has a `context`, the block first attends to itself and then to
+  the context (cross-attention). Each is a residual step.
 
   Attributes:
     num_heads: attention heads.
     mlp_dim: width of the hidden layer.
     dropout_rate: on every residual branch.
-    self_attention: leave out to make a block of cross-attention alone.
+    self_attention: False makes a block of cross-attention alone.
     activation: of the MLP, a key of ACTIVATIONS.
     norm_epsilon: added to the variance in every norm.
     dtype: computation dtype.
@@ -264,18 +264,18 @@ def stochastic_depth(
 ) -> jax.Array:
   """Skips a residual branch for some examples (Huang et al. 2016).
 
-  The kept ones are divided by the probability of being kept, so that the
+  Kept branches are divided by the probability of being kept. So the
   expectation is the branch itself.
 
   Args:
-    module: whose `dropout` random numbers are drawn.
+    module: module that draws the `dropout` random numbers.
     branch: [b ...].
     rate: probability of skipping, below 1; None never skips. It may be
       traced: a scanned stack has one per layer.
     deterministic: True never skips.
 
   Returns:
-    The branch, whole examples of it zero.
+    The branch, with zeros for skipped examples.
   """
   if deterministic or rate is None:
     return branch
@@ -298,5 +298,5 @@ def l2_normalise(x: jax.Array) -> jax.Array:
 
 
 def embedding_table(module: nn.Module, name: str, *shape: int) -> jax.Array:
-  """A learnt table of vectors, initialised as BERT's and ViT's positions."""
+  """Adds a learnt table of vectors, initialised as in BERT and ViT."""
   return module.param(name, _EMBEDDING_INIT, shape)

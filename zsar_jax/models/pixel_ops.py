@@ -1,9 +1,9 @@
-"""Pixel work done on the device: clips travel there as uint8.
+"""Pixel operations on the device, where clips arrive as uint8.
 
-Augmentation that is cheap per pixel is done here too, inside the training
-step. All that is random is keyed by the step and by each example's place in
-the global stream, and an example's partner is found in the global batch, so
-that neither hosts nor devices change a result.
+Augmentation that is cheap per pixel runs here too, inside the training step.
+The step and each example's position in the global stream key all random
+numbers, and an example's partner comes from the global batch. So neither hosts
+nor devices change a result.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ _FROM_CHROMA = ((0.9563, -0.2721, -1.1070), (0.6210, -0.6474, 1.7046))
 
 @dataclasses.dataclass(frozen=True)
 class ColourJitter:
-  """How far colours may be changed; zero leaves a property alone.
+  """Largest changes of colours; zero leaves a property alone.
 
   Attributes:
     brightness: the factor is drawn from [1 - x, 1 + x], never below zero.
-    contrast: likewise.
-    saturation: likewise.
+    contrast: as for brightness.
+    saturation: as for brightness.
     hue: the angle is drawn from [-x, x] turns; at most 0.5.
   """
 
@@ -47,11 +47,11 @@ class ColourJitter:
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-  """Whether clips are mixed with others; with both, each has half the steps.
+  """Mixes clips with others; if both are on, each gets half of the steps.
 
   Attributes:
     mixup_alpha: of the Beta distribution of mixup's share; 0 is off.
-    cutmix_alpha: the same of cutmix.
+    cutmix_alpha: of the Beta distribution of cutmix's share; 0 is off.
   """
 
   mixup_alpha: float = 0.0
@@ -68,13 +68,13 @@ class Mixing:
     return bool(self.mixup_alpha or self.cutmix_alpha)
 
 
-# Below this deviation of normalised pixels a clip is taken to be still, and
-# is not blown up: about a grey level of 256 at a deviation of 0.25.
+# Below this deviation of normalised pixels a clip counts as still and is not
+# scaled up. It is about one grey level of 256 at a deviation of 0.25.
 _LEAST_CONTRAST = 0.02
 
 
 def num_channels(inputs: str) -> int:
-  """Channels of `to_inputs` for this kind of inputs."""
+  """Returns the number of channels of `to_inputs` for this kind of inputs."""
   return {
     'rgb': 3,
     'rgb+difference': 6,
@@ -101,13 +101,14 @@ def to_inputs(
     clip: uint8 or float [... t h w 3], values in [0, 255].
     mean: per channel, of pixels in [0, 1].
     std: per channel.
-    inputs: 'rgb' (3 channels), 'rgb+difference' (6), 'grey' and
-      'grey+difference' (1 and 2: luma of the normalised colours),
-      'contrast+difference' (2: luma with the clip's own mean and deviation
-      taken out, and its differences over their own deviation, so that a clip
-      filmed in the dark looks like one filmed by day), or 'contrast+motion'
-      (3: likewise, and what differs from the clip's mean frame: what moves,
-      before a background that does not).
+    inputs: one of
+      'rgb' (3 channels) and 'rgb+difference' (6);
+      'grey' (1) and 'grey+difference' (2): luma of the normalised colours;
+      'contrast+difference' (2): luma without the clip's own mean and deviation,
+      and its differences over their own deviation, so that a clip filmed in the
+      dark looks like one filmed by day;
+      'contrast+motion' (3): the same two, and the difference from the clip's
+      mean frame, which shows what moves before a still background.
 
   Returns:
     float32 [... t h w c].
@@ -132,13 +133,13 @@ def to_inputs(
 
 
 def _over_deviation(x: jax.Array) -> jax.Array:
-  """A channel of clips [... t h w 1] of mean zero, over its deviation."""
+  """Divides a channel of mean zero, [... t h w 1], by its deviation."""
   square = (x * x).mean(axis=(-4, -3, -2, -1), keepdims=True)
   return x / jnp.sqrt(square + _LEAST_CONTRAST**2)
 
 
 def _dot(x: jax.Array, weights: tuple[float, ...]) -> jax.Array:
-  """Sum over channels [... 3] -> [... 1]: no matmul, so exact everywhere."""
+  """Sums over channels [... 3] -> [... 1]: no matmul, so exact everywhere."""
   return (x * jnp.asarray(weights)).sum(-1, keepdims=True)
 
 
@@ -154,7 +155,7 @@ def _turn_hue(x: jax.Array, turns: jax.Array) -> jax.Array:
   """Turns the colours of YIQ about the grey axis; luma stays."""
   i, q = (_dot(x, row) for row in _TO_CHROMA)
   cos, sin = jnp.cos(2 * jnp.pi * turns), jnp.sin(2 * jnp.pi * turns)
-  # Adding the change alone leaves a turn of zero exact.
+  # Adding only the change keeps a turn of zero exact.
   di, dq = (cos - 1) * i - sin * q, sin * i + (cos - 1) * q
   return (
     x + di * jnp.asarray(_FROM_CHROMA[0]) + dq * jnp.asarray(_FROM_CHROMA[1])
@@ -166,13 +167,13 @@ def colour_jitter(
 ) -> jax.Array:
   """Changes the colours of whole clips, every frame alike.
 
-  Brightness scales a pixel, contrast its distance to the clip's mean luma,
-  saturation its distance to its own luma; then the hue is turned, in YIQ.
-  In this order always, and cut off at the range's ends after each.
+  Brightness scales a pixel, contrast its distance to the clip's mean luma, and
+  saturation its distance to its own luma. Then the hue is turned, in YIQ. The
+  order is fixed, and each step clips values to the range.
 
   Args:
     clip: uint8 or float [b t h w 3], values in [0, 255].
-    jitter: how far.
+    jitter: the largest changes.
     keys: random keys [b], see `losses.global_index_keys`.
 
   Returns:
@@ -201,10 +202,10 @@ def colour_jitter(
 
 
 def partner(x: jax.Array, shift: jax.Array) -> jax.Array:
-  """The rows `shift` places further on in the global batch, x[(i+shift) % b].
+  """Returns the rows `shift` places on in the global batch, x[(i+shift) % b].
 
-  Rolled by powers of two, each a shift that the compiler knows: a roll by an
-  unknown one would gather the whole batch on every device.
+  It rolls by powers of two, which the compiler knows. A roll by an unknown
+  shift would gather the whole batch on every device.
 
   Args:
     x: [b ...].
@@ -222,10 +223,10 @@ def partner(x: jax.Array, shift: jax.Array) -> jax.Array:
 def _kept_pixels(
   shares: jax.Array, middles: jax.Array, height: int, width: int
 ) -> jax.Array:
-  """Mask [b h w] of cutmix: False in a box that covers 1 - share, or less.
+  """Makes cutmix's mask [b h w]: False in a box that covers 1 - share, or less.
 
-  The box has the frame's proportions and its middle, [b 2] in [0, 1), anywhere
-  in the frame; what lies outside is cut off.
+  The box has the frame's proportions. Its middle, [b 2] in [0, 1), is anywhere
+  in the frame. The part of the box outside the frame is cut off.
   """
 
   def within(size, middle):
@@ -243,21 +244,21 @@ def mix(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Mixes clips: mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019).
 
-  Every clip's partner is the same number of rows further on, which is drawn
-  once a step. Each clip has its own share ~ Beta(alpha, alpha). mixup adds
-  share x clip and (1 - share) x partner; cutmix shows the partner in one box,
-  the same in all frames, and its share is then the part of the frame that is
-  the clip's own, exactly.
+  A step draws one number of rows, and every clip's partner is that many rows
+  further on. Each clip has its own share ~ Beta(alpha, alpha). mixup adds
+  share x clip and (1 - share) x partner. cutmix shows the partner in one box,
+  the same in all frames. Its share is then exactly the clip's own part of the
+  frame.
 
   Args:
     clip: uint8 or float [b t h w 3], values in [0, 255]; b at least 2.
-    mixing: not off.
+    mixing: settings; mixup or cutmix must be on.
     key: the step's random key.
     keys: random keys [b], see `losses.global_index_keys`.
 
   Returns:
-    float32 [b t h w 3]; how many rows further on the partner is, in [1, b),
-    for `partner`; and the clip's own share, [b], in [0, 1].
+    Three values: the clips, float32 [b t h w 3]; the shift in rows to the
+    partner, in [1, b), for `partner`; the clip's own share, [b], in [0, 1].
   """
   b, _, height, width = clip.shape[:4]
   shift_key, method_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""Position tables: fixed ones, and other lengths or resolutions of any."""
+"""Position tables: fixed ones, and resampling to other lengths."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ import numpy as np
 def sincos(length: int, width: int) -> np.ndarray:
   """Returns the fixed sine and cosine table of Vaswani et al. 2017.
 
-  Sines and cosines alternate along the width, and tubelets are counted as
-  one sequence: VideoMAE's positions (Tong et al. 2022).
+  Sines and cosines alternate along the width. Tubelets count as one sequence.
+  These are VideoMAE's positions (Tong et al. 2022).
 
   Args:
     length: number of positions.
@@ -21,7 +21,7 @@ def sincos(length: int, width: int) -> np.ndarray:
     float32 [length width].
 
   Raises:
-    ValueError: an odd width.
+    ValueError: the width is odd.
   """
   if width % 2:
     raise ValueError(f'sin-cos positions need an even width, got {width}')
@@ -36,8 +36,8 @@ def resample(
 ) -> jax.typing.ArrayLike:
   """Resamples a grid of positions to another length or resolution.
 
-  Linear along each axis, and smoothed where an axis shrinks
-  (`jax.image.resize`). A table that has the shape already stays as it is.
+  It is linear along each axis, and smooths if an axis shrinks
+  (`jax.image.resize`). A table that has the shape already does not change.
 
   Args:
     table: [... d], such as [h w d] or [t d].
@@ -47,7 +47,7 @@ def resample(
     [*shape d].
 
   Raises:
-    ValueError: another number of axes.
+    ValueError: the number of axes differs.
   """
   wanted = (*shape, table.shape[-1])
   if len(wanted) != table.ndim:

@@ -1,10 +1,10 @@
 """ResNets, and the paper's video encoder: frames, ResNet, Transformer.
 
-The paper names its encoders ResT_18 and ResT_101: a ResNet of that depth
-gives each frame's feature map, and a Transformer reads all of them. Its text
-that we could read leaves the rest unsaid, so these are our choices: every
-cell of the last feature map becomes a token, positions are learnt and
-separable, and the Transformer is the joint space-time one of `VideoEncoder`.
+The paper names its encoders ResT_18 and ResT_101. A ResNet of that depth gives
+each frame's feature map, and a Transformer reads all maps. The text that we
+could read does not say more. So these are our choices: every cell of the last
+feature map becomes a token, positions are learnt and separable, and the
+Transformer is the joint space-time one of `VideoEncoder`.
 
   encoder = ResTEncoder(resnet_depth=18, width=512, depth=4, num_heads=8,
                         mlp_dim=2048)
@@ -30,7 +30,7 @@ _KERNEL_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What tells one ResNet from another (He et al. 2016, table 1).
+  """The differences between ResNets (He et al. 2016, table 1).
 
   Attributes:
     stage_depths: blocks in each stage; all but the first stage halve the
@@ -61,11 +61,11 @@ LAYOUTS = {
 class FrozenBatchNorm(nn.Module):
   """Batch normalisation by stored statistics that no training changes.
 
-  Detection practice for loaded weights: small batches of correlated frames
-  estimate statistics badly. `mean` and `var` are parameters, so that they
-  are saved and sharded like the rest, but their gradient is zero and the
-  optimiser decays kernels alone: they keep their values bit for bit. `scale`
-  and `bias` learn.
+  Detectors do this with loaded weights, because small batches of correlated
+  frames estimate statistics badly. `mean` and `var` are parameters, so they are
+  saved and sharded like the rest. Their gradient is zero, and the optimiser
+  decays only kernels. So they keep their values bit for bit. `scale` and `bias`
+  learn.
 
   Attributes:
     dtype: of the result; the arithmetic is in float32.
@@ -115,7 +115,7 @@ class ConvNorm(nn.Module):
       self.channels,
       (self.size, self.size),
       self.stride,
-      # As PyTorch's; 'SAME' pads an even input on one side where it strides.
+      # As in PyTorch; with a stride 'SAME' pads an even input on one side.
       padding=self.size // 2,
       use_bias=False,
       dtype=self.dtype,
@@ -158,7 +158,7 @@ class ResidualBlock(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [b h w c] to [b h/stride w/stride c']."""
     part = functools.partial(ConvNorm, norm=self.norm, dtype=self.dtype)
-    # A branch that starts at zero makes the block an identity at first
+    # A branch that starts at zero makes the block start as an identity
     # (Goyal et al. 2017).
     last = functools.partial(part, scale_init=nn.initializers.zeros)
     if self.bottleneck:
@@ -178,16 +178,16 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
   """The convolutional part of a ResNet (He et al. 2016).
 
-  The published models normalise by batch statistics. Here a step must give
-  the same gradient however its batch is split over devices or accumulated,
-  and the train state holds parameters alone, so `norm` is one of
+  The published models normalise by batch statistics. Here a step must give the
+  same gradient however its batch is split over devices or accumulated. And the
+  train state holds only parameters. So `norm` is one of
 
   - 'group': GroupNorm (Wu and He 2018), for training from random weights.
-    Our choice; the paper does not say, and probably used batch norm.
+    Our choice: the paper does not say, and probably used batch norm.
   - 'frozen': `FrozenBatchNorm`, for weights from outside.
 
   Attributes:
-    layout: a value of LAYOUTS, or another.
+    layout: a value of LAYOUTS, or a layout of your own.
     norm: one of NORMS.
     dtype: computation dtype; parameters stay float32.
   """
@@ -201,7 +201,7 @@ class ResNet(nn.Module):
     """Maps images [b h w c] to a feature map [b h/32 w/32 d], rounded up.
 
     Raises:
-      ValueError: an unknown norm.
+      ValueError: the norm is unknown.
     """
     if self.norm not in NORMS:
       raise ValueError(f'norm {self.norm!r} is not one of {NORMS}')
@@ -225,8 +225,8 @@ class ResNet(nn.Module):
 class ResTEncoder(video_encoder.VideoEncoder):
   """A space-time Transformer on the cells of a ResNet's feature maps.
 
-  Input, output and attributes as `VideoEncoder`, whose grid of tokens is
-  (t, h/32, w/32) here: `tubelet_size` has no meaning.
+  Input, output and attributes are those of `VideoEncoder`. The grid of tokens
+  is (t, h/32, w/32) here, so `tubelet_size` has no meaning.
 
   Attributes:
     resnet_depth: a key of LAYOUTS.
@@ -241,7 +241,7 @@ class ResTEncoder(video_encoder.VideoEncoder):
     """Maps a clip [b t h w c] to tokens on their grid [b t h/32 w/32 d].
 
     Raises:
-      ValueError: an unknown ResNet depth.
+      ValueError: the ResNet depth is unknown.
     """
     if self.resnet_depth not in LAYOUTS:
       raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from zsar_jax.models import layers
 from zsar_jax.parallel import sharding
 
-# What the backward pass may keep of a block; the rest is computed again.
+# What the backward pass keeps of a block; it computes the rest again.
 _REMAT_POLICIES = {
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -22,9 +22,9 @@ REMATS = ('none', *_REMAT_POLICIES)
 class DividedBlock(nn.Module):
   """Divided space-time attention (TimeSformer, Bertasius et al. 2021).
 
-  Every patch attends to its own place in all frames, then to its own frame's
-  other places. A class token takes no part in the first; in the second each
-  frame has a copy of it, and the copies' updates are averaged.
+  Every patch first attends to its own place in all frames, then to the other
+  places in its own frame. A class token takes no part in the first. In the
+  second each frame has a copy of it, and the copies' updates are averaged.
 
   Attributes:
     grid: tubelets along (t, h, w).
@@ -58,7 +58,7 @@ class DividedBlock(nn.Module):
     """Maps tokens [b n d] to tokens [b n d].
 
     Args:
-      x: tokens in the order of the grid, a class token before them or none.
+      x: tokens in the order of the grid; a class token may come first.
       deterministic: False turns dropout and stochastic depth on.
       drop_path: see `layers.stochastic_depth`; clips are skipped whole.
 
@@ -120,27 +120,28 @@ def apply_blocks(
   scan: bool = False,
   deterministic: bool = True,
 ) -> jax.Array:
-  """Applies a stack of like blocks; called inside a compact method.
+  """Applies a stack of equal blocks; call it inside a compact method.
 
   Args:
     make_block: given `name`, makes a block that maps [b n d] to [b n d] and
       takes `deterministic` and `drop_path`.
     depth: number of blocks.
     x: tokens [b n d].
-    prefix: of the parameters' names: `{prefix}block_{i}`, or where scanned
-      `{prefix}blocks` with a leading axis of layers.
-    stochastic_depth_rate: of the last block; it grows linearly from 0 at the
-      first one (Huang et al. 2016).
-    remat: one of REMATS: what the backward pass computes again. 'dots' keeps
-      the matrix products with parameters, 'full' nothing.
-    scan: compile one block and loop, instead of one after another.
+    prefix: of the parameters' names: `{prefix}block_{i}`. With `scan` they are
+      `{prefix}blocks`, with a leading axis of layers.
+    stochastic_depth_rate: of the last block. The rate grows linearly from 0 at
+      the first block (Huang et al. 2016).
+    remat: one of REMATS, for the backward pass. 'dots' keeps the matrix
+      products with parameters, and 'full' keeps nothing. The rest is computed
+      again.
+    scan: compile one block and loop, instead of all blocks in a row.
     deterministic: False turns dropout and stochastic depth on.
 
   Returns:
     Tokens [b n d].
 
   Raises:
-    ValueError: an unknown `remat`.
+    ValueError: `remat` is unknown.
   """
   if remat not in REMATS:
     raise ValueError(f'remat {remat!r} is not one of {REMATS}')
@@ -151,7 +152,7 @@ def apply_blocks(
     return sharding.constrain_batch(x)
 
   if remat != 'none':
-    # Inside a loop the compiler cannot merge the two computations anyway.
+    # Inside a loop the compiler cannot merge the two computations.
     step = nn.remat(step, policy=_REMAT_POLICIES[remat], prevent_cse=not scan)
   rates = None
   if stochastic_depth_rate > 0:

@@ -15,7 +15,7 @@ POOLINGS = ('mean', 'cls')
 
 
 def word_rows(vocabulary_size: int) -> int:
-  """Rows of a word table: a multiple of 128, to divide over devices."""
+  """Returns rows of a word table: a multiple of 128, to divide over devices."""
   return -(-vocabulary_size // 128) * 128
 
 
@@ -45,8 +45,8 @@ class TextEncoder(nn.Module):
   """Word, position and type embeddings, then post-norm blocks.
 
   Attributes:
-    vocabulary_size: rows of the word table that have a meaning; the table
-      has `word_rows` of them.
+    vocabulary_size: number of tokens. The word table has `word_rows` of this
+      many rows.
     width: dimension of a token.
     depth: number of blocks.
     num_heads: attention heads.
@@ -93,7 +93,7 @@ class TextEncoder(nn.Module):
       )
       bias = biases[numbers].transpose(2, 0, 1)[None]
     else:
-      # Names are single sentences: the type is always 0, its table is kept
+      # Names are single sentences, so the type is always 0. Its table stays,
       # because BERT weights have it.
       x = x + table('token_type', 2)[0]
     x = nn.LayerNorm(

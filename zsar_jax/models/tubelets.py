@@ -1,8 +1,8 @@
-"""Video pixels to tokens: non-overlapping space-time patches.
+"""Turns video pixels into tokens: non-overlapping space-time patches.
 
 A convolution whose stride equals its kernel is a reshape and one matrix
-product; written so, it runs as fast and its kernel is easy to inflate.
-Source of the idea: tubelet embedding in ViViT (Arnab et al. 2021).
+product. In this form it runs as fast, and its kernel is easy to inflate. The
+idea is tubelet embedding in ViViT (Arnab et al. 2021).
 """
 
 from flax import linen as nn
@@ -26,7 +26,7 @@ def token_grid(
     Tubelets along each axis.
 
   Raises:
-    ValueError: a tubelet size does not divide the video's.
+    ValueError: a size of the tubelet does not divide the clip's.
   """
   for axis, size, patch in zip(
     ('frames', 'height', 'width'), video_shape, tubelet_size, strict=True

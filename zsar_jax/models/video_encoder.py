@@ -1,9 +1,9 @@
 """ViT over tubelets, with three kinds of space-time attention.
 
 Input: a normalised clip [b t h w c]. Output: a dict with `tokens` [b n d]
-(and the cls token in front of them where pooling is 'cls') and `pooled`
-[b d], not normalised. Tokens are in the order (t', h', w'); those of
-'factorised' attention are one per time index, n = t'.
+(after the cls token if pooling is 'cls') and `pooled` [b d], not normalised.
+Tokens are in the order (t', h', w'). 'factorised' attention has one per time
+index, n = t'.
 
   encoder = VideoEncoder(**variant('B/16x2'), attention='divided')
   params = encoder.init(key, jnp.zeros((1, 8, 224, 224, 3)))
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from zsar_jax.models import layers, positions, space_time, tubelets
 
-# Every choice by name; see VideoEncoder.
+# The allowed values of each choice; see VideoEncoder.
 CHOICES = {
   'pooling': ('mean', 'cls', 'attention'),
   'attention': ('joint', 'factorised', 'divided'),
@@ -41,18 +41,18 @@ _POOLED_NORM_EPSILON = 1e-5
 
 
 def variant(name: str) -> dict[str, Any]:
-  """Sizes by name: 'B/16x2' has patches of 16 x 16 over 2 frames.
+  """Returns sizes by name: 'B/16x2' has patches of 16 x 16 over 2 frames.
 
   Args:
     name: one of Ti, S, B and L, '/', the patch's side in pixels, and 'x' with
-      its length in frames; one frame where that is missing.
+      its length in frames (one frame if this part is missing).
 
   Returns:
     `width`, `depth`, `num_heads`, `mlp_dim` and `tubelet_size`, arguments of
     `VideoEncoder`.
 
   Raises:
-    ValueError: no such name.
+    ValueError: there is no such name.
   """
   match = re.fullmatch(r'(\w+)/([1-9]\d*)(?:x([1-9]\d*))?', name)
   if not match or match[1] not in _SIZES:
@@ -74,11 +74,13 @@ def variant(name: str) -> dict[str, Any]:
 class VideoEncoder(nn.Module):
   """Tubelet ViT.
 
-  The attentions are: 'joint', every token to every token (model 1 of ViViT,
-  Arnab et al. 2021); 'factorised', blocks within each time index, whose
-  pooled outputs then go through `depth_time` blocks of their own (model 2 of
-  ViViT); 'divided', over time and then over space in every block
-  (TimeSformer, Bertasius et al. 2021).
+  There are three kinds of attention:
+
+  - 'joint': every token to every token (model 1 of ViViT, Arnab et al. 2021);
+  - 'factorised': blocks within each time index, whose pooled outputs then go
+    through `depth_time` blocks of their own (model 2 of ViViT);
+  - 'divided': over time and then over space in every block (TimeSformer,
+    Bertasius et al. 2021).
 
   Attributes:
     width: dimension of a token.
@@ -91,19 +93,19 @@ class VideoEncoder(nn.Module):
     dtype: computation dtype; parameters, norms' statistics and softmax are
       float32.
     attention: 'joint', 'factorised' or 'divided'.
-    depth_time: number of temporal blocks where factorised.
+    depth_time: number of temporal blocks of factorised attention.
     positions: 'separable' learns h*w + t vectors, 'full' learns t*h*w,
       'sincos' is fixed (VideoMAE).
-    sincos_grid: tubelets (t, h, w) for which fixed positions are computed,
-      to be resampled to the clip's; () for the clip's own.
+    sincos_grid: tubelets (t, h, w) of the fixed positions, which are resampled
+      to the clip's grid; () computes them for the clip's own grid.
     activation: of the MLPs, a key of `layers.ACTIVATIONS`.
     norm_epsilon: added to the variance in every norm.
     qkv_bias: which of query, key and value have a bias, by their initials.
     final_norm: of the 'tokens', before they are pooled; of the 'pooled'
       vector (VideoMAE); or 'none'.
     stochastic_depth_rate: of the last block, see `space_time.apply_blocks`.
-    remat: likewise.
-    scan_blocks: likewise.
+    remat: see `space_time.apply_blocks`.
+    scan_blocks: see `scan` of `space_time.apply_blocks`.
     attention_implementation: see `attention.choose`.
   """
 
@@ -174,7 +176,7 @@ class VideoEncoder(nn.Module):
       )
 
   def _whole(self, x: jax.Array, deterministic: bool) -> jax.Array:
-    """Joint or divided attention: [b t h w d] -> [b n d]."""
+    """Applies joint or divided attention: [b t h w d] -> [b n d]."""
     b, *grid, d = x.shape
     x = self._add_positions(x).reshape(b, -1, d)
     make_block = None
@@ -185,7 +187,7 @@ class VideoEncoder(nn.Module):
     )
 
   def _factorised(self, x: jax.Array, deterministic: bool) -> jax.Array:
-    """Space within each time index, then time: [b t h w d] -> [b t d]."""
+    """Attends over space per time index, then time: [b t h w d] -> [b t d]."""
     b, t, h, w, d = x.shape
     space = layers.embedding_table(self, 'space_position', h, w, d)
     time = layers.embedding_table(self, 'time_position', t, d)
@@ -198,7 +200,7 @@ class VideoEncoder(nn.Module):
   def _blocks(
     self, x, deterministic, depth=None, prefix='', make_block=None
   ) -> jax.Array:
-    """Dropout, then a stack of blocks; PreNormBlocks if not told."""
+    """Applies dropout, then a stack of blocks; PreNormBlocks by default."""
     make_block = functools.partial(
       make_block or layers.PreNormBlock,
       num_heads=self.num_heads,
@@ -225,7 +227,7 @@ class VideoEncoder(nn.Module):
     """Adds positions to tokens on their grid [b t h w d]."""
     _, t, h, w, d = x.shape
     if self.positions == 'separable':
-      # Each part can be resampled to another resolution or length alone.
+      # Each part can be resampled to another resolution or length by itself.
       space = layers.embedding_table(self, 'space_position', h, w, d)
       time = layers.embedding_table(self, 'time_position', t, d)
       table = space[None] + time[:, None, None]
@@ -238,7 +240,7 @@ class VideoEncoder(nn.Module):
     return x + table.astype(x.dtype)
 
   def _prepend_cls(self, x: jax.Array, name: str) -> jax.Array:
-    """Puts a learnt token before the others, where one is pooled."""
+    """Puts a learnt token before the others, if pooling needs one."""
     if self.pooling != 'cls':
       return x
     b, _, d = x.shape
@@ -246,7 +248,7 @@ class VideoEncoder(nn.Module):
     return jnp.concatenate([jnp.tile(cls[None], (b, 1, 1)), x], axis=1)
 
   def _first_or_mean(self, x: jax.Array) -> jax.Array:
-    """The cls token where there is one, else the mean: [b n d] -> [b d]."""
+    """Returns the cls token, or the mean without one: [b n d] -> [b d]."""
     return x[:, 0] if self.pooling == 'cls' else x.mean(axis=1)
 
   def _norm(self, name: str) -> nn.LayerNorm:

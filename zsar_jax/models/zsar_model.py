@@ -1,7 +1,6 @@
 """The whole model: two encoders, one shared space, one fusion.
 
-Every intermediate is handed out by name, and each modality can be encoded
-alone:
+The model returns every intermediate by name, and encodes each modality alone:
 
   model = ZsarModel(...)
   video = model.apply({'params': params}, clip, method='encode_video')
@@ -50,15 +49,15 @@ def make_text_encoder(
   """Returns the text encoder that keyword arguments ask for.
 
   Args:
-    text: keyword arguments of `text_encoder.TextEncoder` or, where
-      `architecture` is 'clip', of `clip.ClipTextEncoder`; each takes its own.
+    text: keyword arguments of `text_encoder.TextEncoder`, or of
+      `clip.ClipTextEncoder` if `architecture` is 'clip'. Others are ignored.
     dtype: computation dtype.
 
   Returns:
     The encoder.
 
   Raises:
-    ValueError: an unknown architecture.
+    ValueError: the architecture is unknown.
   """
   kwargs = {'architecture': BERT, **text, 'dtype': dtype}
   encoders = {BERT: text_encoder.TextEncoder, CLIP: clip.ClipTextEncoder}
@@ -77,17 +76,17 @@ def make_video_encoder(
   """Returns the video encoder that keyword arguments ask for.
 
   Args:
-    video: keyword arguments of `video_encoder.VideoEncoder`, and `backbone`:
-      '', for a `resnet.ResTEncoder` a key of REST_BACKBONES, or 'clip' for a
-      `clip.ClipVideoEncoder` (then `image_size` too). Of all the others each
-      encoder takes its own.
+    video: keyword arguments of the encoder. Its `backbone` is '' for a
+      `video_encoder.VideoEncoder`, a key of REST_BACKBONES for a
+      `resnet.ResTEncoder`, or 'clip' for a `clip.ClipVideoEncoder` (which needs
+      `image_size` too). Arguments of the other encoders are ignored.
     dtype: computation dtype.
 
   Returns:
     The encoder.
 
   Raises:
-    ValueError: an unknown backbone.
+    ValueError: the backbone is unknown.
   """
   kwargs = {'backbone': '', **video, 'dtype': dtype}
   backbone = kwargs.pop('backbone')
@@ -133,8 +132,8 @@ class ZsarModel(nn.Module):
       dtype=self.dtype, **self.fusion
     )
     self.video_projection = nn.Dense(self.embedding_dim, dtype=self.dtype)
-    # A rotation at first, where the sizes allow: what an encoder that has
-    # read before knows of how names are related is still there after it.
+    # It starts as a rotation, if the sizes allow. A rotation keeps the
+    # relatedness of names that a pretrained encoder has learnt.
     self.text_projection = nn.Dense(
       self.embedding_dim,
       kernel_init=nn.initializers.orthogonal(),
@@ -218,9 +217,9 @@ class ZsarModel(nn.Module):
     """Applies the part of `encode_text` that follows the text encoder.
 
     Args:
-      encoded: what the encoder gave, `tokens` [c l e] and `pooled` [c e]; a
-        frozen one gives the same in every step.
-      deterministic: nothing here is random; as `encode_text` has it.
+      encoded: outputs of the text encoder, `tokens` [c l e] and `pooled` [c e].
+        A frozen encoder gives the same outputs in every step.
+      deterministic: unused, since nothing here is random; as in `encode_text`.
 
     Returns:
       As `encode_text`.
@@ -236,11 +235,11 @@ class ZsarModel(nn.Module):
     text_mask: jax.Array,
     deterministic: bool = True,
   ) -> jax.Array:
-    """Match logits [b c]; arguments as `fusion.CrossModalTransformer`."""
+    """Computes match logits [b c]; see `fusion.CrossModalTransformer`."""
     return self.cross_modal(video_tokens, text_tokens, text_mask, deterministic)
 
   def heads(self) -> dict[str, jax.Array]:
-    """Class centres [s d], unit vectors, and the two logit scales."""
+    """Returns class centres [s d], unit vectors, and the two logit scales."""
     scale = lambda log: jnp.minimum(jnp.exp(log), MAX_SCALE)
     return {
       'class_centres': layers.l2_normalise(self.class_centres),

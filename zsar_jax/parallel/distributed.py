@@ -1,8 +1,8 @@
-"""Several processes as one run: starting, agreeing, and sharing evaluation.
+"""Joins several processes to one run, and shares evaluation among them.
 
-The engine is JAX's own multi-process SPMD. Every process runs the same
-program on its own devices and reads its own rows of every batch; process 0
-alone writes. With one process everything here does nothing.
+JAX's own multi-process SPMD does the work. Every process runs the same program
+on its own devices and reads its own rows of every batch. Only process 0 writes.
+With one process the functions here do nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ import numpy as np
 
 from zsar_jax.parallel import sharding
 
-# What JAX says where no cluster is found around it.
+# JAX's messages if it finds no cluster.
 _NO_CLUSTER = 'coordinator_address should be defined'
 _TOO_LATE = 'before any JAX'
 
@@ -34,26 +34,27 @@ def initialize(
   process_id: int = -1,
   heartbeat_seconds: int = 100,
 ) -> None:
-  """Joins the other processes of a run, where there are any.
+  """Joins the other processes of a run, if there are any.
 
-  Without arguments JAX looks for them by itself: on a Cloud TPU slice, under
-  SLURM, Open MPI, and on Kubernetes. Found nothing, it is one process alone.
+  Without arguments JAX looks for them itself: on a Cloud TPU slice, under
+  SLURM and Open MPI, and on Kubernetes. If it finds none, this process runs
+  alone.
 
   Args:
-    coordinator: host:port of process 0; '' looks for it.
-    num_processes: of the run; 0 looks for it.
-    process_id: of this one, from 0; -1 looks for it.
+    coordinator: host:port of process 0; '' lets JAX find it.
+    num_processes: of the run; 0 lets JAX find it.
+    process_id: of this process, from 0; -1 lets JAX find it.
     heartbeat_seconds: silence after which a process counts as dead.
 
   Raises:
-    ValueError: some of the three are given and the rest cannot be found.
-    PeerLost: the others did not come.
+    ValueError: only some of the three are given, and JAX finds no others.
+    PeerLost: the other processes did not come.
   """
   given = bool(coordinator or num_processes or process_id >= 0)
   try:
     with warnings.catch_warnings():
-      # In every pod, alone or not: that a package is missing without which
-      # the flags must say who is who.
+      # JAX warns so in every pod, alone or not: without another package the
+      # flags must name the processes.
       warnings.filterwarnings('ignore', 'Kubernetes environment detected')
       jax.distributed.initialize(
         coordinator or None,
@@ -64,8 +65,8 @@ def initialize(
   except ValueError as e:
     if given:
       raise ValueError(
-        '--coordinator, --num_processes and --process_id belong together, and '
-        f'no cluster was found that would tell the rest: {e}'
+        'give all of --coordinator, --num_processes and --process_id: no '
+        f'cluster was found that sets the rest: {e}'
       ) from e
     if _NO_CLUSTER not in str(e):
       raise
@@ -75,12 +76,12 @@ def initialize(
       f'{_first_line(e)}'
     ) from e
   except RuntimeError as e:
-    # A notebook that has computed something already is one process.
+    # A notebook that has computed something already runs alone.
     if given or _TOO_LATE not in str(e):
       raise
   if several():
-    # Where a process dies, JAX says so and aborts the others: the dump of
-    # every Python thread would bury its message.
+    # If a process dies, JAX says so and aborts the others. A dump of every
+    # Python thread would bury its message.
     faulthandler.disable()
 
 
@@ -105,10 +106,10 @@ def main_first(function: Callable[[], Any], name: str) -> Any:
 
   Args:
     function: called once in every process.
-    name: of what is waited for.
+    name: of the step that the others wait for.
 
   Returns:
-    What it returns here.
+    Its result in this process.
   """
   if is_main():
     result = function()
@@ -127,7 +128,7 @@ def code_version() -> str:
 
 
 def _from_main(text: str) -> str:
-  """Process 0's text, in every process."""
+  """Returns process 0's text in every process."""
   raw = np.frombuffer(text.encode(), np.uint8)
   length = int(multihost_utils.broadcast_one_to_all(np.int32(len(raw))))
   padded = np.zeros(length, np.uint8)
@@ -142,12 +143,12 @@ def check_alike(
   """Refuses processes whose config or code differs from process 0's.
 
   Args:
-    facts: what must be alike, JSON-able.
-    differences: lists how (process 0's facts, facts here) differ.
+    facts: values that must be equal, JSON-able.
+    differences: function that lists how (process 0's facts, facts here) differ.
 
   Raises:
-    ValueError: in every process; the message of one that differs says in
-      what.
+    ValueError: some process differs. It is raised in every process, and the
+      process that differs says how.
   """
   if not several():
     return
@@ -157,18 +158,18 @@ def check_alike(
   if found:
     shown = '\n  '.join(found)
     raise ValueError(
-      f'process {jax.process_index()} is started otherwise than process 0 '
-      f'(there -> here):\n  {shown}'
+      f'process {jax.process_index()} differs from process 0 in config or '
+      f'code (there -> here):\n  {shown}'
     )
   if odd:
     raise ValueError(
       f'processes {odd} are started with another config or code than process '
-      '0; their own messages say in what they differ'
+      '0; their own messages list the differences'
     )
 
 
 def to_local(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Copies whole arrays to every device of this process alone.
+  """Copies whole arrays to every device of this process only.
 
   Args:
     tree: global arrays on the mesh.
@@ -207,11 +208,11 @@ def share(count: int) -> np.ndarray:
 def gather_shares(
   arrays: Mapping[str, np.ndarray], count: int
 ) -> dict[str, np.ndarray]:
-  """Puts together what every process made of its `share`.
+  """Joins the results of all processes for their `share`.
 
   Args:
     arrays: [n ...] of this process's n items.
-    count: of all items.
+    count: number of all items.
 
   Returns:
     The arrays of all items [count ...], in order.
@@ -233,7 +234,7 @@ def gather_shares(
 def told_to_stop(step: int) -> bool:
   """Returns whether any process got a preemption notice.
 
-  All processes agree on the step.
+  All processes get the same answer at a step.
   """
   return several() and multihost_utils.reached_preemption_sync_point(step)
 
@@ -247,6 +248,6 @@ def explain(error: Exception) -> PeerLost:
   return PeerLost(
     f'process {jax.process_index()}: a step over {jax.process_count()} '
     'processes failed, most likely because one of them died; look at the '
-    'output of the others, then start them all again: they go on from the '
-    f'newest checkpoint ({_first_line(error)})'
+    'output of the others, then start them all again: they resume from '
+    f'the newest checkpoint ({_first_line(error)})'
   )

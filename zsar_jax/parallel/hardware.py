@@ -1,4 +1,4 @@
-"""Published limits of accelerators: what speeds are measured against.
+"""Published peaks of accelerators, to compare speeds with.
 
 Sources: the Google Cloud documentation's pages on TPU v5e
 (https://cloud.google.com/tpu/docs/v5e) and v6e
@@ -20,9 +20,9 @@ class Device:
     peak_flops: dense operations a second in bfloat16 (float16 where older).
     memory: bytes.
     memory_bandwidth: bytes a second.
-    link_bandwidth: bytes a second that a chip sends to its neighbours, all
-      links together; 0 where it depends on the machine.
-    link_axes: torus dimensions of a slice, among which the links are split.
+    link_bandwidth: bytes a second that a chip sends to its neighbours, over all
+      links; 0 if it depends on the machine.
+    link_axes: torus dimensions of a slice; the links are split among them.
     host_chips: chips of one host of a slice.
     host_cpus: virtual CPU cores of that host (Google's machine types
       ct5lp-hightpu-4t, ct5p-hightpu-4t and ct6e-standard-4t).
@@ -44,7 +44,7 @@ TPU = {
   'v5p': Device('v5p', 459e12, 95e9, 2765e9, 600e9, 3, 4, 208),
   'v6e': Device('v6e', 918e12, 32e9, 1600e9, 400e9, 2, 4, 180),
 }
-# Part of what `jax.Device.device_kind` says -> device, first match wins.
+# Part of `jax.Device.device_kind` -> device; the first match counts.
 _KINDS = (
   ('TPU v6 lite', TPU['v6e']),
   ('TPU v6e', TPU['v6e']),
@@ -63,7 +63,7 @@ _KINDS = (
 
 
 def find(device_kind: str) -> Device | None:
-  """Finds the device with this JAX name; None where it is not listed."""
+  """Finds the device with this JAX name; None if it is not listed."""
   for part, device in _KINDS:
     if part.lower() in device_kind.lower():
       return device

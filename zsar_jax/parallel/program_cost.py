@@ -1,4 +1,4 @@
-"""What a traced program costs, without running or compiling it."""
+"""Counts the cost of a traced program without running or compiling it."""
 
 from collections.abc import Callable
 import math
@@ -17,17 +17,17 @@ def _subprograms(equation: Any):
 
 
 def count_macs(program: Any) -> int:
-  """Multiply-adds of all matrix products and convolutions of a program.
+  """Counts multiply-adds of all matrix products and convolutions of a program.
 
   Args:
     program: a jaxpr, as `jax.make_jaxpr` makes it.
 
   Returns:
-    The number; a scan's body counts as often as it runs, and of a branch
-    the dearest counts.
+    The number. A scan's body counts as often as it runs. Of a branch, the most
+    expensive side counts.
 
   Raises:
-    ValueError: a loop whose length the program does not say.
+    ValueError: the program does not say the length of a loop.
   """
   total = 0
   for equation in program.eqns:
@@ -52,17 +52,17 @@ def count_macs(program: Any) -> int:
 
 
 def training_flops(loss: Callable[..., Any], *arguments: Any) -> int:
-  """Model operations of one training step.
+  """Counts the model operations of one training step.
 
-  Twice the multiply-adds of the forward pass, and twice that again for the
-  backward pass, which has two products for each of the forward one. What
-  remat computes again is not counted: it is a cost of memory, not of the
-  model.
+  The forward pass has two operations for each multiply-add. The backward pass
+  has twice as many, because it has two products for each of the forward pass.
+  Operations that remat repeats do not count: they save memory, and are not part
+  of the model.
 
   Args:
-    loss: of the whole batch; its attention must be plain products, because
-      a kernel hides what it computes.
-    *arguments: of it; may be abstract.
+    loss: of the whole batch. Its attention must be plain products, because a
+      kernel hides its operations.
+    *arguments: of the loss; may be abstract.
 
   Returns:
     Floating-point operations.

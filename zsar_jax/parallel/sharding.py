@@ -1,4 +1,4 @@
-"""The mesh, and one table that says how every array lies on it.
+"""Makes the mesh, with one table that says how every array lies on it.
 
 Axes: `data` replicates parameters and splits the batch; `fsdp` splits both;
 `tensor` splits parameters along their other dimension. On one device all
@@ -22,8 +22,8 @@ AXES = ('data', 'fsdp', 'tensor')
 # The batch is split over both data axes.
 BATCH_SPEC = P(('data', 'fsdp'))
 
-# Parameter path (joined by '/') -> spec, first match wins. A spec is of the
-# last dimensions: the leading `layers` axis of a scanned stack stays whole.
+# Parameter path (joined by '/') -> spec; the first match counts. A spec is for
+# the last dimensions: the leading `layers` axis of a scanned stack stays whole.
 # An axis that does not divide its dimension is left out.
 _RULES: tuple[tuple[str, P], ...] = (
   # Word table: rows over fsdp, so that look-ups stay local in width.
@@ -42,24 +42,25 @@ _RULES: tuple[tuple[str, P], ...] = (
 
 
 PRESETS = ('dp', 'fsdp', 'fsdp_tp')
-# Gathering parameters over more devices than this costs more than it saves.
+# To gather parameters over more devices than this costs more than it saves.
 _MOST_FSDP = 16
 _TENSOR = 2
 
 
 def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
-  """Axis sizes for the devices that are there.
+  """Returns axis sizes for the devices that are present.
 
   Args:
-    preset: 'dp' splits the batch alone; 'fsdp' also the parameters, over up
-      to 16 devices; 'fsdp_tp' also their other dimension, over 2.
-    num_devices: how many there are.
+    preset: 'dp' splits only the batch. 'fsdp' also splits the parameters, over
+      up to 16 devices. 'fsdp_tp' also splits their other dimension, over 2.
+    num_devices: number of devices.
 
   Returns:
     Size of each axis of AXES; they multiply to the number of devices.
 
   Raises:
-    ValueError: an unknown preset, or 'fsdp_tp' on an odd number of devices.
+    ValueError: the preset is unknown, or 'fsdp_tp' gets an odd number of
+      devices.
   """
   if preset not in PRESETS:
     raise ValueError(f'mesh.preset={preset!r} is not one of {PRESETS}')
@@ -83,7 +84,7 @@ def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
     mesh: from `make_mesh`.
 
   Returns:
-    Path, shape, spec, share of it on each device, and whether it is kept
+    Path, shape, spec and share on each device; and whether the array is kept
     whole along an axis that does not divide it.
   """
   specs = tree_shardings(tree, mesh)
@@ -93,7 +94,7 @@ def describe(tree: Any, mesh: jax.sharding.Mesh) -> list[str]:
   ):
     share = math.prod(sharding.shard_shape(leaf.shape)) / max(leaf.size, 1)
     name = '/'.join(_key_name(key) for key in path)
-    # What the table wants and the shape does not allow.
+    # Axes of the table that the shape does not allow.
     odd = '' if _fits(f'/{name}', leaf, mesh) else '  (does not divide)'
     lines.append(
       f'{name:64} {str(leaf.shape):20} {str(tuple(sharding.spec)):28} 1/'
@@ -108,9 +109,9 @@ def make_mesh(
   """Makes the (data, fsdp, tensor) mesh.
 
   Args:
-    axis_sizes: size of each axis of AXES; at most one is -1 and takes the
-      devices that are left. A `preset` that is not '' takes their place.
-    devices: default all of them.
+    axis_sizes: size of each axis of AXES. One of them may be -1: it takes the
+      remaining devices. A `preset` other than '' replaces the sizes.
+    devices: all by default.
 
   Returns:
     The mesh, its axes of type Auto.
@@ -135,7 +136,7 @@ def make_mesh(
   try:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=types, devices=devices)
   except NotImplementedError:
-    # A torus whose sides (4 x 8 x 8) no axis of ours (16) is a product of.
+    # An axis (16) that is no product of the torus's sides (4 x 8 x 8).
     array = mesh_utils.create_device_mesh(
       tuple(sizes), devices, allow_split_physical_axes=True
     )
@@ -148,7 +149,7 @@ def _align(spec: P, ndim: int) -> list[str | None]:
 
 
 def _fit(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
-  """Aligns a spec with the last axes, and drops what does not divide."""
+  """Aligns a spec with the last axes, and drops axes that do not divide."""
   axes = _align(spec, len(shape))
   return P(
     *(
@@ -159,9 +160,9 @@ def _fit(spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
 
 
 def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Shardings of a train state or parameters by the table.
+  """Returns the shardings of a train state or parameters by the table.
 
-  Optimiser moments end in the same path as their parameter, so one table
+  The path of an optimiser moment ends like that of its parameter, so one table
   serves both.
 
   Args:
@@ -213,14 +214,15 @@ def _key_name(key) -> str:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """Returns the batch dimension over both data axes, the rest whole."""
+  """Returns the sharding of the batch over both data axes; the rest whole."""
   return jax.sharding.NamedSharding(mesh, BATCH_SPEC)
 
 
 def current_batch_shards() -> int:
-  """Returns how many parts the batch is split into where this is traced.
+  """Returns the number of parts of the batch at the place of tracing.
 
-  One outside a mesh of ours, or inside `jax.shard_map`, which has split it.
+  It is one outside our mesh, and inside `jax.shard_map`, which has split the
+  batch already.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or tuple(mesh.axis_names) != AXES or mesh.manual_axes:
@@ -231,15 +233,15 @@ def current_batch_shards() -> int:
 def constrain_batch(x: jax.Array) -> jax.Array:
   """Keeps activations split along the batch, and along nothing else.
 
-  Without it the compiler may rather leave a kernel split where it lies, and
-  exchange activations: far more bytes than gathering the kernel.
+  Without it the compiler may keep a kernel split and exchange activations
+  instead. That is far more bytes than gathering the kernel.
 
   Args:
     x: [b ...].
 
   Returns:
-    The same values; outside a mesh of ours, or where the batch does not
-    divide over it, nothing is asked for.
+    The same values. There is no constraint outside our mesh, or if the batch
+    does not divide over it.
   """
   shards = current_batch_shards()
   if shards == 1 or x.shape[0] % shards:
@@ -261,8 +263,8 @@ def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
 def check_processes(mesh: jax.sharding.Mesh) -> None:
   """Refuses a mesh on which processes would share rows of a batch.
 
-  Every process reads its own rows, so that the batch must be split at least
-  as often as there are processes.
+  Every process reads its own rows. So the batch must have at least as many
+  parts as there are processes.
 
   Args:
     mesh: from `make_mesh`.
@@ -286,7 +288,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh):
   """Puts this process's rows of a batch on the mesh as global arrays.
 
   Args:
-    batch: numpy arrays [b / processes, ...]; other values are dropped.
+    batch: numpy arrays [b / processes, ...]. Other values are dropped.
     mesh: from `make_mesh`.
 
   Returns:
@@ -305,14 +307,14 @@ def on_mesh(
 ) -> Callable[..., Any]:
   """Calls a jitted function with the mesh set.
 
-  Kernels inside `jax.shard_map` (flash attention on TPU) look for it there.
+  Kernels inside `jax.shard_map` (flash attention on TPU) need it.
 
   Args:
     function: jitted.
     mesh: from `make_mesh`.
 
   Returns:
-    The function, to be called with the same arguments.
+    A function with the same arguments.
   """
 
   @functools.wraps(function)

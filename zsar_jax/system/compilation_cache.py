@@ -1,9 +1,9 @@
-"""Compiled programs are kept for later runs, in the user's cache folder.
+"""Keeps compiled programs for later runs, in the user's cache folder.
 
-Compiling takes seconds, and every run of a command compiles the same
-programs. JAX can keep them in a folder; here it is told which. Nothing of a
-result depends on it, and the folder may be deleted at any time. JAX bounds its
-size only with the package `filelock`; here it is bounded when a command starts.
+Compiling takes seconds, and every run of a command compiles the same programs.
+JAX can keep them in a folder, and this module chooses the folder. No result
+depends on it, and it may be deleted at any time. JAX bounds its size only with
+the package `filelock`, so this module bounds it when a command starts.
 """
 
 from collections.abc import Mapping
@@ -27,28 +27,28 @@ _JAX_FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 _JAX_LEAST_SECONDS = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _CPU_INFO = '/proc/cpuinfo'
 _MOST_BYTES = 2**30
-# What `_of_machine` names folders; what JAX names programs.
+# Pattern of the folders of `_of_machine` and of JAX's files in them.
 _PROGRAMS = os.path.join('[0-9a-f]' * 8, '*-cache')
 
 
 def asked_for(flag: str | None, environment: Mapping[str, str]) -> str | None:
-  """Returns the folder that the user names; `OFF` for none, None for no wish.
+  """Returns the folder that the user chose: `OFF` for none, None if unsaid.
 
   Args:
-    flag: of the command line; None where it was not given. It goes before the
+    flag: of the command line; None if it was not given. It overrides the
       variable. Either may be empty, which means `OFF`.
-    environment: its variables.
+    environment: the environment variables.
   """
   asked = environment.get(VARIABLE) if flag is None else flag
   return OFF if asked == '' else asked
 
 
 def default_folder(environment: Mapping[str, str]) -> str | None:
-  """zsar_jax/xla in the user's cache folder; None for users without a home.
+  """Returns zsar_jax/xla in the user's cache folder; None without a home.
 
   Args:
-    environment: its variables; where XDG_CACHE_HOME is no absolute path it
-      does not count, as the XDG Base Directory Specification has it.
+    environment: the environment variables. An XDG_CACHE_HOME that is no
+      absolute path does not count (XDG Base Directory Specification).
   """
   parent = environment.get('XDG_CACHE_HOME', '')
   if not os.path.isabs(parent):
@@ -59,10 +59,10 @@ def default_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def _of_machine(folder: str) -> str:
-  """Returns the part of a folder that is for CPUs like this one.
+  """Returns the subfolder for CPUs like this one.
 
-  A home may be shared by machines, and a program that was compiled on one may
-  use instructions that another lacks.
+  Machines may share a home, and a program compiled on one may use instructions
+  that another lacks.
   """
   known = [platform.machine()]
   try:
@@ -76,14 +76,14 @@ def _of_machine(folder: str) -> str:
 
 
 def _bound(folder: str) -> None:
-  """Deletes programs beyond a size in total, those unused for longest first.
+  """Deletes programs beyond a total size, those unused for longest first.
 
   Args:
-    folder: of all machines. Files that are no programs of ours stay.
+    folder: of all machines. Files that are not our programs stay.
   """
   found = []
   for path in glob.iglob(os.path.join(glob.escape(folder), _PROGRAMS)):
-    # Another process may delete it meanwhile.
+    # Another process may delete the file meanwhile.
     with contextlib.suppress(OSError):
       status = os.stat(path)
       used = max(status.st_atime, status.st_mtime)
@@ -98,14 +98,14 @@ def _bound(folder: str) -> None:
 
 
 def use(flag: str | None) -> None:
-  """Makes this program and its children keep what they compile.
+  """Makes this program and its children keep their compiled programs.
 
-  The flag goes first, then `VARIABLE`, then what JAX itself was told, then
-  the default. JAX need not be imported, and is not. A folder that cannot be
-  written is warned of, and nothing is kept.
+  The flag comes first, then `VARIABLE`, then JAX's own setting, then the
+  default. This does not import JAX. If the folder cannot be written, a warning
+  says so and nothing is kept.
 
   Args:
-    flag: of the command line; None where it was not given.
+    flag: of the command line; None if it was not given.
   """
   asked = asked_for(flag, os.environ)
   jax = sys.modules.get('jax')
@@ -131,7 +131,7 @@ def use(flag: str | None) -> None:
   _bound(os.path.dirname(folder))
   os.environ[_JAX_FOLDER] = folder
   least = os.environ.setdefault(_JAX_LEAST_SECONDS, '0')
-  if jax:  # it has read its variables already
+  if jax:  # JAX has read its variables already
     jax.config.update('jax_compilation_cache_dir', folder)
     jax.config.update(
       'jax_persistent_cache_min_compile_time_secs', float(least)
@@ -139,11 +139,11 @@ def use(flag: str | None) -> None:
 
 
 def stop_default(flag: str | None) -> None:
-  """Keeps nothing after all, unless the user named a folder.
+  """Turns the cache off again, unless the user named a folder.
 
-  For runs of several processes. JAX lets the first one alone write, and on
-  GPUs those that compile wait for each other: on machines with folders of
-  their own it would find its programs while the others wait for it.
+  This is for runs of several processes. JAX lets only the first process write.
+  On GPUs, processes that compile wait for each other. If each machine has its
+  own folder, the first finds its programs while the others wait for it.
 
   Args:
     flag: as for `use`.

@@ -1,23 +1,23 @@
-"""Being told to stop: save, and leave with a code that means "start again"."""
+"""Stops a run on request: it saves, and exits with a code for "start again"."""
 
 from collections.abc import Iterator
 import contextlib
 import signal
 import threading
 
-# EX_TEMPFAIL of sysexits.h: schedulers can be told to start such a job again.
+# EX_TEMPFAIL of sysexits.h. Schedulers can start a job with this code again.
 EXIT_CODE = 75
 
 
 class Interrupted(Exception):
-  """A run was stopped from outside, and has saved what it had."""
+  """A run was stopped from outside, and has saved its state."""
 
 
 class StopFlag:
   """Whether this process was told to stop.
 
-  Outside `deferred` there is nothing to save first: being told raises
-  `Interrupted` on the spot.
+  Outside `deferred` there is nothing to save, so the signal raises
+  `Interrupted` at once.
   """
 
   def __init__(self):
@@ -27,7 +27,7 @@ class StopFlag:
     return self._told
 
   def _raise(self) -> None:
-    raise Interrupted('told to stop; the same command goes on from there')
+    raise Interrupted('told to stop; the same command resumes from there')
 
   def handle(self, *_) -> None:
     """Handles the signal."""
@@ -37,7 +37,7 @@ class StopFlag:
 
   @contextlib.contextmanager
   def deferred(self) -> Iterator[None]:
-    """Only notes a signal while steps run; the loop looks between two."""
+    """Records a signal while steps run; the loop checks it between steps."""
     self._deferred = True
     try:
       yield
@@ -51,11 +51,11 @@ class StopFlag:
 def on_termination(handle: bool = True) -> Iterator[StopFlag]:
   """Handles SIGTERM, the notice of preemption.
 
-  Outside the main thread, where no handler can be set, nothing is handled.
+  Outside the main thread no handler can be set, so nothing is handled.
 
   Args:
-    handle: False where somebody else listens for it: with several processes
-      JAX does, and tells all of them.
+    handle: False if something else handles the signal. With several processes
+      JAX does, and informs all of them.
 
   Yields:
     The flag.

@@ -1,4 +1,4 @@
-"""JSON files that the project wrote itself, and that may have been damaged."""
+"""Reads JSON files that the project wrote itself and that may be damaged."""
 
 import json
 from typing import Any
@@ -14,11 +14,12 @@ def read(path: str) -> Any:
     Its content.
 
   Raises:
-    OSError: it cannot be read.
-    ValueError: it is no JSON, as one that was cut off; the message names it.
+    OSError: the file cannot be read.
+    ValueError: the file is not JSON, such as a truncated one; the message names
+      it.
   """
   with open(path, encoding='utf-8') as f:
     try:
       return json.load(f)
     except ValueError as e:
-      raise ValueError(f'{path} is damaged: it is no JSON ({e})') from e
+      raise ValueError(f'{path} is damaged: it is not JSON ({e})') from e

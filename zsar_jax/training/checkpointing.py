@@ -1,6 +1,6 @@
 """Writes checkpoints that are whole or absent, and guards the workdir.
 
-What a checkpoint holds, and how it is read: see `saved_checkpoints`.
+`saved_checkpoints` describes the content of a checkpoint, and reads it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,13 +29,13 @@ def check_workdir(
   """Checks that a workdir is new or holds a run of the same config.
 
   Args:
-    workdir: may be missing.
+    workdir: of the run; may be missing.
     config: the run's config as plain values.
-    differences: lists how two plain configs differ.
+    differences: function that lists how two plain configs differ.
 
   Raises:
-    ValueError: it holds a run of another config, and the message says which
-      keys differ; or its config is damaged.
+    ValueError: the workdir holds a run of another config, and the message lists
+      the keys that differ. Or its config is damaged.
   """
   path = os.path.join(workdir, _CONFIG_FILE)
   if not os.path.exists(path):
@@ -51,15 +51,15 @@ def check_workdir(
 
 @contextlib.contextmanager
 def lock_workdir(workdir: str) -> Iterator[None]:
-  """Keeps other runs out of a workdir for as long as this one works.
+  """Keeps other runs out of a workdir while this process lives.
 
-  The lock goes with the process, however it ends.
+  The lock ends with the process, however it ends.
 
   Args:
-    workdir: made if missing.
+    workdir: created if missing.
 
   Raises:
-    ValueError: another process holds it.
+    ValueError: another process holds the lock.
     OSError: the workdir cannot be written.
   """
   os.makedirs(workdir, exist_ok=True)
@@ -70,7 +70,7 @@ def lock_workdir(workdir: str) -> Iterator[None]:
       f.seek(0)
       raise ValueError(
         f'{workdir} is in use by process {f.read().strip() or "?"}: two runs '
-        'on one workdir would spoil each other'
+        'on one workdir would damage each other'
       ) from e
     f.truncate(0)
     f.write(str(os.getpid()))
@@ -79,7 +79,7 @@ def lock_workdir(workdir: str) -> Iterator[None]:
 
 
 def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
-  """Makes a workdir, and writes the config that it belongs to."""
+  """Creates a workdir, and writes its config."""
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, _CONFIG_FILE)
   with open(f'{path}.tmp', 'w') as f:
@@ -88,7 +88,7 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
 
 
 def _training_item(state: train_state.TrainState) -> dict[str, Any]:
-  """Returns the state that resuming needs beside the parameters."""
+  """Returns the state that resuming needs in addition to the parameters."""
   item = {'step': state.step, 'opt_state': state.opt_state}
   if state.skipped is not None:
     item['skipped'] = state.skipped
@@ -99,7 +99,7 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
   """The checkpoints of a run: saves its states and restores them."""
 
   def newest_committed(self) -> int | None:
-    """As `latest_step`, once what `save` started is written."""
+    """Waits for `save`, then returns the same as `latest_step`."""
     self.wait()
     return self.latest_step()
 
@@ -133,8 +133,8 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
       The state.
 
     Raises:
-      ValueError: the checkpoint is of another architecture; what differs is
-        listed.
+      ValueError: the checkpoint has another architecture; the message lists the
+        differences.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     self.check_shapes(abstract.params, step)
@@ -163,15 +163,15 @@ def set_aside_damaged(
 ) -> None:
   """Makes sure that the newest checkpoint of a run can be restored.
 
-  Only one process may do this, and none may have opened the checkpoints.
+  Only one process may call this, before any opens the checkpoints.
 
   Args:
     workdir: of the run.
     with_ema: whether a checkpoint has an average of the parameters.
-    say: prints a line for each damaged checkpoint and where it is moved.
+    say: prints a line for each damaged checkpoint, with its new place.
 
   Raises:
-    ValueError: there are checkpoints, and all are damaged; none is moved.
+    ValueError: all checkpoints are damaged; none is moved.
   """
   items = ('params', 'training', 'meta') + (('ema',) if with_ema else ())
   folder = os.path.abspath(os.path.join(workdir, saved_checkpoints.FOLDER))

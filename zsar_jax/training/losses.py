@@ -1,10 +1,12 @@
 """Training losses, on seen classes only.
 
-The paper does not publish its losses. These are our choice; each docstring
-has the formula, and the source where there is one. Notation: z a video
-embedding, t a class embedding, w a learnt class centre, all unit vectors;
-q_ic the target mass of class c for clip i; alpha a learnt logit scale. A clip
-that was mixed with another has target mass on both their classes.
+The paper does not publish its losses. These are our choice. Each docstring has
+the formula, and the source if there is one.
+
+Notation: z is a video embedding, t a class embedding, w a learnt class centre,
+all unit vectors. q_ic is the target mass of class c for clip i. alpha is a
+learnt logit scale. A clip that is mixed with another has target mass on both
+classes.
 """
 
 import jax
@@ -20,11 +22,11 @@ def targets(
   label_smoothing: float = 0.0,
   mass: jax.Array | None = None,
 ) -> jax.Array:
-  """Target mass q.
+  """Computes the target mass q.
 
   Args:
-    labels: int [b]; with `mass`, [b k] of the k clips that a clip is mixed
-      of, whose classes may be the same.
+    labels: int [b]; with `mass`, [b k]: the labels of the k clips in a mixed
+      clip, which may be equal.
     num_classes: number of seen classes s.
     label_smoothing: mass spread evenly over all classes, in [0, 1).
     mass: [b k], of each of these labels; rows sum to one.
@@ -66,8 +68,8 @@ def contrast_loss(
 
   It is - sum_c q_ic log softmax_c(alpha_t z_i . t_c).
 
-  The softmax runs over all seen classes, not over those in the batch, so
-  that the loss decomposes over clips.
+  The softmax runs over all seen classes, not over those in the batch. So the
+  loss is a sum over clips.
 
   Args:
     video: z [b d].
@@ -93,13 +95,13 @@ def transfer_loss(
   """Returns the loss of inferring seen classes as if they were unseen (ours).
 
   Every seen class c is composited from the *other* seen centres, as if it
-  had no videos of its own, and clips must choose their own composite:
+  had no videos of its own. Clips must choose their own class's composite:
 
     p'_c = n(sum_{s != c} softmax_{s != c}(r_cs / tau) w_s),
     - sum_c q_ic log softmax_c(alpha_v z_i . p'_c),
 
-  where r are cosines of the class embeddings less their mean, as in
-  `zeroshot.semantic_transfer.relatedness`.
+  where r is the cosine of class embeddings after their mean is subtracted, as
+  in `zeroshot.semantic_transfer.relatedness`.
 
   Args:
     video: z [b d].
@@ -126,8 +128,8 @@ def regression_loss(
 ) -> jax.Array:
   """Returns the squared distance to the class name, sum_c q_ic |z_i - t_c|^2.
 
-  After Brattoli et al. 2020, whose text side is fixed: a trained one would
-  find that all names may be one point.
+  After Brattoli et al. 2020, whose text side is fixed. A trained text side
+  would move all names to one point.
 
   Args:
     video: z [b d].
@@ -165,14 +167,14 @@ def hard_negatives(
 ) -> jax.Array:
   """Draws one wrong class a clip, in proportion to exp(alpha_t z_i . t_c).
 
-  After ALBEF (Li et al. 2021). A class with any target mass is never drawn.
+  After ALBEF (Li et al. 2021). Classes with any target mass are never drawn.
   The draw carries no gradient.
 
   Args:
     video: z [b d].
     text: t [s d].
     scale: alpha_t.
-    q: [b s]; every row needs a class without mass.
+    q: [b s]; each row needs a class without mass.
     keys: random keys [b].
 
   Returns:
@@ -188,16 +190,16 @@ def match_loss(
   negative_logits: jax.Array,
   mass: jax.Array | None = None,
 ) -> jax.Array:
-  """Binary cross-entropy of fused logits, mean of a true and a wrong pair.
+  """Computes binary cross-entropy, mean of a true and a wrong pair's logits.
 
-  A mixed clip has several true pairs, and its loss is the mean of theirs by
-  their mass m, all against the same wrong pair n:
+  A mixed clip has several true pairs. Its loss is their mean, weighted by their
+  mass m, all against the same wrong pair n:
 
     1/2 (sum_k m_ik softplus(-p_ik) + softplus(n_i)).
 
   Args:
-    positive_logits: [b], of each clip with its own class; with `mass`,
-      [b k], with each class that it is mixed of.
+    positive_logits: [b], of each clip with its own class; with `mass`, [b k],
+      with each class in the mixed clip.
     negative_logits: [b], of each clip with a wrong class.
     mass: [b k], of the true pairs; rows sum to one.
 

@@ -1,4 +1,4 @@
-"""From a config to its optimiser, its objective and its training step."""
+"""Makes the optimiser, the objective and the training step of a config."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def make_objective(
   model: Any,
   prep: preprocessing.Preprocessing | None,
 ) -> step_loss.Objective:
-  """Makes what a config's training step minimises.
+  """Makes the objective that a config's training step minimises.
 
   Args:
     config: from a config file.
@@ -28,7 +28,7 @@ def make_objective(
     The objective.
 
   Raises:
-    ValueError: loss weights or an augmentation that cannot be.
+    ValueError: the loss weights or the augmentation are invalid.
   """
   return step_loss.Objective(
     model,
@@ -42,7 +42,7 @@ def make_objective(
 def make_augmentation(
   section: ml_collections.ConfigDict,
 ) -> step_loss.Augmentation:
-  """Makes the part of the config's `augmentation` that the step does."""
+  """Makes the part of the config's `augmentation` that runs in the step."""
   return step_loss.Augmentation(
     pixel_ops.ColourJitter(**section.colour_jitter),
     pixel_ops.Mixing(section.mixup_alpha, section.cutmix_alpha),
@@ -64,7 +64,7 @@ def make_step(
     mesh: from `sharding.make_mesh`.
 
   Returns:
-    The optimiser, and what `train_step.make_train_step` returns.
+    The optimiser, and the step of `train_step.make_train_step`.
   """
   schedule = optim.make_schedule(
     learning_rate=config.optim.learning_rate,

@@ -1,4 +1,4 @@
-"""Training metrics: always metrics.jsonl, and TensorBoard where wanted."""
+"""Writes training metrics: always metrics.jsonl, and TensorBoard on request."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -11,7 +11,7 @@ from absl import logging
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-  """Sends what native code writes to stderr nowhere; exceptions still pass."""
+  """Discards what native code writes to stderr; exceptions still pass."""
   saved = os.dup(2)
   with open(os.devnull, 'w') as nowhere:
     os.dup2(nowhere.fileno(), 2)
@@ -23,11 +23,10 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _import_clu_writers():
-  """Imports clu's writers, and with them TensorFlow, quietly and harmlessly.
+  """Imports clu's writers, and with them TensorFlow, without side effects.
 
-  TensorFlow greets with a page of warnings about GPUs that no level of its
-  own can switch off, and takes all GPU memory at first use: the GPUs are
-  hidden from it.
+  TensorFlow prints a page of warnings about GPUs that no log level can switch
+  off. It also takes all GPU memory at first use, so it must not see the GPUs.
   """
   with _silent_stderr():
     from clu import metric_writers
@@ -44,10 +43,10 @@ class MetricWriter:
     """Opens the files.
 
     Args:
-      workdir: where they are.
-      tensorboard: write TensorBoard events too, where TensorFlow is installed;
-        a warning says where it is not.
-      enabled: False writes nothing at all: of several processes one writes.
+      workdir: folder of the files.
+      tensorboard: write TensorBoard events too. If TensorFlow is missing, a
+        warning says so.
+      enabled: False writes nothing; of several processes only one writes.
     """
     path = os.path.join(workdir, 'metrics.jsonl') if enabled else os.devnull
     self._file = open(path, 'a')  # noqa: SIM115

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 _ENCODERS = ('video_encoder', 'text_encoder')
-# Parts of an encoder behind its blocks.
+# Parts of an encoder after its blocks.
 _AFTER_BLOCKS = ('norm', 'final_norm')
 
 
@@ -25,7 +25,7 @@ def make_schedule(
 ) -> optax.Schedule:
   """Returns a linear warm-up from zero, then cosine to zero or constant.
 
-  Where the warm-up is all there is, the schedule ends at the peak.
+  If there are no steps after the warm-up, the schedule ends at the peak.
 
   Args:
     learning_rate: the peak.
@@ -37,7 +37,7 @@ def make_schedule(
     step -> learning rate.
 
   Raises:
-    ValueError: a warm-up longer than the training, or an unknown name.
+    ValueError: the warm-up is longer than the training, or the name is unknown.
   """
   if name not in SCHEDULES:
     raise ValueError(f'optim.schedule={name!r} is not one of {SCHEDULES}')
@@ -65,8 +65,8 @@ def make_schedule(
 def decayed(params: Any) -> Any:
   """Marks the parameters with weight decay: matrices that multiply activations.
 
-  Not biases, norms, logit scales, positions or class centres: the loss sees
-  a centre's direction only, and decaying the rest is known to hurt.
+  Biases, norms, logit scales, positions and class centres do not decay. The
+  loss depends only on a centre's direction. Decay is known to hurt the rest.
   """
 
   def is_decayed(path, leaf) -> bool:
@@ -81,14 +81,14 @@ def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
 
   Args:
     params: tree of parameters.
-    patterns: a parameter whose path, joined by '/', has a match of one of
-      them (`re.search`) is frozen.
+    patterns: a parameter is frozen if one of them matches its path, joined by
+      '/' (`re.search`).
 
   Returns:
     A tree like `params` of 'trained' and 'frozen'.
 
   Raises:
-    ValueError: a pattern that matches no parameter.
+    ValueError: a pattern matches no parameter.
   """
   unused = set(patterns)
 
@@ -111,15 +111,15 @@ def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
 def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
   """Returns the factor on each parameter's learning rate.
 
-  decay^(blocks + 1) for what comes before the blocks of an encoder, then
-  decay^(blocks - i) for block i, and 1 after them (Clark et al. 2020 use it
-  for fine-tuning).
+  It is decay^(blocks + 1) before the blocks of an encoder, decay^(blocks - i)
+  for block i, and 1 after the blocks (Clark et al. 2020 use it for
+  fine-tuning).
 
   Args:
     params: tree of parameters.
     decay: in (0, 1].
-    encoders: names of the subtrees with blocks, `block_<i>` or one scanned
-      stack `blocks`, whose leading axis is that of the blocks.
+    encoders: names of the subtrees with blocks: `block_<i>`, or one scanned
+      stack `blocks`, whose leading axis counts the blocks.
 
   Returns:
     A tree like `params` of floats, or of arrays that broadcast over a stack.
@@ -175,10 +175,10 @@ def make_optimizer(
     weight_decay: of the parameters that `decayed` names.
     clip_norm: largest global norm of a gradient.
     b2: decay of the second moment.
-    frozen: patterns of parameters that keep their values, see
-      `frozen_labels`; they have no moments and do not count in the norm.
-    layer_decay: of the learning rate from the last block of either encoder
-      down to its first; see `layer_scales`.
+    frozen: patterns of parameters that keep their values, see `frozen_labels`.
+      These have no moments and do not count in the norm.
+    layer_decay: decay of the learning rate from the last block of each encoder
+      to its first; see `layer_scales`.
 
   Returns:
     The optimiser.

@@ -1,17 +1,17 @@
-"""How fast training goes, and what it waits for."""
+"""Measures how fast training is, and how long it waits for data."""
 
 from collections.abc import Callable, Iterator
 import time
 from typing import Any
 
-# Less waiting than this is not worth a word.
+# A smaller share of waiting is not printed.
 _SHOWN_SHARE = 0.1
 
 
 class Progress:
-  """Counts steps and waiting since the line before.
+  """Counts steps and waiting since the last line.
 
-  What is not a step (validation, saving) is taken out by `skip`.
+  `skip` removes time that is not spent on steps (validation, saving).
   """
 
   def __init__(
@@ -30,8 +30,8 @@ class Progress:
       total: steps to do.
       clock: seconds.
       clips_per_step: of the whole batch.
-      utilisation_of: seconds of a step -> model FLOP utilisation; None where
-        the device's peak is not known.
+      utilisation_of: seconds of a step -> model FLOP utilisation; None if the
+        device's peak is unknown.
     """
     self._first, self._total, self._clock = start + 1, total, clock
     self._clips, self._utilisation_of = clips_per_step, utilisation_of
@@ -43,9 +43,9 @@ class Progress:
   ) -> Any:
     """Returns the next batch; counts the wait for it.
 
-    Steps run behind the host's back, so that the host may wait for a batch
-    while the device has enough to do: that wait costs nothing and does not
-    count. One in which the device ran out of work counts whole.
+    The device runs steps while the host waits for a batch. If the device has
+    work during the whole wait, the wait costs nothing and does not count. If
+    the device runs out of work, the whole wait counts.
 
     Args:
       batches: from the loader.
@@ -61,19 +61,19 @@ class Progress:
     return batch
 
   def skip(self, seconds: float) -> None:
-    """Takes time that was not spent on steps out of the count."""
+    """Removes time that was not spent on steps from the count."""
     self._since += seconds
 
   def measure(self, step: int) -> dict[str, float]:
-    """Metrics of the steps since the last call; starts counting anew.
+    """Returns metrics of the steps since the last call; then counts anew.
 
     Args:
       step: steps done.
 
     Returns:
-      `steps_per_second`, `step_ms` and `clips_per_second`; `data_wait_ms`,
-      waited for data, mean a step; `data_wait_share`, of the time, in [0, 1];
-      and where it can be known `mfu`, model FLOP utilisation in [0, 1].
+      `steps_per_second`, `step_ms` and `clips_per_second`. `data_wait_ms`, the
+      mean wait for data per step, and `data_wait_share`, its share of the time
+      in [0, 1]. And, if known, `mfu`, model FLOP utilisation in [0, 1].
     """
     now = self._clock()
     seconds, steps = max(now - self._since, 1e-9), step - self._from
@@ -100,9 +100,9 @@ class Progress:
       metrics: `loss`, `train_top1`, and those of `measure`.
 
     Returns:
-      Loss, rates and the time left. Also the utilisation where it is known,
-      and the share of waiting for data where it is more than a tenth. Of the
-      first step the loss alone: it is compilation, so its rate says nothing.
+      Loss, rates and the time left. Also the utilisation if it is known, and
+      the share of waiting for data if it is over a tenth. The first step shows
+      only the loss: it compiles, so its rate has no meaning.
     """
     done = f'step {step}/{self._total}  loss {metrics["loss"]:.3f}  '
     if step == self._first:

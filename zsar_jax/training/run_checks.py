@@ -1,4 +1,4 @@
-"""Checks before a run starts, and a record of its data."""
+"""Checks a run before it starts, and prints its data."""
 
 from collections.abc import Callable, Sequence
 import os
@@ -19,7 +19,7 @@ def check_parts(c: ml_collections.ConfigDict, shards: int) -> None:
     shards: parts that the mesh splits a batch into.
 
   Raises:
-    ValueError: names the sizes, and where they fail.
+    ValueError: the batch does not divide; the message has the sizes.
   """
   left, by = c.batch_size, 1
   for key, parts in (
@@ -44,14 +44,14 @@ def check_seen(protocol: class_split.Protocol, least: int) -> None:
     least: number of classes; see `step_loss.least_classes`.
 
   Raises:
-    ValueError: there are fewer.
+    ValueError: there are too few seen classes.
   """
   seen = protocol.seen_classes
   if len(seen) < least:
     wanted = 'two' if least == 2 else 'three, since clips are mixed'
     raise ValueError(
-      f'{protocol.name}: {list(seen)} is all that is seen; telling classes '
-      f'apart needs at least {wanted}'
+      f'{protocol.name} has only the seen classes {list(seen)}; training needs '
+      f'at least {wanted}'
     )
 
 
@@ -65,14 +65,14 @@ def read_descriptions(
   Args:
     config: of the run; `names.descriptions` is the file, or ''.
     protocol: has the classes.
-    say: gets a line about classes without a description.
+    say: prints a line about classes without a description.
 
   Returns:
     Class name -> sentences; {} without a file.
 
   Raises:
-    ValueError: a prompt without a place for the name, or a damaged file.
-    FileNotFoundError: no such file.
+    ValueError: a prompt has no place for the name, or the file is damaged.
+    FileNotFoundError: the file does not exist.
   """
   prompts.check_templates(tuple(config.names.prompts))
   path = config.names.descriptions
@@ -82,14 +82,14 @@ def read_descriptions(
   described = prompts.read_descriptions(os.path.expanduser(path), names)
   without = [name for name in names if name not in described]
   if without:
-    say(f'{path} describes {len(described)} classes, and not {without}')
+    say(f'{path} describes {len(described)} classes, but not {without}')
   return {name: list(sentences) for name, sentences in described.items()}
 
 
 def _warn_of_coarse_storage(
   protocol: class_split.Protocol, prep: ml_collections.ConfigDict, say
 ) -> None:
-  """Says so where clips ask for more frames than are stored."""
+  """Warns if clips need more frames a second than are stored."""
   storage = records.read_metadata(protocol.dataset_dir)['storage']
   step = prep.frame_stride / prep.sample_fps
   if (
@@ -109,7 +109,7 @@ def describe(
   pieces: Sequence[str],
   say: Callable[[str], Any],
 ) -> None:
-  """Says what the run trains on, and what is left out.
+  """Prints what the run trains on, and what is left out.
 
   Args:
     protocol: of the run.
@@ -140,7 +140,7 @@ def describe(
   _warn_of_coarse_storage(protocol, config.preprocessing, say)
   doubtful = name_linter.lint(
     (*protocol.seen_classes, *protocol.unseen_classes),
-    # A byte-pair vocabulary is one definition, and spells anything.
+    # A byte-pair vocabulary has one definition, and spells any word.
     pieces if len(pieces) > 1 else None,
   )
   if doubtful:

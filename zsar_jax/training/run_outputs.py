@@ -36,13 +36,13 @@ def write(
       outcome.scores, os.path.join(workdir, evaluate_run.PREDICTIONS_FILE)
     )
   example = _write_examples(protocol, workdir)
-  # Last, because its presence says that the run is finished.
+  # Written last: its presence says that the run is finished.
   results.write_results(content, results_path)
   say(results_text.format_table(content))
   say(f'written to {results_path}')
   if example:
     say(
-      'a video of a class that was never trained on, to try:\n'
+      'to try it on a video of an unseen class:\n'
       f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
       f'--classes="{",".join(protocol.unseen_classes)}"'
     )
@@ -51,14 +51,14 @@ def write(
 def _write_examples(protocol: class_split.Protocol, workdir: str) -> str:
   """Writes a video of each unseen class beside a run on rendered videos.
 
-  People's own videos are at hand already, and are not copied about.
+  Users have their own videos already, so those are not copied.
 
   Args:
     protocol: of the run.
     workdir: of the run.
 
   Returns:
-    Path of one example, or '' where none were written.
+    Path of one example, or '' if none were written.
   """
   test = protocol.test
   if protocol.domain != records.RENDERED_DOMAIN or (

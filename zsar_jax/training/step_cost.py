@@ -1,4 +1,4 @@
-"""Shapes and operations of a training step, without running one."""
+"""Finds shapes and operations of a training step without running one."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from zsar_jax.training import step_loss
 def step_inputs(
   prep: preprocessing.Preprocessing, batch_size: int, num_classes: int
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
-  """Shapes of a training step's batch and text."""
+  """Returns the shapes of a training step's batch and text."""
   b = batch_size
   clip = (b, prep.num_frames, prep.size, prep.size, 3)
   names = (num_classes, prep.token_length)
@@ -35,10 +35,11 @@ def step_flops(
   vocabulary_size: int,
   num_classes: int,
 ) -> int:
-  """Model operations of one training step over the whole batch.
+  """Counts the model operations of one training step over the whole batch.
 
-  Every matrix product of the forward pass, traced and counted exactly, times
-  three for the backward pass; see `program_cost.training_flops`.
+  It traces and counts every matrix product of the forward pass exactly. The
+  backward pass makes this three times as much; see
+  `program_cost.training_flops`.
 
   Args:
     config: the whole config.

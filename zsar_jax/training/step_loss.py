@@ -1,4 +1,4 @@
-"""The loss of a training step: from a batch and the class names to a number."""
+"""Computes the loss of a training step from a batch and the class names."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -15,7 +15,7 @@ from zsar_jax.training import losses
 
 Batch = Mapping[str, jax.Array]
 LOSSES = ('visual', 'contrast', 'match', 'transfer', 'regression')
-# What the step reads of a batch.
+# The keys of a batch that the step reads.
 BATCH_KEYS = ('video', 'label', 'index')
 
 
@@ -27,7 +27,7 @@ class LossWeights:
     visual: cosine classifier over class centres.
     contrast: video to class name.
     match: fused logit of true and wrong pairs.
-    transfer: every class composited from the others.
+    transfer: compositing each class from the others.
     regression: squared distance to the class name.
     label_smoothing: of the targets of all but `match`.
     transfer_temperature: tau of `transfer`.
@@ -55,8 +55,8 @@ class Augmentation:
   """Changes to clips inside the step; by default none.
 
   Attributes:
-    jitter: colour jitter, first.
-    mixing: mixup and cutmix, after.
+    jitter: colour jitter; it comes first.
+    mixing: mixup and cutmix; they come second.
   """
 
   jitter: pixel_ops.ColourJitter = dataclasses.field(
@@ -71,9 +71,9 @@ NO_AUGMENTATION = Augmentation()
 def least_classes(weights: LossWeights, augmentation: Augmentation) -> int:
   """Returns how many seen classes training needs.
 
-  Two, to tell apart; `match` draws a wrong class, of which a mixed clip has
-  one only beyond the two that it may be mixed of; `transfer` composites each
-  of two from the other, and only a third makes them differ in kind.
+  To tell classes apart takes two. `match` draws a wrong class. A mixed clip may
+  have two true classes, so it needs a third. `transfer` with two classes
+  composites each from the other, so it needs a third too.
   """
   mixed = weights.match and augmentation.mixing
   return 3 if mixed or weights.transfer else 2
@@ -88,8 +88,8 @@ class Objective:
     prep: how pixels are normalised.
     weights: weight of each loss.
     augmentation: changes the clips first.
-    fusion_chunks: splits the batch, or each accumulated part of it, into so
-      many parts for the fusion. They run one after the other, in less memory.
+    fusion_chunks: number of parts of the batch, or of each accumulated part,
+      for the fusion. They run one after the other, in less memory.
   """
 
   model: Any
@@ -118,7 +118,7 @@ def compute_loss(
     The loss, and scalar metrics by name.
 
   Raises:
-    ValueError: fewer seen classes than `least_classes`.
+    ValueError: there are fewer seen classes than `least_classes`.
   """
   check_classes(objective, text)
   clips = prepare_clips(objective, batch, key)
@@ -139,7 +139,7 @@ def check_classes(objective: Objective, text: Batch) -> None:
 def prepare_clips(
   objective: Objective, batch: Batch, key: jax.Array
 ) -> dict[str, jax.Array]:
-  """Augments a batch. Mixing takes clips from all of it.
+  """Augments a batch. Mixing takes clips from the whole batch.
 
   Args:
     objective: has the augmentation.
@@ -161,10 +161,10 @@ def prepare_clips(
 def _augmented(
   batch: Batch, augmentation: Augmentation, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Clips [b t h w 3], the labels they are made of and their mass, [b k]."""
+  """Returns clips [b t h w 3], their labels [b k] and their mass [b k]."""
   clip, labels = batch['video'], batch['label'][:, None]
   mass = jnp.ones(labels.shape, jnp.float32)
-  # 0 and 1 are the keys that splitting gives.
+  # Keys 0 and 1 equal those of `jax.random.split`, used elsewhere.
   jitter_key, mixing_key = (jax.random.fold_in(key, i) for i in (2, 3))
   if augmentation.jitter:
     keys = losses.global_index_keys(jitter_key, batch['index'])
@@ -192,7 +192,7 @@ def loss_of_clips(
   Args:
     params: model parameters.
     objective: what to minimise.
-    clips: from `prepare_clips`, or a part of it.
+    clips: from `prepare_clips`, all of them or a part.
     text: see `compute_loss`.
     key: the step's random key.
 
@@ -257,13 +257,13 @@ def _embedding_terms(z, t, heads, q, weights) -> dict[str, jax.Array]:
 
 
 def _pairs(z, t, heads, clips, key) -> jax.Array:
-  """Classes that the fusion compares with each clip: its own, a wrong one."""
+  """Returns the classes to compare each clip with: its own, and a wrong one."""
   labels, mass = clips['labels'], clips['mass']
   wrong = losses.hard_negatives(
     z,
     t,
     heads['text_scale'],
-    # Smoothing is no claim that a pair is true.
+    # Smoothed mass does not mean that a pair is true.
     losses.targets(labels, t.shape[0], mass=mass),
     losses.global_index_keys(key, clips['index']),
   )
@@ -273,9 +273,9 @@ def _pairs(z, t, heads, clips, key) -> jax.Array:
 def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
   """Embeds the class names; each device encodes its share of them.
 
-  What a frozen encoder gave is known already. There may be more names than a
-  device has clips. Fewer names than devices are encoded whole by each: their
-  gradients then need no exchange.
+  The outputs of a frozen encoder are known already. There may be more names
+  than a device has clips. If there are fewer names than devices, each device
+  encodes all of them, and their gradients need no exchange.
   """
   if 'pooled' in text:
     known = {name: text[name] for name in ('tokens', 'pooled')}
@@ -291,7 +291,7 @@ def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
     for name, x in text.items()
   }
   out = apply(padded['ids'], padded['mask'], method='encode_text')
-  # Every clip may need any of them.
+  # Every clip may need any of the names.
   whole = lambda x: jax.lax.with_sharding_constraint(x, sharding.P())
   return {name: whole(x[:count]) for name, x in out.items()}
 
@@ -299,8 +299,8 @@ def _encode_names(apply: Callable[..., Any], text: Batch) -> dict[str, Any]:
 def _match_pairs(apply, video_tokens, text_tokens, mask, pairs, chunks):
   """Computes match logits [b k] of clips with the names `pairs` int [b k].
 
-  In chunks of clips only one chunk's tokens of names, queries and scores are
-  in memory at a time: the backward pass computes each chunk again.
+  It works in chunks of clips. Only one chunk's tokens of names, queries and
+  scores are in memory at a time. The backward pass computes each chunk again.
   """
 
   def match(tokens, pairs):

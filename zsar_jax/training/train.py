@@ -1,4 +1,4 @@
-"""A training run: from a config and a workdir to results.json."""
+"""Runs a training: from a config and a workdir to results.json."""
 
 from collections.abc import Callable
 import dataclasses
@@ -33,9 +33,9 @@ from zsar_jax.training import (
   train_state,
 )
 
-# How each parameter lies on the mesh.
+# File that says how each parameter lies on the mesh.
 PARAMETERS_FILE = 'parameters.txt'
-# (recognizer, splits of its protocol, decoded videos) -> what it found.
+# (recognizer, splits of its protocol, decoded videos) -> its findings.
 Measure = Callable[
   [
     trained_encoders.TrainedEncoders,
@@ -52,25 +52,26 @@ def train(
   cache: clip_reader.VideoCache | None = None,
   measure: Measure | None = None,
 ) -> dict[str, Any]:
-  """Trains, or goes on, and evaluates.
+  """Trains, or resumes training, and evaluates.
 
   Args:
     config: from a config file; checked first.
-    workdir: checkpoints, metrics and results go there. Started again on the
-      same one, it goes on from the newest checkpoint; finished, it says so.
-    cache: of decoded videos, for several runs on one dataset with one
-      `preprocessing.short_side`; None makes the one that the config asks for.
-    measure: what to do with the trained model in place of evaluating it; then
-      nothing is written, and what it returns is returned.
+    workdir: folder of checkpoints, metrics and results. If it holds a run, the
+      run continues from its newest checkpoint. If the run has finished, its
+      results are shown.
+    cache: decoded videos, to share between runs on one dataset with one
+      `preprocessing.short_side`; None makes the cache of the config.
+    measure: function to call on the trained model instead of the evaluation.
+      Its result is returned, and no results are written.
 
   Returns:
     The content of results.json.
 
   Raises:
-    ValueError: a config or dataset that cannot work, a workdir of another
-      config, or one in use.
-    FileNotFoundError: dataset, split file or vocabulary missing.
-    Interrupted: SIGTERM came; the run can go on.
+    ValueError: the config or the dataset cannot work, or the workdir is in use
+      or has another config.
+    FileNotFoundError: the dataset, split file or vocabulary is missing.
+    Interrupted: SIGTERM came; the run can be resumed.
     PeerLost: another process of the run died.
   """
   config_utils.check_config(config)
@@ -89,11 +90,11 @@ class _Run:
   """A run that was checked and may start.
 
   Attributes:
-    config: with what public weights bring.
+    config: of the run, with the settings of its public weights.
     workdir: of the run.
     start: the weights to start from, and the vocabulary.
     prep: the preprocessing that goes with the model.
-    protocol: what to train on.
+    protocol: the classes and videos to train on.
     mesh: of all devices.
     stop: may stop the run.
     say: prints a line, in the main process.
@@ -115,7 +116,7 @@ class _Run:
 
   @property
   def num_tokens(self) -> int:
-    """Size of the vocabulary."""
+    """Returns the size of the vocabulary."""
     return model_builder.vocabulary_size(self.start.pieces)
 
 
@@ -125,7 +126,7 @@ def _train(
   stop: interruption.StopFlag,
   extras: tuple[clip_reader.VideoCache | None, Measure | None],
 ) -> dict[str, Any]:
-  """Does what `train` says; `stop` may end it, `extras` are its last two."""
+  """Does the work of `train`; `stop` may end it, `extras` are its last two."""
   main = distributed.is_main()
   say = lambda text: terminal.say(text) if main else None
   plain = config_utils.to_dict(config)
@@ -140,7 +141,7 @@ def _train(
   mesh = sharding.make_mesh(config.mesh)
   sharding.check_processes(mesh)
   run_checks.check_parts(config.train, sharding.num_batch_shards(mesh))
-  make_step.make_objective(config, None, None)  # refuses weights that cannot be
+  make_step.make_objective(config, None, None)  # refuses invalid weights
   checkpointing.check_workdir(workdir, plain, config_utils.differences)
   finished = _read_finished(workdir, say)
   if finished:
@@ -154,7 +155,7 @@ def _train(
 
 
 def _read_finished(workdir: str, say) -> dict[str, Any] | None:
-  """Shows and returns the results of a finished run; else None."""
+  """Shows and returns the results of a finished run; None if unfinished."""
   path = os.path.join(workdir, run_outputs.RESULTS_FILE)
   if not os.path.exists(path):
     return None
@@ -164,14 +165,14 @@ def _read_finished(workdir: str, say) -> dict[str, Any] | None:
   fault = saved_checkpoints.newest_fault(workdir)
   if fault:
     say(
-      f'warning: {fault}; remove {path} and start again, and its steps are '
-      'trained anew'
+      f'warning: {fault}; to train its steps again, remove {path} and start '
+      'again'
     )
   return content
 
 
 def _check(config, workdir, mesh, stop, say) -> _Run:
-  """Reads weights and protocol, and refuses what would fail later."""
+  """Reads weights and protocol, and refuses settings that would fail later."""
   start = initialisation.start(config)
   config, pieces = start.config, start.pieces
   prep = model_builder.make_preprocessing(config, pieces)
@@ -179,7 +180,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
   num_tokens = model_builder.vocabulary_size(pieces)
   model = model_builder.build_model(config, prep, num_tokens, 1)
   model_builder.parameter_shapes(model, prep)
-  # It may render a dataset: not several processes at once.
+  # It may render a dataset, which only one process at a time may do.
   protocol = distributed.main_first(
     lambda: evaluate_run.make_protocol(config), 'dataset'
   )
@@ -197,7 +198,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
     )
   run_checks.read_descriptions(config, protocol, lambda text: None)
   if config.init.clip and protocol.unseen_classes:
-    # Anything that would fail in its row at the end should fail now.
+    # Settings that would fail in a row of the table should fail now.
     evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes
     )
@@ -226,7 +227,7 @@ def _run(
   ) as checkpoints:
     if checkpoints.latest_step() is not None:
       state = checkpoints.restore(state)
-      run.say(f'going on from step {int(state.step)}')
+      run.say(f'resuming from step {int(state.step)}')
     recognizer = trained_encoders.TrainedEncoders(
       run.config,
       model,
@@ -285,7 +286,7 @@ def _describe_parameters(run: _Run, state: train_state.TrainState) -> None:
 
 
 def _make_loop(run, recognizer, cache, step, checkpoints):
-  """Returns the loop over the steps that are left."""
+  """Returns the loop over the remaining steps."""
   meta = {
     'config': config_utils.to_dict(run.config),
     'vocabulary': run.start.pieces,
@@ -317,7 +318,7 @@ def _finish(run, recognizer, cache, measure) -> dict[str, Any]:
   protocols = evaluate_run.make_protocols(run.config, run.seen)
   if measure is not None:
     return measure(recognizer, protocols, cache)
-  # Every process embeds its share, and all know the outcome; one writes.
+  # Every process embeds its share and gets the outcome. One of them writes.
   embeddings = os.path.join(run.workdir, evaluate_run.EMBEDDINGS_FOLDER)
   outcome = evaluate_run.evaluate(
     recognizer,

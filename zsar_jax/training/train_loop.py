@@ -1,4 +1,4 @@
-"""The steps of a training run, and what is logged, validated and saved."""
+"""Runs the steps of a training, and logs, validates and saves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -23,11 +23,11 @@ from zsar_jax.training import progress as progress_lib
 def text_of_step(
   text: step_loss.Batch | Sequence[step_loss.Batch], step: int
 ) -> step_loss.Batch:
-  """Returns the class texts of a step: with several prompts, they take turns.
+  """Returns the class texts of a step; several prompts take turns.
 
   Args:
-    text: `ids` and `mask` [s l], or a list of such, one a prompt.
-    step: which.
+    text: `ids` and `mask` [s l], or a list of these, one a prompt.
+    step: number of the step.
 
   Returns:
     `ids` and `mask` [s l].
@@ -45,9 +45,9 @@ def training_text(
     names: canonical class names.
 
   Returns:
-    The rows of `token_ids`. Where the whole text encoder is frozen and has no
-    dropout, also its `tokens` [c l e] and `pooled` [c e]: they are the same
-    in every step.
+    The rows of `token_ids`. If the whole text encoder is frozen and has no
+    dropout, also its `tokens` [c l e] and `pooled` [c e], which are the same in
+    every step.
   """
   rows = recognizer.texts.token_ids(names)
   config = recognizer.config
@@ -70,7 +70,7 @@ def training_text(
 
 
 def _over_hosts(count: int) -> int:
-  """Sums every host's count; all hosts must call it."""
+  """Sums the counts of all hosts; all hosts must call it."""
   if jax.process_count() == 1:
     return count
   counts = multihost_utils.process_allgather(np.asarray(count, np.int32))
@@ -78,7 +78,7 @@ def _over_hosts(count: int) -> int:
 
 
 class _FiniteGuard:
-  """Stops a run whose updates are skipped too often, and says on what data."""
+  """Stops a run if it skips too many updates, and names the data."""
 
   def __init__(
     self,
@@ -99,10 +99,10 @@ class _FiniteGuard:
       del self._records[old]
 
   def look(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-    """Reads the counter of a step that is over.
+    """Reads the counter of a finished step.
 
     Raises:
-      ValueError: more were skipped than may be.
+      ValueError: more updates were skipped than allowed.
     """
     if 'skipped' not in metrics:
       return
@@ -139,9 +139,9 @@ def _memory() -> dict[str, float]:
 
 
 class _Profile:
-  """A trace of some steps for TensorBoard or Perfetto, under profile/."""
+  """Traces some steps for TensorBoard or Perfetto, under profile/."""
 
-  # By then everything is compiled and the input queue is full.
+  # At this step everything is compiled and the input queue is full.
   _SKIPPED = 5
 
   def __init__(self, workdir: str, num_steps: int, start: int):
@@ -166,18 +166,18 @@ class TrainLoop:
 
   Attributes:
     config: of the run.
-    workdir: metrics go there.
-    protocol: what to train and to validate on.
+    workdir: folder of the metrics.
+    protocol: the classes and videos of training and validation.
     recognizer: with the vocabulary and preprocessing of the run.
     cache: decoded videos, or None.
     mesh: from `sharding.make_mesh`.
     step_fn: from `train_step.make_train_step`.
     save: starts writing a checkpoint.
     say: prints a line.
-    wait: returns when what `save` started is committed.
+    wait: returns when all checkpoints of `save` are committed.
     newest: step of the newest committed checkpoint; None without one.
     stop: whether the run was told to stop.
-    step_flops: counts the model operations of a step; asked only where the
+    step_flops: counts the model operations of a step; called only if the
       device's peak is known.
   """
 
@@ -196,16 +196,16 @@ class TrainLoop:
   step_flops: Callable[[], int] | None = None
 
   def run(self, state: train_state.TrainState) -> train_state.TrainState:
-    """Runs the steps that are left.
+    """Runs the remaining steps.
 
     Args:
-      state: new, or from a checkpoint; donated.
+      state: new, or from a checkpoint; it is donated.
 
     Returns:
       The final state.
 
     Raises:
-      ValueError: too many updates were not finite.
+      ValueError: too many updates are not finite.
       Interrupted: the run was told to stop; a checkpoint is committed.
     """
     start, total = int(state.step), self.config.train.num_steps
@@ -230,7 +230,7 @@ class TrainLoop:
       for step in range(start + 1, total + 1):
         batch = progress.fetch(batches, busy)
         failed += int(batch['num_failed'].sum())
-        # One step late: the step under way is not waited for.
+        # One step late, so that the host does not wait for the step under way.
         guard.look(step - 1, metrics)
         guard.remember(step, batch['record_id'])
         batch = {name: batch[name] for name in step_loss.BATCH_KEYS}
@@ -244,7 +244,7 @@ class TrainLoop:
           self.say(progress.line(step, values))
         profile.after(step, state)
         if self._pauses(step):
-          jax.block_until_ready(state)  # steps under way are not a pause
+          jax.block_until_ready(state)  # steps under way are no pause
           guard.look(step, metrics)
           began = time.monotonic()
           self._pause(step, state, writer)
@@ -262,7 +262,7 @@ class TrainLoop:
     self.wait()
     raise interruption.Interrupted(
       f'told to stop at step {step} of {self.config.train.num_steps}; the '
-      'checkpoint is committed: the same command goes on from there'
+      'checkpoint is committed: the same command resumes from there'
     )
 
   def _text(self) -> list[step_loss.Batch]:
@@ -271,7 +271,7 @@ class TrainLoop:
     return jax.device_put(text, sharding.replicated(self.mesh))
 
   def _utilisation(self) -> Callable[[float], float] | None:
-    """Seconds of a step -> share of the published peak; None if unknown."""
+    """Returns step seconds -> share of the published peak; None if unknown."""
     devices = self.mesh.devices.flat
     device = hardware.find(devices[0].device_kind)
     if device is None or self.step_flops is None:
@@ -306,7 +306,7 @@ class TrainLoop:
     )
 
   def _logs(self, step: int) -> bool:
-    """Whether a step's metrics are written."""
+    """Returns whether a step's metrics are written."""
     return step % self.config.train.log_every == 0
 
   def _saves(self, step: int) -> bool:
@@ -320,7 +320,7 @@ class TrainLoop:
     return self._saves(step) or step % c.validate_every == 0
 
   def _pause(self, step, state, writer) -> None:
-    """Validates and saves, whichever is due."""
+    """Validates and saves, if they are due."""
     c, last = self.config.train, step == self.config.train.num_steps
     if step % c.validate_every == 0 and not last:
       row = evaluate_run.validate(

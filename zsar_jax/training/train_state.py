@@ -1,4 +1,4 @@
-"""The state that a training step carries, and how it begins."""
+"""The state of training, and its initial value."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -19,14 +19,14 @@ from zsar_jax.parallel import sharding
 )
 @dataclasses.dataclass
 class TrainState:
-  """All that changes during training; the step is the loader's state too.
+  """Everything that changes during training; `step` is the loader's state too.
 
   Attributes:
-    step: int32, batches seen: also those whose update was skipped.
+    step: int32, batches seen, also those whose update was skipped.
     params: model parameters.
     opt_state: optimiser state.
     ema: exponential moving average of the parameters; {} without one.
-    skipped: int32, updates left out because they were not finite.
+    skipped: int32, updates that were skipped because they were not finite.
   """
 
   step: jax.Array
@@ -75,7 +75,7 @@ def abstract_state(
   mesh: jax.sharding.Mesh,
   with_ema: bool = False,
 ) -> TrainState:
-  """The shapes and shardings of `init_state`, on devices that may be absent."""
+  """Returns shapes and shardings of `init_state`; its devices may be absent."""
   create = functools.partial(_create, model, optimizer, example, with_ema)
   shapes = jax.eval_shape(create, jax.random.key(0))
   return jax.tree.map(

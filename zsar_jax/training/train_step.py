@@ -1,7 +1,7 @@
 """One training step as a pure function.
 
-`make_train_step` returns a jitted, donating function on global arrays. The
-shardings of its arguments decide where they lie; see `parallel.sharding`.
+`make_train_step` returns a jitted, donating function on global arrays. Their
+shardings say where they lie; see `parallel.sharding`.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ def make_train_step(
 ) -> Callable[..., tuple[train_state.TrainState, dict[str, jax.Array]]]:
   """Builds the jitted training step.
 
-  The step leaves out an update whose loss or gradient is not finite, and
-  counts it in `skipped`. The host could not: the state is donated, so its
+  The step skips an update if its loss or gradient is not finite, and counts it
+  in `skipped`. The host could not skip it: the state is donated, so its
   parameters are gone when the host sees the loss.
 
   Args:
@@ -39,14 +39,14 @@ def make_train_step(
     mesh: from `sharding.make_mesh`.
     seed: of the randomness inside the step. With the step number it gives the
       step's key, so that a resumed run draws the same numbers.
-    accumulate: splits the batch into so many parts. They run one after the
-      other, in less memory. Without dropout the gradients equal those of the
-      whole batch up to rounding: no loss looks across examples, and clips are
-      mixed before. A model with batch statistics would see those of a part.
+    accumulate: number of parts of the batch. They run one after the other, in
+      less memory. Without dropout the gradients equal those of the whole batch
+      up to rounding: no loss compares examples, and clips are mixed before.
+      (A model with batch statistics would have those of a part.)
     ema_decay: of the parameters' moving average, in [0, 1); 0 for none.
-    frozen: patterns of parameters that the optimiser leaves alone; see
-      `optim.frozen_labels`. They get no gradient, and `gradient_norm` does
-      not count them.
+    frozen: patterns of parameters that the optimiser does not change; see
+      `optim.frozen_labels`. They get no gradient, and `gradient_norm` does not
+      count them.
 
   Returns:
     (state, batch, text) -> (state, metrics). The state is donated. For batch
@@ -88,9 +88,9 @@ def _update(
 
 
 def _gradients(objective, how, params, batch, text, key) -> tuple[Any, dict]:
-  """Gradients and metrics of a batch; `how` is (accumulate, frozen)."""
+  """Returns gradients and metrics of a batch; `how` is (accumulate, frozen)."""
   accumulate, frozen = how
-  # Constants of the differentiated function: the backward pass stops there.
+  # Frozen parameters are constants, so the backward pass stops at them.
   held = optim.frozen_labels(params, frozen)
   hold = lambda params: jax.tree.map(
     lambda x, label: jax.lax.stop_gradient(x) if label == 'frozen' else x,

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def of(*arrays: Any) -> ModuleType:
-  """The module that computes with these arrays.
+  """Returns the module that computes with these arrays.
 
   Outside `jit` JAX compiles every operation by itself. The arithmetic after
   the encoders is small: numpy finishes before JAX has compiled anything.

@@ -19,7 +19,7 @@ _exact = jax.default_matmul_precision('highest')
 def conse_weights(
   embeddings: jax.Array, centres: jax.Array, scale: float, top: int
 ) -> jax.Array:
-  """The classifier's most probable seen classes of each video.
+  """Finds the classifier's most probable seen classes of each video.
 
   Args:
     embeddings: [n d], unit vectors.
@@ -48,7 +48,7 @@ def conse_scores(
   text: np.ndarray,
   top: int = 10,
 ) -> np.ndarray:
-  """ConSE (Norouzi et al. 2014): cos(f, t_u), f a mean of seen names.
+  """Computes ConSE (Norouzi et al. 2014): cos(f, t_u), f a mean of seen names.
 
   f = sum over the T most probable seen classes s of softmax_s(alpha_v z .
   w_s) t_s.
@@ -71,7 +71,7 @@ def conse_scores(
 @jax.jit
 @_exact
 def _conse(weights, seen_text, text):
-  """cos(W T_s, t) by way of the small Gram matrices of the names."""
+  """Computes cos(W T_s, t) by way of the small Gram matrices of the names."""
   scores = weights @ (seen_text @ text.T)
   squared = jnp.einsum('ns,ns->n', weights @ (seen_text @ seen_text.T), weights)
   return scores / jnp.sqrt(jnp.maximum(squared, 1e-24))[:, None]
@@ -84,7 +84,7 @@ def ridge_to_text(
   seen_text: np.ndarray,
   ridge: float,
 ) -> np.ndarray:
-  """Closed-form regression from video to class embeddings, in float64.
+  """Fits a closed-form regression from video to class embeddings, in float64.
 
   B = argmin mean_i |B' z_i - t_y(i)|^2 + lambda |B|^2. It needs only sums
   over the videos.
@@ -116,7 +116,7 @@ def ridge_to_text(
 
 
 def regression_rows(regression: np.ndarray, text: np.ndarray) -> np.ndarray:
-  """Vectors r_c, such that z . r_c ranks classes as cos(B' z, t_c) does.
+  """Returns vectors r_c: z . r_c ranks classes as cos(B' z, t_c) does.
 
   z . (B t_c) differs from the cosine by 1 / |B' z|, one factor for all
   classes of a video.
@@ -139,7 +139,7 @@ def ensemble_scores(
   transfer_temperature: float = 0.1,
   match_temperature: float = 1.0,
 ) -> np.ndarray:
-  """(1 - beta) log softmax(transfer / T1) + beta log softmax(match / T2).
+  """Adds (1 - beta) log softmax(transfer / T1) + beta log softmax(match / T2).
 
   The two normalisers are left out: they add one term to all classes of a
   video. So the scores hold for any set of candidates.

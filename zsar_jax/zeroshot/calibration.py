@@ -28,18 +28,18 @@ _SHRINKAGE = 1e-3
 
 # Not scipy's: its import would take longer than predicting one video.
 def _softmax(logits: np.ndarray) -> np.ndarray:
-  """The softmax of each row."""
+  """Computes the softmax of each row."""
   shares = np.exp(logits - logits.max(axis=1, keepdims=True))
   return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
-  """1 / (1 + exp(-x)), without overflow at either end."""
+  """Computes 1 / (1 + exp(-x)), without overflow at either end."""
   return np.exp(-np.logaddexp(0, -x))
 
 
 def softmax_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-  """The temperature that makes the true classes most likely (Guo et al. 2017).
+  """Fits the temperature that makes true classes likeliest (Guo et al. 2017).
 
   Args:
     scores: [n k].
@@ -66,7 +66,7 @@ def softmax_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
 def known_probability(
   positive: np.ndarray, negative: np.ndarray
 ) -> tuple[float, float]:
-  """Logistic regression of "a candidate is shown" on the best score.
+  """Fits a logistic regression of "a candidate is shown" on the best score.
 
   Args:
     positive: best scores of videos that show a candidate.
@@ -123,14 +123,14 @@ class Calibration:
   figures: Mapping[str, float]
 
   def _parameters(self, k: int) -> tuple[float, float, float]:
-    """Temperature, slope, intercept: linear in log k, constant outside."""
+    """Interpolates temperature, slope, intercept in log k; constant outside."""
     at = lambda values: float(
       np.interp(np.log(k), np.log(self.candidates), values)
     )
     return at(self.temperatures), at(self.slopes), at(self.intercepts)
 
   def probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of the candidates and of none of them.
+    """Computes probabilities of the candidates and of none of them.
 
     Args:
       scores: transfer scores [b k].
@@ -145,7 +145,7 @@ class Calibration:
     return known[:, None] * _softmax(scores / t), 1 - known
 
   def risk(self, threshold: float, num_candidates: int) -> tuple[float, float]:
-    """Risk and coverage of answering only above a probability.
+    """Looks up risk and coverage of answering only above a probability.
 
     Args:
       threshold: in [0, 1].
@@ -163,7 +163,7 @@ class Calibration:
     return found[0], found[1]
 
   def to_dict(self) -> dict[str, Any]:
-    """JSON-able; `from_dict` is its inverse."""
+    """Returns JSON-able values; `from_dict` is its inverse."""
     values = dataclasses.asdict(self)
     for key in ('risks', 'coverages'):
       values[key] = np.round(values[key], 6).tolist()
@@ -171,7 +171,7 @@ class Calibration:
 
   @classmethod
   def from_dict(cls, values: Mapping[str, Any]) -> 'Calibration':
-    """The inverse of `to_dict`.
+    """Makes a calibration of JSON-able values; the inverse of `to_dict`.
 
     Args:
       values: as `to_dict` returns them.
@@ -227,7 +227,7 @@ def _draw(rng, scores: np.ndarray, truth: np.ndarray, k: int) -> _Draws:
 
 @dataclasses.dataclass(frozen=True)
 class _OfSize:
-  """What is fitted and measured with one number of candidates.
+  """The fit and the measurements for one number of candidates.
 
   Attributes: as those of `Calibration`, for this number alone.
   """

@@ -35,7 +35,7 @@ class InformationLoss:
 def _probe(
   features: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int
 ) -> float:
-  """Balanced accuracy of L2 logistic regression, out of fold."""
+  """Measures the balanced accuracy of L2 logistic regression, out of fold."""
   from sklearn import (
     linear_model,
     metrics,
@@ -64,7 +64,7 @@ def information_loss(
   groups: Sequence[str],
   folds: int = 5,
 ) -> InformationLoss:
-  """The share of the class information in `before` that `after` lacks.
+  """Measures the share of the class information in `before` that `after` lacks.
 
   L2 logistic regression on standardised features predicts the class from
   each. The folds never split a recording session. Of more than 3,000 videos,
@@ -107,7 +107,7 @@ def information_loss(
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-  """Spearman's rank correlation over all entries.
+  """Computes Spearman's rank correlation over all entries.
 
   Args:
     a: of any shape.
@@ -125,7 +125,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def semantic_gap(related: np.ndarray, visual: np.ndarray) -> float:
-  """1 - Spearman of the names' relatedness with the videos' similarity.
+  """Computes 1 - Spearman of the names' relatedness and the videos' similarity.
 
   Args:
     related: relatedness of class pairs, any shape.

@@ -6,7 +6,7 @@ import numpy as np
 def expected_calibration_error(
   confidence: np.ndarray, correct: np.ndarray, bins: int = 15
 ) -> float:
-  """Mean |accuracy - confidence| over equal bins (Naeini et al. 2015).
+  """Averages |accuracy - confidence| over equal bins (Naeini et al. 2015).
 
   Args:
     confidence: [n], in [0, 1].
@@ -22,7 +22,7 @@ def expected_calibration_error(
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-  """Mean squared distance to the truth as one-hot rows.
+  """Computes the mean squared distance to the truth as one-hot rows.
 
   Args:
     probabilities: [n k].
@@ -39,7 +39,7 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def risk_coverage(
   confidence: np.ndarray, correct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The share of wrong answers among the most confident ones.
+  """Computes the share of wrong answers among the most confident ones.
 
   Args:
     confidence: [n].
@@ -56,7 +56,7 @@ def risk_coverage(
 def area_under_risk_coverage(
   confidence: np.ndarray, correct: np.ndarray
 ) -> float:
-  """Mean risk over all coverages.
+  """Computes the mean risk over all coverages.
 
   Args:
     confidence: [n].
@@ -69,7 +69,7 @@ def area_under_risk_coverage(
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-  """How often a positive scores above a negative; ties count half.
+  """Computes how often a positive scores above a negative; ties count half.
 
   Args:
     positive: scores [p].
@@ -87,7 +87,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
 def fpr_at_tpr(
   positive: np.ndarray, negative: np.ndarray, tpr: float = 0.95
 ) -> float:
-  """The false positive rate at a true positive rate.
+  """Computes the false positive rate at a true positive rate.
 
   Args:
     positive: scores [p].

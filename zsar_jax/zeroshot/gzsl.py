@@ -20,7 +20,7 @@ class PenaltyCurve:
       U are constant.
     seen_accuracy: [p], S before the first break point, between them, and
       after the last.
-    unseen_accuracy: [p], U likewise.
+    unseen_accuracy: [p], U at the same places.
   """
 
   penalties: np.ndarray
@@ -36,7 +36,7 @@ class PenaltyCurve:
     )
 
   def at(self, penalty: float) -> tuple[float, float, float]:
-    """S, U and their harmonic mean H at a penalty.
+    """Returns S, U and their harmonic mean H at a penalty.
 
     At a break point the best seen and the best unseen class of a video tie;
     the seen class wins.
@@ -53,13 +53,13 @@ class PenaltyCurve:
 
 
 def harmonic_mean(seen: float, unseen: float) -> float:
-  """2 S U / (S + U); 0 where both are 0."""
+  """Computes 2 S U / (S + U); 0 where both are 0."""
   total = seen + unseen
   return 2 * seen * unseen / total if total > 0 else 0.0
 
 
 def _video_weights(labels: np.ndarray) -> np.ndarray:
-  """1 / (classes x videos of the class)."""
+  """Returns 1 / (classes x videos of the class) for each video."""
   _, inverse, counts = np.unique(
     labels, return_inverse=True, return_counts=True
   )
@@ -67,7 +67,7 @@ def _video_weights(labels: np.ndarray) -> np.ndarray:
 
 
 def _steps(scores, labels, seen):
-  """Each video's break point, and whether it is right before and after."""
+  """Returns each video's break point, and if it is right before and after."""
   of_seen = np.where(seen, scores, -np.inf)
   of_unseen = np.where(seen, -np.inf, scores)
   breaks = of_seen.max(axis=1) - of_unseen.max(axis=1)
@@ -83,7 +83,7 @@ def penalty_curve(
   unseen_labels: np.ndarray,
   seen: np.ndarray,
 ) -> PenaltyCurve:
-  """Exact S and U as the penalty goes from minus to plus infinity.
+  """Computes S and U exactly, for penalties from minus to plus infinity.
 
   A video's answer is argmax_c(score_c - penalty [c seen]): its best seen
   class below max_seen - max_unseen, its best unseen class above.

@@ -36,14 +36,14 @@ class Hubness:
 
 
 def default_ks(num_classes: int) -> tuple[int, ...]:
-  """The values of k to report: 1 and min(10, u // 2), each once."""
+  """Returns the values of k to report: 1 and min(10, u // 2), each once."""
   return tuple(sorted({1, max(1, min(10, num_classes // 2))}))
 
 
 def k_occurrence(
   scores: np.ndarray, k: int, weights: Sequence[float] | None = None
 ) -> np.ndarray:
-  """N_k(j), the weight of the videos with class j among their k best.
+  """Computes N_k(j), the weight of the videos with class j among their k best.
 
   Args:
     scores: [n u].
@@ -72,7 +72,7 @@ def k_occurrence(
 
 
 def skewness(counts: np.ndarray) -> float:
-  """Sum (N - mean)^3 / (u sd^3) (Radovanovic et al. 2010).
+  """Computes sum (N - mean)^3 / (u sd^3) (Radovanovic et al. 2010).
 
   Args:
     counts: N [u].
@@ -88,7 +88,7 @@ def skewness(counts: np.ndarray) -> float:
 
 
 def robin_hood(counts: np.ndarray) -> float:
-  """The share of counts that must move to make all equal.
+  """Computes the share of counts that must move to make all equal.
 
   Args:
     counts: N [u], with a positive sum.
@@ -100,7 +100,7 @@ def robin_hood(counts: np.ndarray) -> float:
 
 
 def measure(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> Hubness:
-  """The hubness of scores.
+  """Measures the hubness of scores.
 
   Args:
     scores: [n u].

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def ranks_of_truth(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Number of classes before the true one; ties go to the lower index.
+  """Counts the classes before the true one; ties go to the lower index.
 
   Args:
     scores: [n u]; -inf marks a class that is not a candidate.
@@ -32,7 +32,7 @@ def ranks_of_truth(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def derangements(
   groups: Sequence[str], count: int, seed: int = 0
 ) -> np.ndarray:
-  """Random permutations of classes within their group that move every class.
+  """Draws permutations of classes within their group that move every class.
 
   Args:
     groups: the group of each of u classes; a group of one class stays.

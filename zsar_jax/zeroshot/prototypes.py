@@ -48,7 +48,7 @@ class PrototypeSums:
       with_gram: also sum z z', for regression.
 
     Raises:
-      ValueError: no class.
+      ValueError: `num_classes` is below 1.
     """
     if num_classes < 1:
       raise ValueError('no seen class: nothing to make prototypes of')
@@ -75,7 +75,7 @@ class PrototypeSums:
         self.gram += part.T @ part
 
   def empty_classes(self, names: Sequence[str]) -> list[str]:
-    """The names of classes without a video so far.
+    """Returns the names of classes without a video so far.
 
     Args:
       names: of all classes, in class order.
@@ -86,10 +86,10 @@ class PrototypeSums:
     return [names[i] for i in np.flatnonzero(self.counts == 0)]
 
   def prototypes(self) -> np.ndarray:
-    """p_s = n(mean of z_i over the videos of s), float32 [s d].
+    """Computes p_s = n(mean of z_i over the videos of s), float32 [s d].
 
     Raises:
-      ValueError: a class without any video.
+      ValueError: a class has no video.
     """
     empty = np.flatnonzero(self.counts == 0)
     if empty.size:
@@ -104,7 +104,7 @@ class PrototypeSums:
 def class_prototypes(
   embeddings: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """Prototypes from all videos at once.
+  """Computes prototypes from all videos at once.
 
   Args:
     embeddings: [n d], unit vectors.
@@ -115,7 +115,7 @@ def class_prototypes(
     float32 [s d], unit vectors.
 
   Raises:
-    ValueError: a class without any video, or an embedding that is not finite.
+    ValueError: a class has no video, or an embedding is not finite.
   """
   sums = PrototypeSums(num_classes, embeddings.shape[1])
   sums.add(embeddings, labels)

@@ -37,7 +37,7 @@ def ranks_in_splits(
   candidates: np.ndarray,
   allowed: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Number of candidates before the true class; ties go to the lower index.
+  """Counts the candidates before the true class; ties go to the lower index.
 
   Args:
     scores: [n c]; -inf marks a class that is not a candidate.
@@ -74,7 +74,7 @@ def ranks_in_splits(
 def answers(
   scores: np.ndarray, candidates: np.ndarray, allowed: np.ndarray | None = None
 ) -> np.ndarray:
-  """The best class of each video; ties go to the lower index.
+  """Finds the best class of each video; ties go to the lower index.
 
   Args:
     scores: [n c].

@@ -21,7 +21,7 @@ _exact = jax.default_matmul_precision('highest')
 def similarity_scores(
   embeddings: np.ndarray | jax.Array, prototypes: np.ndarray | jax.Array
 ) -> np.ndarray | jax.Array:
-  """Mean over a video's views of z . p.
+  """Computes the mean over a video's views of z . p.
 
   Args:
     embeddings: unit vectors [b v d], v views of each video.
@@ -36,13 +36,13 @@ def similarity_scores(
 
 
 def view_means(embeddings: np.ndarray) -> np.ndarray:
-  """Mean over views; its product with p is the mean of the views' products.
+  """Averages views; the product with p is the mean of the views' products.
 
   Args:
     embeddings: [n v d].
 
   Returns:
-    float32 [n d]; of a norm below one where views differ.
+    float32 [n d]; the norm is below one if views differ.
   """
   if embeddings.shape[1] == 1:
     return np.asarray(embeddings[:, 0], np.float32)
@@ -113,7 +113,7 @@ def _tile_top(tile, rows, k):
 def stream_top_k(
   embeddings: Iterable[np.ndarray], rows: np.ndarray, k: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """The k best classes of a stream of videos; never holds all scores.
+  """Finds the k best classes of a stream of videos; never holds all scores.
 
   Args:
     embeddings: chunks [n d] of videos.

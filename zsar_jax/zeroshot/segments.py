@@ -31,7 +31,7 @@ class Segment:
 
 
 def best_path(log_probabilities: np.ndarray, switch_cost: float) -> np.ndarray:
-  """The labels with the largest sum, less `switch_cost` for each change.
+  """Finds the labels with the largest sum, less `switch_cost` for each change.
 
   Args:
     log_probabilities: [w c].

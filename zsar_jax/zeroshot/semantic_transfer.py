@@ -37,7 +37,7 @@ def _unit(x: _Array) -> _Array:
 def centred_rows(
   unseen_text: _Array, seen_text: _Array, centre: bool = True
 ) -> tuple[_Array, _Array]:
-  """n(t_u - m) and n(t_s - m), m the mean of the seen embeddings.
+  """Computes n(t_u - m) and n(t_s - m), m the mean of the seen embeddings.
 
   Without centring, the part that all names share makes every pair look
   related. All weightings start from these rows.
@@ -68,7 +68,7 @@ def centred_rows(
 def relatedness(
   unseen_text: _Array, seen_text: _Array, centre: bool = True
 ) -> _Array:
-  """r_us = n(t_u - m) . n(t_s - m), m the mean of the seen embeddings.
+  """Computes r_us = n(t_u - m) . n(t_s - m), m the mean seen embedding.
 
   Args:
     unseen_text: class embeddings [u d].
@@ -88,7 +88,7 @@ def relatedness(
 def softmax_weights(
   related: _Array, temperature: float, top_k: int = 0
 ) -> _Array:
-  """w_us in proportion to exp(r_us / tau) over the k most related.
+  """Computes w_us in proportion to exp(r_us / tau) over the k most related.
 
   Args:
     related: [u s].
@@ -126,7 +126,7 @@ def ridge_weights(
   ridge: float,
   centre: bool = True,
 ) -> np.ndarray:
-  """W = T_u T_s' (T_s T_s' + lambda I)^-1, solved in float64.
+  """Solves W = T_u T_s' (T_s T_s' + lambda I)^-1 in float64.
 
   W P_s is the prediction for the unseen classes of a ridge regression from
   seen class embeddings to seen prototypes.
@@ -246,7 +246,7 @@ def left_out_kernel_weights(
 def simplex_weights(
   unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
 ) -> np.ndarray:
-  """Argmin over w >= 0, sum w = 1 of |t_u - T_s' w|^2, in float64.
+  """Finds argmin over w >= 0, sum w = 1 of |t_u - T_s' w|^2, in float64.
 
   Args:
     unseen_text: class embeddings [u d].
@@ -277,7 +277,7 @@ def transfer_weights(
   gamma: float = 1.0,
   centre: bool = True,
 ) -> np.ndarray:
-  """The transfer weights by any of `WEIGHTINGS`.
+  """Computes the transfer weights by any of `WEIGHTINGS`.
 
   Args:
     unseen_text: class embeddings [u d].
@@ -309,7 +309,7 @@ def transfer_weights(
 
 @_exact
 def composite(weights: _Array, seen_prototypes: _Array) -> _Array:
-  """p_u = n(sum_s w_us p_s).
+  """Computes p_u = n(sum_s w_us p_s).
 
   Without the renormalisation z . p_u could never exceed max_s z . p_s, and
   no unseen class could win against seen ones.

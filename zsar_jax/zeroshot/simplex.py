@@ -15,7 +15,7 @@ _TOLERANCE = 1e-10
 
 
 def project(x: np.ndarray) -> np.ndarray:
-  """The nearest point of the simplex to each row (Duchi et al. 2008).
+  """Finds the nearest point of the simplex to each row (Duchi et al. 2008).
 
   Args:
     x: [u s].
@@ -32,7 +32,7 @@ def project(x: np.ndarray) -> np.ndarray:
 
 
 def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
-  """Argmin over w >= 0, sum w = 1 of |t - P' w|^2 for every target.
+  """Finds argmin over w >= 0, sum w = 1 of |t - P' w|^2 for every target.
 
   Args:
     targets: [u d].
@@ -58,7 +58,7 @@ def _gram(points: np.ndarray) -> np.ndarray:
 
 @kept.last
 def _largest_eigenvalue(gram):
-  """An estimate, rather too large, for a positive semidefinite matrix."""
+  """Estimates it for a positive semidefinite matrix, rather too large."""
   v = np.sqrt(gram.diagonal())
   for _ in range(15):
     v = gram @ (v / max(np.linalg.norm(v), 1e-300))
@@ -66,7 +66,7 @@ def _largest_eigenvalue(gram):
 
 
 def _projected_gradient(gram, related):
-  """Rough mixtures by Nesterov's accelerated steps from the even mixture."""
+  """Finds rough mixtures by Nesterov's accelerated steps from the even one."""
   step = 1 / max(_largest_eigenvalue(gram), 1e-12)
   w = ahead = np.full(related.shape, 1 / related.shape[1])
   t = 1.0
@@ -79,7 +79,7 @@ def _projected_gradient(gram, related):
 
 
 def _solve(gram, related, chosen):
-  """The best weights of the chosen points, of any sign; they sum to one."""
+  """Finds the best weights of the chosen points, of any sign, of sum one."""
   n = len(chosen)
   system = np.ones((n + 1, n + 1))
   system[:n, :n] = gram[np.ix_(chosen, chosen)]

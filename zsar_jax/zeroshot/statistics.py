@@ -66,7 +66,7 @@ class Resampled:
 def interval(
   resampled: np.ndarray, level: float = _LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Percentile interval of each column.
+  """Computes the percentile interval of each column.
 
   Args:
     resampled: [r k].
@@ -88,7 +88,7 @@ def interval(
 
 
 def _draw(rng, groups: int, resamples: int) -> np.ndarray:
-  """How often each of a class's groups is drawn: float64 [r groups]."""
+  """Draws how often each of a class's groups occurs: float64 [r groups]."""
   kind = np.uint16 if groups <= 2**16 else np.uint32
   drawn = rng.integers(groups, size=(resamples, groups), dtype=kind)
   flat = drawn + (np.arange(resamples) * groups)[:, None]
@@ -198,7 +198,7 @@ def _join(family, totals, parts, multiplicity, resamples) -> Resampled:
 
 
 def _class_multiplicity(classes, sources, resamples, rng) -> np.ndarray:
-  """How often each class is drawn, within its source: int [c resamples]."""
+  """Draws how often each class occurs, within its source: int [c resamples]."""
   source_of = np.array([sources[c] if sources else '' for c in classes])
   times = np.zeros((len(classes), resamples), np.int64)
   for source in np.unique(source_of):
@@ -211,7 +211,7 @@ def _class_multiplicity(classes, sources, resamples, rng) -> np.ndarray:
 def sign_flip_test(
   differences: np.ndarray, weights: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-  """Two-sided sign-flip test over classes of weighted mean differences.
+  """Tests weighted mean differences by sign flips over classes, two-sided.
 
   Exact (all sign patterns) up to 14 classes, else 9,999 random patterns.
 
@@ -240,7 +240,7 @@ def sign_flip_test(
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-  """Holm's (1979) correction for several tests.
+  """Corrects p-values for several tests (Holm 1979).
 
   Args:
     p_values: [k].

@@ -142,7 +142,7 @@ def test_one_video_in_two_files_raises(source):
     ),
     (
       json.dumps(_annotations({'a': ('training', 9.0, [(0, 1, 'Zumbaa')])})),
-      "a: 'Zumbaa' is no class of activitynet200; nearest are 'zumba'",
+      "a: 'Zumbaa' is not a class of activitynet200; nearest are 'zumba'",
     ),
     (
       json.dumps(_annotations({'a': ('training', 9.0, [(0, 'x', 'Zumba')])})),

@@ -151,7 +151,7 @@ def test_without_lists_it_is_said(source, caplog, tmp_path_factory):
 def test_unknown_class_folder_raises_with_the_nearest(source):
   miniatures.put_video(source / 'brush_hairs' / 'x.avi')
   with pytest.raises(
-    ValueError, match="'brush_hairs' is no class of hmdb51.*'brush hair'"
+    ValueError, match="'brush_hairs' is not a class of hmdb51.*'brush hair'"
   ):
     hmdb51.read_manifest(str(source))
 

@@ -263,10 +263,13 @@ def test_other_csv_files_are_ignored(tmp_path, caplog):
   [
     (
       'abseilin,abc,0,10,train',
-      "train.csv, abc: 'abseilin' is no class .*abse",
+      "train.csv, abc: 'abseilin' is not a class .*abse",
     ),
-    ('abseiling,abc,zero,10,train', 'abc: time_start or time_end is no number'),
-    ('abseiling,abc,0', 'abc: time_start or time_end is no number'),
+    (
+      'abseiling,abc,zero,10,train',
+      'abc: time_start or time_end is not a number',
+    ),
+    ('abseiling,abc,0', 'abc: time_start or time_end is not a number'),
     ('abseiling,abc,0,10,holdout', "found the split 'holdout'"),
     (
       'abseiling,,0,10,train',
@@ -286,9 +289,9 @@ def test_row_of_another_format_raises(tmp_path, row, message):
 @pytest.mark.parametrize(
   'path, message',
   [
-    ('train/abseilin/x_0_1.mp4', "'abseilin' is no class .*'abseiling'"),
-    ('abseiling/x_0_1.mp4', 'of which split is it.* Found none'),
-    ('train/val/abseiling/x_0_1.mp4', "Found \\['train', 'validation'\\]"),
+    ('train/abseilin/x_0_1.mp4', "'abseilin' is not a class .*'abseiling'"),
+    ('abseiling/x_0_1.mp4', 'expected one split .* found none'),
+    ('train/val/abseiling/x_0_1.mp4', "found \\['train', 'validation'\\]"),
     ('x_0_1.mp4', 'no class folder and no CSV file; expected'),
     ('train/abseiling/x.mp4', 'no video of kinetics400 found; expected'),
   ],

@@ -82,7 +82,8 @@ def test_no_two_classes_are_one_without_spaces(name):
 def test_unknown_class_raises_with_the_nearest():
   classes = layouts.ClassList('kinetics400')
   with pytest.raises(
-    ValueError, match="f.mp4: 'abseilling' is no class .*nearest.*'abseiling'"
+    ValueError,
+    match="f.mp4: 'abseilling' is not a class .*nearest.*'abseiling'",
   ):
     classes.get('abseilling', 'f.mp4')
   assert classes.find('abseilling') is None

@@ -118,7 +118,9 @@ def test_full_disk_leaves_nothing_half_written(entries, tmp_path, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='no space left .*what is done is kept'):
+    with pytest.raises(
+      OSError, match='no space left .*finished videos are kept'
+    ):
       stage(entries, tmp_path)
   assert cached(tmp_path) == done
   assert not list(tmp_path.rglob('*.tmp'))

@@ -45,7 +45,7 @@ def test_part_is_spelt_and_ordered_as_the_whole(part, whole):
 
 
 def test_unknown_list_raises():
-  with pytest.raises(ValueError, match="'kinetics500'; there are activitynet"):
+  with pytest.raises(ValueError, match="'kinetics500'; known are activitynet"):
     known_classes.read('kinetics500')
 
 
@@ -71,11 +71,11 @@ def test_names_out_of_a_file_or_a_list(tmp_path):
   read = known_classes.read_file_or_list
   assert read(str(path)) == ['juggling balls', 'yo yo']
   assert sorted(read('hmdb51')) == list(known_classes.canonical('hmdb51'))
-  message = 'no class list; nearest are ucf101$'
+  message = 'a class list; nearest are ucf101$'
   with pytest.raises(ValueError, match=message):
     read('ucf102')
   three = 'nearest are kinetics[0-9]+, kinetics[0-9]+, kinetics[0-9]+$'
   with pytest.raises(ValueError, match=three):
     read('kinetics500')
-  with pytest.raises(ValueError, match='is no file and no class list$'):
+  with pytest.raises(ValueError, match='is neither a file nor a class list$'):
     read('?')

@@ -1,7 +1,7 @@
 """The datasets that can be prepared, by name.
 
-Builders are imported when asked for: TFDS takes a second to import, and most
-programs only read what is prepared already (see `records.open_split`).
+Builders are imported on request, because TFDS takes a second to import. Most
+programs only read prepared datasets (see `records.open_split`).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ from absl import logging as absl_logging
 
 from zsar_jax.data import transcode
 
-# Name -> the module whose `read_manifest` lists its videos, and what it is
-# told beside the source. stick_figures is rendered and has a builder.
+# Name -> the module whose `read_manifest` lists its videos, and the arguments
+# beside the source. stick_figures is rendered and has a builder.
 _MANIFESTS = {
   **{
     name: ('kinetics', {'dataset': name})
@@ -39,8 +39,8 @@ _MANIFESTS = {
   'video_folder': ('video_folder', {}),
 }
 _RENDERED = 'stick_figures'
-# Options that are the same for all datasets made of video files: those of
-# how, next to the datasets' own of what.
+# Options of all datasets made of video files: how to prepare. The datasets' own
+# options say what to prepare.
 _STORAGE_OPTIONS = tuple(
   field.name for field in dataclasses.fields(transcode.Storage)
 )
@@ -55,7 +55,7 @@ _PACKING_OPTIONS = (
 
 
 def builder_names() -> list[str]:
-  """The names that `make_builder` knows, sorted."""
+  """Returns the names that `make_builder` knows, sorted."""
   return sorted([*_MANIFESTS, _RENDERED])
 
 
@@ -66,19 +66,18 @@ def make_builder(
 
   Args:
     name: one of `builder_names()`.
-    data_dir: where datasets live; None for TFDS's default (the environment
+    data_dir: folder of all datasets; None for TFDS's default (the environment
       variable TFDS_DATA_DIR, else ~/tensorflow_datasets).
     source: where the videos are, for all but stick_figures.
     **options: fields of `transcode.Storage` and of
-      `packed_videos.PackedVideosConfig`, and what the dataset's own
-      `read_manifest` takes; for stick_figures, fields of
-      `StickFiguresConfig`.
+      `packed_videos.PackedVideosConfig`, and arguments of the dataset's own
+      `read_manifest`; for stick_figures, fields of `StickFiguresConfig`.
 
   Returns:
     A `tfds.core.DatasetBuilder`, for `prepare`.
 
   Raises:
-    ValueError: an unknown dataset or option; or see the dataset.
+    ValueError: the dataset or an option is unknown; or see the dataset.
     FileNotFoundError: see the dataset.
   """
   if name not in builder_names():
@@ -87,7 +86,7 @@ def make_builder(
     raise ValueError(
       f'unknown dataset {name!r}; {hint}known are {", ".join(builder_names())}'
     )
-  # TFDS's own rule, in public nowhere.
+  # TFDS's own rule, which has no public name.
   data_dir = os.path.expanduser(
     data_dir
     or os.environ.get('TFDS_DATA_DIR', os.path.join('~', 'tensorflow_datasets'))
@@ -122,7 +121,7 @@ def _stick_figures(data_dir: str, source: str, options: dict[str, Any]):
 
 
 def _check_options(name: str, function, options: dict[str, Any]) -> None:
-  """Options come from a command line: a wrong one is a user's mistake."""
+  """Refuses options that the dataset does not have."""
   known = set(inspect.signature(function).parameters) - {'source'}
   unknown = sorted(set(options) - known)
   if unknown:
@@ -133,7 +132,7 @@ def _check_options(name: str, function, options: dict[str, Any]) -> None:
 
 
 def check_missing(builder) -> list[str]:
-  """Says which videos that a dataset's own lists name are not there.
+  """Lists the videos that the dataset's lists name and that are missing.
 
   Args:
     builder: from `make_builder`.
@@ -142,13 +141,13 @@ def check_missing(builder) -> list[str]:
     Lines to print.
 
   Raises:
-    ValueError: too much is missing; see `packed_videos`.
+    ValueError: too many are missing; see `packed_videos`.
   """
   return builder.check_missing() if hasattr(builder, 'check_missing') else []
 
 
 def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
-  """Writes a builder's dataset, unless that was done before.
+  """Writes a builder's dataset, unless it is written already.
 
   Args:
     builder: from `make_builder`. Afterwards `builder.data_dir` is what
@@ -156,11 +155,11 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
     announce: called before anything is written.
 
   Returns:
-    Whether anything had to be written.
+    Whether anything was written.
 
   Raises:
-    ValueError: see the dataset; then nothing was written.
-    OSError: nothing can be written, such as on a full disk.
+    ValueError: see the dataset. Nothing was written then.
+    OSError: the dataset cannot be written, such as on a full disk.
   """
   import tensorflow_datasets as tfds
 
@@ -175,12 +174,12 @@ def prepare(builder, announce: Callable[[], Any] = lambda: None) -> bool:
   try:
     with _quiet_tfds():
       builder.download_and_prepare(file_format='array_record')
-  except RuntimeError as e:  # All that the writer of array_record raises.
+  except RuntimeError as e:  # The only error that array_record's writer raises.
     if os.strerror(errno.ENOSPC) in str(e):
       raise OSError(
         errno.ENOSPC,
-        f'no space left for {builder.data_dir}; nothing was written: make '
-        'room and prepare again',
+        f'no space left for {builder.data_dir}; nothing was written: free '
+        'some space and prepare again',
       ) from e
     raise
   if packed:

@@ -6,8 +6,8 @@
 ```
 
 Each labelled segment becomes a video of its own, cut out when the dataset is
-prepared. Of the three subsets, training is 'train' and validation is
-'validation'; the labels of testing were never published, so it is left out.
+prepared. The subset training is the split 'train', and validation is
+'validation'. The labels of testing were never published, so it is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _LAYOUT = (
   f'<source>/{_ANNOTATIONS} and, anywhere under it, videos v_<YouTube id>.mp4'
 )
 _VERSION = 'VERSION 1.3'
-# Annotated ends pass the end of the file by rounding.
+# Seconds. Rounding puts annotated ends beyond the end of the file.
 _TOLERANCE = 1.0
 
 
@@ -45,9 +45,9 @@ def read_manifest(
     more than 1 s after the video are left out; a log line counts them.
 
   Raises:
-    FileNotFoundError: no such folder, or no annotation file.
-    ValueError: an annotation file of another format or version, an unknown
-      class or subset, no video, or two files of one video.
+    FileNotFoundError: the folder or the annotation file does not exist.
+    ValueError: the annotation file has another format or version, a class or
+      subset is unknown, there is no video, or a video has two files.
     PermissionError: a folder may not be read.
   """
   classes = layouts.ClassList('activitynet200')
@@ -117,7 +117,7 @@ def _sort_out(
 
 
 def _find_annotations(source: str, files: Sequence[layouts.FoundFile]) -> str:
-  """The official JSON file under the source."""
+  """Finds the official JSON file under the source."""
   named = [file.path for file in files if file.parts[-1] == _ANNOTATIONS]
   if not named:
     others = [file.parts[-1] for file in files if file.suffix == '.json']
@@ -130,7 +130,7 @@ def _find_annotations(source: str, files: Sequence[layouts.FoundFile]) -> str:
 
 
 def _read_database(path: str) -> dict[str, Mapping[str, Any]]:
-  """The videos that the annotation file describes, by YouTube id."""
+  """Reads the videos that the annotation file describes, by YouTube id."""
   if not os.path.isfile(path):
     raise FileNotFoundError(f'{path}: no such annotation file')
   try:
@@ -164,7 +164,7 @@ def _video_paths(
   database: Mapping[str, Any],
   tally: layouts.Tally,
 ) -> dict[str, str]:
-  """YouTube id -> file."""
+  """Maps each YouTube id to its file."""
   path_of: dict[str, str] = {}
   for file in videos:
     youtube = file.stem
@@ -185,7 +185,7 @@ def _video_paths(
 def _segments(
   video: Mapping[str, Any], where: str, classes: layouts.ClassList
 ) -> list[tuple[int, str, tuple[float, float] | None]]:
-  """(number, label, (start, end) or None if there is no such stretch)."""
+  """Reads (number, label, stretch) of each segment; None if out of bounds."""
   segments = []
   for k, annotation in enumerate(video.get('annotations', [])):
     try:

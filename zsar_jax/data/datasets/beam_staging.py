@@ -1,16 +1,15 @@
-"""The first stage of preparation on many machines, by Apache Beam.
+"""Runs the first stage of preparation on many machines, by Apache Beam.
 
 python -m zsar_jax.prepare --dataset=kinetics700 --source=DIR --data_dir=DIR \
   --storage=frames --beam_flag=--runner=DirectRunner
 
-One DoFn calls the function that `staging.stage` calls, so the cache is the
-same, and what Beam has staged is found there when the dataset is packed, on
-one machine. The videos and the cache must lie where every worker sees them:
-on a local or a mounted path.
+One DoFn calls the same function as `staging.stage`, so the cache is the same.
+One machine then packs the dataset from that cache. Every worker must see the
+videos and the cache, on a local or a mounted path.
 
-Beam is not among the requirements, because it wants older versions of some:
-install `.[beam]` in an environment of its own. The direct runner is what this
-was run with; others take the same flags and are untested.
+Beam is not among the requirements, because it needs older versions of some.
+Install `.[beam]` in an environment of its own. We ran this with the direct
+runner. Others take the same flags and are untested.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,9 +31,9 @@ def stage_with_beam(
 
   Args:
     entries: the videos.
-    data_dir: where the cache goes; every worker sees it.
-    storage: how the videos are to be stored.
-    deadline: seconds that one video may take.
+    data_dir: folder of the cache; every worker must see it.
+    storage: how to store the videos.
+    deadline: time limit of one video in seconds.
     beam_flags: of Beam's pipeline.
   """
   import apache_beam as beam

@@ -9,9 +9,9 @@ The class folders may lie deeper (`videos/brush_hair/`, or
 `brush_hair/brush_hair/` as some programs extract the inner archives), and
 the videos may have other suffixes.
 
-A file name is `<film>_<class>_<five properties>_<number>`, so that clips of
-one film can be told: a video's group is the film, over all classes. That is
-as far as the name says; one film under two names is two groups.
+A file name is `<film>_<class>_<five properties>_<number>`. So it names the
+film, and a video's group is its film, over all classes. One film under two
+names is two groups.
 """
 
 from collections.abc import Sequence
@@ -31,28 +31,29 @@ _LAYOUT = (
 _LIST = re.compile(r'(?P<name>.+)_test_split(?P<number>[123])\.txt$')
 # Visible body parts, camera motion, number of people, viewpoint, quality.
 _PROPERTIES = r'_[a-z]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+$'
-# What the number beside a name means.
+# Meaning of the number beside a name.
 _KINDS = {'0': None, '1': 'train', '2': 'test'}
 
 
 def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
   """Lists the videos of an extracted HMDB51.
 
-  With the official lists in reach, every video that they name and that is
-  not there is `missing`, and a video that they do not name is left out.
+  If there are official lists, a video that they name and that does not exist
+  is `missing`. A video that they do not name is left out.
 
   Args:
     source: the folder; see the module docstring.
     lists: folder of the official lists, if it is not under `source`.
 
   Returns:
-    The manifest; its lists are 'train1', 'test1', ... with the ids of all
-    videos that they name, there or not.
+    The manifest. Its lists are 'train1', 'test1', ... with the ids of all
+    videos that they name, missing ones too.
 
   Raises:
-    FileNotFoundError: no such folder, or no official list in `lists`.
-    ValueError: no video, one video twice, a folder of videos with an unknown
-      class, or a list that is not in the official format.
+    FileNotFoundError: the folder does not exist, or `lists` has no official
+      list.
+    ValueError: there is no video, a video occurs twice, a folder has an unknown
+      class, or a list is not in the official format.
     PermissionError: a folder may not be read.
   """
   classes = layouts.ClassList('hmdb51')
@@ -79,8 +80,9 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
     raise FileNotFoundError(f'{lists}: no <class>_test_split1.txt')
   if not named:
     logging.warning(
-      '%s: no official lists (testTrainMulti_7030_splits): what is missing '
-      'is not known, and no protocol of official test lists can be measured',
+      '%s: no official lists (testTrainMulti_7030_splits): missing videos '
+      'are not reported, and protocols of official test lists cannot be '
+      'measured',
       source,
     )
   entries, missing = layouts.compare(entries, named, classes, tally)
@@ -98,7 +100,7 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
 
 @functools.cache
 def _folder_of() -> dict[str, str]:
-  """Canonical name -> the name of the class's folder."""
+  """Maps each canonical name to the name of the class's folder."""
   return {
     class_names.canonical_name(name): name
     for name in known_classes.read('hmdb51')
@@ -106,14 +108,14 @@ def _folder_of() -> dict[str, str]:
 
 
 def _film(stem: str, folder: str) -> str:
-  """The film that a clip is from, or the clip where its name is another."""
+  """Returns a clip's film; the clip itself if its name has another form."""
   return re.sub(f'_{re.escape(folder)}{_PROPERTIES}', '', stem)
 
 
 def _read_lists(
   files: Sequence[layouts.FoundFile], classes: layouts.ClassList
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-  """The official lists, name -> ids, and all that they name, id -> label."""
+  """Reads the official lists: name -> ids, and id -> label of all videos."""
   official: dict[str, list[str]] = {}
   named: dict[str, str] = {}
   for file in files:

@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700 as users have them, and parts of the last.
+"""Kinetics-400, -600 and -700 as users have them, and parts of Kinetics-700.
 
 A clip's file name is `<YouTube id>_<start>_<end>`, in seconds, usually of six
 digits. There are two layouts:
@@ -12,8 +12,8 @@ In the first, train, val and test (or validate, validation, train_256, ...)
 are folders and the class is the folder of the clip. In the second, official
 CSV files anywhere under the source (or in `annotations`) name each clip's
 class and split, in the columns `label,youtube_id,time_start,time_end,split`.
-With both, the CSV files decide for the splits that they have, and tell what
-is missing.
+With both, the CSV files decide for the splits that they have, and say which
+clips are missing.
 
 `kinetics700_664` and `kinetics700_587` are Kinetics-700 without the classes
 that match a class of UCF101 and HMDB51, and of ActivityNet too; see
@@ -30,7 +30,7 @@ from absl import logging
 
 from zsar_jax.data.datasets import layouts, manifest
 
-# Dataset -> the list of its classes, and that of what its folder may hold.
+# Dataset -> the list of its classes, and the list of classes in its folder.
 _CLASS_LISTS = {
   'kinetics400': ('kinetics400', 'kinetics400'),
   'kinetics600': ('kinetics600', 'kinetics600'),
@@ -60,7 +60,7 @@ _CSV_COLUMNS = ('youtube_id', 'time_start', 'time_end')
 
 @dataclasses.dataclass(frozen=True)
 class _Listed:
-  """What a CSV file says of a clip; label None where it is withheld."""
+  """A clip's row in a CSV file; label None if it is withheld."""
 
   label: str | None
   split: str
@@ -79,15 +79,13 @@ def read_manifest(
 
   Returns:
     The manifest. A clip's id is its file name with start and end in six
-    digits, its group the YouTube video. Clips of no class (test clips whose
-    label is withheld) and of classes that the dataset leaves out are left
-    out; a log line counts them.
+    digits. Its group is the YouTube video. Test clips with a withheld label and
+    clips of classes outside the dataset are left out; a log line counts them.
 
   Raises:
-    FileNotFoundError: no such folder or annotations.
-    ValueError: an unknown dataset, no clip, a class folder or a line of a
-      CSV file with an unknown class, a clip in no split, or a CSV file that
-      is not in the official format.
+    FileNotFoundError: the folder or the annotations do not exist.
+    ValueError: the dataset or a class is unknown, there is no clip, a clip is
+      in no split, or a CSV file is not in the official format.
     PermissionError: a folder may not be read.
   """
   if dataset not in _CLASS_LISTS:
@@ -122,9 +120,9 @@ def _entries(
 
   Args:
     clips: id -> file.
-    listed: id -> what a CSV file says.
+    listed: id -> the clip's row in a CSV file.
     names: the dataset, its classes, and those of the whole Kinetics.
-    tally: counts what is left out.
+    tally: counts the clips that are left out.
 
   Returns:
     The clips of the dataset's classes.
@@ -160,7 +158,7 @@ def _entries(
 def _clips(
   videos: Iterable[layouts.FoundFile], tally: layouts.Tally
 ) -> dict[str, layouts.FoundFile]:
-  """The files of clips by id; of several of one id the one to use."""
+  """Maps each clip's id to its file; of several files, to the one to use."""
   clips: dict[str, layouts.FoundFile] = {}
   # Archives bring corrected copies of damaged clips in a folder of that name.
   for file in sorted(
@@ -183,7 +181,7 @@ def _clip_id(youtube: str, start: str, end: str) -> str:
 
 
 def _by_folder(file: layouts.FoundFile, classes: layouts.ClassList) -> _Listed:
-  """The class and the split that a clip's folders say."""
+  """Reads a clip's class and split from the names of its folders."""
   if not file.folders:
     raise ValueError(
       f'{file.path}: no class folder and no CSV file; expected {_LAYOUT}'
@@ -192,22 +190,22 @@ def _by_folder(file: layouts.FoundFile, classes: layouts.ClassList) -> _Listed:
   splits = _folder_splits(file)
   if len(splits) != 1:
     raise ValueError(
-      f'{file.path}: of which split is it? Found {sorted(splits) or "none"} '
-      f'among its folders; expected {_LAYOUT}'
+      f'{file.path}: expected one split among its folders, found '
+      f'{sorted(splits) or "none"}; expected {_LAYOUT}'
     )
   return _Listed(label, splits.pop())
 
 
 def _folder_splits(file: layouts.FoundFile) -> set[str]:
-  """The splits that a clip's folders above its class are named after."""
+  """Returns the splits named by the folders above a clip's class folder."""
   found = map(_split_in, file.folders[:-1])
   return {split for split in found if split is not None}
 
 
 def _split_in(name: str) -> str | None:
-  """The split that a folder or file is named after: 'k400_val' -> validation.
+  """Returns the split in a folder's or file's name: 'k400_val' -> validation.
 
-  None where there is none or more than one ('train_val').
+  None if there is no split or more than one ('train_val').
   """
   words = re.split(r'[^a-z]+', name.lower())
   found = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
@@ -217,7 +215,7 @@ def _split_in(name: str) -> str | None:
 def _csv_files(
   files: Sequence[layouts.FoundFile], annotations: str | None
 ) -> list[str]:
-  """The CSV files that have the official columns, the splits in order."""
+  """Finds the CSV files with the official columns, splits in order."""
   if annotations is None:
     paths = [file.path for file in files if file.suffix == '.csv']
   elif os.path.isdir(annotations):
@@ -246,7 +244,7 @@ def _csv_files(
 def _read_lists(
   paths: Sequence[str], classes: layouts.ClassList, tally: layouts.Tally
 ) -> dict[str, _Listed]:
-  """What the CSV files say of each clip."""
+  """Reads the class and split of each clip from the CSV files."""
   listed: dict[str, _Listed] = {}
   for path in paths:
     try:
@@ -267,13 +265,13 @@ def _read_lists(
 def _read_row(
   cell: Mapping[str, str | None], path: str, classes: layouts.ClassList
 ) -> tuple[str, _Listed]:
-  """A clip's id and what a row says of it."""
+  """Reads a clip's id, class and split from a row."""
   youtube = (cell['youtube_id'] or '').strip()
   where = f'{path}, {youtube or "a row without youtube_id"}'
   try:
     clip_id = _clip_id(youtube, cell['time_start'], cell['time_end'])
   except (TypeError, ValueError) as e:
-    raise ValueError(f'{where}: time_start or time_end is no number') from e
+    raise ValueError(f'{where}: time_start or time_end is not a number') from e
   label = (cell.get('label') or '').strip()
   split = (cell.get('split') or '').strip() or os.path.basename(path)
   split = _split_in(os.path.splitext(split)[0])
@@ -291,7 +289,7 @@ def _missing(
   entries: Sequence[manifest.ManifestEntry],
   classes: layouts.ClassList,
 ) -> list[manifest.MissingVideo]:
-  """Clips that are listed but not there, and classes without any clip."""
+  """Lists clips that the CSV files name and that are missing; empty classes."""
   missing = [
     manifest.MissingVideo(clip_id, known.label, known.split)
     for clip_id, known in listed.items()

@@ -1,4 +1,4 @@
-"""What the public datasets' layouts share: finding files, naming classes."""
+"""Finds files and names classes, for the layouts of all public datasets."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ class FoundFile:
   """A file under a source folder.
 
   Attributes:
-    path: where it lies.
+    path: of the file.
     parts: its path from the source, as text: folders, then the name.
   """
 
@@ -55,14 +55,14 @@ def find_files(source: str, layout: str) -> list[FoundFile]:
 
   Args:
     source: a folder.
-    layout: what it should look like, for the error message.
+    layout: the expected layout, for the error message.
 
   Returns:
     The files, sorted by their parts.
 
   Raises:
-    FileNotFoundError: no such folder.
-    ValueError: not a folder.
+    FileNotFoundError: the folder does not exist.
+    ValueError: `source` is not a folder.
     PermissionError: a folder may not be read.
   """
   if not os.path.exists(source):
@@ -90,21 +90,21 @@ def find_files(source: str, layout: str) -> list[FoundFile]:
 
 
 def videos_of(files: Iterable[FoundFile]) -> list[FoundFile]:
-  """The files that are named as videos."""
+  """Returns the files that are named as videos."""
   return [file for file in files if file.suffix in VIDEO_SUFFIXES]
 
 
 def as_text(path: str) -> str:
-  """A path as text with '/', escaped where its bytes are not UTF-8."""
+  """Writes a path as text with '/', escaped where its bytes are not UTF-8."""
   text = os.fsencode(path).decode('utf-8', 'backslashreplace')
   return text.replace(os.sep, '/')
 
 
 class ClassList:
-  """The classes of a dataset, found in whatever way users spell them.
+  """The classes of a dataset, found in any spelling.
 
-  Spaces, underscores, capitals and signs do not count: file systems and
-  tools change them.
+  Spaces, underscores, capitals and signs do not count, because file systems
+  and tools change them.
 
   Attributes:
     names: canonical names, sorted.
@@ -119,21 +119,21 @@ class ClassList:
     self.names = known_classes.canonical(list_name)
 
   def find(self, spelling: str) -> str | None:
-    """The canonical name of a class; None if it is not in the list."""
+    """Returns the canonical name of a class; None if it is not in the list."""
     return self._by_key.get(_key(spelling))
 
   def get(self, spelling: str, where: str) -> str:
-    """The canonical name of a class.
+    """Returns the canonical name of a class.
 
     Args:
-      spelling: as a user or a list has it.
-      where: where it was met, for the error message.
+      spelling: of a user or a list.
+      where: place of the spelling, for the error message.
 
     Returns:
       The canonical name.
 
     Raises:
-      ValueError: no such class; the message has the nearest.
+      ValueError: there is no such class; the message has the nearest.
     """
     name = self.find(spelling)
     if name is None:
@@ -141,14 +141,14 @@ class ClassList:
         class_names.canonical_name(spelling), self.names, n=3, cutoff=0.4
       )
       raise ValueError(
-        f'{where}: {spelling!r} is no class of {self._list_name}'
+        f'{where}: {spelling!r} is not a class of {self._list_name}'
         + (f'; nearest are {", ".join(map(repr, near))}' if near else '')
       )
     return name
 
 
 class Tally:
-  """Counts what is left out, by reason, for one line of the log."""
+  """Counts videos that are left out, by reason, for one line of the log."""
 
   def __init__(self):
     self._examples = collections.defaultdict(list)
@@ -158,7 +158,7 @@ class Tally:
     self._examples[reason].append(example)
 
   def counts(self) -> Mapping[str, int]:
-    """How many were left out for each reason."""
+    """Returns how many were left out for each reason."""
     return {reason: len(found) for reason, found in self._examples.items()}
 
   def log(self, source: str) -> None:
@@ -172,7 +172,7 @@ class Tally:
 
 
 def read_lines(path: str) -> list[tuple[int, str]]:
-  """The lines of a text file that hold something: (number from 1, text)."""
+  """Reads the lines that are not empty: (number from 1, text)."""
   with open(path, encoding='utf-8', errors='replace') as f:
     lines = [(number, line.strip()) for number, line in enumerate(f, 1)]
   return [(number, line) for number, line in lines if line]
@@ -185,20 +185,20 @@ def compare(
   tally: Tally,
   is_complete: bool = True,
 ) -> tuple[list[manifest.ManifestEntry], list[manifest.MissingVideo]]:
-  """Compares what is there with what the official lists name.
+  """Compares the videos found with those that the official lists name.
 
   Args:
-    entries: videos that are there, of one split.
-    named: id -> label of what should be there; empty if unknown.
+    entries: the videos found, of one split.
+    named: id -> label of the expected videos; empty if unknown.
     classes: of the dataset.
-    tally: counts what is left out.
-    is_complete: whether `named` has all videos of each class that it has.
-      Otherwise nothing is left out.
+    tally: counts the videos that are left out.
+    is_complete: whether `named` has all videos of each of its classes. If not,
+      nothing is left out.
 
   Returns:
-    The videos that the lists name, or all of a class that they do not know,
-    and those that are missing; a class of which neither a list nor a file
-    knows a video is missing as '<class>/*'.
+    The videos that the lists name (all videos of a class without a list), and
+    the missing ones. A class without any video in lists or files is missing as
+    '<class>/*'.
   """
   known = set(named.values()) if is_complete else set()
   kept = []
@@ -221,7 +221,7 @@ def compare(
 def absent_classes(
   classes: ClassList, labels: Iterable[str], split: str
 ) -> list[manifest.MissingVideo]:
-  """An entry '<class>/*' for each class that has no video at all."""
+  """Makes an entry '<class>/*' for each class that has no video at all."""
   present = set(labels)
   return [
     manifest.MissingVideo(f'{name}/*', name, split)
@@ -241,23 +241,23 @@ def make_manifest(
   lists: Mapping[str, Sequence[str]] | None = None,
   splits: Sequence[str] = (manifest.SINGLE_SPLIT,),
 ) -> manifest.Manifest:
-  """Sorts what was found into a manifest.
+  """Sorts videos into a manifest.
 
   Args:
     dataset: name of the dataset.
     source: the folder.
-    entries: videos that are there; at least one.
+    entries: the videos found; at least one.
     classes: of the dataset.
-    layout: what the folder should look like, for the error message.
-    missing: videos that are not there.
+    layout: the expected layout of the folder, for the error message.
+    missing: videos that do not exist.
     lists: official video lists.
-    splits: in order; those without a video are left out.
+    splits: in order; splits without a video are left out.
 
   Returns:
     The manifest.
 
   Raises:
-    ValueError: no video at all, or two of one id.
+    ValueError: there is no video, or two videos have one id.
   """
   entries = sorted(entries, key=lambda entry: (entry.split, entry.id))
   if not entries:

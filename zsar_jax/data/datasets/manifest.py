@@ -1,7 +1,7 @@
-"""What is to be prepared: a list of video files and what is known of them.
+"""The list of video files to prepare, with label, group and split of each.
 
-Each dataset is a function from where its files lie to a `Manifest`; checking,
-transcoding and packing are the same for all (see `packed_videos`).
+Each dataset is a function from a folder to a `Manifest`. Checking, transcoding
+and packing are the same for all (see `packed_videos`).
 """
 
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ import hashlib
 import json
 import os
 
-# The split of a dataset that brings none. TFDS reserves the name 'all'.
+# The split of a dataset that has none. TFDS reserves the name 'all'.
 SINGLE_SPLIT = 'videos'
-# Enough to tell files of one name and size apart: staging reads them whole.
+# Bytes that distinguish files of one name and size. Staging reads whole files.
 _HEAD_BYTES = 16 * 1024
-# Files opened at once: on a network disk each takes long to answer.
+# Files opened at once, because a network disk answers slowly.
 _THREADS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class ManifestEntry:
-  """One video that is to be packed: a file, or a stretch of one.
+  """One video to pack: a file, or a stretch of one.
 
   Attributes:
-    path: where the file lies.
+    path: of the file.
     id: its name in the dataset, unique over all splits, with '/'.
     label: canonical class name.
-    group: recording session; videos of one group never get split.
-    source: where the class lives, '' if there is only one place.
+    group: recording session; videos of one group are never split.
+    source: place or camera of the class, '' if there is only one.
     split: the split it belongs to.
     start: seconds at which the stretch begins.
     end: seconds at which it ends; None for the end of the file.
@@ -45,13 +45,13 @@ class ManifestEntry:
 
   @property
   def is_whole_file(self) -> bool:
-    """Whether nothing is cut off."""
+    """Whether the entry is the whole file."""
     return self.start == 0 and self.end is None
 
 
 @dataclasses.dataclass(frozen=True)
 class MissingVideo:
-  """A video that the dataset's own lists name and that is not there."""
+  """A video that the dataset's own lists name and that does not exist."""
 
   id: str
   label: str
@@ -60,14 +60,14 @@ class MissingVideo:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """Everything that is to be prepared under one dataset name.
+  """All videos to prepare under one dataset name.
 
   Attributes:
     dataset: name of the dataset, such as 'ucf101'.
     title: of this copy, as words; goes into its folder's name.
     entries: sorted by split and id.
     class_names: canonical, sorted; at least the labels of the entries.
-    missing: expected but not there.
+    missing: videos that were expected and do not exist.
     lists: official video lists (such as 'test1') -> ids.
     splits: names of the splits, in order.
   """
@@ -82,16 +82,16 @@ class Manifest:
 
 
 def fingerprint(manifest: Manifest) -> str:
-  """Names what a manifest lists, wherever it lies.
+  """Hashes the content of a manifest, wherever its files lie.
 
   Args:
-    manifest: what is to be prepared.
+    manifest: the videos to prepare.
 
   Returns:
     12 hex digits over its classes, splits and lists, and over each entry's
     id, label, group, source, split, stretch, file size and first 16 KiB.
-    Times, paths and the title do not count, so that a copy of a folder has
-    the fingerprint of the original.
+    Times, paths and the title do not count, so a copy of a folder has the
+    fingerprint of the original.
   """
   known = (
     manifest.class_names,
@@ -111,10 +111,10 @@ def fingerprint(manifest: Manifest) -> str:
 
 
 def _head(path: str) -> tuple[int, str]:
-  """Size of a file and the hash of its beginning."""
+  """Returns a file's size and the hash of its beginning."""
   try:
     with open(path, 'rb') as f:
       size = os.fstat(f.fileno()).st_size
       return size, hashlib.sha256(f.read(_HEAD_BYTES)).hexdigest()
   except OSError:
-    return -1, ''  # Listed as unreadable later.
+    return -1, ''  # Staging lists it as unreadable later.

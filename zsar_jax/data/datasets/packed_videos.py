@@ -1,9 +1,8 @@
 """The TFDS builder of every dataset made of video files.
 
-What is in a dataset is said by its `Manifest`. Here its videos are checked
-and transcoded (`staging`) and then packed into array_record, in the order of
-their splits and ids. An interrupted build packs again; what was staged is not
-done twice.
+A `Manifest` lists a dataset's videos. They are checked and transcoded
+(`staging`), then packed into array_record, in the order of their splits and
+ids. An interrupted build packs again, but stages no video twice.
 
 ```python
 builder = packed_videos.make_builder('/data', manifest, transcode.Storage())
@@ -29,26 +28,26 @@ from zsar_jax.data import class_names, transcode
 from zsar_jax.data.datasets import manifest as manifest_lib
 from zsar_jax.data.datasets import records, staging
 
-# Datasets whose archives never change: a missing video is a mistake. Of the
-# others some videos are always gone.
+# Datasets whose archives never change: a missing video is a mistake. Other
+# datasets always lack some videos.
 _COMPLETE = ('ucf101', 'hmdb51')
 _SHOWN = 10
 
 
 @dataclasses.dataclass
 class PackedVideosConfig(tfds.core.BuilderConfig):
-  """What to pack and how; `make_builder` fills it.
+  """The videos to pack, and how; `make_builder` fills it.
 
   Attributes:
     manifest: the videos.
     storage: how they are stored.
     workers: see `staging.stage`.
     deadline: see `staging.stage`.
-    allow_missing: go on although videos, or whole classes, are not there or
+    allow_missing: continue although videos, or whole classes, are missing or
       cannot be read.
-    keep_staging: do not remove the cache of the first stage in the end.
+    keep_staging: keep the cache of the first stage at the end.
     show_progress: see `staging.stage`.
-    beam_flags: Beam's own; with any, Beam does the first stage.
+    beam_flags: flags of Beam; if there are any, Beam does the first stage.
   """
 
   manifest: manifest_lib.Manifest | None = dataclasses.field(
@@ -68,7 +67,7 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   VERSION = tfds.core.Version(f'{records.FORMAT_VERSION}.0.0')
   builder_config: PackedVideosConfig
-  # Where TFDS would look for checksums of downloads: there are none, and
+  # Where TFDS would look for checksums of downloads. There are none, and
   # looking needs `importlib_resources`, which nothing installs.
   code_path = None
 
@@ -108,13 +107,13 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def remove_leftovers(self) -> None:
-    """Removes what interrupted builds of this dataset have left."""
+    """Removes the files of interrupted builds of this dataset."""
     folder, version = os.path.split(str(self.data_dir))
     for path in glob.glob(f'{glob.escape(folder)}/incomplete.*_{version}'):
       shutil.rmtree(path, ignore_errors=True)
 
   def remove_staging(self) -> None:
-    """Removes what this build staged, unless it is to be kept."""
+    """Removes the files that this build staged, unless they are to be kept."""
     if not self.builder_config.keep_staging:
       staging.remove(
         self._staged, self._data_dir_root, self.builder_config.storage
@@ -122,18 +121,18 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   @property
   def missing_path(self) -> str:
-    """Where the list of missing videos goes."""
+    """Path of the list of missing videos."""
     return f'{os.path.dirname(self.data_dir)}.missing.txt'
 
   def check_missing(self) -> list[str]:
-    """Says what the dataset's own lists name that is not there.
+    """Lists the videos that the dataset's lists name and that are missing.
 
     Returns:
-      Lines to print; none if nothing is missing. All of them are then in the
-      file `missing_path`.
+      Lines to print; none if nothing is missing. The file `missing_path` then
+      has all of them.
 
     Raises:
-      ValueError: more is missing than `allow_missing` lets pass.
+      ValueError: more is missing than `allow_missing` allows.
     """
     config, missing = self.builder_config, self.builder_config.manifest.missing
     if not missing:
@@ -158,7 +157,7 @@ class PackedVideos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       lines.append(f'no video at all of the classes {", ".join(lost)}')
     if lost or config.manifest.dataset in _COMPLETE:
       raise ValueError(
-        '\n'.join([*lines, 'to go on without them: --allow_missing'])
+        '\n'.join([*lines, 'to continue without them: --allow_missing'])
       )
     return lines
 
@@ -235,8 +234,8 @@ def cut(
     storage: of it.
 
   Yields:
-    The content of each record: itself for storage 'video'; for 'frames'
-    `jpegs` and `spans` of at most `frames_per_record` pictures.
+    The content of each record. For storage 'video' it is unchanged. For
+    'frames' it is `jpegs` and `spans` of at most `frames_per_record` pictures.
   """
   if storage.kind == 'video':
     yield content
@@ -256,12 +255,12 @@ def make_builder(
 ) -> PackedVideos:
   """Makes the builder of a manifest's videos; nothing is written yet.
 
-  The dataset's name ends in hashes of the manifest and the storage, so that
-  two folders of one name, one folder before and after a change, and two
-  storages never answer for each other.
+  The dataset's name ends in hashes of the manifest and the storage. So two
+  folders of one name, a folder before and after a change, and two storages
+  give different datasets.
 
   Args:
-    data_dir: where datasets live.
+    data_dir: folder of all datasets.
     manifest: the videos.
     storage: how they are stored.
     **options: further fields of `PackedVideosConfig`.
@@ -287,7 +286,7 @@ def make_builder(
 
 @functools.cache
 def _builder_class(dataset: str) -> type[PackedVideos]:
-  """TFDS names the folder after the class."""
+  """Returns a builder class for a dataset: TFDS names folders after classes."""
   return types.new_class(
     ''.join(part.title() for part in dataset.split('_')),
     (PackedVideos,),
@@ -312,7 +311,7 @@ def _index(videos: Sequence[staging.Staged]) -> records.VideoIndex:
 def _check_classes(
   unreadable: Sequence[staging.Staged], usable: Sequence[staging.Staged]
 ) -> None:
-  """Refuses a class that has files, none of which can be used."""
+  """Refuses a class that has files, if none of them can be used."""
   usable_classes = {s.entry.label for s in usable}
   lost = [s for s in unreadable if s.entry.label not in usable_classes]
   if lost:

@@ -1,7 +1,7 @@
-"""What a prepared dataset holds, and how it is opened for random access.
+"""The records and metadata of a prepared dataset, opened for random access.
 
-Every builder of this package writes the same records and the same metadata,
-so that the input path knows no dataset by name. There are two storages:
+Every builder of this package writes the same records and the same metadata. So
+the input path knows no dataset by name. There are two storages:
 
 | feature | type | meaning |
 |---|---|---|
@@ -10,29 +10,29 @@ so that the input path knows no dataset by name. There are two storages:
 | spans | int64 [n 2] | storage 'frames': where each begins and ends |
 | label | int64 | index into the sorted canonical class names |
 | id | text | unique name of the video in this dataset |
-| group | text | recording session; videos of one group never get split |
-| source | text | where the class lives ('' for a single-source dataset) |
+| group | text | recording session; videos of one group are never split |
+| source | text | place or camera of the class ('' if there is only one) |
 
-Under 'video' a video is one record, under 'frames' as many as its pictures
-need, one after the other. The builder's metadata (metadata.json in the
-dataset's folder) is:
+In storage 'video' a video is one record. In 'frames' it is as many records as
+its pictures need, one after the other. The builder's metadata (metadata.json in
+the dataset's folder) is:
 
 | key | value |
 |---|---|
 | format_version | FORMAT_VERSION |
 | storage | {kind: 'video'} or {kind: 'frames', fps, frames_per_record}, and |
-|         | what else the videos were made with |
-| domain | what the pictures are: RENDERED_DOMAIN or FILMED_DOMAIN |
+|         | the other settings of `transcode.Storage` |
+| domain | kind of pictures: RENDERED_DOMAIN or FILMED_DOMAIN |
 | dataset | name of the dataset, such as 'ucf101' |
 | videos | split -> the columns of a `VideoIndex` |
 | lists | official video lists, such as 'test1' -> ids; {} where none |
 | unreadable | list of {id, label, split, reason}: files that gave no video |
-| missing | list of {id, label, split}: named by official lists, not there |
+| missing | list of {id, label, split}: in official lists, without a file |
 | class_attributes | class -> {attribute: value}; {} where unknown |
 | seen_classes, unseen_classes | names; [] where a split file decides |
 
-`videos` repeats each video's small features, in record order, so that a
-class split can be made without reading any video.
+`videos` repeats each video's small features, in record order. So a class split
+needs to read no video.
 
 Opening never imports TensorFlow.
 """
@@ -63,12 +63,11 @@ class VideoIndex:
     ids: unique video names.
     labels: canonical class names.
     groups: recording sessions.
-    sources: where each class lives ('' for a single source).
-    num_frames: frames of the video that was prepared.
+    sources: place or camera of each class ('' if there is only one).
+    num_frames: frames of the original video.
     seconds: its duration.
-    digests: first 32 hex digits of the SHA-256 of the file that it came
-      from, and the stretch of it where only a part was taken: equal digests
-      are the same video.
+    digests: first 32 hex digits of the SHA-256 of the original file, and the
+      stretch if only a part was taken. Equal digests mean the same video.
   """
 
   ids: tuple[str, ...]
@@ -88,14 +87,14 @@ class VideoIndex:
     return len(self.ids)
 
   def to_columns(self) -> dict[str, list[Any]]:
-    """The index as the JSON-able columns stored in the metadata."""
+    """Converts the index to the JSON-able columns of the metadata."""
     return {
       column: list(getattr(self, field)) for field, column in _COLUMNS.items()
     }
 
   @classmethod
   def from_columns(cls, columns: dict[str, Sequence[Any]]) -> 'VideoIndex':
-    """The inverse of `to_columns`."""
+    """Makes an index of columns; the inverse of `to_columns`."""
     return cls(**{f: tuple(columns[c]) for f, c in _COLUMNS.items()})
 
 
@@ -111,10 +110,10 @@ _COLUMNS = {
 
 
 def features(class_names: Sequence[str], storage_kind: str = 'video'):
-  """The TFDS features of a record; see the module docstring.
+  """Returns the TFDS features of a record; see the module docstring.
 
   Args:
-    class_names: canonical class names; they are the label's names.
+    class_names: canonical class names, in label order.
     storage_kind: 'video' or 'frames'.
 
   Returns:
@@ -143,9 +142,8 @@ def features(class_names: Sequence[str], storage_kind: str = 'video'):
 class VideoSource:
   """Random access to the videos of one split of a prepared dataset.
 
-  `source.open(i)` is video i, ready to give frames; labels come from
-  `index`, by name, because a label's number means nothing outside its
-  dataset.
+  `source.open(i)` is video i, ready to give frames. `index` has the labels, as
+  names, because a label's number means nothing outside its dataset.
   """
 
   def __init__(
@@ -178,14 +176,14 @@ class VideoSource:
     )
 
   def _record(self, i: int, part: int) -> dict[str, Any]:
-    """Record `part` of video `i`."""
+    """Reads record `part` of video `i`."""
     at = int(self._first[i]) + part
     try:
       record = self._data_source[at]
-    except RuntimeError as e:  # array_record's own
+    except RuntimeError as e:  # raised by array_record
       raise OSError(f'{self.path}: record {at} cannot be read: {e}') from e
     if record['id'] is None:
-      # A file that shrinks under its reader gives nothing, and no error.
+      # A file that shrinks while it is read gives no data, and no error.
       raise OSError(
         f'{self.path}: record {at} cannot be read: it is empty; was the '
         'dataset moved or deleted meanwhile?'
@@ -202,7 +200,7 @@ class VideoSource:
   def open(
     self, i: SupportsIndex
   ) -> stored_videos.EncodedVideo | stored_videos.JpegFrames:
-    """Video i.
+    """Opens video i.
 
     Args:
       i: position in the split.
@@ -211,7 +209,7 @@ class VideoSource:
       The video.
 
     Raises:
-      VideoError: it cannot be read.
+      VideoError: the video cannot be read.
       ValueError: records and metadata disagree.
     """
     i = int(i)
@@ -226,7 +224,7 @@ class VideoSource:
     )
 
   def read_file(self, i: SupportsIndex) -> bytes:
-    """The encoded file of video i; storage 'video' alone has one."""
+    """Reads the encoded file of video i; only storage 'video' has one."""
     return self._record(int(i), 0)['video']
 
 
@@ -241,7 +239,8 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: the folder is not a dataset prepared by this package.
-    ValueError: it is damaged, or was prepared by a version with other records.
+    ValueError: the metadata is damaged, or another version with other records
+      prepared it.
   """
   path = os.path.join(dataset_dir, 'metadata.json')
   if not os.path.exists(path):
@@ -274,8 +273,8 @@ def open_split(dataset_dir: str, split: str) -> VideoSource:
     The split's records and index.
 
   Raises:
-    FileNotFoundError: nothing is prepared there.
-    ValueError: no such split, or records and metadata disagree.
+    FileNotFoundError: the folder has no prepared dataset.
+    ValueError: there is no such split, or records and metadata disagree.
   """
   import tensorflow_datasets as tfds
 

@@ -1,15 +1,15 @@
-"""First stage of preparation: every video checked and transcoded, once.
+"""First stage of preparation: checks and transcodes every video, once.
 
-The results lie in a cache, one file a video, under a name made of a hash of
-the source's bytes, the stretch and the storage's settings:
+The results lie in a cache, one file a video. Its name is a hash of the source's
+bytes, the stretch and the storage's settings:
 
   <data_dir>/staging/<settings>/<ab>/<abcdef...>.safetensors
 
-A file there is whole: it is written under another name, synced and renamed.
-So whatever was killed, at any moment, goes on where it was; and the same
+A file there is always whole: it is written under another name, synced and
+renamed. So a run that was killed at any moment continues where it was. The same
 bytes are never transcoded twice, wherever they lie.
 
-Videos are untrusted: each is decoded in a child process with a deadline.
+Videos are untrusted. A child process with a deadline decodes each.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,8 @@ import tqdm
 from zsar_jax.data import decode, isolated, transcode
 from zsar_jax.data.datasets import manifest as manifest_lib
 
-# Part of every key: a change of what is written makes all entries anew.
+# Part of every key. A new number remakes all entries; raise it if the content
+# changes.
 _VERSION = 1
 _TASK = 'zsar_jax.data.transcode:store_video'
 _CHUNK = 1 << 20
@@ -43,16 +44,16 @@ _HOST = socket.gethostname().replace('.', '_')
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-  """What became of one video.
+  """The result of staging one video.
 
   Attributes:
-    entry: which.
+    entry: the video.
     digest: see `records.VideoIndex`; '' if the file could not be read.
     num_frames: of the source, in the stretch.
     seconds: of the stretch.
     reason: why it cannot be used; '' if it can.
-    cache_path: holds its content; '' where the source's bytes are kept.
-    is_reused: it was in the cache.
+    cache_path: file with its content; '' if the source's bytes are kept.
+    is_reused: whether it was in the cache already.
   """
 
   entry: manifest_lib.ManifestEntry
@@ -64,14 +65,14 @@ class Staged:
   is_reused: bool = False
 
   def read(self) -> dict[str, Any]:
-    """The content: `video`, or `jpegs` and `spans`.
+    """Reads the content: `video`, or `jpegs` and `spans`.
 
     Returns:
-      As the record of storage 'video' holds it, or that of storage 'frames'
-      before it is cut into records.
+      The content of a record of storage 'video', or of storage 'frames' before
+      it is cut into records.
 
     Raises:
-      ValueError: the source is no longer what was checked.
+      ValueError: the source has changed since it was checked.
     """
     if not self.cache_path:
       with open(self.entry.path, 'rb') as f:
@@ -91,7 +92,7 @@ class Staged:
 
 
 def staging_dir(data_dir: str, storage: transcode.Storage) -> str:
-  """Where the cache of some settings lies."""
+  """Returns the folder of the cache for some settings."""
   return os.path.join(data_dir, 'staging', f'{storage.hash}-{_VERSION}')
 
 
@@ -108,21 +109,20 @@ def stage(
 
   Args:
     entries: the videos.
-    data_dir: where datasets, and the cache, live.
-    storage: how the videos are to be stored.
+    data_dir: folder of datasets and cache.
+    storage: how to store the videos.
     workers: child processes; 0 for one per core.
-    deadline: seconds that one video may take.
+    deadline: time limit of one video in seconds.
     show_progress: whether to draw a progress bar on stderr; None draws it on
       a terminal only.
 
   Returns:
-    What became of each, in order. Videos that cannot be used have a reason;
-    one that ran into the deadline or crashed its decoder is tried again the
-    next time.
+    The result of each, in order. Videos that cannot be used have a reason. If
+    one ran into the deadline or crashed its decoder, the next call tries again.
 
   Raises:
-    OSError: the cache cannot be written, such as on a full disk. What was
-      finished is kept.
+    OSError: the cache cannot be written, such as on a full disk. Finished
+      entries are kept.
   """
   workers = workers or os.cpu_count() or 1
   folder = staging_dir(data_dir, storage)
@@ -148,7 +148,7 @@ def stage(
         bar.update()
     except BaseException:
       threads.shutdown(wait=False, cancel_futures=True)
-      pool.close()  # Or the videos under way would be waited for.
+      pool.close()  # Otherwise the pool would wait for the videos under way.
       raise
     return [future.result() for future in futures]
 
@@ -165,12 +165,12 @@ def stage_video(
   Args:
     entry: the video.
     folder: from `staging_dir`.
-    storage: how it is to be stored.
+    storage: how to store it.
     pool: child processes.
-    deadline: seconds that it may take.
+    deadline: time limit in seconds.
 
   Returns:
-    What became of it.
+    The result.
 
   Raises:
     OSError: the cache cannot be written.
@@ -208,15 +208,15 @@ def remove(
 
   Args:
     staged: from `stage`.
-    data_dir: as it was given there.
-    storage: likewise.
+    data_dir: as in `stage`.
+    storage: as in `stage`.
   """
   folder = staging_dir(data_dir, storage)
   for video in staged:
     path = _entry_path(folder, video.digest)
-    with contextlib.suppress(OSError):  # Listed twice, or never there.
+    with contextlib.suppress(OSError):  # Listed twice, or never written.
       os.remove(path)
-    with contextlib.suppress(OSError):  # Others are in it.
+    with contextlib.suppress(OSError):  # The folder has other entries.
       os.rmdir(os.path.dirname(path))
   for empty in (folder, os.path.dirname(folder)):
     with contextlib.suppress(OSError):
@@ -232,7 +232,7 @@ def _keeps_bytes(entry, storage) -> bool:
 
 
 def _store(entry, storage, pool, deadline):
-  """Facts and content of a video; a `reason` where it cannot be used."""
+  """Returns facts and content of a video; a `reason` if it cannot be used."""
   try:
     return pool.run(
       _TASK,
@@ -264,7 +264,7 @@ def _digest_file(entry: manifest_lib.ManifestEntry) -> str:
 
 
 def _digest_of(digest, entry: manifest_lib.ManifestEntry) -> str:
-  """Names a stretch of a file by the file's hash; see `VideoIndex`."""
+  """Hashes a stretch of a file; see `records.VideoIndex`."""
   if not entry.is_whole_file:
     digest.update(json.dumps([entry.start, entry.end]).encode())
   return digest.hexdigest()[:32]
@@ -279,7 +279,7 @@ def _write_entry(path: str, facts: dict[str, Any], content: list) -> None:
     spans = np.frombuffer(content[1], np.int64)
     tensors['spans'] = np.ascontiguousarray(spans.reshape(-1, 2))
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  # The thread too: one video may be listed twice.
+  # With the thread: a video may be listed twice.
   temporary = f'{path}.{_HOST}.{os.getpid()}.{threading.get_ident()}.tmp'
   try:
     with open(temporary, 'wb') as f:
@@ -295,14 +295,14 @@ def _write_entry(path: str, facts: dict[str, Any], content: list) -> None:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
       raise OSError(
         e.errno,
-        f'no space left for {os.path.dirname(path)}; what is done is kept: '
-        'make room and prepare again',
+        f'no space left for {os.path.dirname(path)}; finished videos are '
+        'kept: free some space and prepare again',
       ) from e
     raise
 
 
 def _read_entry(path: str, facts_only: bool = False):
-  """Facts and tensors of an entry."""
+  """Reads the facts and tensors of an entry."""
   with safetensors.safe_open(path, framework='numpy') as f:
     facts = json.loads(f.metadata()['facts'])
     tensors = {} if facts_only else {k: f.get_tensor(k) for k in f.keys()}
@@ -310,7 +310,7 @@ def _read_entry(path: str, facts_only: bool = False):
 
 
 def _remove_leftovers(folder: str) -> None:
-  """Removes what runs of this machine that are dead had begun to write."""
+  """Removes unfinished files of dead runs on this machine."""
   for path in _temporary_files(folder):
     host, pid = path.rsplit('.', 4)[1:3]
     if host == _HOST and not _is_alive(pid):
@@ -330,5 +330,5 @@ def _is_alive(pid: str) -> bool:
   except ProcessLookupError:
     return False
   except (PermissionError, ValueError):
-    pass  # Another user's, or not one of ours: leave it.
+    pass  # It is another user's, or not ours: leave it.
   return True

@@ -1,4 +1,4 @@
-"""The names of the stick figure classes, what they mean, and their split.
+"""The names of the stick figure classes, their meaning, and their split.
 
 A name is a verb, a place and a manner in plain English, such as `waving the
 left arm slowly` or `hopping in place quickly`.
@@ -35,7 +35,7 @@ CLASS_NAMES = tuple(sorted(_ATTRIBUTES))
 
 
 def class_attributes(name: str) -> dict[str, str]:
-  """The meaning of a class name.
+  """Splits a class name into verb, place and manner.
 
   Args:
     name: one of `CLASS_NAMES`.
@@ -52,18 +52,18 @@ def class_attributes(name: str) -> dict[str, str]:
 
 
 def covers_all_words(seen: Iterable[str]) -> bool:
-  """Whether these names tell what every word and every attribute means.
+  """Returns whether these names show what each word and attribute means.
 
   Each word, function words included, must occur in at least four of the
   names. Each word and each attribute value must occur with at least two
-  values of each other attribute: a word seen in one company only could not
-  be told from that company.
+  values of each other attribute. If a word always came with one other, nobody
+  could tell which of the two means what.
 
   Args:
     seen: class names.
 
   Returns:
-    Whether both hold for all words and values of the 36 names.
+    Whether both conditions hold for all words and values of the 36 names.
   """
   seen = [_ATTRIBUTES[name] for name in seen]
   for kind in ('verb', 'place', 'manner'):
@@ -84,10 +84,10 @@ def covers_all_words(seen: Iterable[str]) -> bool:
 
 
 def _draw_unseen(rng: np.random.Generator) -> set[str]:
-  """Twelve names, two of each verb; coverage is not looked at.
+  """Draws twelve names, two of each verb; does not check coverage.
 
-  Three verbs lose one place altogether (that verb is never seen there), the
-  others lose two places in one manner each.
+  Three verbs lose one place altogether: the verb is never seen there. The
+  other verbs lose two places in one manner each.
   """
   unseen = set()
   for i, verb in enumerate(rng.permutation(_VERBS)):
@@ -102,7 +102,7 @@ def _draw_unseen(rng: np.random.Generator) -> set[str]:
 
 @functools.cache
 def _full_split(split_seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """All 24 seen names in a random order, and the 12 unseen, sorted."""
+  """Draws all 24 seen names in a random order, and the 12 unseen, sorted."""
   rng = np.random.default_rng(split_seed)
   # About one draw in a few hundred covers all words.
   while True:
@@ -117,20 +117,20 @@ def _full_split(split_seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def class_split(
   split_seed: int = 0, num_seen: int = MAX_SEEN
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """Which classes have training clips and which are only tested.
+  """Divides the classes into seen (trained on) and unseen (only tested).
 
   Args:
     split_seed: draws the unseen classes, and the order in which seen classes
-      are dropped when there are fewer than 24.
-    num_seen: number of seen classes. The unseen ones do not depend on it,
-      and a smaller set of seen ones is contained in every larger one.
+      are dropped if `num_seen` is below 24.
+    num_seen: number of seen classes. The unseen classes do not depend on it.
+      Every larger set of seen classes contains the smaller ones.
 
   Returns:
     (seen names, unseen names), sorted. With all 24 seen classes
     `covers_all_words` holds.
 
   Raises:
-    ValueError: `num_seen` outside [2, 24] or a negative seed.
+    ValueError: `num_seen` is outside [2, 24], or the seed is negative.
   """
   if not 2 <= num_seen <= MAX_SEEN:
     raise ValueError(f'num_seen {num_seen} is not in [2, {MAX_SEEN}]')

@@ -1,13 +1,13 @@
-"""What a stick figure does: its joints over time.
+"""Computes a stick figure's joints over time.
 
 An action is a verb, a place and a manner; a place is either an arm or a
-direction. The actor faces the camera, and left and right are the actor's:
-the left arm is on the image's right, and to the left is towards there.
+direction. The actor faces the camera. Left and right are the actor's: the left
+arm is on the image's right, and an actor that walks to the left walks there.
 
-Positions are in picture widths, origin at the top left, y down. Angles are
-in radians from straight down and grow outwards, which is towards the image's
-right for the actor's left limbs and towards its left for the right ones.
-[f] is the number of times asked for.
+Positions are in picture widths, origin at the top left, y down. Angles are in
+radians from straight down and grow outwards. For the actor's left limbs that is
+towards the image's right, and for the right limbs towards its left. [f] is the
+number of given times.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ import numpy as np
 
 from zsar_jax.data.datasets import stick_figure_nuisance as nuisances
 
-# Manner is a time, not a look. With the speed factor at its extremes slow and
-# quick still differ 2.5 times. Quick stays at 0.8 s because a model sees
-# about ten frames of a clip, and a shorter period would alias.
+# Manner is a duration, not a look. Even at the extremes of the speed factor
+# slow and quick differ 2.5 times. Quick stays at 0.8 s: a model sees about ten
+# frames of a clip, so a shorter period would alias.
 PERIOD = {'slowly': 2.6, 'quickly': 0.8}  # Seconds per cycle.
 TRANSIT = {'slowly': 1.7, 'quickly': 0.5}  # Seconds per raising or lowering.
 # Picture widths per cycle of a travelling actor: 0.07 or 0.23 per second.
@@ -48,7 +48,7 @@ _RAISED_ANGLE = np.radians(171.0)
 def _arm_angles(
   verb: str, manner: str, times: np.ndarray, nuisance: nuisances.Nuisance
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Angles of upper arm and forearm of an acting arm, [f] each."""
+  """Returns the angles of upper arm and forearm of an acting arm, [f] each."""
   if verb in ('raising', 'lowering'):
     seconds = TRANSIT[manner] / nuisance.speed
     progress = np.clip((times - nuisance.delay) / seconds, 0.0, 1.0)
@@ -69,7 +69,7 @@ def _arm_angles(
 def _phase(
   manner: str, times: np.ndarray, nuisance: nuisances.Nuisance
 ) -> np.ndarray:
-  """Angle of a cyclic motion in radians, [f]."""
+  """Returns the angle of a cyclic motion in radians, [f]."""
   cycles = times * nuisance.speed / PERIOD[manner] + nuisance.phase
   return 2.0 * np.pi * cycles
 
@@ -77,7 +77,7 @@ def _phase(
 def _leg_motion(
   verb: str, direction: float, phase: np.ndarray, amplitude: float
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-  """Angles of thigh and shin by side, and the height of the feet, [f] each.
+  """Returns thigh and shin angles by side, and the feet's height, [f] each.
 
   The height is that of the lower foot above the ground, in units of the
   actor's height.
@@ -103,14 +103,14 @@ def _leg_motion(
 
 
 def _step(angle: np.ndarray, sign: float, length: float) -> np.ndarray:
-  """The vector along a limb of one side, [f 2]."""
+  """Returns the vector along a limb of one side, [f 2]."""
   return length * np.stack([sign * np.sin(angle), np.cos(angle)], axis=-1)
 
 
 def joint_positions(
   attributes: Mapping[str, str], times: np.ndarray, nuisance: nuisances.Nuisance
 ) -> dict[str, np.ndarray]:
-  """Where every joint is at each time.
+  """Computes where every joint is at each time.
 
   Args:
     attributes: the action's `verb`, `place` and `manner`.
@@ -124,7 +124,7 @@ def joint_positions(
     `hip`, `knee` and `foot`.
 
   Raises:
-    ValueError: no such verb, or a place or manner it does not go with.
+    ValueError: the verb is unknown, or does not go with the place or manner.
   """
   verb, place, manner = (attributes[k] for k in ('verb', 'place', 'manner'))
   places = {
@@ -160,7 +160,7 @@ def joint_positions(
 
 
 def _assemble(arms, legs, jump, travel, times, nuisance):
-  """Joint positions, from angles by side, jump heights and travel [f]."""
+  """Computes joint positions from angles, jump heights and travel [f]."""
   height = nuisance.height
   thigh = _THIGH * nuisance.leg_length * height
   shin = _SHIN * nuisance.leg_length * height
@@ -206,5 +206,5 @@ def _assemble(arms, legs, jump, travel, times, nuisance):
 
 
 def head_radius(nuisance: nuisances.Nuisance) -> float:
-  """Radius of the actor's head in picture widths."""
+  """Returns the radius of the actor's head in picture widths."""
   return _HEAD_RADIUS * nuisance.head_size * nuisance.height

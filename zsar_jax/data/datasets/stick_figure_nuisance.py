@@ -1,8 +1,8 @@
-"""What differs between two stick figure clips of one class.
+"""The differences between two stick figure clips of one class.
 
-An actor's build, position and pace, the colours, the background, the
-camera's drift: all of it is drawn from an integer seed that knows nothing of
-the action, so that no class can be told by it.
+These are the actor's build, position and pace, the colours, the background and
+the camera's drift. All are drawn from an integer seed that does not depend on
+the action. So none of them reveals the class.
 
 Lengths are in picture widths (pictures are square), origin at the top left,
 y down.
@@ -29,7 +29,7 @@ class Nuisance:
   """All that varies between clips of one class.
 
   Attributes:
-    seed: the integer all of it was drawn from.
+    seed: the integer that all values were drawn from.
     duration: length of the clip in seconds.
     fps: frames per second.
     speed: factor on the rate of every motion, 1 +- SPEED_SPREAD.
@@ -49,8 +49,8 @@ class Nuisance:
     figure_color: red, green, blue in [0, 1].
     face_color: red, green, blue in [0, 1].
     background_color: red, green, blue in [0, 1].
-    texture_contrast: the most that the background leaves its colour.
-    texture_seed: what the background's texture is drawn from.
+    texture_contrast: largest deviation of the background from its colour.
+    texture_seed: seed of the background's texture.
   """
 
   seed: int
@@ -82,12 +82,12 @@ class Nuisance:
     return round(self.duration * self.fps)
 
   def times(self) -> np.ndarray:
-    """Seconds of each frame since the first, float64 [f]."""
+    """Returns the seconds of each frame since the first, float64 [f]."""
     return np.arange(self.num_frames) / self.fps
 
 
 def _color(luma: float, chroma: np.ndarray) -> _RGB:
-  """RGB in [0, 1] of a luma and a (blue, red) difference, BT.601."""
+  """Converts a luma and a (blue, red) difference to RGB in [0, 1], BT.601."""
   blue, red = chroma
   rgb = luma + np.array(
     [
@@ -101,7 +101,7 @@ def _color(luma: float, chroma: np.ndarray) -> _RGB:
 
 
 def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
-  """Draws a clip's nuisance; the action has no say in it.
+  """Draws a clip's nuisance, independent of the action.
 
   Args:
     seed: a non-negative integer; the same seed gives the same nuisance.
@@ -112,14 +112,15 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
     The nuisance. Luma of figure and background differ by about 0.4 or more.
 
   Raises:
-    ValueError: `strength` outside [0, 1].
+    ValueError: `strength` is outside [0, 1].
   """
-  # Beyond it manners would overlap and figures leave the picture.
+  # Beyond 1 manners would overlap and figures would leave the picture.
   if not 0.0 <= strength <= 1.0:
     raise ValueError(f'nuisance strength {strength} is not in [0, 1]')
   rng = np.random.default_rng(seed)
 
-  # As many draws at any strength: a seed is the same actor, only less of one.
+  # The same draws at any strength, so a seed is always the same actor, only
+  # closer to the canonical one.
   def around(middle: float, spread: float) -> float:
     return middle + strength * spread * rng.uniform(-1.0, 1.0)
 
@@ -163,7 +164,7 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
 
 
 def camera_offset(times: np.ndarray, nuisance: Nuisance) -> np.ndarray:
-  """How far the camera's drift has moved the whole picture, [f 2].
+  """Returns how far the camera's drift has moved the picture, [f 2].
 
   It is zero in the middle of the clip, so that the actor's mean position
   does not depend on it.

@@ -1,4 +1,4 @@
-"""From a stick figure's joints to pictures, and from pictures to an mp4."""
+"""Draws pictures from a stick figure's joints, and encodes them as an mp4."""
 
 from collections.abc import Callable, Mapping, Sequence
 import io
@@ -47,7 +47,7 @@ class _Layer(NamedTuple):
 def _layers(
   joints: Mapping[str, np.ndarray], nuisance: nuisances.Nuisance
 ) -> list[_Layer]:
-  """The figure from back to front."""
+  """Returns the layers of the figure, from back to front."""
 
   def path(names):
     return np.stack([joints[name] for name in names], axis=1)
@@ -72,11 +72,11 @@ def _layers(
 def _painters(
   layers: Sequence[_Layer], pixels: int
 ) -> list[Callable[[np.ndarray, int], None]]:
-  """Functions (canvas, frame number) that each draw one layer, in place."""
+  """Makes functions (canvas, frame number) that each draw a layer in place."""
   one = 1 << _SHIFT
 
   def painter(layer):
-    # To OpenCV it is a pixel's centre, not its corner, that is whole.
+    # In OpenCV whole numbers are the centres of pixels, not their corners.
     points = [
       np.round((p * pixels - 0.5) * one).astype(np.int32) for p in layer.points
     ]
@@ -102,7 +102,7 @@ def _painters(
 
 
 def _background(nuisance: nuisances.Nuisance, pixels: int) -> np.ndarray:
-  """Smooth noise and a few flat shapes, uint8 [pixels pixels 3]."""
+  """Draws smooth noise and a few flat shapes, uint8 [pixels pixels 3]."""
   rng = np.random.default_rng(nuisance.texture_seed)
   cells = int(rng.integers(3, 10))
   texture = rng.uniform(-1.0, 1.0, (cells, cells, 3)).astype(np.float32)
@@ -137,7 +137,7 @@ def draw_frames(
     RGB frames, uint8 [f size size 3].
 
   Raises:
-    ValueError: no such action.
+    ValueError: there is no such action.
   """
   times = nuisance.times()
   joints = motion.joint_positions(attributes, times, nuisance)
@@ -158,7 +158,7 @@ def draw_frames(
 
 
 def encode_mp4(frames: np.ndarray, fps: int) -> bytes:
-  """Encodes frames as an H.264 mp4 that says it is rendered.
+  """Encodes frames as an H.264 mp4 with a comment that it is rendered.
 
   The same frames give the same bytes. The container's `comment` is
   `records.RENDERED_TAG`.

@@ -2,8 +2,8 @@
 
 A class name is a verb, a place and a manner in plain English, such as
 `waving the left arm slowly` or `hopping in place quickly`. Twelve of the 36
-names are unseen. Each of their words is well known from seen names, in other
-company, so they can be recognised only by what the words mean in motion.
+names are unseen. Each of their words occurs in seen names, in other
+combinations. So only the meaning of the words in motion can identify them.
 
 | split | classes | clips |
 |---|---|---|
@@ -15,9 +15,9 @@ company, so they can be recognised only by what the words mean in motion.
     builder.download_and_prepare()
     source = records.open_split(builder.data_dir, 'train')
 
-Besides what every dataset has (see `records`), the metadata holds
-`nuisance`: split -> the fields of `stick_figure_nuisance.Nuisance` as columns,
-in record order. TensorFlow is not needed.
+`records` describes the metadata of every dataset. Here it also has `nuisance`:
+split -> the fields of `stick_figure_nuisance.Nuisance` as columns, in record
+order. TensorFlow is not needed.
 """
 
 import collections
@@ -43,10 +43,10 @@ _R = TypeVar('_R')
 
 
 def nuisance_seed(split: str, name: str, i: int) -> int:
-  """The nuisance seed of one clip; no two clips share one.
+  """Returns the nuisance seed of one clip; no two clips share one.
 
-  It does not depend on how many clips or classes there are: a smaller
-  dataset is a part of the larger one, clip for clip.
+  It does not depend on the number of clips or classes. So a smaller dataset
+  is a part of the larger one, clip for clip.
 
   Args:
     split: one of `SPLITS`; each has its own range of a million.
@@ -54,8 +54,8 @@ def nuisance_seed(split: str, name: str, i: int) -> int:
     i: number of the clip in its class, below `MAX_CLIPS_PER_CLASS`.
 
   Returns:
-    The seed. Seeds are mere numbers: hashed by the generator, those of one
-    class have no more in common than those of two.
+    The seed. The generator hashes it, so seeds of one class have no more in
+    common than seeds of two classes.
   """
   index = classes.CLASS_NAMES.index(name) * MAX_CLIPS_PER_CLASS + i
   return SPLITS.index(split) * 1_000_000 + index
@@ -63,7 +63,7 @@ def nuisance_seed(split: str, name: str, i: int) -> int:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class StickFiguresConfig(tfds.core.BuilderConfig):
-  """What is rendered. `name` follows from the values.
+  """Settings of the rendered dataset. `name` follows from the values.
 
   Attributes:
     nuisance: share of the full nuisance, in [0, 1]; 0 is one plain figure.
@@ -104,7 +104,7 @@ class StickFiguresConfig(tfds.core.BuilderConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """What there is to know of a clip before it is rendered."""
+  """A clip before it is rendered."""
 
   split: str
   name: str
@@ -122,7 +122,7 @@ class Clip:
 
 
 def clips(config: StickFiguresConfig) -> dict[str, list[Clip]]:
-  """All clips of a dataset by split, in record order."""
+  """Lists all clips of a dataset by split, in record order."""
   seen, unseen = classes.class_split(config.split_seed, config.num_seen)
   classes_and_counts = {
     'train': (seen, config.clips_per_class),
@@ -158,7 +158,7 @@ def _index(split_clips: Sequence[Clip], size: int) -> records.VideoIndex:
 
 
 def _digest(clip: Clip, size: int) -> str:
-  """Names the video by all that it is drawn from."""
+  """Hashes all that the video is drawn from."""
   recipe = f'{clip.name} {size} {dataclasses.astuple(clip.nuisance)}'
   return hashlib.sha256(recipe.encode()).hexdigest()[:32]
 
@@ -191,8 +191,8 @@ class StickFigures(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('2.0.0')
   RELEASE_NOTES = {'2.0.0': 'Durations and digests of the videos.'}
   builder_config: StickFiguresConfig
-  # TFDS would look beside this file for checksums of downloads, of which
-  # there are none, and needs `importlib_resources` to find its own way.
+  # TFDS would look beside this file for checksums of downloads. There are
+  # none, and looking needs `importlib_resources`.
   code_path = None
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -258,7 +258,7 @@ class StickFigures(tfds.core.GeneratorBasedBuilder):
 def make_builder(
   data_dir: str | os.PathLike[str], **config_kwargs: Any
 ) -> StickFigures:
-  """A builder that writes array records, ready to `download_and_prepare`.
+  """Makes a builder of array records, ready to `download_and_prepare`.
 
   Args:
     data_dir: the folder that holds all datasets.
@@ -268,7 +268,7 @@ def make_builder(
     The builder; its `data_dir` is what `records.open_split` takes.
 
   Raises:
-    ValueError: a value that `StickFiguresConfig` refuses.
+    ValueError: `StickFiguresConfig` refuses a value.
   """
   return StickFigures(
     data_dir=os.fspath(data_dir),

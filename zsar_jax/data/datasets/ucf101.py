@@ -6,9 +6,9 @@
 <source>/ucfTrainTestlist/trainlist01.txt ... testlist03.txt
 ```
 
-Folders may have other names and the videos other suffixes: a video is known
-by its file name, a list by its own. A video's group is the original footage
-that it was cut from (`g01`, 25 in each class).
+Folders may have other names and the videos other suffixes: videos and lists are
+found by their file names. A video's group is the original footage that it was
+cut from (`g01`, 25 in each class).
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,21 +35,22 @@ _NUM_GROUPS = 25
 def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
   """Lists the videos of an extracted UCF101.
 
-  With the official lists in reach, every video that they name and that is
-  not there is `missing`, and a video that they do not name is left out.
+  If there are official lists, a video that they name and that does not exist
+  is `missing`. A video that they do not name is left out.
 
   Args:
     source: the folder; see the module docstring.
     lists: folder of the official lists, if it is not under `source`.
 
   Returns:
-    The manifest; its lists are 'train1', 'test1', ... with the ids of all
-    videos that they name, there or not.
+    The manifest. Its lists are 'train1', 'test1', ... with the ids of all
+    videos that they name, missing ones too.
 
   Raises:
-    FileNotFoundError: no such folder, or no official list in `lists`.
-    ValueError: no video, one video twice, a file name with an unknown class,
-      or a list that is not in the official format.
+    FileNotFoundError: the folder does not exist, or `lists` has no official
+      list.
+    ValueError: there is no video, a video occurs twice, a file name has an
+      unknown class, or a list is not in the official format.
     PermissionError: a folder may not be read.
   """
   classes = layouts.ClassList('ucf101')
@@ -62,8 +63,8 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
     raise FileNotFoundError(f'{lists}: no trainlist01.txt to testlist03.txt')
   if not official:
     logging.warning(
-      '%s: no official lists (ucfTrainTestlist): what is missing is not '
-      'known, and no protocol of official test lists can be measured',
+      '%s: no official lists (ucfTrainTestlist): missing videos are not '
+      'reported, and protocols of official test lists cannot be measured',
       source,
     )
   named = {i: label for members in official.values() for i, label in members}
@@ -115,7 +116,7 @@ def _entries(
 
 @functools.cache
 def _folder_of() -> dict[str, str]:
-  """Canonical name -> the name of the class's folder."""
+  """Maps each canonical name to the name of the class's folder."""
   return {
     class_names.canonical_name(name): name
     for name in known_classes.read('ucf101')
@@ -125,10 +126,10 @@ def _folder_of() -> dict[str, str]:
 def _identify(
   match: re.Match[str], classes: layouts.ClassList, where: str
 ) -> tuple[str, str]:
-  """The id and the label of a video, from its file name.
+  """Reads the id and the label of a video from its file name.
 
-  The id is spelt after the folder, because the files of HandstandPushups
-  are spelt HandStandPushups, in some lists too.
+  The id has the folder's spelling of the class. The files of HandstandPushups
+  are spelt HandStandPushups, and so are lines of some lists.
   """
   label = classes.get(match['name'], where)
   folder = _folder_of()[label]
@@ -139,7 +140,7 @@ def _identify(
 def _read_lists(
   files: Sequence[layouts.FoundFile], classes: layouts.ClassList
 ) -> dict[str, list[tuple[str, str]]]:
-  """The official lists: name -> (id, label)s."""
+  """Reads the official lists: name -> (id, label)s."""
   official = {}
   for file in files:
     if file.parts[-1] == 'classInd.txt':
@@ -178,7 +179,7 @@ def _check_class_index(path: str, classes: layouts.ClassList) -> None:
 def _check_groups(
   source: str, entries: Sequence[manifest.ManifestEntry]
 ) -> None:
-  """Warns of classes that lack whole groups: each has 25."""
+  """Warns of classes that lack whole groups: each should have 25."""
   groups: dict[str, set[str]] = {}
   for entry in entries:
     groups.setdefault(entry.label, set()).add(entry.group)

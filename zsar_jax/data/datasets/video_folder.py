@@ -1,8 +1,8 @@
 """Anyone's videos as a dataset: a folder tree or a CSV file.
 
 A folder holds `[<source>/...]<class name>/<clip>`. A clip's class is the name
-of the folder it lies in, its source the path from the root to that folder
-('' if none). Clips may be in any container and codec that FFmpeg reads.
+of its folder. Its source is the path from the root to that folder ('' if none).
+Clips may be in any container and codec that FFmpeg reads.
 
 ```
 my_videos/gym/shake_hands/001.mp4     class 'shake hands', source 'gym'
@@ -10,8 +10,8 @@ my_videos/gym/running/002.avi         class 'running',     source 'gym'
 ```
 
 A CSV file has a header and the columns `path,label[,group][,source]`; paths
-are relative to the CSV's folder. `group` names the recording session, so
-that clips of one session are never split; without it each video is its own.
+are relative to the CSV's folder. `group` names the recording session; clips of
+one session are never split. Without it each video is a session of its own.
 """
 
 import collections
@@ -29,8 +29,8 @@ from zsar_jax.data.protocols import known_classes
 _LAYOUT = '<folder>/[<source>/]<class name>/<clip>'
 _REQUIRED_COLUMNS = ('path', 'label')
 _OPTIONAL_COLUMNS = ('group', 'source')
-# What commonly lies beside videos. Anything else is tried: a list of video
-# suffixes would be wrong sooner.
+# Suffixes of files that commonly lie beside videos. Any other file is tried: a
+# list of video suffixes would soon miss one.
 _NOT_VIDEO = frozenset(
   '.txt .csv .tsv .json .jsonl .md .rst .html .xml .yaml .yml .toml .log .pdf '
   '.jpg .jpeg .png .bmp .webp .tif .tiff .npy .npz .pkl .pt .mat .h5 '
@@ -42,9 +42,9 @@ _NOT_VIDEO = frozenset(
 def scan_folder(root: str) -> list[ManifestEntry]:
   """Lists the videos of a folder tree.
 
-  Hidden files, files of plainly other kinds (text, pictures, archives) and
-  files directly in `root`, which have no class, are left out; a log line
-  counts them. Links to files are followed, links to folders are not.
+  Three kinds of files are left out, and a log line counts them: hidden files,
+  files of other kinds (text, pictures, archives), and files directly in `root`,
+  which have no class. Links to files are followed, links to folders are not.
 
   Args:
     root: a folder laid out as the module docstring says.
@@ -53,9 +53,9 @@ def scan_folder(root: str) -> list[ManifestEntry]:
     One entry per file, sorted by id.
 
   Raises:
-    FileNotFoundError: no such folder.
-    ValueError: not a folder, no video in it, a class folder without a name,
-      or two folders side by side that name the same class.
+    FileNotFoundError: the folder does not exist.
+    ValueError: `root` is not a folder or has no video, a class folder has no
+      name, or two folders side by side name the same class.
     PermissionError: a folder may not be read.
   """
   if not os.path.exists(root):
@@ -102,7 +102,7 @@ def scan_folder(root: str) -> list[ManifestEntry]:
 def read_csv(path: str) -> list[ManifestEntry]:
   """Lists the videos of a CSV file.
 
-  Columns that have no meaning here are ignored; a log line names them.
+  Other columns are ignored; a log line names them.
 
   Args:
     path: a file as the module docstring says, in UTF-8.
@@ -111,9 +111,9 @@ def read_csv(path: str) -> list[ManifestEntry]:
     One entry per row, sorted by id.
 
   Raises:
-    FileNotFoundError: no such file, or none of the files that it lists.
-    ValueError: columns missing, a row without path or label or listed
-      twice, a class spelled in two ways within one source, or no row.
+    FileNotFoundError: the CSV file, or every file that it lists, is missing.
+    ValueError: a column is missing, there is no row, a row has no path or label
+      or occurs twice, or one source spells a class in two ways.
   """
   if not os.path.isfile(path):
     raise FileNotFoundError(f'{path}: no such CSV file')
@@ -159,16 +159,16 @@ def read_manifest(source: str, classes: str = '') -> Manifest:
 
   Args:
     source: a folder, or a file that ends in .csv.
-    classes: the classes that there may be: a text file with one a line, or
-      the name of a class list such as 'kinetics400'; '' takes any.
+    classes: the allowed classes: a text file with one a line, or the name of a
+      class list such as 'kinetics400'; '' allows any.
 
   Returns:
-    What to prepare, named after the folder or file.
+    The manifest, named after the folder or file.
 
   Raises:
     FileNotFoundError: see `scan_folder` and `read_csv`.
-    ValueError: see there; or a class that is not among `classes`.
-    PermissionError: see there.
+    ValueError: see there; or a class is not among `classes`.
+    PermissionError: see `scan_folder`.
   """
   if source.lower().endswith('.csv') and not os.path.isdir(source):
     entries = read_csv(source)
@@ -204,7 +204,7 @@ class _Spellings:
     self._first = {}
 
   def canonical(self, spelling: str, source: str, where: str) -> str:
-    """The canonical name of a class met at `where` (a folder or a line)."""
+    """Returns a class's canonical name, found at `where` (a folder or line)."""
     (label,) = class_names.canonical_names([spelling], what=where)
     first = self._first.setdefault((source, label), (spelling, where))
     if first[0] != spelling:
@@ -228,7 +228,7 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
 
 
 def _as_id(path: str) -> str:
-  """A path as text with '/', escaped where its bytes are not UTF-8."""
+  """Writes a path as text with '/', escaped where its bytes are not UTF-8."""
   text = os.fsencode(path).decode('utf-8', 'backslashreplace')
   return text.replace(os.sep, '/')
 

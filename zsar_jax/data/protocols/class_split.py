@@ -1,7 +1,6 @@
-"""A protocol on prepared data: which videos to train on and to test on.
+"""Applies a protocol to prepared data: which videos to train and test on.
 
-A `ProtocolSpec` says which classes are unseen and which videos count. Here it
-meets prepared datasets.
+A `ProtocolSpec` says which classes are unseen and which videos count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ _OWN_SPLIT = split_choice.SplitChoice()
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """All that a zero-shot result depends on, apart from the model.
+  """Everything that a zero-shot result depends on, except the model.
 
   Attributes:
     name: id that every result carries.
@@ -103,8 +102,8 @@ def make_protocol(
 
   Raises:
     FileNotFoundError: a dataset or the split file does not exist.
-    ValueError: a class without videos, a leak, a bad split file or an
-      unknown protocol.
+    ValueError: a class has no videos, there is a leak, the split file is bad,
+      or the protocol is unknown.
   """
   train_set = PreparedDataset(dataset_dir)
   same = _tests_on_training_dataset(dataset_dir, choice)
@@ -117,7 +116,7 @@ def make_protocol(
   audited = _audited_classes(train_set, test, choice.strict_for)
   leaks = overlap.strict(overlap.audit_names(seen, sorted(audited)))
   dropped = ()
-  # A class that a model was trained on cannot be dropped afterwards.
+  # A class cannot be dropped after a model was trained on it.
   if choice.drop_leaking and not choice.seen_classes:
     dropped = tuple(sorted({leak.seen for leak in leaks}))
     seen, leaks = tuple(n for n in seen if n not in dropped), ()
@@ -158,7 +157,7 @@ def _without_shared(
   seen: Sequence[str],
   choice: split_choice.SplitChoice,
 ) -> tuple[video_sets.VideoSet, Sequence[overlap.Leak]]:
-  """Training videos, without test videos if asked for, and what leaks."""
+  """Returns training videos, less test videos if asked for, and the leaks."""
   tested, unseen = _all_test_videos(train_set, test)
   if not choice.drop_leaking:
     return train, overlap.audit_videos(train, tested, seen, unseen)
@@ -237,9 +236,9 @@ def _seen_classes(
   only: Sequence[str],
   what: str,
 ) -> tuple[str, ...]:
-  """The classes to train on: the split's, or all that are not unseen."""
+  """Returns the classes to train on: the split's, or all but the unseen."""
   if test is None:
-    # A dataset may keep classes for its own test alone.
+    # A dataset may reserve classes for its own test.
     index = dataset.indices.get('train')
     seen = sorted(set(index.labels)) if index else dataset.classes()
   elif test.dataset is not dataset:
@@ -263,14 +262,14 @@ def _seen_classes(
 def _splits_of_one_model(
   dataset: PreparedDataset, test: Test
 ) -> Sequence[specs.SplitSpec]:
-  """The splits that a model of `dataset` is tested on: elsewhere, all."""
+  """Returns the splits on which one model is tested; elsewhere, all of them."""
   return [test.split] if test.dataset is dataset else test.spec.splits
 
 
 def _audited_classes(
   dataset: PreparedDataset, test: Test | None, strict_for: Sequence[str]
 ) -> set[str]:
-  """Unseen classes that no seen class's name may match."""
+  """Returns the unseen classes that no seen class's name may match."""
   tested = []
   # Within one dataset the seen classes are those that are not unseen.
   if test is not None and test.dataset is not dataset:
@@ -283,7 +282,7 @@ def _audited_classes(
 def _all_test_videos(
   dataset: PreparedDataset, test: Test
 ) -> tuple[video_sets.VideoSet, tuple[str, ...]]:
-  """Test videos of every split of one model, and the classes in label order."""
+  """Returns a model's test videos of all splits; classes in label order."""
   splits = _splits_of_one_model(dataset, test)
   unseen = tuple(sorted({name for split in splits for name in split.unseen}))
   return _test_videos(test.dataset, splits, unseen), unseen
@@ -292,7 +291,7 @@ def _all_test_videos(
 def with_test(
   protocol: Protocol, train_set: PreparedDataset, test: Test
 ) -> Protocol:
-  """A protocol without a test -> the same with a test.
+  """Adds a test to a protocol that has none.
 
   Args:
     protocol: knows the seen classes and their videos.
@@ -329,7 +328,7 @@ def _test_videos(
   splits: Sequence[specs.SplitSpec],
   unseen: Sequence[str],
 ) -> video_sets.VideoSet:
-  """The videos that the splits test on, each once."""
+  """Returns the videos that the splits test on, each once."""
   rows = {name: set() for name in dataset.indices}
   for split in splits:
     for name, chosen in registry.select_videos(split, dataset.metadata).items():
@@ -341,7 +340,7 @@ def _test_videos(
 def _lost_videos(
   dataset: PreparedDataset, split: specs.SplitSpec
 ) -> dict[str, list[Mapping[str, str]]]:
-  """The test videos without a readable file: kind -> videos."""
+  """Returns the test videos without a readable file: kind -> videos."""
   counts = registry.video_rule(split, dataset.metadata)
   return {
     kind: [
@@ -354,12 +353,12 @@ def _lost_videos(
 
 
 def _split_hash(spec: specs.ProtocolSpec, split: specs.SplitSpec) -> str:
-  """Names one split of several."""
+  """Hashes one split of several."""
   return hashlib.sha256(f'{spec.hash} {split.name}'.encode()).hexdigest()[:12]
 
 
 def _sources(*datasets: PreparedDataset) -> dict[str, str]:
-  """Class name -> source of the class."""
+  """Maps each class name to the source of the class."""
   return {
     name: source
     for dataset in datasets

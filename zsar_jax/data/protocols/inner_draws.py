@@ -1,6 +1,6 @@
 """Inner draws: some seen classes play unseen, to choose settings on.
 
-The true unseen classes must not be looked at while settings are chosen.
+Settings must be chosen without the true unseen classes.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ def inner_draw(
   Args:
     protocol: its seen classes are divided.
     draw: number of the draw, from 0.
-    share: of the classes of each source that play unseen, in (0, 1); at
-      least one stays seen.
+    share: share of each source's classes that play unseen, in (0, 1); at least
+      one class stays seen.
     seed: of the draws.
 
   Returns:
-    The protocol; it holds nothing of the other one's test.
+    The protocol, without any part of the original test.
 
   Raises:
-    ValueError: a share outside (0, 1), or no class can play unseen.
+    ValueError: the share is outside (0, 1), or no class can play unseen.
   """
   unseen = _draw_classes(protocol, draw, share, seed)
   seen = tuple(n for n in protocol.seen_classes if n not in unseen)
@@ -59,7 +59,7 @@ def inner_draw(
 def _draw_classes(
   protocol: class_split.Protocol, draw: int, share: float, seed: int
 ) -> tuple[str, ...]:
-  """Names of the seen classes that play unseen, sorted."""
+  """Draws the seen classes that play unseen, sorted."""
   if not 0 < share < 1:
     raise ValueError(f'data.inner_share={share} is not in (0, 1)')
   rng = np.random.default_rng((seed, draw))
@@ -81,7 +81,7 @@ def _draw_classes(
 def _renumbered(
   videos: video_sets.VideoSet, classes: Sequence[str], names: Sequence[str]
 ) -> video_sets.VideoSet:
-  """The videos of the classes `names`, labelled by their order in `names`."""
+  """Returns the videos of the classes `names`, labelled in that order."""
   place = np.array([names.index(c) if c in names else -1 for c in classes])
   kept = videos.subset(place[videos.labels] >= 0)
   return dataclasses.replace(

@@ -10,7 +10,7 @@ _FOLDER = os.path.join(os.path.dirname(__file__), 'class_lists')
 
 
 def list_names() -> list[str]:
-  """The names that `read` knows, sorted."""
+  """Returns the names that `read` knows, sorted."""
   return sorted(
     file.removesuffix('.txt')
     for file in os.listdir(_FOLDER)
@@ -20,7 +20,7 @@ def list_names() -> list[str]:
 
 @functools.cache
 def read(name: str) -> tuple[str, ...]:
-  """A class list in its dataset's own spelling and order.
+  """Reads a class list in its dataset's own spelling and order.
 
   Args:
     name: one of `list_names()`, such as 'kinetics400'.
@@ -29,11 +29,11 @@ def read(name: str) -> tuple[str, ...]:
     The class names.
 
   Raises:
-    ValueError: no such list.
+    ValueError: there is no such list.
   """
   if name not in list_names():
     raise ValueError(
-      f'no class list {name!r}; there are {", ".join(list_names())}'
+      f'no class list {name!r}; known are {", ".join(list_names())}'
     )
   with open(os.path.join(_FOLDER, f'{name}.txt'), encoding='utf-8') as f:
     return tuple(f.read().splitlines())
@@ -41,12 +41,12 @@ def read(name: str) -> tuple[str, ...]:
 
 @functools.cache
 def canonical(name: str) -> tuple[str, ...]:
-  """A class list in canonical names, sorted; see `read`."""
+  """Reads a class list as canonical names, sorted; see `read`."""
   return tuple(sorted(class_names.canonical_names(read(name), name)))
 
 
 def read_file_or_list(source: str) -> list[str]:
-  """Class names out of a text file or a list of this package.
+  """Reads class names from a text file or a list of this package.
 
   Args:
     source: a file with one name a line, or one of `list_names()`.
@@ -55,14 +55,14 @@ def read_file_or_list(source: str) -> list[str]:
     Canonical names, in order.
 
   Raises:
-    ValueError: neither a file nor a list, or bad names.
+    ValueError: `source` is neither a file nor a list, or has bad names.
   """
   if source in list_names():
     return class_names.canonical_names(read(source), source)
   if not os.path.isfile(source):
     near = difflib.get_close_matches(source, list_names(), n=3)
     hint = f'; nearest are {", ".join(near)}' if near else ''
-    raise ValueError(f'{source!r} is no file and no class list{hint}')
+    raise ValueError(f'{source!r} is neither a file nor a class list{hint}')
   with open(source, encoding='utf-8') as f:
     lines = [line.strip() for line in f]
   return class_names.canonical_names(filter(None, lines), source)
@@ -70,7 +70,7 @@ def read_file_or_list(source: str) -> list[str]:
 
 @functools.cache
 def ucf101_video_counts() -> dict[str, int]:
-  """Videos of each UCF101 class by canonical name; 13,320 in all."""
+  """Counts the videos of each UCF101 class by canonical name; 13,320 in all."""
   path = os.path.join(_FOLDER, 'ucf101_videos.tsv')
   with open(path, encoding='utf-8') as f:
     rows = [line.rstrip('\n').split('\t') for line in f]

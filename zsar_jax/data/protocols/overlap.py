@@ -1,4 +1,4 @@
-"""Leaks: what a model has seen of its test under another name.
+"""Finds leaks: parts of the test that a model has seen under another name.
 
 | kind | found by | strict |
 |---|---|---|
@@ -9,8 +9,8 @@
 | containment | all words of one name within the other | no |
 | similarity | near class embeddings, where they are given | no |
 
-A strict leak makes a result no zero-shot result. The others are for a human
-to judge: 'waving slowly' contains 'waving' and is another class.
+With a strict leak a result is not zero-shot. The others are for a human to
+judge: 'waving slowly' contains 'waving', but is another class.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,8 +33,8 @@ class Leak:
     kind: see the module docstring.
     seen: name of the seen class.
     unseen: name of the unseen class.
-    detail: what was found: a video, or a similarity.
-    strict: whether a result with it is zero-shot no more.
+    detail: the video or the similarity that was found.
+    strict: whether a result with it is not zero-shot.
   """
 
   kind: str
@@ -59,8 +59,8 @@ def audit_names(
   Args:
     seen: canonical names.
     unseen: canonical names.
-    embeddings: unit vector of each name; None looks at words alone.
-    min_similarity: cosine from which two embeddings are reported.
+    embeddings: unit vector of each name; None compares only words.
+    min_similarity: smallest cosine of two embeddings that is reported.
 
   Returns:
     The leaks, strict ones first; a pair is listed once, under its first kind.
@@ -112,7 +112,7 @@ def audit_videos(
   seen: Sequence[str],
   unseen: Sequence[str],
 ) -> list[Leak]:
-  """Looks for videos that are trained on and tested on.
+  """Looks for videos in both training and test.
 
   Args:
     train: videos of the seen classes.
@@ -121,9 +121,9 @@ def audit_videos(
     unseen: names in the order of the labels of `test`.
 
   Returns:
-    A leak for every training video that is in the test as well: the same
-    bytes, or, between two datasets, cut from the same YouTube video. Within
-    one dataset a recording may hold many actions.
+    A leak for every training video that is in the test too. That is: the same
+    bytes, or, between two datasets, a cut from the same YouTube video. Within
+    one dataset a recording may show many actions.
   """
   leaks = []
   for kind, tested, trained in _shared(train, test):
@@ -143,7 +143,7 @@ def audit_videos(
 def without_videos(
   train: video_sets.VideoSet, test: video_sets.VideoSet
 ) -> video_sets.VideoSet:
-  """The training videos of which `audit_videos` finds nothing in the test."""
+  """Returns the training videos that `audit_videos` does not report."""
   keep = np.ones(len(train), bool)
   for _, tested, trained in _shared(train, test):
     keep &= [key not in tested for key in trained]
@@ -153,7 +153,7 @@ def without_videos(
 def _shared(
   train: video_sets.VideoSet, test: video_sets.VideoSet
 ) -> Iterator[tuple[str, dict[str, int], tuple[str, ...]]]:
-  """What may name a video: kind, key -> row of the test, keys of training."""
+  """Yields ways to identify videos: kind, key -> test row, training keys."""
   yield 'video', _first_rows(test.digests), train.digests
   if train.dataset_dir != test.dataset_dir:
     # A group such as 'g01' is a number within its dataset.
@@ -173,17 +173,17 @@ def _first_rows(keys: Sequence[str]) -> dict[str, int]:
 
 
 def strict(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
-  """The leaks that make a result zero-shot no more."""
+  """Returns the leaks with which a result is no longer zero-shot."""
   return tuple(leak for leak in leaks if leak.strict)
 
 
 def leaking_classes(leaks: Iterable[Leak]) -> tuple[str, ...]:
-  """The unseen classes of strict leaks, sorted."""
+  """Returns the unseen classes of strict leaks, sorted."""
   return tuple(sorted({leak.unseen for leak in leaks if leak.strict}))
 
 
 def format_leaks(leaks: Sequence[Leak], shown: int = _SHOWN) -> str:
-  """Leaks as lines of text, at most `shown` of them."""
+  """Writes leaks as lines of text, at most `shown` of them."""
   lines = [f'  {leak}' for leak in leaks[:shown]]
   if len(leaks) > shown:
     lines.append(f'  and {len(leaks) - shown} more')
@@ -195,10 +195,11 @@ def refuse(leaks: Sequence[Leak], what: str) -> None:
 
   Args:
     leaks: of an audit.
-    what: was audited, for the error.
+    what: name of what was audited, for the error.
 
   Raises:
-    ValueError: names them, and the keys that let them pass.
+    ValueError: there are strict leaks. The message names them, and the keys
+      that allow them.
   """
   found = strict(leaks)
   if found:
@@ -207,5 +208,5 @@ def refuse(leaks: Sequence[Leak], what: str) -> None:
       'trained on a class is not zero-shot on it:\n'
       f'{format_leaks(found)}\n'
       'data.drop_leaking=True leaves these seen classes out of training, '
-      'data.allow_leaks=True goes on and says so in every result'
+      'data.allow_leaks=True continues and says so in every result'
     )

@@ -14,7 +14,7 @@ class PreparedDataset:
     folder: of the dataset.
     metadata: see `records`.
     indices: of its splits.
-    name: the last parts of the folder: which dataset, which videos, version.
+    name: the last parts of the folder: dataset, videos and version.
   """
 
   def __init__(self, folder: str):
@@ -27,23 +27,23 @@ class PreparedDataset:
     self.name = '/'.join(os.path.normpath(folder).split(os.sep)[-3:])
 
   def classes(self) -> list[str]:
-    """Names of the classes that have a video, sorted."""
+    """Returns the names of the classes that have a video, sorted."""
     return sorted({n for i in self.indices.values() for n in i.labels})
 
   def select(self, split: str, classes: Sequence[str]) -> video_sets.VideoSet:
-    """All videos of some classes in a split."""
+    """Returns all videos of some classes in a split."""
     rows = {split: range(len(self.indices[split]))}
     return video_sets.select(self.folder, self.indices, rows, classes)
 
   def training_videos(
     self, seen: Sequence[str], fraction: float, seed: int
   ) -> tuple[video_sets.VideoSet, video_sets.VideoSet]:
-    """Training and validation videos: the dataset's splits, or a choice.
+    """Returns training and validation videos: the dataset's splits, or drawn.
 
     Args:
       seen: classes in label order.
-      fraction: see `video_sets.hold_out`, where there is no such split.
-      seed: likewise.
+      fraction: see `video_sets.hold_out`; for datasets without such splits.
+      seed: see `video_sets.hold_out`.
 
     Returns:
       Training and validation videos.
@@ -57,7 +57,7 @@ class PreparedDataset:
     return video_sets.hold_out(self.select(split, seen), fraction, seed)
 
   def check_classes(self, names: Sequence[str], what: str) -> None:
-    """Raises ValueError, in the name of `what`, if a class has no video."""
+    """Raises ValueError if a class has no video; `what` starts the message."""
     present = self.classes()
     missing = [name for name in names if name not in present]
     if missing:

@@ -29,11 +29,11 @@ _CLASS_LIST = {
 _NUM_VIDEOS = {'ucf101': 13320, 'hmdb51': 6766}
 _TRUZE_NOTES = {
   'ucf101': (
-    'Two seen names of the published list are no class and were read as one: '
+    'Two seen names of the published list are not classes. We read them as: '
     'Basketball Shooting as Basketball, Salsa Spins as SalsaSpin.'
   ),
   'hmdb51': (
-    'A seen name of the published list is no class and was read as one: '
+    'A seen name of the published list is not a class. We read it as: '
     'Swing Basketball as swing_baseball.'
   ),
 }
@@ -54,7 +54,7 @@ _TEST_LISTS = {
 
 @functools.cache
 def specs() -> dict[str, ProtocolSpec]:
-  """All published protocols by id."""
+  """Returns all published protocols by id."""
   made = [_half_class(dataset) for dataset in _CLASS_LIST]
   for dataset in ('ucf101', 'hmdb51'):
     made += [
@@ -67,12 +67,12 @@ def specs() -> dict[str, ProtocolSpec]:
 
 
 def half_class_split(names: Sequence[str], seed: int) -> list[str]:
-  """The unseen half of a dataset's classes, as Brattoli et al. draw it.
+  """Draws the unseen half of a dataset's classes as Brattoli et al. do.
 
   Args:
-    names: class names as the dataset spells them: the draw is one of
-      positions in their sorted order, capitals before small letters.
-    seed: of numpy's legacy generator; theirs are 0 to 9.
+    names: class names as the dataset spells them. The draw is over positions in
+      their sorted order, with capitals before small letters.
+    seed: of numpy's legacy generator; the paper uses 0 to 9.
 
   Returns:
     The first n // 2 of the permuted names.

@@ -1,9 +1,9 @@
-"""Every published way to measure that is known here, each under one id.
+"""All published protocols that we know, each under one id.
 
-"UCF101 accuracy" means at least four things. A `ProtocolSpec` says which:
-what dataset, which classes are candidates, which videos count, and how
-several splits become one number. Its hash names all that defines what is
-measured, and no spelling: results of different hashes do not compare.
+"UCF101 accuracy" means at least four things. A `ProtocolSpec` says which one:
+the dataset, the candidate classes, the videos that count, and how several
+splits become one number. Its hash covers everything that defines the
+measurement, but no spelling. Results of different hashes do not compare.
 
 ```python
 spec = get('ucf101/half-class-seed0-9')
@@ -42,12 +42,12 @@ __all__ = [
 
 
 def ids() -> list[str]:
-  """The ids that `get` knows, sorted."""
+  """Returns the ids that `get` knows, sorted."""
   return sorted(published.specs())
 
 
 def get(protocol_id: str) -> ProtocolSpec:
-  """The protocol of an id.
+  """Returns the protocol of an id.
 
   Args:
     protocol_id: one of `ids()`.
@@ -56,7 +56,7 @@ def get(protocol_id: str) -> ProtocolSpec:
     The protocol.
 
   Raises:
-    ValueError: no such id; the message has the nearest.
+    ValueError: there is no such id; the message has the nearest.
   """
   specs = published.specs()
   if protocol_id in specs:
@@ -75,7 +75,7 @@ def get(protocol_id: str) -> ProtocolSpec:
 def from_split_file(
   path: str, index: int | None = None, dataset: str = 'video_folder'
 ) -> ProtocolSpec:
-  """The protocol of a class split file; see `split_file`.
+  """Makes the protocol of a class split file; see `split_file`.
 
   Args:
     path: a JSON file.
@@ -86,7 +86,7 @@ def from_split_file(
     The protocol 'video_folder/<name of the file>[/<index>]'.
 
   Raises:
-    FileNotFoundError: no such file.
+    FileNotFoundError: the file does not exist.
     ValueError: see `split_file.read_class_split`.
   """
   first = index or 0
@@ -112,7 +112,7 @@ def from_split_file(
 def select_videos(
   split: SplitSpec, metadata: Mapping[str, Any]
 ) -> dict[str, list[int]]:
-  """The test videos of a split in a prepared dataset.
+  """Selects the test videos of a split in a prepared dataset.
 
   Args:
     split: of a `ProtocolSpec`.
@@ -145,7 +145,7 @@ def check(spec: ProtocolSpec, metadata: Mapping[str, Any]) -> list[str]:
     metadata: of `records.read_metadata`.
 
   Returns:
-    What is wrong, a line each; nothing if all is there.
+    One line for each problem; [] if there is none.
   """
   problems = []
   dataset = metadata['dataset']
@@ -159,7 +159,7 @@ def check(spec: ProtocolSpec, metadata: Mapping[str, Any]) -> list[str]:
 
 
 def describe(spec: ProtocolSpec) -> str:
-  """A protocol as a text table."""
+  """Writes a protocol as a text table."""
   rows = [
     ('id', spec.id),
     ('hash', spec.hash),
@@ -185,7 +185,7 @@ def describe(spec: ProtocolSpec) -> str:
 def video_rule(
   split: SplitSpec, metadata: Mapping[str, Any]
 ) -> Callable[[str, str, str], bool]:
-  """Which videos of a prepared dataset a split tests on.
+  """Makes the rule that says which videos of a dataset a split tests on.
 
   Args:
     split: of a `ProtocolSpec`.

@@ -1,4 +1,4 @@
-"""What a protocol is: which classes, which videos, how they are averaged."""
+"""Defines a protocol: its classes, its videos, and how results are averaged."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses
@@ -14,16 +14,16 @@ ALL_VIDEOS = 'all'
 
 @dataclasses.dataclass(frozen=True)
 class SplitSpec:
-  """One split of a protocol: who is asked about what.
+  """One split of a protocol: its classes and its videos.
 
   Attributes:
     name: such as 'seed3'.
-    seen: canonical names, sorted; None for whatever the model was trained
-      on, so long as none of it is unseen.
+    seen: canonical names, sorted; None allows any training classes that are not
+      unseen.
     unseen: canonical names, sorted; the candidates.
     videos: which videos of the unseen classes count: 'all', 'list:NAME' for
       an official list, 'split:NAME' for a split of the prepared dataset.
-    num_videos: how many there are in the complete dataset; None if unknown.
+    num_videos: number of these in the complete dataset; None if unknown.
     list_digest: `list_digest` of the official list; '' if unknown.
   """
 
@@ -44,8 +44,8 @@ class ProtocolSpec:
     dataset: name of the prepared dataset that it tests on.
     splits: at least one.
     source: where the rule was published.
-    notes: what a reader of its numbers should know.
-    candidates: what a video may be recognised as.
+    notes: remarks for readers of its numbers.
+    candidates: the classes that compete for a video, in words.
     averaging: how the splits become one number.
   """
 
@@ -59,7 +59,7 @@ class ProtocolSpec:
 
   @property
   def hash(self) -> str:
-    """12 hex digits over all that defines what is measured."""
+    """12 hex digits over all that defines the measurement."""
     content = {
       'dataset': self.dataset,
       'candidates': self.candidates,
@@ -78,7 +78,7 @@ class ProtocolSpec:
 
 
 def list_digest(video_ids: Iterable[str]) -> str:
-  """Names an official video list: 12 hex digits.
+  """Hashes an official video list to 12 hex digits.
 
   Args:
     video_ids: in any order; folders, suffixes and case do not count.
@@ -91,7 +91,7 @@ def list_digest(video_ids: Iterable[str]) -> str:
 
 
 def _keys(names: Sequence[str]) -> list[str]:
-  """Class names without spaces and signs, so that no spelling counts."""
+  """Removes spaces and signs from class names, so that spelling is ignored."""
   return sorted(re.sub(r'[\W_]', '', name).lower() for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Which split a user chose, and which protocol that names.
+"""Finds the split that a user chose, and its protocol.
 
 The protocol comes from the registry, from a class split file, or from the
 dataset itself if it brings its own split (stick_figures).
@@ -27,8 +27,8 @@ class SplitChoice:
     validation_fraction: share of each seen class's videos to hold out, in
       (0, 1); a dataset with its own validation split does not use it.
     seed: of the videos that are held out.
-    seen_classes: only these classes count as seen, because a model was
-      trained on them; empty for all that the protocol leaves.
+    seen_classes: only these classes count as seen, because a model was trained
+      on them; empty means all that the protocol allows.
     strict_for: ids of further protocols whose unseen classes must not leak.
     allow_leaks: continue although a seen class leaks into the test.
     drop_leaking: leave leaking seen classes and videos out of training.
@@ -58,13 +58,14 @@ def find_spec(
     choice: of the user.
 
   Returns:
-    The registered protocol, else that of the file, else the dataset's own;
-    and one of its splits.
+    The registered protocol, else the file's, else the dataset's own. And one of
+    its splits.
 
   Raises:
     FileNotFoundError: the split file does not exist.
-    ValueError: both a file and an id or none of them, an unknown id, a
-      protocol of another dataset, a bad file, or no split of that number.
+    ValueError: both a file and an id are given, or neither. Or the id is
+      unknown, the protocol is of another dataset, the file is bad, or there is
+      no split of that number.
   """
   if choice.protocol and choice.class_split:
     raise ValueError(

@@ -2,7 +2,7 @@
 
   {"seen": ["hugging", ...], "unseen": ["punching", ...]}
 
-or a list of such under "splits", one of which is chosen by its index.
+or a list of such objects under "splits"; an index chooses one.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ def read_class_split(path: str, index: int = 0) -> tuple[list[str], list[str]]:
 
   Args:
     path: a JSON file.
-    index: which split, where the file has several.
+    index: which split, if the file has several.
 
   Returns:
     Seen and unseen canonical names, sorted.
 
   Raises:
-    FileNotFoundError: no such file.
-    ValueError: not the format, an empty or duplicate name, or a class that
-      is both seen and unseen.
+    FileNotFoundError: the file does not exist.
+    ValueError: the file has another format or an empty or duplicate name, or a
+      class is both seen and unseen.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'class split file {path} does not exist')
@@ -47,7 +47,7 @@ def read_class_split(path: str, index: int = 0) -> tuple[list[str], list[str]]:
       '(or a list "splits" of such objects)'
     )
   for key in ('seen', 'unseen'):
-    # A text would pass as a list of its letters.
+    # A string would pass as a list of its letters.
     if not isinstance(content[key], list) or not all(
       isinstance(name, str) for name in content[key]
     ):
@@ -66,10 +66,10 @@ def check_disjoint(
   Args:
     seen: canonical names.
     unseen: canonical names.
-    what: where they come from, for the error.
+    what: their origin, for the error.
 
   Raises:
-    ValueError: names them.
+    ValueError: a class is both; the message names all.
   """
   both = sorted(set(seen) & set(unseen))
   if both:

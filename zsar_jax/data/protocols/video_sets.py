@@ -1,4 +1,4 @@
-"""Some videos of a prepared dataset, and how sessions are held out of them."""
+"""Selects videos of a prepared dataset, and holds out whole sessions."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -15,11 +15,11 @@ class VideoSet:
   Attributes:
     dataset_dir: folder of the dataset.
     splits: prepared split of each video.
-    rows: int [n], number of each in its split.
+    rows: int [n], position of each in its split.
     labels: int [n], index among the seen or the unseen classes.
     ids: names of the videos.
     groups: recording sessions.
-    sources: where each video's class lives.
+    sources: place or camera of each video's class.
     digests: see `records.VideoIndex`.
   """
 
@@ -36,7 +36,7 @@ class VideoSet:
     return len(self.rows)
 
   def subset(self, keep: np.ndarray) -> 'VideoSet':
-    """The videos where `keep`, bool [n], is true, in order."""
+    """Returns the videos where `keep`, bool [n], is true, in order."""
     at = np.flatnonzero(keep)
     columns = ('splits', 'ids', 'groups', 'sources', 'digests')
     return dataclasses.replace(
@@ -55,7 +55,7 @@ def check_classes(videos: VideoSet, classes: Sequence[str]) -> None:
     classes: names in label order.
 
   Raises:
-    ValueError: names the classes without a video.
+    ValueError: a class has no video; the message names all of them.
   """
   there = set(videos.labels.tolist())
   without = [name for i, name in enumerate(classes) if i not in there]
@@ -83,13 +83,13 @@ def select(
   rows: Mapping[str, Sequence[int]],
   classes: Sequence[str],
 ) -> VideoSet:
-  """Videos of some classes out of chosen rows.
+  """Selects the videos of some classes from chosen rows.
 
   Args:
     dataset_dir: folder of the dataset.
     indices: of its splits.
     rows: split -> rows to choose from, ascending.
-    classes: names in label order; videos of others are left out.
+    classes: names in label order; videos of other classes are left out.
 
   Returns:
     The videos, split by split.
@@ -119,20 +119,20 @@ def hold_out(
 ) -> tuple[VideoSet, VideoSet]:
   """Holds out whole groups for validation, of every class that has several.
 
-  A group is on one side for all classes, so that no recording session is
-  both trained on and validated on.
+  A group is on one side for all classes. So no recording session is in both
+  training and validation.
 
   Args:
     videos: of the seen classes.
-    fraction: share of each class's videos to hold out, in (0, 1); about,
-      because a group is never cut.
+    fraction: share of each class's videos to hold out, in (0, 1). It is
+      approximate, because groups are never cut.
     seed: of the choice.
 
   Returns:
     Training and validation videos; every class keeps a training video.
 
   Raises:
-    ValueError: a fraction outside (0, 1), or nothing could be held out.
+    ValueError: the fraction is outside (0, 1), or nothing can be held out.
   """
   if not 0 < fraction < 1:
     raise ValueError(f'data.validation_fraction={fraction} is not in (0, 1)')
@@ -145,8 +145,8 @@ def hold_out(
   lacking = set(room)
   names, sizes = np.unique(groups, return_counts=True)
   order = np.random.default_rng(seed).permutation(len(names))
-  # First what fits every class's share; then, for a class that still has
-  # none held out, the smallest session that leaves something to train on.
+  # First hold out sessions that fit every class's share. Then, for a class that
+  # has none held out, the smallest session that leaves a training video.
   for must_fit in (True, False):
     if not must_fit:
       order = order[np.argsort(sizes[order], kind='stable')]
@@ -172,14 +172,16 @@ def hold_out(
 
 
 def halve(videos: VideoSet, seed: int) -> tuple[VideoSet, VideoSet]:
-  """Two halves that share no group, each class in both where it can be.
+  """Divides videos into halves that share no group.
+
+  Each class is in both halves, if it has enough groups.
 
   Args:
     videos: the set.
     seed: of the choice.
 
   Returns:
-    The halves; the second is empty where there is one group alone.
+    The halves; the second is empty if there is only one group.
   """
   groups = np.array(videos.groups)
   names = np.unique(groups)
@@ -189,7 +191,7 @@ def halve(videos: VideoSet, seed: int) -> tuple[VideoSet, VideoSet]:
   for group in names[order]:
     members = groups == group
     labels = videos.labels[members]
-    # To the side that has less of what is in this group, or less at all.
+    # To the side with fewer videos of this group's classes, or fewer at all.
     has = [(part[labels].sum(), part.sum()) for part in counts]
     side = int(has[1] < has[0])
     np.add.at(counts[side], labels, 1)

@@ -1,17 +1,16 @@
-"""Classes that are named by the same words, whatever their order and form.
+"""Finds classes named by the same words, in any order and form.
 
 'climbing a rope' and 'RopeClimbing' are one action. Two classes overlap when
 the bags of their normalised words are equal.
 
-Under `as_published` the rule is the one that leaves 664 of the Kinetics-700
-classes beside UCF101 and HMDB51, the number of Brattoli et al. 2020
-("Rethinking Zero-shot Video Classification"), who drop what is nearly equal
-in word2vec space after replacing some names by words that word2vec knows.
-The list itself was never published: that it is this one is a
-reconstruction, from their replacements and the lemmas of WordNet's verbs.
-It depends on spelling ('PullUps' is the word 'pullups', so 'pull ups' stays)
-and it leaves in 'tai chi', 'pull ups', 'push up', 'riding a bike' and more
-that the plain rule finds.
+The rule `as_published` drops the Kinetics-700 classes that overlap UCF101 or
+HMDB51 and leaves 664, the number of Brattoli et al. 2020 ("Rethinking Zero-shot
+Video Classification"). They replace some names by words that word2vec knows,
+then drop nearly equal names in word2vec space. Their list was never published.
+Ours is a reconstruction, from their replacements and the lemmas of WordNet's
+verbs. It depends on spelling: 'PullUps' is the word 'pullups', so 'pull ups'
+stays. It keeps 'tai chi', 'pull ups', 'push up', 'riding a bike' and more,
+which the plain rule finds.
 
 ```python
 equal_bags(['climbing a rope', 'yoga'], ['RopeClimbing'])
@@ -25,8 +24,8 @@ import re
 from zsar_jax.data import class_names
 
 _EMPTY_WORDS = frozenset('a an and at do in of on or the using with'.split())
-# Brattoli et al., as far as it changes which classes are equal: the names
-# as their datasets spell them.
+# The replacements of Brattoli et al. that change which classes are equal. Names
+# are as their datasets spell them.
 _PUBLISHED_RENAMES = {
   'CleanAndJerk': 'weight lift',
   'clean and jerk': 'weight lift',
@@ -42,8 +41,8 @@ _PUBLISHED_RENAMES = {
   'Polishing forniture': 'polish furniture',
   'Rock-paper-scissors': 'play rock paper scissors',
 }
-# What WordNet's verb lemmas do not bring together: 'riding' becomes 'rid',
-# and a plural stays where the noun is no verb as well.
+# Words that WordNet's verb lemmas do not unite: 'riding' becomes 'rid', and a
+# plural stays if the noun is not also a verb.
 _PUBLISHED_FORMS = frozenset({'riding', 'sandcastles'})
 # Misspelt or foreign words in the class lists.
 _CORRECTIONS = {
@@ -56,19 +55,19 @@ _CORRECTIONS = {
 
 
 def normalised_words(name: str, as_published: bool = False) -> tuple[str, ...]:
-  """The bag of a class name's normalised words.
+  """Returns the bag of a class name's normalised words.
 
-  Words without content and anything in brackets that begins with 'not' are
-  left out; of the others the endings of verbs and plurals are cut off, by
-  rule, so that what remains need not be a word ('smok').
+  Words without content are left out, and so are brackets that begin with
+  'not'. Rules cut the endings of verbs and plurals off the other words. The
+  rest need not be a word ('smok').
 
   Args:
-    name: a class name in any spelling; under `as_published` in the spelling
-      of its dataset.
+    name: a class name in any spelling; for `as_published` in the spelling of
+      its dataset.
     as_published: the rule of the 664 classes; see the module docstring.
 
   Returns:
-    The normalised words, sorted, repeated ones repeated; possibly none.
+    The normalised words, sorted, with repetitions; possibly none.
   """
   return _bag(_words(name, as_published), as_published)
 
@@ -78,7 +77,7 @@ def equal_bags(
   unseen_names: Iterable[str],
   as_published: bool = False,
 ) -> list[tuple[str, str]]:
-  """Pairs of a seen and an unseen class that are named by the same words.
+  """Finds pairs of a seen and an unseen class named by the same words.
 
   Unless `as_published`, two words of one name may also be one word of the
   other ('shot put', 'Shotput').
@@ -118,7 +117,7 @@ def _words(name: str, as_published: bool) -> list[str]:
 
 
 def _bags(name: str, as_published: bool) -> list[tuple[str, ...]]:
-  """The bag of a name, and those with two neighbouring words made one."""
+  """Returns a name's bag, and the bags with two neighbouring words joined."""
   words = _words(name, as_published)
   spellings = [words]
   if not as_published:

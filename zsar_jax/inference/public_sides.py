@@ -19,7 +19,14 @@ from zsar_jax.inference import class_texts, dual_models
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
 from zsar_jax.models import vjepa2 as vjepa2_model
-from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
+from zsar_jax.pretrained import (
+  bert,
+  directory,
+  heads,
+  mpnet,
+  tensor_files,
+  video,
+)
 from zsar_jax.pretrained import i3d as i3d_weights
 from zsar_jax.pretrained import vjepa2 as vjepa2_weights
 
@@ -237,8 +244,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """Reads a text encoder.
 
   Args:
-    path: folder of weights of the BERT family, or of a model with a joint
-      space.
+    path: folder of weights of the BERT family, of MPNet, or of a model with
+      a joint space.
     prompts: sentences with a place `{}` for the name; () for ours.
 
   Returns:
@@ -251,7 +258,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """
   weights = directory.read_weights(path)
   path = weights.source or path
-  kind = directory.expect_model_type(weights, 'bert', *dual_models.MODEL_TYPES)
+  kind = directory.expect_model_type(
+    weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
+  )
   digest = directory.fingerprint(weights)
   scale, bias = 1.0, 0.0
   if kind in dual_models.MODEL_TYPES:
@@ -265,9 +274,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     ]
     prompts = prompts or CLIP_PROMPTS
   else:
-    positions = directory.setting(weights, 'max_position_embeddings')
-    length = min(_SENTENCE_LENGTH, positions)
-    kwargs, params, pieces = bert.load_text_encoder(weights, length)
+    loader = mpnet if kind == 'mpnet' else bert
+    length = min(_SENTENCE_LENGTH, loader.positions(weights))
+    kwargs, params, pieces = loader.load_text_encoder(weights, length)
     model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask

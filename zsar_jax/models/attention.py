@@ -128,6 +128,7 @@ def attend(
   value: jax.Array,
   mask: jax.Array | None = None,
   implementation: str = 'einsum',
+  bias: jax.Array | None = None,
   softcap: float = 0.0,
 ) -> jax.Array:
   """Computes scaled dot-product attention.
@@ -141,6 +142,8 @@ def attend(
     implementation: one of IMPLEMENTATIONS.
     softcap: c bends logits x into c tanh(x / c), between -c and c (Gemma Team
       2024); 0 leaves them. Only the einsums do it.
+    bias: added to the scaled products, broadcastable to [b h q n]; as a mask,
+      the einsums alone take one.
 
   Returns:
     [b q h k] in the dtype of `query`.
@@ -154,7 +157,7 @@ def attend(
     dtype=query.dtype,
     length=key.shape[1],
     head_dim=query.shape[-1],
-    masked=mask is not None or softcap > 0,
+    masked=mask is not None or bias is not None or softcap > 0,
   )
   if chosen == 'cudnn':
     return jax.nn.dot_product_attention(
@@ -162,7 +165,7 @@ def attend(
     )
   if chosen == 'flash':
     return _flash(query, key, value)
-  return _einsum(query, key, value, mask, softcap)
+  return _einsum(query, key, value, mask, bias, softcap)
 
 
 def _platform() -> str:
@@ -178,6 +181,7 @@ def _einsum(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array | None,
+  bias: jax.Array | None,
   softcap: float,
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32.
@@ -191,6 +195,8 @@ def _einsum(
   )
   if softcap:
     logits = softcap * jnp.tanh(logits / softcap)
+  if bias is not None:
+    logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))

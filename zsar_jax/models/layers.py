@@ -58,6 +58,7 @@ class Attention(nn.Module):
     inputs: jax.Array,
     context: jax.Array | None = None,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
     """Computes the attention of `inputs` to `context`.
 
@@ -65,6 +66,7 @@ class Attention(nn.Module):
       inputs: [b q d].
       context: [b n e], or None for self-attention.
       mask: bool, broadcastable to [b h q n].
+      bias: see `attention.attend`.
 
     Returns:
       [b q d].
@@ -86,7 +88,9 @@ class Attention(nn.Module):
     if self.rotary_grid:
       angles = positions.rotary_angles(self.rotary_grid, query.shape[-1])
       query, key = (positions.rotate(x, angles) for x in (query, key))
-    out = attend(query, key, value, mask, self.implementation, self.softcap)
+    out = attend(
+      query, key, value, mask, self.implementation, bias, self.softcap
+    )
     out = out.reshape(*out.shape[:-2], width)
     return dense(inputs.shape[-1], name='out')(out) if self.project else out
 
@@ -230,14 +234,16 @@ class PostNormBlock(nn.Module):
     x: jax.Array,
     mask: jax.Array | None = None,
     deterministic: bool = True,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
-    """Maps tokens [b n d] to tokens [b n d]; mask as in `attend`."""
+    """Maps tokens [b n d] to tokens [b n d]; mask and bias as in `attend`."""
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
     )
     drop = nn.Dropout(self.dropout_rate)
     x = sharding.constrain_batch(x)
-    y = Attention(self.num_heads, self.dtype, name='attention')(x, mask=mask)
+    attend = Attention(self.num_heads, self.dtype, name='attention')
+    y = attend(x, mask=mask, bias=bias)
     x = norm(name='attention_norm')(x + drop(y, deterministic))
     mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
     y = mlp(x, deterministic)

@@ -187,11 +187,7 @@ class ClipVideoEncoder(nn.Module):
         it.
     """
     b, t, *size, _ = video.shape
-    if size != [self.image_size] * 2:
-      raise ValueError(
-        f'frames of {size[0]}x{size[1]} pixels for an encoder of '
-        f'{self.image_size}x{self.image_size}'
-      )
+    self._check_size(size)
     norm = lambda name: nn.LayerNorm(
       epsilon=self.norm_epsilon, dtype=self.dtype, name=name
     )
@@ -232,6 +228,13 @@ class ClipVideoEncoder(nn.Module):
       'frames': frames,
       'pooled': frames.mean(axis=1),
     }
+
+  def _check_size(self, size: list[int]) -> None:
+    if size != [self.image_size] * 2:
+      raise ValueError(
+        f'frames of {size[0]}x{size[1]} pixels for an encoder of '
+        f'{self.image_size}x{self.image_size}'
+      )
 
 
 class Clip(nn.Module):

@@ -116,12 +116,7 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
     raise ValueError(f'{path}: do_resize is false, which is not supported')
   resample, crops = _UNTOLD[weights.config['model_type']]
   crops = found.get('do_center_crop', crops)
-  resample = found.get('resample', resample)
-  if resample not in _METHODS:
-    raise ValueError(
-      f"{path}: resample={resample!r} is not one of {sorted(_METHODS)}, PIL's "
-      f'numbers of {list(_METHODS.values())}'
-    )
+  resize = _method(path, found.get('resample', resample))
   whole = _is_whole(found['size'], crops)
   short_side = _sides(weights, 'size', found['size'])
   size = short_side
@@ -146,7 +141,17 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
   return {
     'size': size,
     'short_side': short_side,
-    'resize': _METHODS[resample],
+    'resize': resize,
     'crop': 'whole' if whole else 'centre',
     **normalisation(weights),
   }
+
+
+def _method(path: str, resample: int) -> str:
+  """Returns the name of PIL's way of resizing of a number."""
+  if resample not in _METHODS:
+    raise ValueError(
+      f"{path}: resample={resample!r} is not one of {sorted(_METHODS)}, PIL's "
+      f'numbers of {list(_METHODS.values())}'
+    )
+  return _METHODS[resample]

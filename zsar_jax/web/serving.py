@@ -53,7 +53,7 @@ def serve(
     hosts: as `guard.Guard` has it.
 
   Returns:
-    Its address, and the public one if there is one.
+    Its address, and the public one if any.
 
   Raises:
     OSError: the port is taken.
@@ -81,10 +81,7 @@ def serve(
     app_kwargs={
       'middleware': [
         middleware.Middleware(
-          guard.Guard,
-          uploads=page.uploads,
-          limits=page.limits,
-          hosts=hosts,
+          guard.Guard, uploads=page.uploads, limits=page.limits, hosts=hosts
         )
       ],
       'docs_url': None,

@@ -204,7 +204,13 @@ def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
 
 
 # Runs of earlier versions lack these keys, and did what is the default.
-_ADDED = ('preprocessing.resize', 'preprocessing.crop')
+_ADDED = (
+  'preprocessing.resize',
+  'preprocessing.crop',
+  'zeroshot.kernel_gamma',
+  'zeroshot.hub_correction',
+  'zeroshot.motion_controls',
+)
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

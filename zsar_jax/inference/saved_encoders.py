@@ -18,9 +18,10 @@ from zsar_jax.inference import (
   trained_encoders,
 )
 from zsar_jax.parallel import sharding
+from zsar_jax.pretrained import hub
 
-# Paths of this machine are nobody else's.
-_LOCAL_KEYS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
+_DATA_PATHS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
+_INIT_PATHS = ('text', 'video', 'clip')
 
 
 def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
@@ -118,20 +119,34 @@ def export(recognizer: encoders.Recognizer, folder: str) -> None:
   if isinstance(recognizer, public_encoders.PublicEncoders):
     public_folders.write(folder, recognizer)
     return
-  config = config_utils.to_dict(recognizer.config)
-  for key in _LOCAL_KEYS:
-    config['data'][key] = ''
   model_files.write(
     folder,
     jax.tree.map(np.asarray, recognizer.params),
     {
-      'config': config,
+      'config': _without_paths(config_utils.to_dict(recognizer.config)),
       'vocabulary': list(recognizer.texts.pieces),
       'seen_classes': list(recognizer.seen_classes),
       'descriptions': recognizer.texts.descriptions,
       'step': recognizer.step,
     },
   )
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+  """Empties the paths of this machine: they are nobody else's business.
+
+  The model needs none of them. `init.loaded` still names the public weights
+  that training began with, by the last part of their path and a fingerprint.
+  Ids of the Hub stay: anybody can look them up. A bare last part would not do,
+  because it would be looked for in the reader's working directory.
+  """
+  for key in _DATA_PATHS:
+    config['data'][key] = ''
+  config['vocabulary'] = config['names']['descriptions'] = ''
+  for key in _INIT_PATHS:
+    if not hub.is_id(config['init'][key]):
+      config['init'][key] = ''
+  return config
 
 
 def _check_shapes(workdir: str, params: Any, shapes: Any) -> None:

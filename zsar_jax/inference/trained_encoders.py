@@ -252,6 +252,26 @@ class TrainedEncoders(encoders_lib.Recognizer):
       trained_classes=self.seen_classes,
     )
 
+  @property
+  def programs(self) -> dict[str, encoders_lib.Program]:
+    """Returns both encoders as pure functions, in float32."""
+    model = self._model.clone(
+      dtype=jnp.float32,
+      video={**self._model.video, 'attention_implementation': 'einsum'},
+    )
+    prep = self.prep
+
+    def video(params, clips):
+      x = pixel_ops.to_inputs(clips, prep.mean, prep.std, prep.inputs)
+      out = model.apply({'params': params}, x, method='encode_video')
+      return out['embedding']
+
+    def text(params, ids, mask):
+      out = model.apply({'params': params}, ids, mask, method='encode_text')
+      return out['embedding']
+
+    return self._make_programs((video, self._params), (text, self._params))
+
   def initial_embeddings(self):
     """Encodes names as the public weights do that the text side began with.
 

@@ -78,6 +78,8 @@ def write(
     raise ValueError(f'format {kind!r} is not one of {", ".join(FORMATS)}')
   if os.path.lexists(folder):
     raise FileExistsError(f'{folder} is there already: export writes a new one')
+  if kind == ONNX:
+    _require_onnx()
   chosen = _choose(recognizer, bank, names)
   files, sides = {}, {}
   for side, program in recognizer.programs.items():
@@ -248,17 +250,24 @@ def _quietly():
     logging.disable(before)
 
 
-def _to_onnx(side: str, program: encoders.Program):
-  """Returns files by name, and their description."""
+def _require_onnx() -> None:
+  """Raises ValueError where ONNX cannot be written or checked."""
   try:
     with _quietly():
-      import jax2onnx
-      import onnxruntime  # noqa: F401 (the check needs it)
+      import jax2onnx  # noqa: F401
+      import onnxruntime  # noqa: F401
   except ImportError as e:
     raise ValueError(
-      f'ONNX needs {e.name}: install zsar_jax[onnx], or use '
+      f'--format={ONNX} needs {e.name}: install zsar_jax[onnx], or use '
       f'--format={STABLEHLO}'
     ) from e
+
+
+def _to_onnx(side: str, program: encoders.Program):
+  """Returns files by name, and their description."""
+  with _quietly():
+    import jax2onnx
+
   params = jax.tree.map(jnp.asarray, program.params)
   shapes = [
     jax.ShapeDtypeStruct(('b', *x.shape), x.dtype)

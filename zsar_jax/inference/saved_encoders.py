@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import functools
+import os
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  prototype_bank,
   public_encoders,
   public_folders,
   trained_encoders,
@@ -59,6 +61,13 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
     return _from_meta(meta, place, meta['step'])
   from zsar_jax.inference import saved_checkpoints  # and with it orbax
 
+  there = lambda name: os.path.exists(os.path.join(workdir, name))
+  if there(prototype_bank.BANK_FILE) and not there(saved_checkpoints.FOLDER):
+    raise FileNotFoundError(
+      f'{workdir} holds a prototype bank without its encoders: give the '
+      'workdir of the run that it was built from, or a folder that `bank '
+      'export` wrote'
+    )
   with saved_checkpoints.open_existing(workdir, step) as checkpoints:
     step = checkpoints.latest_step() if step is None else step
     return _from_meta(

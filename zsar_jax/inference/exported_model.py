@@ -273,14 +273,18 @@ def _to_onnx(side: str, program: encoders.Program):
     jax.ShapeDtypeStruct(('b', *x.shape), x.dtype)
     for x in program.inputs.values()
   ]
-  with _quietly():
-    made = jax2onnx.to_onnx(
-      lambda *inputs: program.function(params, *inputs),
-      shapes,
-      model_name=f'zsar_jax {side}',
-      input_names=list(program.inputs),
-      output_names=['embedding'],
-    )
+  try:
+    with _quietly():
+      made = jax2onnx.to_onnx(
+        lambda *inputs: program.function(params, *inputs),
+        shapes,
+        model_name=f'zsar_jax {side}',
+        input_names=list(program.inputs),
+        output_names=['embedding'],
+      )
+  # Its plugins raise errors of every kind for what they cannot convert.
+  except Exception as e:
+    raise NotImplementedError(_one_line(e)) from e
   if made.ByteSize() > _MOST_BYTES:
     raise ValueError(f'{made.ByteSize()} bytes are more than a file can hold')
   width = made.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
@@ -315,7 +319,14 @@ def _check(side: str, program: encoders.Program, description, folder) -> None:
   ours = jax.jit(_exact(program.function))
   for inputs in _samples(program):
     expected = np.asarray(ours(program.params, *inputs))
-    worst = np.abs(theirs(*inputs) - expected).max()
+    try:
+      found = theirs(*inputs)
+    # A runtime has its own kinds of errors, for operations that do not run.
+    except Exception as e:
+      raise ValueError(
+        f'the exported {side} encoder does not run: {_one_line(e)}'
+      ) from e
+    worst = np.abs(found - expected).max()
     # Not `>`, which a NaN would pass.
     if not worst <= _TOLERANCE:
       raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import class_texts, model_builder
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.models import pixel_ops, zsar_model
+from zsar_jax.models import pixel_ops, space_time, zsar_model
 from zsar_jax.parallel import sharding
 from zsar_jax.pretrained import hub, initialisation
 
@@ -257,8 +257,16 @@ class TrainedEncoders(encoders_lib.Recognizer):
     """Returns both encoders as pure functions, in float32."""
     model = self._model.clone(
       dtype=jnp.float32,
-      video={**self._model.video, 'attention_implementation': 'einsum'},
+      video={
+        **self._model.video,
+        'attention_implementation': 'einsum',
+        'scan_blocks': False,
+      },
     )
+    params = {
+      **self._params,
+      'video_encoder': space_time.unrolled(self._params['video_encoder']),
+    }
     prep = self.prep
 
     def video(params, clips):
@@ -270,7 +278,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
       out = model.apply({'params': params}, ids, mask, method='encode_text')
       return out['embedding']
 
-    return self._make_programs((video, self._params), (text, self._params))
+    return self._make_programs((video, params), (text, params))
 
   def initial_embeddings(self):
     """Encodes names as the public weights do that the text side began with.

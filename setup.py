@@ -37,6 +37,7 @@ setuptools.setup(
     'zsar_jax.data': ['vocabulary.txt'],
     'zsar_jax.data.protocols': ['class_lists/*'],
     'zsar_jax.evaluation.report': ['page.html.jinja', 'page.css'],
+    'zsar_jax.web': ['page.css', 'page.js'],
   },
   install_requires=[
     # Model, step, evaluator.
@@ -72,6 +73,8 @@ setuptools.setup(
     # A major version of OpenCV moves whole modules: 5 did.
     'opencv-python-headless>=4.10.0.84,<6',
     'simplejpeg>=1.8',
+    # Resizes as it did for the public weights.
+    'pillow>=11',
     'tokenizers>=0.21',
     'rapidfuzz>=3.10',
     'tqdm>=4.66',
@@ -98,6 +101,8 @@ setuptools.setup(
     'docs': ['furo>=2025.7.19', 'myst-nb>=1.3', 'sphinx>=8.2'],
     # Puts small faults into the code, to see whether tests notice.
     'dev': ['cosmic-ray>=8.3'],
+    # The page in the browser. Heavy, so tests of it are skipped without.
+    'app': ['gradio>=6.31'],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],
     # `bank export --format=onnx`, and what runs its files. Versions of jax2onnx

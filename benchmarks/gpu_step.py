@@ -212,7 +212,7 @@ def build(args, variant: Variant, blocks):
   attend = layers.attend
   if variant.tokamax:
     kernel = tokamax_attention(*blocks)
-    attend = lambda q, k, v, mask, implementation: kernel(q, k, v)
+    attend = lambda q, k, v, *_: kernel(q, k, v)
   # Looked up while the step is traced, which is at its first call.
   with mock.patch.object(layers, 'attend', attend):
     step, _ = train_step.jax_step(args)

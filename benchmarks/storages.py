@@ -52,7 +52,9 @@ def read_clips(source: records.VideoSource) -> float:
     )
     video.decode(
       indices,
-      lambda rgb: video_transforms.eval_view(rgb, _SIZE),
+      lambda rgb: video_transforms.resize_frame(
+        video_transforms.square(rgb, min(rgb.shape[:2])), _SIZE, _SIZE
+      ),
     )
   return time.perf_counter() - began
 

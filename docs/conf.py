@@ -49,7 +49,7 @@ napoleon_use_ivar = True
 autodoc_typehints = 'signature'
 autodoc_member_order = 'bysource'
 autodoc_inherit_docstrings = False
-autodoc_mock_imports = ['apache_beam']
+autodoc_mock_imports = ['apache_beam', 'gradio', 'starlette']
 
 
 def _as_docutils_reads(app, what, name, obj, options, lines):

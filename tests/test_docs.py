@@ -12,6 +12,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _PAGES = [
   *sorted(_ROOT.glob('*.md')),
   *sorted((_ROOT / 'docs').glob('*.md')),
+  *sorted((_ROOT / 'docs/results').glob('*.md')),
 ]
 
 
@@ -55,12 +56,16 @@ def test_every_page_is_reached_from_the_readme():
   for page in sorted((_ROOT / 'docs').glob('*.md')):
     if page.stem != 'index':  # of the built pages
       assert f'](docs/{page.name})' in text, page.name
+  for page in (_ROOT / 'docs/results').glob('*.md'):
+    assert f'](docs/results/{page.name})' in text, page.name
 
 
 def test_every_page_is_in_the_built_documentation():
   index = (_ROOT / 'docs/index.md').read_text()
   listed = set(re.findall(r'^[\w/]+$', index, re.MULTILINE))
   pages = {path.stem for path in (_ROOT / 'docs').glob('*.md')} - {'index'}
+  results = (_ROOT / 'docs/results').glob('*.md')
+  pages |= {f'results/{path.stem}' for path in results}
   notebooks = {
     f'notebooks/{path.stem}' for path in (_ROOT / 'colabs').glob('*.ipynb')
   }

@@ -32,7 +32,7 @@ _ROOMS = {
   # Never jax.
   'data': (
     'system',
-    'absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
+    'PIL absl av cv2 grain rapidfuzz safetensors simplejpeg tokenizers',
   ),
   'pretrained': (
     'models data',
@@ -46,14 +46,15 @@ _ROOMS = {
     'evaluation pretrained models data zeroshot parallel system config',
     'cv2 jax ml_collections safetensors',
   ),
+  'web': ('inference data system', 'cv2'),
   'training': (
     'inference evaluation pretrained models data zeroshot parallel system '
     'config',
     'jax ml_collections optax',
   ),
   'commands': (
-    'training inference evaluation pretrained models data zeroshot parallel '
-    'system config',
+    'web training inference evaluation pretrained models data zeroshot '
+    'parallel system config',
     'absl av jax ml_collections',
   ),
 }
@@ -72,6 +73,9 @@ _MORE_LIBRARIES = {
   'inference.exported_predict': 'av onnxruntime',
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',
+  # Imported by the command alone: it is in an extra.
+  'web.page': 'gradio',
+  'web.serving': 'gradio starlette',
   'training.metric_writers': 'absl clu tensorflow',
 }
 # The config: at the root without being a command, and a section a room.

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
   'predict': ('predict', 'rank class names for videos'),
   'prepare': ('prepare', 'check videos and pack them for training'),
   'bank': ('bank', 'show, build, extend and export prototype banks'),
+  'app': ('app', 'a page in the browser to name actions in videos'),
   'protocols': ('protocols', 'list, check and audit what results are of'),
 }
 _PACKAGES = (

@@ -74,6 +74,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'zeroshot.temperature': _POSITIVE,
   'zeroshot.top_k': _NOT_NEGATIVE,
   'zeroshot.ridge': _POSITIVE,
+  'zeroshot.kernel_gamma': _POSITIVE,
+  'zeroshot.hub_correction': _NOT_NEGATIVE,
   'zeroshot.text_ridge': _POSITIVE,
   'zeroshot.conse_top': _POSITIVE,
   'zeroshot.ensemble_beta': ('must be in [0, 1]', lambda x: 0 <= x <= 1),

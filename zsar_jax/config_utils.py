@@ -203,6 +203,16 @@ def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
   return config.lock()
 
 
+# Runs of earlier versions lack these keys, and did what is the default.
+_ADDED = (
+  'preprocessing.resize',
+  'preprocessing.crop',
+  'zeroshot.kernel_gamma',
+  'zeroshot.hub_correction',
+  'zeroshot.motion_controls',
+)
+
+
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
   """Keys on which two plain configs differ in what they compute.
 
@@ -213,7 +223,9 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
   Returns:
     One 'key: value in a -> value in b' each.
   """
-  flat_a, flat_b = _flat(a), _flat(b)
+  defaults = _flat(default_config())
+  added = {key: defaults[key] for key in _ADDED}
+  flat_a, flat_b = ({**added, **_flat(config)} for config in (a, b))
   return [
     f'{key}: {flat_a.get(key)!r} -> {flat_b.get(key)!r}'
     for key in sorted(set(flat_a) | set(flat_b))

@@ -107,6 +107,12 @@ def _define_flags() -> flags.FlagValues:
     'names that no protocol of the dataset has can be made later.',
   )
   yes('transductive', 'Also score with corrections that see all test videos.')
+  flags.DEFINE_bool(
+    'motion_controls',
+    True,
+    'Also embed first frames and shuffled frames: three times the work.',
+    flag_values=values,
+  )
   text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
@@ -183,6 +189,8 @@ def _evaluate_run(values) -> None:
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
+    if not values.motion_controls:
+      config.zeroshot.motion_controls = False
   bank = None
   if public_folders.is_public(values.workdir):
     bank, protocols = _bank_protocols(values)

@@ -27,9 +27,17 @@ def test_json_round_trip_is_equal_and_hashable():
 
 
 def test_json_holds_every_field():
-  assert set(json.loads(GOOD.to_json())) == {
+  changed = dataclasses.replace(GOOD, resize='bicubic', crop='centre')
+  assert set(json.loads(changed.to_json())) == {
     field.name for field in dataclasses.fields(GOOD)
   }
+  assert preprocessing.Preprocessing.from_json(changed.to_json()) == changed
+
+
+def test_json_of_earlier_versions_is_as_it_was():
+  values = json.loads(GOOD.to_json())
+  assert not set(preprocessing.ADDED) & set(values)
+  assert preprocessing.Preprocessing.from_dict(values).resize == 'area'
 
 
 def test_unknown_or_missing_field_raises():
@@ -45,6 +53,8 @@ def test_unknown_or_missing_field_raises():
   'changes, message',
   [
     (dict(sampling='random'), r"preprocessing.sampling='random'.*'dense'"),
+    (dict(resize='nearest'), "preprocessing.resize='nearest'"),
+    (dict(crop='left'), "preprocessing.crop='left'"),
     (dict(inputs='bgr'), "preprocessing.inputs='bgr'"),
     (dict(size=0, short_side=0), 'preprocessing.size must be positive'),
     (dict(num_frames=0), 'preprocessing.num_frames must be positive'),

@@ -38,6 +38,7 @@ def test_views_are_clips_by_crops(path):
     [3, 4, 5],
     [6, 7, 8],
   ]
+  np.testing.assert_allclose(views.times, np.arange(9).reshape(3, 3) / 10)
   np.testing.assert_allclose(
     left.mean(axis=(2, 3, 4)) + right.mean(axis=(2, 3, 4)), 255, atol=4
   )

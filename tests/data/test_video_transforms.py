@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from zsar_jax.data import preprocessing
 from zsar_jax.data import video_transforms as vt
 
 
@@ -96,27 +97,73 @@ def test_half_are_mirrored_and_only_where_allowed():
   assert 70 < sum(mirrored) < 130
 
 
-def test_eval_view_takes_the_middle_square():
+def test_a_square_is_the_middle_one():
   frame = gradient()[0]
-  np.testing.assert_array_equal(vt.eval_view(frame, 40), frame[:, 10:50])
-  assert vt.eval_view(frame, 16).shape == (16, 16, 3)
+  np.testing.assert_array_equal(vt.square(frame, 40), frame[:, 10:50])
+  np.testing.assert_array_equal(vt.square(frame, 20), frame[10:30, 20:40])
 
 
-def test_eval_crops_reach_both_ends():
+def test_squares_reach_both_ends():
   frame = gradient()[0]
   for crop, left in enumerate((0, 10, 20)):
     np.testing.assert_array_equal(
-      vt.eval_view(frame, 40, crop, num_crops=3), frame[:, left : left + 40]
+      vt.square(frame, 40, crop, num_crops=3), frame[:, left : left + 40]
     )
   tall = gradient(h=60, w=40)[0]
-  np.testing.assert_array_equal(vt.eval_view(tall, 40, 2, 3), tall[20:])
+  np.testing.assert_array_equal(vt.square(tall, 40, 2, 3), tall[20:])
   with pytest.raises(ValueError, match='crop 3 of 3'):
-    vt.eval_view(frame, 40, crop=3, num_crops=3)
+    vt.square(frame, 40, crop=3, num_crops=3)
+
+
+def prep(**changes):
+  values = dict(size=32, short_side=40, resize='bicubic', crop='centre')
+  return preprocessing.Preprocessing(
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+    num_frames=8,
+    sampling='uniform',
+    frame_stride=1,
+    sample_fps=25.0,
+    inputs='rgb',
+    token_length=8,
+    vocabulary_hash='',
+    **{**values, **changes},
+  )
+
+
+def test_crops_of_a_frame_are_those_asked_for():
+  frame = gradient()[0]
+  seen = lambda **how: vt.eval_views(vt.shrink(frame, prep(**how)), prep(**how))
+  # At its own short side nothing is resized.
+  np.testing.assert_array_equal(seen()[0], frame[4:36, 14:46])
+  largest = vt.resize_frame(frame[:, 10:50], 32, 32, 'bicubic')
+  np.testing.assert_array_equal(seen(crop='square')[0], largest)
+  whole = vt.resize_frame(frame, 32, 32, 'bilinear')
+  how = dict(crop='whole', resize='bilinear')
+  np.testing.assert_array_equal(seen(**how)[0], whole)
+  assert vt.eval_views(frame, prep(**how), 3).shape == (3, 32, 32, 3)
+
+
+def test_resizing_takes_the_method_that_is_asked_for():
+  """A bright line: antialiased, bicubic undershoots beside it."""
+  frame = np.full((60, 60, 3), 100, np.uint8)
+  frame[:, 30] = 255
+  found = {
+    method: vt.resize_frame(frame, 30, 30, method)[15, :, 0].astype(int)
+    for method in preprocessing.RESIZES
+  }
+  assert found['area'].tolist() == [100] * 15 + [178] + [100] * 14
+  assert found['bicubic'].min() < 100 < found['bicubic'].max() < 255
+  assert found['bilinear'].min() == 100
+  assert (found['bilinear'] > 100).sum() > 1
+  # A frame of 3:2 whose longer side has no whole number of pixels.
+  assert vt.resize_short_side(frame[:43], 20).shape == (20, 28, 3)
+  assert vt.resize_short_side(frame[:43], 20, 'bicubic').shape == (20, 27, 3)
 
 
 def test_inputs_are_left_alone():
   clip = gradient()
   before = clip.copy()
   random_clip(clip, mirror_allowed=True)
-  vt.eval_view(clip[0], 16)
+  vt.eval_views(vt.shrink(clip[0], prep()), prep())
   np.testing.assert_array_equal(clip, before)

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
 from tests.pretrained import tiny_weights
 from zsar_jax.models import clip as clip_model
@@ -148,48 +149,63 @@ def test_tokenizer_of_another_size_is_refused(tmp_path):
     clip.load_tokenizer(directory.read_weights(path), 20)
 
 
-def settings_with(path, changes):
-  content = {**tiny_weights.PREPROCESSOR, **changes}
-  content = {k: v for k, v in content.items() if v is not None}
-  file = path / 'preprocessor_config.json'
-  tiny_weights.write_json(file, content)
-  return clip.pixel_settings(directory.read_weights(str(path)))
-
-
-@pytest.mark.parametrize('size', [40, {'shortest_edge': 40}])
-@pytest.mark.parametrize('crop', [32, {'height': 32, 'width': 32}])
-def test_all_forms_of_sizes_are_understood(tmp_path, size, crop):
-  tiny_weights.write_clip(tmp_path)
-  settings = settings_with(tmp_path, {'size': size, 'crop_size': crop})
-  assert settings == {
-    'size': 32,
-    'short_side': 40,
-    'mean': (0.48, 0.46, 0.41),
-    'std': (0.27, 0.26, 0.28),
-  }
-
-
-@pytest.mark.parametrize(
-  'changes, reason',
-  [
-    ({'image_mean': None, 'size': None}, r"lacks \['image_mean', 'size'\]"),
-    ({'size': {'longest_edge': 32}}, "size={'longest_edge': 32} is not und"),
-    ({'crop_size': {'height': 32, 'width': 8}}, 'crop_size=.* is not und'),
-    ({'crop_size': 24}, 'crop_size 24 is not the image_size 32'),
-    ({'do_normalize': False}, 'do_normalize is false'),
-  ],
-)
-def test_pixel_settings_that_do_not_fit_are_named(tmp_path, changes, reason):
-  tiny_weights.write_clip(tmp_path)
-  with pytest.raises(ValueError, match=reason) as error:
-    settings_with(tmp_path, changes)
-  assert 'preprocessor_config.json' in str(error.value)
-
-
-def test_pixel_settings_are_never_guessed(tmp_path):
-  path = tiny_weights.write_clip(tmp_path)
-  (tmp_path / 'preprocessor_config.json').unlink()
-  with pytest.raises(
-    FileNotFoundError, match='preprocessor_config.json is miss'
+def test_metaclip_2_ends_texts_with_the_id_that_its_config_has(tmp_path):
+  """Where CLIP takes an end id of 2 for a misprint."""
+  reason = 'parity with PyTorch needs the extra `parity`'
+  torch = pytest.importorskip('torch', reason=reason)
+  transformers = pytest.importorskip('transformers', reason=reason)
+  if not hasattr(transformers, 'MetaClip2Model'):
+    pytest.skip('this transformers has no MetaClip2Model')
+  content = tiny_weights.clip_config('gelu', 2)
+  config = transformers.MetaClip2Config(
+    projection_dim=content['projection_dim'],
+    text_config=content['text_config'],
+    vision_config=content['vision_config'],
+  )
+  torch.manual_seed(0)
+  peer = transformers.MetaClip2Model(config).eval()
+  peer.save_pretrained(tmp_path)
+  video, ids, mask = inputs()
+  # Larger ids stand before the end, and padding behind it.
+  ids = np.where(ids == END, 2, ids)
+  ids = np.where(mask, ids, 1)
+  frames = video.reshape(-1, *video.shape[2:]).transpose(0, 3, 1, 2)
+  with torch.no_grad():
+    expected = peer(
+      input_ids=torch.tensor(ids).long(),
+      attention_mask=torch.tensor(mask).long(),
+      pixel_values=torch.tensor(frames),
+    )
+  kwargs, params = load(str(tmp_path))
+  apply = jax.jit(clip_model.Clip(**kwargs).apply)
+  out = apply({'params': params}, video, ids, mask)
+  images = np.asarray(out['video']['frame_embeddings']).reshape(6, -1)
+  texts = out['text']['embedding']
+  for ours, theirs in (
+    (images, expected.image_embeds),
+    (texts, expected.text_embeds),
   ):
-    clip.pixel_settings(directory.read_weights(path))
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)
+
+
+def test_metaclip_2_reads_the_tokens_of_xlm_v(tmp_path):
+  pieces = ['<s>', '<pad>', '</s>', '<unk>', '▁row', '▁arm', '▁', 'r', 'o']
+  scores = [0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -9.0, -9.0, -9.0]
+  model = tokenizers.models.Unigram(
+    list(zip(pieces, scores, strict=True)), unk_id=3
+  )
+  made = tokenizers.Tokenizer(model)
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+  made.save(str(tmp_path / 'tokenizer.json'))
+
+  def read(**changes):
+    text = {'vocab_size': 9, 'eos_token_id': 2, **changes}
+    config = {'model_type': 'metaclip_2', 'text_config': text}
+    weights = directory.Weights(str(tmp_path), config, {}, {}, {})
+    return clip.load_tokenizer(weights, 6)
+
+  ids, mask = read()(['arm row', 'row'])
+  assert ids.tolist() == [[0, 5, 4, 2, 1, 1], [0, 4, 2, 1, 1, 1]]
+  assert mask.sum(axis=1).tolist() == [4, 3]
+  with pytest.raises(ValueError, match='ends texts with 2, .*eos_token_id=1'):
+    read(eos_token_id=1)

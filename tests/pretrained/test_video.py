@@ -364,6 +364,7 @@ def test_space_only_timesformer_is_refused(tmp_path):
         'rescale_factor': 1 / 127.5,
         'offset': True,
         'size': {'shortest_edge': 32},
+        'do_center_crop': True,
       },
       (0.75,) * 3,
       (0.25,) * 3,
@@ -388,12 +389,18 @@ def test_preprocessing_of_weights(tmp_path, given, mean, std, short_side):
   found = video.preprocessing(directory.read_weights(tmp_path))
   np.testing.assert_allclose(found.pop('mean'), mean, rtol=1e-6)
   np.testing.assert_allclose(found.pop('std'), std, rtol=1e-6)
-  assert found == {'size': 24, 'short_side': short_side, 'num_frames': None}
+  assert found == {
+    'size': 24,
+    'short_side': short_side,
+    'resize': 'bilinear',
+    'crop': 'whole' if short_side == 24 else 'centre',
+    'num_frames': None,
+  }
 
 
 def test_preprocessing_is_never_guessed(tmp_path):
   write_vit(tmp_path)
-  with pytest.raises(ValueError, match="missing or lacks 'image_mean'"):
+  with pytest.raises(FileNotFoundError, match='config.json is missing'):
     video.preprocessing(directory.read_weights(tmp_path))
 
 

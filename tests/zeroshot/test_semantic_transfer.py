@@ -214,6 +214,44 @@ def test_simplex_weights_are_the_nearest_of_many_mixtures(centre):
     assert ((row @ seen - target) ** 2).sum() <= least + 1e-6
 
 
+@pytest.mark.parametrize('centre', [True, False])
+def test_kernel_weights_predict_as_scikit_learns_kernel_ridge(centre):
+  kernel_ridge = pytest.importorskip('sklearn.kernel_ridge')
+  unseen, seen = rows_by_hand(centre)
+  prototypes = np.random.default_rng(2).normal(size=(len(seen), 6))
+  peer = kernel_ridge.KernelRidge(alpha=0.2, kernel='rbf', gamma=1.7)
+  expected = peer.fit(seen, prototypes).predict(unseen)
+  weights = semantic_transfer.kernel_weights(*names(), 1.7, 0.2, centre)
+  assert weights.dtype == np.float64
+  np.testing.assert_allclose(weights @ prototypes, expected, atol=1e-5)
+
+
+def test_weights_of_a_class_left_out_are_those_without_it():
+  _, seen = rows_by_hand(False)
+  found = semantic_transfer.left_out_kernel_weights(
+    seen, 1.5, 0.3, np.array([3, 1]), centre=False
+  )
+  for row, left in zip(found, (3, 1), strict=True):
+    rest = np.delete(np.arange(len(seen)), left)
+    expected = semantic_transfer.kernel_weights(
+      seen[[left]], seen[rest], 1.5, 0.3, centre=False
+    )
+    np.testing.assert_allclose(row[rest], expected[0], atol=1e-6)
+    assert row[left] == 0
+
+
+def test_a_seen_name_is_made_of_itself_by_a_narrow_kernel():
+  _, seen = names()
+  weights = semantic_transfer.kernel_weights(seen[:2], seen, 200.0, 1e-3)
+  np.testing.assert_allclose(weights, np.eye(len(seen))[:2], atol=2e-3)
+
+
+@pytest.mark.parametrize('gamma, ridge', [(0.0, 0.1), (1.0, 0.0), (-1.0, 1.0)])
+def test_kernels_of_no_width_are_refused(gamma, ridge):
+  with pytest.raises(ValueError, match='gamma and ridge must be positive'):
+    semantic_transfer.kernel_weights(*names(), gamma, ridge)
+
+
 def test_any_weighting_by_its_name():
   unseen, seen = names()
   weights = semantic_transfer.transfer_weights
@@ -236,6 +274,14 @@ def test_any_weighting_by_its_name():
     (
       {'weighting': 'simplex', 'centre': False},
       semantic_transfer.simplex_weights(unseen, seen, False),
+    ),
+    (
+      {'weighting': 'kernel', 'gamma': 3.0, 'ridge': 0.4},
+      semantic_transfer.kernel_weights(unseen, seen, 3.0, 0.4),
+    ),
+    (
+      {'weighting': 'kernel', 'centre': False},
+      semantic_transfer.kernel_weights(unseen, seen, 1.0, 0.1, False),
     ),
   ):
     found = weights(unseen, seen, **given)

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from zsar_jax.data import tokenizer
+from zsar_jax.data import sentence_pieces, tokenizer
 
 START, END = '<|startoftext|>', '<|endoftext|>'
 # English clitics, runs of letters, single digits, runs of anything else.
@@ -93,17 +93,23 @@ class BytePairTokenizer:
 
 def open_tokenizer(
   pieces: Sequence[str], token_length: int
-) -> tokenizer.Tokenizer | BytePairTokenizer:
+) -> (
+  tokenizer.Tokenizer
+  | BytePairTokenizer
+  | sentence_pieces.SentencePieceTokenizer
+):
   """Returns the tokenizer that a checkpoint's vocabulary asks for.
 
   Args:
-    pieces: word pieces in id order, or the `definition` of a byte-pair
-      tokenizer alone.
+    pieces: word pieces in id order, or the `definition` of a tokenizer of
+      another kind alone.
     token_length: ids per name.
 
   Returns:
     The tokenizer.
   """
+  if len(pieces) == 1 and sentence_pieces.MARK in pieces[0]:
+    return sentence_pieces.SentencePieceTokenizer(pieces[0], token_length)
   if len(pieces) == 1:
     return BytePairTokenizer(pieces[0], token_length)
   return tokenizer.Tokenizer(pieces, token_length)

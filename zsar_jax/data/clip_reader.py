@@ -26,7 +26,7 @@ class CachedVideo:
   """A decoded video.
 
   Attributes:
-    frames: uint8 [n, h, w, 3], resized to the short side.
+    frames: uint8 [n, h, w, 3], from `video_transforms.shrink`.
     timestamps: seconds since the first frame at which each appears.
     duration: seconds.
   """
@@ -107,9 +107,7 @@ class ClipReader:
     }
     self._prep = prep
     self._cache = cache
-    self._shrink = functools.partial(
-      video_transforms.resize_short_side, short_side=prep.short_side
-    )
+    self._shrink = functools.partial(video_transforms.shrink, prep=prep)
 
   def __len__(self) -> int:
     return len(self.videos)
@@ -144,6 +142,7 @@ class ClipReader:
       area=view.crop_area,
       aspect=view.crop_aspect,
       mirror_allowed=mirror_allowed,
+      method=self._prep.resize,
     )
     clip = self._decode(video, indices, crop)
     if not view.randaugment_layers:
@@ -205,7 +204,7 @@ class ClipReader:
 
     def crops(frame):
       shapes.add(frame.shape[:2])
-      return self._crops(num_crops, frame)
+      return video_transforms.eval_views(frame, self._prep, num_crops)
 
     # [clips*t crops size size 3]
     pixels = self._decode(video, indices.reshape(-1), crops)
@@ -257,15 +256,6 @@ class ClipReader:
       out = np.stack([view(video.frames[k]) for k in wanted])
       return out if np.array_equal(wanted, indices) else out[inverse]
     return video.decode(indices, lambda frame: view(self._shrink(frame)))
-
-  def _crops(self, num_crops: int, frame: np.ndarray) -> np.ndarray:
-    """Cuts a frame into its squares [crops size size 3]."""
-    return np.stack(
-      [
-        video_transforms.eval_view(frame, self._prep.size, crop, num_crops)
-        for crop in range(num_crops)
-      ]
-    )
 
 
 # Errors when a record is read. `VideoError` is a ValueError.

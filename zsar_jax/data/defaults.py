@@ -111,6 +111,8 @@ def preprocessing() -> ml_collections.ConfigDict:
       sample_fps=12.0,
       inputs='rgb',
       token_length=32,
+      resize='area',
+      crop='square',
     )
   )
   return c

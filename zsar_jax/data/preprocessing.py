@@ -21,6 +21,13 @@ INPUTS = (
 )
 
 
+RESIZES = ('area', 'bilinear', 'bicubic')
+CROPS = ('square', 'centre', 'whole')
+# Fields that files of earlier versions lack, and what those did. JSON leaves
+# them out where they say the same, so that hashes of old files still hold.
+ADDED = {'resize': 'area', 'crop': 'square'}
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
   """All settings between a video file and the model.
@@ -40,6 +47,12 @@ class Preprocessing:
     inputs: channels that the model sees; see `pixel_ops.to_inputs`.
     token_length: token ids per class name.
     vocabulary_hash: hash of the vocabulary of the ids.
+    resize: how frames are resized: 'area' averages pixels; 'bilinear' and
+      'bicubic' do it with antialiasing, as most public weights were trained.
+    crop: the part of a frame that the model sees. 'square' is the largest
+      square, resized to `size`; 'centre' cuts `size` out of the middle of the
+      frame with `short_side`; 'whole' resizes all of it to `size`, whatever
+      its shape.
   """
 
   size: int
@@ -53,11 +66,15 @@ class Preprocessing:
   inputs: str
   token_length: int
   vocabulary_hash: str
+  resize: str = ADDED['resize']
+  crop: str = ADDED['crop']
 
   def __post_init__(self):
     for name, value, known in (
       ('sampling', self.sampling, SAMPLINGS),
       ('inputs', self.inputs, INPUTS),
+      ('resize', self.resize, RESIZES),
+      ('crop', self.crop, CROPS),
     ):
       if value not in known:
         raise ValueError(
@@ -88,7 +105,11 @@ class Preprocessing:
 
   def to_json(self) -> str:
     """Writes JSON text; `from_json` is its inverse."""
-    return json.dumps(dataclasses.asdict(self), indent=2)
+    values = dataclasses.asdict(self)
+    for key, before in ADDED.items():
+      if values[key] == before:
+        del values[key]
+    return json.dumps(values, indent=2)
 
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> 'Preprocessing':

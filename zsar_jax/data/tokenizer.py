@@ -21,6 +21,8 @@ from zsar_jax.data.datasets import stick_figure_classes
 
 PAD, UNKNOWN, START, END, MASK = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 _RESERVED = (PAD, UNKNOWN, START, END, MASK)
+# MPNet's names of the same; its vocabulary begins with the first.
+_MPNET = ('<pad>', UNKNOWN, '<s>', '</s>', '<mask>')
 
 
 def default_vocabulary_path() -> str:
@@ -65,7 +67,7 @@ class Tokenizer:
 
   Attributes:
     pieces: the vocabulary in id order.
-    token_length: ids per name, [CLS] and [SEP] included.
+    token_length: ids per name, start and end included.
     num_tokens: size of the vocabulary.
   """
 
@@ -78,10 +80,18 @@ class Tokenizer:
     self.token_length = token_length
     ids = {piece: i for i, piece in enumerate(self.pieces)}
     # The constructor with a dict registers the special pieces itself.
+    of_mpnet = self.pieces[0] == _MPNET[2]
+    pad, unknown, start, end, mask = _MPNET if of_mpnet else _RESERVED
     self._tokenizer = tokenizers.BertWordPieceTokenizer(
-      vocab=ids, lowercase=True
+      vocab=ids,
+      lowercase=True,
+      unk_token=unknown,
+      sep_token=end,
+      cls_token=start,
+      pad_token=pad,
+      mask_token=mask,
     )
-    self._pad_id = ids[PAD]
+    self._pad_id = ids[pad]
     self.num_tokens = len(self.pieces)
 
   def __call__(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -39,11 +39,13 @@ class Views:
       clip, then those of the second, ...
     comment: the comment in the file's container.
     warnings: for the user.
+    times: seconds [clips t] at which the frames of each temporal clip appear.
   """
 
   clips: np.ndarray
   comment: str
   warnings: tuple[str, ...]
+  times: np.ndarray
 
 
 def read_views(
@@ -85,6 +87,7 @@ def read_views(
     np.frombuffer(content, np.uint8).reshape(shape),
     facts['comment'],
     tuple(facts['warnings']),
+    np.array(facts['times']),
   )
 
 
@@ -114,19 +117,18 @@ def views_task(
   )
 
   def crops(frame):
-    frame = video_transforms.resize_short_side(frame, prep.short_side)
-    return np.stack(
-      [
-        video_transforms.eval_view(frame, prep.size, crop, num_crops)
-        for crop in range(num_crops)
-      ]
-    )
+    frame = video_transforms.shrink(frame, prep)
+    return video_transforms.eval_views(frame, prep, num_crops)
 
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=crops, info=info
   )  # [clips*t crops size size 3]
   views = frames.reshape(*indices.shape, *frames.shape[1:]).swapaxes(1, 2)
-  facts = {'comment': decode.read_comment(path, path), 'warnings': warnings}
+  facts = {
+    'comment': decode.read_comment(path, path),
+    'warnings': warnings,
+    'times': info.timestamps[indices].tolist(),
+  }
   return facts, [np.ascontiguousarray(views)]
 
 
@@ -278,8 +280,8 @@ def windows_task(
   )
 
   def view(frame):
-    frame = video_transforms.resize_short_side(frame, prep.short_side)
-    return video_transforms.eval_view(frame, prep.size, 0, 1)
+    frame = video_transforms.shrink(frame, prep)
+    return video_transforms.eval_views(frame, prep)[0]
 
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=view, info=info

@@ -16,23 +16,35 @@ import math
 
 import numpy as np
 
+from zsar_jax.data import preprocessing
 
-def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Resizes one frame, averaging pixels when it shrinks.
+
+def resize_frame(
+  frame: np.ndarray, height: int, width: int, method: str = 'area'
+) -> np.ndarray:
+  """Resizes one frame.
 
   Args:
     frame: uint8 [h, w, 3].
     height: new height in pixels.
     width: new width in pixels.
+    method: 'area' averages pixels when the frame shrinks; see
+      `preprocessing.Preprocessing.resize` for the others.
 
   Returns:
     uint8 [height, width, 3]; the frame itself if the size is the same.
   """
-  import cv2  # slow to load, and child processes do most of this
-
   h, w = frame.shape[:2]
   if (h, w) == (height, width):
     return frame
+  if method != 'area':
+    from PIL import Image  # what most public weights were trained with
+
+    resampling = Image.Resampling[method.upper()]
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    return np.asarray(image.resize((width, height), resampling))
+  import cv2  # slow to load, and child processes do most of this
+
   # Linear interpolation samples 2x2 pixels and so skips most of a large
   # frame (aliasing); area averages them all, but is blocky when enlarging.
   shrinks = height <= h and width <= w
@@ -40,15 +52,19 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
   return cv2.resize(frame, (width, height), interpolation=method)
 
 
-def resize_short_side(frame: np.ndarray, short_side: int) -> np.ndarray:
+def resize_short_side(
+  frame: np.ndarray, short_side: int, method: str = 'area'
+) -> np.ndarray:
   """Resizes one frame so that its shorter side has `short_side` pixels.
 
-  The aspect ratio is kept, up to rounding the longer side to the nearest
-  whole pixel (a half goes up).
+  The aspect ratio is kept, up to a whole pixel of the longer side: the
+  nearest one (a half goes up) for 'area', the one below for other methods, as
+  image processors of public weights have it.
 
   Args:
     frame: uint8 [h, w, 3].
     short_side: pixels of the shorter side, at least 1.
+    method: see `resize_frame`.
 
   Returns:
     uint8 [new_h, new_w, 3] with min(new_h, new_w) == short_side.
@@ -60,10 +76,13 @@ def resize_short_side(frame: np.ndarray, short_side: int) -> np.ndarray:
     raise ValueError(f'short_side must be at least 1 pixel, got {short_side}')
   h, w = frame.shape[:2]
   short, long = sorted((h, w))
-  long_side = math.floor(long * short_side / short + 0.5)
+  if method == 'area':
+    long_side = math.floor(long * short_side / short + 0.5)
+  else:
+    long_side = int(short_side * long / short)
   if h <= w:
-    return resize_frame(frame, short_side, long_side)
-  return resize_frame(frame, long_side, short_side)
+    return resize_frame(frame, short_side, long_side, method)
+  return resize_frame(frame, long_side, short_side, method)
 
 
 def random_rectangle(
@@ -124,6 +143,7 @@ class RandomView:
     area: tuple[float, float] = (0.5, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
     mirror_allowed: bool,
+    method: str = 'area',
   ):
     """Draws whether to mirror.
 
@@ -135,8 +155,9 @@ class RandomView:
       aspect: see `random_rectangle`.
       mirror_allowed: False for a class whose name has a side (see
         `class_names.has_side`), or if mirroring is switched off.
+      method: see `resize_frame`.
     """
-    self._rng, self._size = rng, size
+    self._rng, self._size, self._method = rng, size, method
     self._area, self._aspect = area, aspect
     self._mirror = bool(rng.random() < 0.5) and mirror_allowed
     self._rectangle = None
@@ -149,24 +170,65 @@ class RandomView:
       )
     top, left, height, width = self._rectangle
     frame = frame[top : top + height, left : left + width]
-    frame = resize_frame(frame, self._size, self._size)
+    frame = resize_frame(frame, self._size, self._size, self._method)
     return frame[:, ::-1] if self._mirror else frame
 
 
-def eval_view(
-  frame: np.ndarray, size: int, crop: int = 0, num_crops: int = 1
-) -> np.ndarray:
-  """Cuts the fixed view of evaluation: the largest square, resized.
+def shrink(frame: np.ndarray, prep: preprocessing.Preprocessing) -> np.ndarray:
+  """Resizes one frame to the size from which views are cut.
 
   Args:
     frame: uint8 [h, w, 3].
-    size: pixels of each side of the result.
-    crop: which square, from 0 (left or top) to `num_crops` - 1.
-    num_crops: squares spread evenly along the longer side, both ends
-      included; a single one is the middle.
+    prep: what the weights want.
 
   Returns:
-    uint8 [size, size, 3].
+    uint8 with a short side of `prep.short_side`; the frame itself for
+    `prep.crop` 'whole', because `eval_views` resizes that once.
+  """
+  if prep.crop == 'whole':
+    return frame
+  return resize_short_side(frame, prep.short_side, prep.resize)
+
+
+def eval_views(
+  frame: np.ndarray, prep: preprocessing.Preprocessing, num_crops: int = 1
+) -> np.ndarray:
+  """Cuts the fixed views of evaluation.
+
+  Args:
+    frame: uint8 [h, w, 3], from `shrink`.
+    prep: what the weights want.
+    num_crops: squares spread evenly along the longer side, both ends
+      included; a single one is the middle. With `prep.crop` 'whole' they are
+      all the same.
+
+  Returns:
+    uint8 [num_crops, size, size, 3].
+  """
+  size, method = prep.size, prep.resize
+  if prep.crop == 'whole':
+    view = resize_frame(frame, size, size, method)
+    return np.stack([view] * num_crops)
+  side = size if prep.crop == 'centre' else min(frame.shape[:2])
+  squares = [square(frame, side, k, num_crops) for k in range(num_crops)]
+  return np.stack([resize_frame(x, size, size, method) for x in squares])
+
+
+def square(
+  frame: np.ndarray, side: int, crop: int = 0, num_crops: int = 1
+) -> np.ndarray:
+  """Cuts a square out of a frame.
+
+  Args:
+    frame: uint8 [h, w, 3].
+    side: of the square in pixels, at most the shorter side of the frame.
+    crop: which square, from 0 (left or top) to `num_crops` - 1.
+    num_crops: squares spread evenly along the longer side, both ends
+      included; a single one is the middle. All are in the middle of the
+      shorter side.
+
+  Returns:
+    uint8 [side, side, 3].
 
   Raises:
     ValueError: `crop` is not below `num_crops`.
@@ -174,8 +236,7 @@ def eval_view(
   if not 0 <= crop < num_crops:
     raise ValueError(f'crop {crop} of {num_crops} does not exist')
   h, w = frame.shape[:2]
-  short = min(h, w)
   where = crop / (num_crops - 1) if num_crops > 1 else 0.5
-  top, left = int((h - short) * where), int((w - short) * where)
-  square = frame[top : top + short, left : left + short]
-  return resize_frame(square, size, size)
+  down, right = (where, 0.5) if h > w else (0.5, where)
+  top, left = int((h - side) * down), int((w - side) * right)
+  return frame[top : top + side, left : left + side]

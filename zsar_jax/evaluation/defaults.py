@@ -14,6 +14,8 @@ def zeroshot() -> ml_collections.ConfigDict:
       centre_text=True,
       weighting='softmax',
       ridge=0.1,
+      kernel_gamma=1.0,
+      hub_correction=0.5,
       relatedness_source='trained',
       prototype_source='videos',
       conse_top=10,
@@ -28,6 +30,9 @@ def zeroshot() -> ml_collections.ConfigDict:
   # each view along its longer side.
   c.num_views = 1
   c.num_crops = 1
+  # Two controls see every test video again: as its first frame alone, and in
+  # another order of frames.
+  c.motion_controls = True
   # Videos in a batch.
   c.batch_size = 32
   return c

@@ -12,6 +12,8 @@ from zsar_jax.data.protocols import video_sets
 from zsar_jax.evaluation import embedding_cache
 from zsar_jax.parallel import distributed
 
+# What the table has controls for: no motion, and another order of frames.
+CONTROLS = (clip_reader.FIRST, clip_reader.SHUFFLED)
 Batches = Iterator[dict[str, np.ndarray]]
 _SAY_EVERY = 30.0  # seconds
 # Names of the kinds of clips in an embedding cache.
@@ -88,6 +90,7 @@ class Embedder:
     cache_of: folder of a dataset -> its cache; None for no cache.
     keep_tokens: also keep every video's tokens in the cache, to compute match
       logits for other names later.
+    controls: changes of the frames that the table has controls for.
     say: receives lines about the progress.
   """
 
@@ -96,6 +99,7 @@ class Embedder:
   cache_of: Callable[[str], embedding_cache.EmbeddingCache] | None = None
   keep_tokens: bool = False
   say: Callable[[str], Any] = lambda text: None
+  controls: Sequence[str] = CONTROLS
 
   def __call__(
     self,

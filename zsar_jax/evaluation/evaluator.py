@@ -116,6 +116,8 @@ def _notes(
     notes.append('nearest_name: videos and names have no joint space')
   if no_transductive:
     notes.append('transductive rows are made for one split at a time')
+  if not videos.changed_embeddings:
+    notes.append('control_first_frame, control_shuffled_frames: not asked for')
   if videos.match is None:
     notes.append('fusion and ensemble: there are no match scores')
   return (*notes, *_notes_of_empty_classes(figures))

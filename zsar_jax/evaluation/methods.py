@@ -15,6 +15,7 @@ METHODS = (
   'transfer',
   'transfer_ridge',
   'transfer_simplex',
+  'transfer_kernel',
   'nearest_name',
   'conse',
   'ridge_to_text',
@@ -26,6 +27,8 @@ METHODS = (
 TRANSDUCTIVE = ('transductive_inverted_softmax', 'transductive_sinkhorn')
 # The comparison that was declared before any result: transfer against this.
 PRIMARY = 'nearest_name'
+# The most seen classes that say how near composites are to seen prototypes.
+_LEFT_OUT = 64
 RELATEDNESS_SOURCES = ('trained', 'initial')
 PROTOTYPE_SOURCES = ('videos', 'classifier')
 
@@ -40,7 +43,9 @@ class TransferSettings:
     centre_text: subtract the mean seen class embedding first.
     weighting: for `predict` and for composited prototypes; the table has all
       of `semantic_transfer.WEIGHTINGS`.
-    ridge: lambda of the ridge weights.
+    ridge: lambda of the ridge and kernel weights.
+    kernel_gamma: gamma of the kernel weights.
+    hub_correction: beta of `hubness.shrink_hubs`, for kernel weights alone.
     relatedness_source: 'trained' for class embeddings of the trained text
       encoder, 'initial' for those from before the training.
     prototype_source: 'videos' for means of training videos, 'classifier' for
@@ -60,6 +65,8 @@ class TransferSettings:
   centre_text: bool = True
   weighting: str = 'softmax'
   ridge: float = 0.1
+  kernel_gamma: float = 1.0
+  hub_correction: float = 0.5
   relatedness_source: str = 'trained'
   prototype_source: str = 'videos'
   conse_top: int = 10
@@ -135,10 +142,35 @@ def unseen_prototypes(
     temperature=settings.temperature,
     top_k=settings.top_k,
     ridge=settings.ridge,
+    gamma=settings.kernel_gamma,
     centre=settings.centre_text,
   )
-  composites = semantic_transfer.composite(weights, seen_prototypes)
-  return np.asarray(composites), weights
+  composites = np.asarray(semantic_transfer.composite(weights, seen_prototypes))
+  if settings.weighting == 'kernel' and settings.hub_correction:
+    composites = _without_hubs(composites, seen_text, seen_prototypes, settings)
+  return composites, weights
+
+
+def _without_hubs(
+  composites: np.ndarray,
+  seen_text: np.ndarray,
+  seen_prototypes: np.ndarray,
+  settings: TransferSettings,
+) -> np.ndarray:
+  """Composites by kernel weights, those near many seen classes shorter."""
+  s = len(seen_text)
+  # Some seen classes stand for all, or adding one class would take long.
+  ids = np.arange(0, s, -(-s // _LEFT_OUT)) if s > 1 else np.arange(0)
+  left_out = semantic_transfer.left_out_kernel_weights(
+    seen_text, settings.kernel_gamma, settings.ridge, ids, settings.centre_text
+  )
+  return hubness.shrink_hubs(
+    composites,
+    seen_prototypes,
+    settings.hub_correction,
+    np.asarray(semantic_transfer.composite(left_out, seen_prototypes)),
+    ids,
+  )
 
 
 def all_composites(

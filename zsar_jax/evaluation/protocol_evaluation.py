@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data import clip_reader
 from zsar_jax.data.protocols import class_split, overlap, video_sets
 from zsar_jax.evaluation import (
   embedding,
@@ -93,10 +92,7 @@ def embed_protocols(
     f'embedding {len(everything)} videos of {len(names)} unseen classes'
   )
   test = embed(everything, names=names, match_names=match_names)
-  changed = {
-    frames: embed(everything, frames)
-    for frames in (clip_reader.FIRST, clip_reader.SHUFFLED)
-  }
+  changed = {frames: embed(everything, frames) for frames in embed.controls}
   videos, ids = protocol_arrays.test_videos(splits, test, changed, moments)
   return Evaluation(
     seen,

@@ -75,4 +75,6 @@ def make_embedder(
     cache_of if embeddings_dir else None,
     keep_tokens,
     say,
+    # Runs of earlier versions have no such key.
+    embedding.CONTROLS if config.zeroshot.get('motion_controls', True) else (),
   )

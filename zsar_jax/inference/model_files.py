@@ -29,6 +29,11 @@ def shipped() -> list[str]:
   return sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir())
 
 
+def examples() -> list[str]:
+  """Paths of the videos that come with the package."""
+  return sorted(str(path) for path in _SHIPPED.glob('*/examples/*.mp4'))
+
+
 def resolve(name: str) -> str:
   """Returns the folder of a shipped model; any other argument unchanged."""
   if not os.path.exists(name) and name in shipped():

@@ -23,8 +23,12 @@ from zsar_jax.inference import public_sides
 from zsar_jax.pretrained import hub
 from zsar_jax.zeroshot import scoring
 
-# Our choice; not tuned.
-TEMPERATURE = 0.15
+# Our choice, where a classifier brings hundreds of seen classes: made on the
+# development draws of `experiments.relatedness`. The temperature is of the
+# table's row of softmax weights.
+SETTINGS = methods.TransferSettings(
+  temperature=0.2, weighting='kernel', ridge=0.3
+)
 
 
 class PublicEncoders(encoders_lib.Recognizer):
@@ -93,7 +97,8 @@ class PublicEncoders(encoders_lib.Recognizer):
 
     Returns:
       Embeddings [b v d], unit vectors, and logits [b c], mean over views: the
-      cosines times the text side's scale. [b 0] without a joint space.
+      cosines times the text side's scale, plus its bias. [b 0] without a
+      joint space.
     """
     embeddings = self.video.embed(clips_of_videos)
     if not self.joint or not names:
@@ -101,7 +106,8 @@ class PublicEncoders(encoders_lib.Recognizer):
     scores = scoring.similarity_scores(
       embeddings, self.encode_class_names(names)['embedding']
     )
-    return embeddings, self.text.scale * np.asarray(scores)
+    logits = self.text.scale * np.asarray(scores) + self.text.bias
+    return embeddings, logits
 
   @property
   def encoders(self) -> embedding.Encoders:
@@ -130,7 +136,7 @@ class PublicEncoders(encoders_lib.Recognizer):
   @property
   def transfer_settings(self) -> methods.TransferSettings:
     """The config's settings of the semantic transfer."""
-    return methods.TransferSettings(temperature=TEMPERATURE)
+    return SETTINGS
 
   @property
   def origin(self) -> str:
@@ -158,6 +164,7 @@ def _make_config(
   with config.unlocked():
     config.preprocessing.update(values)
     config.names.prompts = tuple(templates)
-    config.zeroshot.temperature = TEMPERATURE
+    for key in ('temperature', 'weighting', 'ridge'):
+      config.zeroshot[key] = getattr(SETTINGS, key)
     config.zeroshot.batch_size = 4
   return config

@@ -15,13 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.inference import class_texts
-from zsar_jax.models import clip as clip_model
+from zsar_jax.inference import class_texts, dual_models
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
-from zsar_jax.pretrained import bert, directory, heads, tensor_files, video
-from zsar_jax.pretrained import clip as clip_weights
+from zsar_jax.models import vjepa2 as vjepa2_model
+from zsar_jax.pretrained import (
+  bert,
+  directory,
+  heads,
+  mpnet,
+  tensor_files,
+  video,
+)
 from zsar_jax.pretrained import i3d as i3d_weights
+from zsar_jax.pretrained import vjepa2 as vjepa2_weights
 
 # Plain sentences that suit names of actions, "juggling" as well as
 # "basketball" and "jump rope".
@@ -38,8 +45,8 @@ _SENTENCE_LENGTH = 48
 _LENGTH_STEP = 8
 _CLIP_FRAMES = 8
 # Model type -> frames between two sampled ones at 30 frames a second, as the
-# authors trained on Kinetics.
-_STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32}
+# authors trained on Kinetics; V-JEPA 2's is our choice.
+_STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32, 'vjepa2': 4}
 _NOMINAL_FPS = 30.0
 
 
@@ -94,6 +101,8 @@ class TextSide:
       unit vectors; and these params.
     space: see `VideoSide`.
     scale: what cosines in the joint space are multiplied by before a softmax.
+    bias: what is added to them before a sigmoid, where pairs were judged one
+      by one in training.
   """
 
   source: str
@@ -103,6 +112,7 @@ class TextSide:
   program: tuple[Callable[..., jax.Array], Any]
   space: str = ''
   scale: float = 1.0
+  bias: float = 0.0
 
   @functools.cached_property
   def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -172,10 +182,16 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     return _open_i3d(num_frames)
   weights = directory.read_weights(path)
   path = weights.source or path
-  kind = directory.expect_model_type(weights, 'clip', *video.MODEL_TYPES)
-  if kind == 'clip':
-    return _open_clip_video(path, weights, num_frames or _CLIP_FRAMES)
-  found = video.preprocessing(weights)
+  known = (
+    *dual_models.MODEL_TYPES,
+    *video.MODEL_TYPES,
+    vjepa2_weights.MODEL_TYPE,
+  )
+  kind = directory.expect_model_type(weights, *known)
+  if kind in dual_models.MODEL_TYPES:
+    return _open_dual_video(path, weights, num_frames)
+  is_vjepa2 = kind == vjepa2_weights.MODEL_TYPE
+  found = (vjepa2_weights if is_vjepa2 else video).preprocessing(weights)
   frames = num_frames or found['num_frames'] or _CLIP_FRAMES
   pixels = {
     **found,
@@ -185,8 +201,12 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
   }
-  kwargs, params = video.load_video_encoder(weights, num_frames=frames)
-  encoder = video_encoder.VideoEncoder(**kwargs)
+  if is_vjepa2:
+    kwargs, params = vjepa2_weights.load_vjepa2(weights)
+    encoder = vjepa2_model.VJepa2(**kwargs)
+  else:
+    kwargs, params = video.load_video_encoder(weights, num_frames=frames)
+    encoder = video_encoder.VideoEncoder(**kwargs)
   apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
   labels, columns = (), None
   if heads.has_head(weights):
@@ -217,23 +237,29 @@ def _open_i3d(num_frames: int) -> VideoSide:
   )
 
 
-def _open_clip_video(path, weights, num_frames: int) -> VideoSide:
-  kwargs, params = clip_weights.load_clip(weights)
+def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
+  dual = dual_models.load(weights)
+  native = dual.num_frames
+  if native and num_frames not in (0, native):
+    raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
-    **clip_weights.pixel_settings(weights),
-    'num_frames': num_frames,
+    **dual.pixels(),
+    'num_frames': num_frames or native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
   }
-  model = clip_model.Clip(**kwargs)
-  apply = lambda params, x: model.apply(
+  apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
   digest = directory.fingerprint(weights)
   return VideoSide(
-    path, digest, pixels, _video_program(apply, params, pixels), space=digest
+    path,
+    digest,
+    pixels,
+    _video_program(apply, dual.params, pixels),
+    space=digest,
   )
 
 
@@ -241,7 +267,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """Reads a text encoder.
 
   Args:
-    path: folder of weights of the BERT family, or of a CLIP.
+    path: folder of weights of the BERT family, of MPNet, or of a model with
+      a joint space.
     prompts: sentences with a place `{}` for the name; () for ours.
 
   Returns:
@@ -254,28 +281,30 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   """
   weights = directory.read_weights(path)
   path = weights.source or path
-  kind = directory.expect_model_type(weights, 'bert', 'clip')
+  kind = directory.expect_model_type(
+    weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
+  )
   digest = directory.fingerprint(weights)
-  if kind == 'clip':
-    kwargs, params = clip_weights.load_clip(weights)
-    length = kwargs['text']['max_length']
-    pieces = [clip_weights.load_tokenizer(weights, length).definition]
-    model = clip_model.Clip(**kwargs)
-    apply = functools.partial(model.apply, method='encode_text')
+  scale, bias = 1.0, 0.0
+  if kind in dual_models.MODEL_TYPES:
+    dual = dual_models.load(weights)
+    params, length = dual.params, dual.token_length
+    scale, bias = dual.scale, dual.bias
+    pieces = [dual.tokenizer().definition]
+    apply = functools.partial(dual.model.apply, method='encode_text')
     encode = lambda params, ids, mask: apply({'params': params}, ids, mask)[
       'embedding'
     ]
-    scale = float(model.apply({'params': params}, method='scale'))
     prompts = prompts or CLIP_PROMPTS
   else:
-    positions = directory.setting(weights, 'max_position_embeddings')
-    length = min(_SENTENCE_LENGTH, positions)
-    kwargs, params, pieces = bert.load_text_encoder(weights, length)
+    loader = mpnet if kind == 'mpnet' else bert
+    length = min(_SENTENCE_LENGTH, loader.positions(weights))
+    kwargs, params, pieces = loader.load_text_encoder(weights, length)
     model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
-    scale, prompts = 1.0, prompts or SENTENCE_PROMPTS
+    prompts = prompts or SENTENCE_PROMPTS
   embed = lambda *args: _unit(encode(*args).astype(jnp.float32))
   return TextSide(
     path,
@@ -283,8 +312,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     class_texts.ClassTexts(pieces, length, prompts),
     length,
     (embed, params),
-    space=digest if kind == 'clip' else '',
+    space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
+    bias=bias,
   )
 
 

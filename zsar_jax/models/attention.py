@@ -55,7 +55,7 @@ def choose(
     dtype: of query, key and value.
     length: number of keys.
     head_dim: width of a head.
-    masked: whether there is a mask; only the einsums take one.
+    masked: whether there is a mask or a softcap; only the einsums take them.
 
   Returns:
     'einsum', 'cudnn' or 'flash'.
@@ -128,6 +128,8 @@ def attend(
   value: jax.Array,
   mask: jax.Array | None = None,
   implementation: str = 'einsum',
+  bias: jax.Array | None = None,
+  softcap: float = 0.0,
 ) -> jax.Array:
   """Computes scaled dot-product attention.
 
@@ -138,6 +140,10 @@ def attend(
     mask: bool, broadcastable to [b h q n]; True is attended to. The result of a
       row without any True is meaningless, and callers never make one.
     implementation: one of IMPLEMENTATIONS.
+    softcap: c bends logits x into c tanh(x / c), between -c and c (Gemma Team
+      2024); 0 leaves them. Only the einsums do it.
+    bias: added to the scaled products, broadcastable to [b h q n]; as a mask,
+      the einsums alone take one.
 
   Returns:
     [b q h k] in the dtype of `query`.
@@ -151,7 +157,7 @@ def attend(
     dtype=query.dtype,
     length=key.shape[1],
     head_dim=query.shape[-1],
-    masked=mask is not None,
+    masked=mask is not None or bias is not None or softcap > 0,
   )
   if chosen == 'cudnn':
     return jax.nn.dot_product_attention(
@@ -159,7 +165,7 @@ def attend(
     )
   if chosen == 'flash':
     return _flash(query, key, value)
-  return _einsum(query, key, value, mask)
+  return _einsum(query, key, value, mask, bias, softcap)
 
 
 def _platform() -> str:
@@ -175,6 +181,8 @@ def _einsum(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array | None,
+  bias: jax.Array | None,
+  softcap: float,
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32.
 
@@ -185,6 +193,10 @@ def _einsum(
   logits = jnp.einsum(
     'bqhk,bnhk->bhqn', query * scale, key, preferred_element_type=jnp.float32
   )
+  if softcap:
+    logits = softcap * jnp.tanh(logits / softcap)
+  if bias is not None:
+    logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))

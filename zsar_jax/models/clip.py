@@ -18,13 +18,16 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import layers, text_encoder, tubelets
+from zsar_jax.models import layers, text_encoder, tubelets, xclip
 
 # config.json of the first public CLIP weights names this end token, wrongly.
 # They were trained with 49407, the largest id.
 LEGACY_END_ID = 2
 # log(1 / 0.07), the value at which CLIP's training starts.
 _INITIAL_LOG_SCALE = 2.6592
+# Of texts: the first end token, where LEGACY_END_ID means the largest id; the
+# first end token, whatever its id (MetaCLIP 2); the last place (SigLIP).
+POOLED_TOKENS = ('end', 'exact_end', 'last')
 
 
 def end_positions(
@@ -47,7 +50,7 @@ def end_positions(
 
 
 class ClipTextEncoder(nn.Module):
-  """Causal pre-norm Transformer over byte-pair tokens, pooled at the end.
+  """Pre-norm Transformer over tokens, causal unless told, pooled at the end.
 
   Attributes:
     vocabulary_size: number of tokens. The word table has
@@ -62,6 +65,8 @@ class ClipTextEncoder(nn.Module):
     norm_epsilon: added to the variance in every norm.
     dropout_rate: on embeddings and every residual branch.
     dtype: computation dtype.
+    causal: whether a token sees only those before it.
+    pooled_token: one of POOLED_TOKENS.
   """
 
   vocabulary_size: int
@@ -75,6 +80,8 @@ class ClipTextEncoder(nn.Module):
   norm_epsilon: float = 1e-5
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
+  causal: bool = True
+  pooled_token: str = 'end'
 
   @nn.compact
   def __call__(
@@ -90,15 +97,24 @@ class ClipTextEncoder(nn.Module):
     Returns:
       `tokens` [c l d] after the last norm, and `pooled` [c d], the end
       token's.
+
+    Raises:
+      ValueError: an unknown `pooled_token`.
     """
+    if self.pooled_token not in POOLED_TOKENS:
+      raise ValueError(
+        f'pooled_token {self.pooled_token!r} is not one of {POOLED_TOKENS}'
+      )
     length = ids.shape[1]
     table = lambda name, n: layers.embedding_table(self, name, n, self.width)
     x = table('word', text_encoder.word_rows(self.vocabulary_size))[ids]
     x = x + table('position', self.max_length)[:length]
     x = nn.Dropout(self.dropout_rate)(x.astype(self.dtype), deterministic)
-    # A token attends to itself and the real tokens before it.
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    attended = causal[None, None] & mask[:, None, None, :]
+    attended = mask[:, None, None, :]
+    if self.causal:
+      # A token attends to itself and the real tokens before it.
+      causal = jnp.tril(jnp.ones((length, length), bool))
+      attended = causal[None, None] & attended
     for i in range(self.depth):
       x = layers.PreNormBlock(
         self.num_heads,
@@ -112,7 +128,12 @@ class ClipTextEncoder(nn.Module):
     x = nn.LayerNorm(epsilon=self.norm_epsilon, dtype=self.dtype, name='norm')(
       x
     )
-    ends = end_positions(ids, mask, self.end_id)
+    if self.pooled_token == 'last':
+      return {'tokens': x, 'pooled': x[:, -1]}
+    if self.pooled_token == 'exact_end':
+      ends = (mask & (ids == self.end_id)).argmax(axis=-1)
+    else:
+      ends = end_positions(ids, mask, self.end_id)
     pooled = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
     return {'tokens': x, 'pooled': pooled}
 
@@ -131,6 +152,7 @@ class ClipVideoEncoder(nn.Module):
     norm_epsilon: added to the variance in every norm.
     dropout_rate: on embeddings and every residual branch.
     dtype: computation dtype.
+    messages: whether frames send each other messages (X-CLIP).
   """
 
   width: int
@@ -143,6 +165,7 @@ class ClipVideoEncoder(nn.Module):
   norm_epsilon: float = 1e-5
   dropout_rate: float = 0.0
   dtype: layers.Dtype = jnp.float32
+  messages: bool = False
 
   @nn.compact
   def __call__(
@@ -164,11 +187,7 @@ class ClipVideoEncoder(nn.Module):
         it.
     """
     b, t, *size, _ = video.shape
-    if size != [self.image_size] * 2:
-      raise ValueError(
-        f'frames of {size[0]}x{size[1]} pixels for an encoder of '
-        f'{self.image_size}x{self.image_size}'
-      )
+    self._check_size(size)
     norm = lambda name: nn.LayerNorm(
       epsilon=self.norm_epsilon, dtype=self.dtype, name=name
     )
@@ -187,6 +206,12 @@ class ClipVideoEncoder(nn.Module):
     x = norm('embed_norm')(x + position.astype(x.dtype))
     x = nn.Dropout(self.dropout_rate)(x, deterministic)
     for i in range(self.depth):
+      tokens = x.shape[1]
+      if self.messages:
+        message = xclip.Messages(
+          self.num_heads, self.norm_epsilon, self.dtype, name=f'messages_{i}'
+        )(x[:, 0].reshape(b, t, self.width))
+        x = jnp.concatenate([x, message.reshape(b * t, 1, -1)], axis=1)
       x = layers.PreNormBlock(
         self.num_heads,
         self.mlp_dim,
@@ -195,7 +220,7 @@ class ClipVideoEncoder(nn.Module):
         norm_epsilon=self.norm_epsilon,
         dtype=self.dtype,
         name=f'block_{i}',
-      )(x, deterministic=deterministic)
+      )(x, deterministic=deterministic)[:, :tokens]
     # CLIP's last norm is for the class token alone.
     frames = norm('norm')(x[:, 0]).reshape(b, t, self.width)
     return {
@@ -203,6 +228,13 @@ class ClipVideoEncoder(nn.Module):
       'frames': frames,
       'pooled': frames.mean(axis=1),
     }
+
+  def _check_size(self, size: list[int]) -> None:
+    if size != [self.image_size] * 2:
+      raise ValueError(
+        f'frames of {size[0]}x{size[1]} pixels for an encoder of '
+        f'{self.image_size}x{self.image_size}'
+      )
 
 
 class Clip(nn.Module):
@@ -213,12 +245,15 @@ class Clip(nn.Module):
     text: keyword arguments of `ClipTextEncoder`.
     embedding_dim: dimension d of the shared space.
     dtype: computation dtype; parameters stay float32.
+    integration: keyword arguments of `xclip.FrameIntegration`, which makes a
+      clip's embedding of its frames' (X-CLIP); None takes their mean.
   """
 
   video: Mapping[str, Any]
   text: Mapping[str, Any]
   embedding_dim: int
   dtype: layers.Dtype = jnp.float32
+  integration: Mapping[str, Any] | None = None
 
   def setup(self):  # noqa: D102 (flax calls it)
     self.video_encoder = ClipVideoEncoder(dtype=self.dtype, **self.video)
@@ -228,6 +263,10 @@ class Clip(nn.Module):
     )
     self.video_projection = project()
     self.text_projection = project()
+    if self.integration is not None:
+      self.frame_integration = xclip.FrameIntegration(
+        dtype=self.dtype, **self.integration
+      )
     self.log_scale = self.param(
       'log_scale', nn.initializers.constant(_INITIAL_LOG_SCALE), ()
     )
@@ -250,12 +289,16 @@ class Clip(nn.Module):
 
     Returns:
       The encoder's outputs, `frame_embeddings` [b t d], CLIP's image
-      embeddings, and `embedding` [b d], the direction of their mean; unit
-      vectors, float32.
+      embeddings, and `embedding` [b d], the direction of their mean or what
+      the integration makes of them; unit vectors, float32.
     """
     out = self.video_encoder(video)
-    frames = layers.l2_normalise(self.video_projection(out['frames']))
-    embedding = layers.l2_normalise(frames.mean(axis=1))
+    projected = self.video_projection(out['frames'])
+    frames = layers.l2_normalise(projected)
+    if self.integration is None:
+      embedding = layers.l2_normalise(frames.mean(axis=1))
+    else:
+      embedding = layers.l2_normalise(self.frame_integration(projected))
     return {**out, 'frame_embeddings': frames, 'embedding': embedding}
 
   def encode_text(

@@ -29,7 +29,7 @@ def model() -> ml_collections.ConfigDict:
       depth_time=0,
       # 'mean', 'cls' or 'attention' (of a learnt query).
       pooling='mean',
-      # 'separable', 'full' (both learnt) or 'sincos' (fixed).
+      # 'separable', 'full' (both learnt), 'sincos' or 'rotary' (both fixed).
       positions='separable',
       # Tubelets (t, h, w) of the fixed positions, resampled to a clip's grid;
       # () computes them for the clip's grid.

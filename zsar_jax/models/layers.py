@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import attention
+from zsar_jax.models import attention, positions
 from zsar_jax.parallel import sharding
 
 Dtype = jax.typing.DTypeLike
@@ -36,12 +36,21 @@ class Attention(nn.Module):
     dtype: computation dtype; parameters stay float32.
     qkv_bias: which of query, key and value have a bias, by their initials.
     implementation: see `attention.choose`.
+    rotary_grid: tokens along (t, h, w) of inputs whose queries and keys have
+      rotary positions; () for none.
+    project: whether a dense layer follows the heads.
+    inner_width: channels of all heads together; 0 for those of the inputs.
+    softcap: see `attention.attend`.
   """
 
   num_heads: int
   dtype: Dtype = jnp.float32
   qkv_bias: str = 'qkv'
   implementation: str = 'einsum'
+  rotary_grid: tuple[int, ...] = ()
+  project: bool = True
+  inner_width: int = 0
+  softcap: float = 0.0
 
   @nn.compact
   def __call__(
@@ -49,6 +58,7 @@ class Attention(nn.Module):
     inputs: jax.Array,
     context: jax.Array | None = None,
     mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
     """Computes the attention of `inputs` to `context`.
 
@@ -56,24 +66,33 @@ class Attention(nn.Module):
       inputs: [b q d].
       context: [b n e], or None for self-attention.
       mask: bool, broadcastable to [b h q n].
+      bias: see `attention.attend`.
 
     Returns:
       [b q d].
     """
-    width = inputs.shape[-1]
+    width = self.inner_width or inputs.shape[-1]
     if width % self.num_heads:
       raise ValueError(f'{self.num_heads} heads do not divide width {width}')
     context = inputs if context is None else context
     dense = functools.partial(
-      nn.Dense, width, dtype=self.dtype, kernel_init=_KERNEL_INIT
+      nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT
     )
     heads = lambda x: x.reshape(*x.shape[:-1], self.num_heads, -1)
-    biased = lambda name: dense(use_bias=name[0] in self.qkv_bias, name=name)
+    biased = lambda name: dense(
+      width, use_bias=name[0] in self.qkv_bias, name=name
+    )
     query = heads(biased('query')(inputs))
     key = heads(biased('key')(context))
     value = heads(biased('value')(context))
-    out = attend(query, key, value, mask, self.implementation)
-    return dense(name='out')(out.reshape(*out.shape[:-2], width))
+    if self.rotary_grid:
+      angles = positions.rotary_angles(self.rotary_grid, query.shape[-1])
+      query, key = (positions.rotate(x, angles) for x in (query, key))
+    out = attend(
+      query, key, value, mask, self.implementation, bias, self.softcap
+    )
+    out = out.reshape(*out.shape[:-2], width)
+    return dense(inputs.shape[-1], name='out')(out) if self.project else out
 
 
 class Mlp(nn.Module):
@@ -119,6 +138,8 @@ class PreNormBlock(nn.Module):
     dtype: computation dtype.
     qkv_bias: see `Attention`.
     implementation: of the self-attention, see `attention.choose`.
+    rotary_grid: of the self-attention, see `Attention`.
+    softcap: likewise.
   """
 
   num_heads: int
@@ -130,6 +151,8 @@ class PreNormBlock(nn.Module):
   dtype: Dtype = jnp.float32
   qkv_bias: str = 'qkv'
   implementation: str = 'einsum'
+  rotary_grid: tuple[int, ...] = ()
+  softcap: float = 0.0
 
   @nn.compact
   def __call__(
@@ -165,6 +188,8 @@ class PreNormBlock(nn.Module):
         self.dtype,
         self.qkv_bias,
         self.implementation,
+        self.rotary_grid,
+        softcap=self.softcap,
         name='attention',
       )(norm(name='attention_norm')(x), mask=mask)
       x = x + drop(y)
@@ -209,14 +234,16 @@ class PostNormBlock(nn.Module):
     x: jax.Array,
     mask: jax.Array | None = None,
     deterministic: bool = True,
+    bias: jax.Array | None = None,
   ) -> jax.Array:
-    """Maps tokens [b n d] to tokens [b n d]; mask as in `attend`."""
+    """Maps tokens [b n d] to tokens [b n d]; mask and bias as in `attend`."""
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype
     )
     drop = nn.Dropout(self.dropout_rate)
     x = sharding.constrain_batch(x)
-    y = Attention(self.num_heads, self.dtype, name='attention')(x, mask=mask)
+    attend = Attention(self.num_heads, self.dtype, name='attention')
+    y = attend(x, mask=mask, bias=bias)
     x = norm(name='attention_norm')(x + drop(y, deterministic))
     mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
     y = mlp(x, deterministic)

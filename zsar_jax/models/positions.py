@@ -57,3 +57,43 @@ def resample(
   if table.shape == wanted:
     return table
   return jax.image.resize(jnp.asarray(table), wanted, method='linear')
+
+
+def rotary_angles(grid: Sequence[int], width: int) -> np.ndarray:
+  """Returns the angles of rotary positions along time, height and width.
+
+  V-JEPA 2's (Assran et al. 2025): a third of a head's channels turn with each
+  axis (RoPE, Su et al. 2021), and what a third leaves over does not turn. The
+  frequencies follow each other twice along a third, while neighbouring
+  channels make a pair, as the published weights were trained.
+
+  Args:
+    grid: tubelets along (t, h, w).
+    width: channels of a head.
+
+  Returns:
+    float32 [t*h*w width], in radians.
+  """
+  part = width // len(grid) // 2 * 2
+  frequency = 10000.0 ** (-np.arange(part // 2) / (part / 2))
+  frequency = np.tile(frequency, 2)
+  places = np.indices(grid).reshape(len(grid), -1)
+  angles = [place[:, None] * frequency for place in places]
+  still = np.zeros((places.shape[1], width - len(grid) * part))
+  return np.concatenate([*angles, still], axis=1).astype(np.float32)
+
+
+def rotate(x: jax.Array, angles: jax.typing.ArrayLike) -> jax.Array:
+  """Turns pairs of channels.
+
+  Args:
+    x: queries or keys [b n h k].
+    angles: from `rotary_angles` [n k].
+
+  Returns:
+    [b n h k].
+  """
+  cos, sin = (f(angles)[:, None].astype(x.dtype) for f in (np.cos, np.sin))
+  pairs = x.reshape(*x.shape[:-1], -1, 2)
+  turned = jnp.stack([-pairs[..., 1], pairs[..., 0]], axis=-1)
+  return x * cos + turned.reshape(x.shape) * sin

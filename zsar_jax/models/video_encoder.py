@@ -24,7 +24,7 @@ from zsar_jax.models import layers, positions, space_time, tubelets
 CHOICES = {
   'pooling': ('mean', 'cls', 'attention'),
   'attention': ('joint', 'factorised', 'divided'),
-  'positions': ('separable', 'full', 'sincos'),
+  'positions': ('separable', 'full', 'sincos', 'rotary'),
   'final_norm': ('tokens', 'pooled', 'none'),
   'remat': space_time.REMATS,
 }
@@ -95,7 +95,7 @@ class VideoEncoder(nn.Module):
     attention: 'joint', 'factorised' or 'divided'.
     depth_time: number of temporal blocks of factorised attention.
     positions: 'separable' learns h*w + t vectors, 'full' learns t*h*w,
-      'sincos' is fixed (VideoMAE).
+      'sincos' is fixed (VideoMAE), 'rotary' turns queries and keys (V-JEPA 2).
     sincos_grid: tubelets (t, h, w) of the fixed positions, which are resampled
       to the clip's grid; () computes them for the clip's own grid.
     activation: of the MLPs, a key of `layers.ACTIVATIONS`.
@@ -174,12 +174,25 @@ class VideoEncoder(nn.Module):
         'factorised attention adds the positions in space and those in time '
         f'at two places, so they cannot be {self.positions!r}'
       )
+    if self.positions == 'rotary' and (
+      self.attention != 'joint' or self.pooling == 'cls'
+    ):
+      raise ValueError(
+        "'rotary' positions need joint attention of the tubelets alone, not "
+        f'attention {self.attention!r} with pooling {self.pooling!r}'
+      )
 
   def _whole(self, x: jax.Array, deterministic: bool) -> jax.Array:
     """Applies joint or divided attention: [b t h w d] -> [b n d]."""
     b, *grid, d = x.shape
-    x = self._add_positions(x).reshape(b, -1, d)
     make_block = None
+    if self.positions == 'rotary':
+      make_block = functools.partial(
+        layers.PreNormBlock, rotary_grid=tuple(grid)
+      )
+    else:
+      x = self._add_positions(x)
+    x = x.reshape(b, -1, d)
     if self.attention == 'divided':
       make_block = functools.partial(space_time.DividedBlock, tuple(grid))
     return self._blocks(

@@ -29,6 +29,11 @@ VOCABULARY_FILE = 'vocab.txt'
 _IGNORE = (r'^cls\.', r'^(bert\.)?pooler\.', r'embeddings\.position_ids$')
 
 
+def positions(weights: directory.Weights) -> int:
+  """Returns the most token ids that the weights read."""
+  return directory.setting(weights, 'max_position_embeddings')
+
+
 def text_encoder_kwargs(
   weights: directory.Weights, token_length: int
 ) -> dict[str, Any]:
@@ -48,10 +53,10 @@ def text_encoder_kwargs(
   """
   directory.expect_model_type(weights, 'bert')
   setting = lambda key: directory.setting(weights, key)
-  positions = setting('max_position_embeddings')
-  if token_length > positions:
+  most = positions(weights)
+  if token_length > most:
     raise ValueError(
-      f'{weights.path}/config.json: max_position_embeddings={positions}, '
+      f'{weights.path}/config.json: max_position_embeddings={most}, '
       f'fewer than token_length={token_length}'
     )
   kind = directory.setting(weights, 'position_embedding_type', 'absolute')

@@ -4,8 +4,9 @@
   kwargs, params = load_clip(weights)
   clip.Clip(**kwargs).apply({'params': params}, video, ids, mask)
 
-A directory holds config.json (model_type 'clip'), model.safetensors,
-preprocessor_config.json and tokenizer.json, or vocab.json and merges.txt.
+A directory holds config.json (of a model type of MODEL_TYPES),
+model.safetensors, preprocessor_config.json and tokenizer.json, or vocab.json
+and merges.txt.
 The subtrees of `params` are those of the two encoders and of their
 projections, so that a model that shares an encoder takes its part.
 """
@@ -17,12 +18,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.data import byte_pairs
+from zsar_jax.data import byte_pairs, sentence_pieces
 from zsar_jax.models import clip, text_encoder
-from zsar_jax.pretrained import assemble, directory
+from zsar_jax.pretrained import assemble, directory, pixels
 
-# Numbers 0 to n that old files hold.
+# MetaCLIP 2 is a CLIP with another tokenizer; X-CLIP has layers for videos.
+MODEL_TYPES = ('clip', 'metaclip_2', 'xclip')
+# Numbers 0 to n that old files hold. And X-CLIP's prompt generator: it makes
+# the embedding of a name depend on the video that it is compared with, while a
+# bank needs one embedding for each name.
 _IGNORE = (r'\.position_ids$',)
+_XCLIP_IGNORE = (*_IGNORE, r'^prompts_(generator|visual)')
+_ATTENTION_PARTS = (
+  ('query', 'q_proj'),
+  ('key', 'k_proj'),
+  ('value', 'v_proj'),
+  ('out', 'out_proj'),
+)
 # A saved config leaves out what equals CLIP ViT-B/32: the two parts of
 # config.json are read over these.
 _TEXT_DEFAULTS = {
@@ -45,21 +57,48 @@ _VISION_DEFAULTS = {
   'patch_size': 32,
   'hidden_act': 'quick_gelu',
   'layer_norm_eps': 1e-5,
+  # Of X-CLIP alone.
+  'num_frames': 8,
+  'mit_hidden_size': 512,
+  'mit_intermediate_size': 2048,
+  'mit_num_hidden_layers': 1,
+  'mit_num_attention_heads': 8,
 }
 
 
-def _part(
+def config_part(
   weights: directory.Weights, name: str, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The text_config or vision_config of config.json, with its defaults."""
+  """Reads a part of config.json.
+
+  Args:
+    weights: from `directory.read_weights`.
+    name: 'text_config' or 'vision_config'.
+    defaults: what a saved config leaves out.
+
+  Returns:
+    The part, over its defaults.
+  """
   # Where both are there, transformers takes the one with the odd name.
   given = weights.config.get(f'{name}_dict') or weights.config.get(name) or {}
   return {**defaults, **given}
 
 
-def _encoder_kwargs(
+def encoder_kwargs(
   weights: directory.Weights, part: Mapping[str, Any]
 ) -> dict[str, Any]:
+  """Reads the sizes of a Transformer.
+
+  Args:
+    weights: from `directory.read_weights`, for messages.
+    part: from `config_part`.
+
+  Returns:
+    The keyword arguments that all encoders share.
+
+  Raises:
+    ValueError: an activation that is not known.
+  """
   return {
     'width': part['hidden_size'],
     'depth': part['num_hidden_layers'],
@@ -68,6 +107,16 @@ def _encoder_kwargs(
     'activation': directory.activation(weights, part['hidden_act']),
     'norm_epsilon': part['layer_norm_eps'],
   }
+
+
+def _xclip_kwargs(
+  weights: directory.Weights, vision: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The arguments of a `FrameIntegration`."""
+  part = {**vision, **{k[4:]: x for k, x in vision.items() if k[:4] == 'mit_'}}
+  kwargs = encoder_kwargs(weights, part)
+  del kwargs['width']
+  return {**kwargs, 'num_frames': vision['num_frames']}
 
 
 def clip_kwargs(
@@ -87,28 +136,32 @@ def clip_kwargs(
     ValueError: another architecture, an activation that is not known, or
       fewer positions than `token_length`.
   """
-  directory.expect_model_type(weights, 'clip')
-  text = _part(weights, 'text_config', _TEXT_DEFAULTS)
-  vision = _part(weights, 'vision_config', _VISION_DEFAULTS)
+  kind = directory.expect_model_type(weights, *MODEL_TYPES)
+  text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
+  vision = config_part(weights, 'vision_config', _VISION_DEFAULTS)
   positions = text['max_position_embeddings']
   if token_length is not None and token_length > positions:
     raise ValueError(
       f'{weights.path}/config.json: max_position_embeddings={positions}, '
       f'fewer than token_length={token_length}'
     )
+  is_xclip = kind == 'xclip'
   return {
     'video': {
-      **_encoder_kwargs(weights, vision),
+      **encoder_kwargs(weights, vision),
       'image_size': vision['image_size'],
       'patch_size': vision['patch_size'],
+      **({'messages': True} if is_xclip else {}),
     },
     'text': {
-      **_encoder_kwargs(weights, text),
+      **encoder_kwargs(weights, text),
       'vocabulary_size': text['vocab_size'],
       'max_length': token_length or positions,
       'end_id': text['eos_token_id'],
+      **({'pooled_token': 'exact_end'} if kind == 'metaclip_2' else {}),
     },
     'embedding_dim': directory.setting(weights, 'projection_dim', 512),
+    **({'integration': _xclip_kwargs(weights, vision)} if is_xclip else {}),
   }
 
 
@@ -117,16 +170,23 @@ def _patch_kernel(x: np.ndarray) -> np.ndarray:
   return assemble.conv2d_kernel(x).reshape(-1, len(x))
 
 
-def _blocks(target: str, name: str, depth: int) -> dict[str, assemble.Source]:
+def encoder_blocks(
+  target: str, name: str, depth: int
+) -> dict[str, assemble.Source]:
+  """Plans the blocks of a Transformer.
+
+  Args:
+    target: path of our encoder.
+    name: of theirs.
+    depth: number of blocks.
+
+  Returns:
+    A plan for `assemble.assemble`.
+  """
   plan = {}
   for i in range(depth):
     block, layer = f'{target}/block_{i}', f'{name}.encoder.layers.{i}'
-    for ours, theirs in (
-      ('query', 'q_proj'),
-      ('key', 'k_proj'),
-      ('value', 'v_proj'),
-      ('out', 'out_proj'),
-    ):
+    for ours, theirs in _ATTENTION_PARTS:
       plan |= assemble.dense(
         f'{block}/attention/{ours}', f'{layer}.self_attn.{theirs}'
       )
@@ -134,6 +194,28 @@ def _blocks(target: str, name: str, depth: int) -> dict[str, assemble.Source]:
     plan |= assemble.dense(f'{block}/mlp/in', f'{layer}.mlp.fc1')
     plan |= assemble.dense(f'{block}/mlp/out', f'{layer}.mlp.fc2')
     plan |= assemble.norm(f'{block}/mlp_norm', f'{layer}.layer_norm2')
+  return plan
+
+
+def _xclip_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
+  """What X-CLIP has beside CLIP: messages, and the integration of frames."""
+  plan = {
+    'frame_integration/position': assemble.Source(
+      'mit.position_embedding', lambda x: x[0]
+    ),
+    **encoder_blocks(
+      'frame_integration', 'mit', kwargs['integration']['depth']
+    ),
+  }
+  for i in range(kwargs['video']['depth']):
+    ours = f'video_encoder/messages_{i}'
+    theirs = f'vision_model.encoder.layers.{i}.message'
+    plan |= assemble.dense(f'{ours}/dense', f'{theirs}_fc')
+    plan |= assemble.norm(f'{ours}/norm', f'{theirs}_ln')
+    for part, name in _ATTENTION_PARTS:
+      plan |= assemble.dense(
+        f'{ours}/attention/{part}', f'{theirs}_attn.{name}'
+      )
   return plan
 
 
@@ -147,6 +229,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     A plan for `assemble.assemble`.
   """
   text, video = kwargs['text'], kwargs['video']
+  is_xclip = 'integration' in kwargs
   rows = text['vocabulary_size']
   words = assemble.padded_rows(rows, text_encoder.word_rows(rows))
   source, transpose = assemble.Source, assemble.transpose
@@ -156,7 +239,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     'text_encoder/position': source(
       f'{at_text}.position_embedding.weight', lambda x: x[: text['max_length']]
     ),
-    **_blocks('text_encoder', 'text_model', text['depth']),
+    **encoder_blocks('text_encoder', 'text_model', text['depth']),
     **assemble.norm('text_encoder/norm', 'text_model.final_layer_norm'),
     'text_projection/kernel': source('text_projection.weight', transpose),
     'video_encoder/patch_embed/projection/kernel': source(
@@ -164,13 +247,24 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     ),
     'video_encoder/cls': source(f'{at_image}.class_embedding'),
     'video_encoder/position': source(f'{at_image}.position_embedding.weight'),
-    # Misspelt in all public weights.
-    **assemble.norm('video_encoder/embed_norm', 'vision_model.pre_layrnorm'),
-    **_blocks('video_encoder', 'vision_model', video['depth']),
+    # Misspelt in all public weights but X-CLIP's.
+    **assemble.norm(
+      'video_encoder/embed_norm',
+      f'vision_model.pre_lay{"er" if is_xclip else "r"}norm',
+    ),
+    **encoder_blocks('video_encoder', 'vision_model', video['depth']),
     **assemble.norm('video_encoder/norm', 'vision_model.post_layernorm'),
     'video_projection/kernel': source('visual_projection.weight', transpose),
     'log_scale': source('logit_scale'),
+    **(_xclip_plan(kwargs) if is_xclip else {}),
   }
+
+
+def native_frames(weights: directory.Weights) -> int | None:
+  """Returns the frames of the clips that weights take, None for any number."""
+  if weights.config['model_type'] != 'xclip':
+    return None
+  return config_part(weights, 'vision_config', _VISION_DEFAULTS)['num_frames']
 
 
 def load_clip(
@@ -193,23 +287,25 @@ def load_clip(
   """
   kwargs = clip_kwargs(weights, token_length)
   size = kwargs['video']['image_size']
+  frames = native_frames(weights) or 1
 
   def init(key):
     texts = (1, kwargs['text']['max_length'])
     return clip.Clip(**kwargs).init(
       key,
-      jnp.zeros((1, 1, size, size, 3)),
+      jnp.zeros((1, frames, size, size, 3)),
       jnp.zeros(texts, jnp.int32),
       jnp.ones(texts, bool),
     )
 
   shapes = jax.eval_shape(init, jax.random.key(0))['params']
-  return kwargs, assemble.assemble(weights, plan(kwargs), shapes, _IGNORE)
+  ignore = _XCLIP_IGNORE if 'integration' in kwargs else _IGNORE
+  return kwargs, assemble.assemble(weights, plan(kwargs), shapes, ignore)
 
 
 def load_tokenizer(
   weights: directory.Weights, token_length: int
-) -> byte_pairs.BytePairTokenizer:
+) -> byte_pairs.BytePairTokenizer | sentence_pieces.SentencePieceTokenizer:
   """Reads the tokenizer that belongs to the weights.
 
   Args:
@@ -221,69 +317,43 @@ def load_tokenizer(
 
   Raises:
     FileNotFoundError: there is none.
-    ValueError: it is damaged or of another kind, or the size of its
-      vocabulary is not config.json's.
+    ValueError: it is damaged or of another kind, or does not go with
+      config.json: the size of its vocabulary, or the id of its end token.
   """
-  tokenize = byte_pairs.BytePairTokenizer.from_directory(
-    weights.path, token_length
-  )
-  size = _part(weights, 'text_config', _TEXT_DEFAULTS)['vocab_size']
-  if tokenize.num_tokens != size:
+  text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
+  size = text['vocab_size']
+  if weights.config['model_type'] == 'metaclip_2':
+    framing = sentence_pieces.Framing('<s>', '</s>', '<pad>')
+    definition = sentence_pieces.make_definition(weights.path, framing)
+    read = sentence_pieces.SentencePieceTokenizer(definition, token_length)
+    if read.end_id != text['eos_token_id']:
+      raise ValueError(
+        f'the tokenizer of {weights.path} ends texts with {read.end_id}, '
+        f'{weights.path}/config.json has eos_token_id={text["eos_token_id"]}'
+      )
+  else:
+    read = byte_pairs.BytePairTokenizer.from_directory(
+      weights.path, token_length
+    )
+  if read.num_tokens != size:
     raise ValueError(
-      f'the tokenizer of {weights.path} has {tokenize.num_tokens} tokens, '
+      f'the tokenizer of {weights.path} has {read.num_tokens} tokens, '
       f'{weights.path}/config.json has vocab_size={size}'
     )
-  return tokenize
-
-
-def _pixels(path: str, key: str, value: Any) -> int:
-  """Returns a size, in any form that preprocessor_config.json may have."""
-  forms = {'size': {'shortest_edge'}, 'crop_size': {'height', 'width'}}
-  if isinstance(value, dict) and set(value) == forms[key]:
-    first, *rest = value.values()
-    value = first if all(side == first for side in rest) else value
-  if not isinstance(value, int):
-    raise ValueError(f'{path}: {key}={value!r} is not understood')
-  return value
+  return read
 
 
 def pixel_settings(weights: directory.Weights) -> dict[str, Any]:
-  """Reads the pixel settings of the weights from preprocessor_config.json.
+  """Reads the pixel settings of the weights.
 
   Args:
     weights: from `directory.read_weights`.
 
   Returns:
-    `size`, `short_side`, `mean` and `std` of `preprocessing.Preprocessing`.
+    See `pixels.read`.
 
   Raises:
-    FileNotFoundError: the file is missing: what it says is part of the
-      weights and not guessed.
-    ValueError: a setting is missing, of a form that is not known, or does
-      not fit the model.
+    FileNotFoundError, ValueError: see `pixels.read`.
   """
-  path, given = f'{weights.path}/preprocessor_config.json', weights.preprocessor
-  if not given:
-    raise FileNotFoundError(
-      f'{path} is missing: size and normalisation belong to the weights'
-    )
-  missing = {'size', 'crop_size', 'image_mean', 'image_std'} - set(given)
-  if missing:
-    raise ValueError(f'{path} lacks {sorted(missing)}')
-  for key in ('do_resize', 'do_center_crop', 'do_rescale', 'do_normalize'):
-    if not given.get(key, True):
-      raise ValueError(f'{path}: {key} is false, which is not supported')
-
-  size = _pixels(path, 'crop_size', given['crop_size'])
-  expected = _part(weights, 'vision_config', _VISION_DEFAULTS)['image_size']
-  if size != expected:
-    raise ValueError(
-      f'{path}: crop_size {size} is not the image_size {expected} of '
-      f'{weights.path}/config.json'
-    )
-  return {
-    'size': size,
-    'short_side': _pixels(path, 'size', given['size']),
-    'mean': tuple(given['image_mean']),
-    'std': tuple(given['image_std']),
-  }
+  vision = config_part(weights, 'vision_config', _VISION_DEFAULTS)
+  return pixels.read(weights, vision['image_size'])

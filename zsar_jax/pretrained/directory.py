@@ -21,6 +21,7 @@ _ACTIVATIONS = {
   'gelu': 'gelu',
   'gelu_fast': 'gelu_tanh',
   'gelu_new': 'gelu_tanh',
+  'gelu_python': 'gelu',
   'gelu_pytorch_tanh': 'gelu_tanh',
   'quick_gelu': 'quick_gelu',
   'relu': 'relu',
@@ -34,8 +35,9 @@ class Weights:
   Attributes:
     path: of the directory or file, for messages.
     config: content of config.json; {} for a lone file.
-    preprocessor: content of preprocessor_config.json, or of the part of
-      processor_config.json that stands for it; {} where both are missing.
+    preprocessor: content of preprocessor_config.json, of the one of video
+      models, or of the part of processor_config.json that stands for it; {}
+      where all are missing.
     tensors: name -> array, as stored (half precision becomes float32).
     origin: name -> the file that holds the tensor, for messages.
     source: the id and commit of weights from the Hugging Face Hub,
@@ -75,16 +77,30 @@ def _read_folder(path: str) -> dict[str, tuple[str, np.ndarray]]:
   raise FileNotFoundError(f'{path} has no {tensor_files.SINGLE_FILE}')
 
 
-def _read_preprocessor(path: str) -> dict[str, Any]:
-  """How images are prepared, {} where the directory does not say it."""
+def read_preprocessor(path: str) -> dict[str, Any]:
+  """Reads how images are prepared.
+
+  Args:
+    path: of a directory of weights.
+
+  Returns:
+    The content of `Weights.preprocessor`.
+
+  Raises:
+    ValueError: a damaged file.
+  """
   # transformers 5 may put it into one file with other processors.
   file = os.path.join(path, 'processor_config.json')
   if os.path.exists(file):
     content = tensor_files.read_json(file)
-    if 'image_processor' in content:
-      return content['image_processor']
-  file = os.path.join(path, 'preprocessor_config.json')
-  return tensor_files.read_json(file) if os.path.exists(file) else {}
+    for part in ('image_processor', 'video_processor'):
+      if part in content:
+        return content[part]
+  for name in ('preprocessor_config.json', 'video_preprocessor_config.json'):
+    file = os.path.join(path, name)
+    if os.path.exists(file):
+      return tensor_files.read_json(file)
+  return {}
 
 
 def read_weights(path: str) -> Weights:
@@ -113,7 +129,7 @@ def read_weights(path: str) -> Weights:
     if not os.path.exists(config_path):
       raise FileNotFoundError(f'{path} has no config.json')
     config = tensor_files.read_json(config_path)
-    preprocessor = _read_preprocessor(path)
+    preprocessor = read_preprocessor(path)
     read = _read_folder(path)
   else:
     read = {k: (path, x) for k, x in tensor_files.read_file(path).items()}

@@ -20,6 +20,7 @@ PREFIX = 'hf:'
 # Small files that a reader may ask for; a repository has some of them.
 _SMALL_FILES = (
   'preprocessor_config.json',
+  'video_preprocessor_config.json',
   'processor_config.json',
   'tokenizer_config.json',
   'special_tokens_map.json',

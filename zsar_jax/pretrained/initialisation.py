@@ -17,6 +17,7 @@ from zsar_jax.data import tokenizer
 from zsar_jax.models import resnet, zsar_model
 from zsar_jax.pretrained import assemble, bert, directory
 from zsar_jax.pretrained import clip as clip_weights
+from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
@@ -97,8 +98,8 @@ def _start_video(config: ml_collections.ConfigDict):
     params = resnet_weights.load_resnet(weights, layout)
     pixels = _IMAGENET
     if weights.preprocessor:
-      pixels = video_weights.preprocessing(weights)
-    _take(prep, {k: pixels[k] for k in ('mean', 'std')})
+      pixels = pixel_settings.normalisation(weights)
+    _take(prep, pixels)
     return {'video_encoder/resnet': params}
   pixels = video_weights.preprocessing(weights)
   _take(prep, {k: v for k, v in pixels.items() if v is not None})
@@ -118,6 +119,7 @@ def _start_video(config: ml_collections.ConfigDict):
 
 def _start_clip(config: ml_collections.ConfigDict):
   weights = _read(config, 'clip')
+  directory.expect_model_type(weights, 'clip')
   length = config.preprocessing.token_length
   kwargs, params = clip_weights.load_clip(weights, length)
   tokenize = clip_weights.load_tokenizer(weights, length)

@@ -13,16 +13,14 @@ is part of the class token here, and layers that only a head uses are left
 behind; every other tensor must find its place.
 """
 
-from collections.abc import Mapping
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from zsar_jax.models import tubelets, video_encoder
-from zsar_jax.pretrained import assemble, directory, video_plan
+from zsar_jax.pretrained import assemble, directory, pixels, video_plan
 
 MODEL_TYPES = ('vit', 'videomae', 'vivit', 'timesformer')
 _TIMESFORMER_ATTENTIONS = {
@@ -181,13 +179,6 @@ def load_video_encoder(
   )
 
 
-def _short_side(size: int | Mapping[str, int]) -> int:
-  """Returns the shorter side after resizing, whichever way a file says it."""
-  if isinstance(size, int):
-    return size
-  return size.get('shortest_edge') or min(size['height'], size['width'])
-
-
 def preprocessing(weights: directory.Weights) -> dict[str, Any]:
   """Returns the preprocessing that belongs to weights.
 
@@ -195,39 +186,20 @@ def preprocessing(weights: directory.Weights) -> dict[str, Any]:
     weights: from `directory.read_weights`.
 
   Returns:
-    `mean` and `std` [3] for pixels in [0, 1], `size` of the square frames and
-    the `short_side` they are cut from in pixels, and `num_frames` of a clip,
-    None for weights of images.
+    What `pixels.read` gives, and `num_frames` of a clip, None for weights of
+    images.
 
   Raises:
-    ValueError: preprocessor_config.json is missing or lacks a setting, or the
-      frames are not square.
+    FileNotFoundError, ValueError: as `pixels.read` has it, or the frames are
+      not square.
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
-  found = weights.preprocessor
-  height, width = native_clip(weights)[1:]
+  frames, height, width = native_clip(weights)
   if height != width:
     raise ValueError(
       f'{weights.path}/config.json: frames of {height} x {width} are not square'
     )
-  mean, std = np.zeros(3), np.ones(3)
-  if found.get('do_normalize', True):
-    for key in ('image_mean', 'image_std'):
-      if key not in found:
-        raise ValueError(
-          f'{weights.path}/preprocessor_config.json is missing or lacks '
-          f'{key!r}: pixels cannot be normalised as the weights want them'
-        )
-    mean, std = np.array(found['image_mean']), np.array(found['image_std'])
-  # Pixels in [0, 1] become (x * scale - offset - mean) / std there.
-  scale = 255 * found.get('rescale_factor', 1 / 255)
-  if not found.get('do_rescale', True):
-    scale = 255.0
-  offset = 1.0 if found.get('offset', False) else 0.0
-  return dict(
-    mean=tuple(((mean + offset) / scale).tolist()),
-    std=tuple((std / scale).tolist()),
-    size=height,
-    short_side=_short_side(found.get('size', height)),
-    num_frames=None if kind == 'vit' else native_clip(weights)[0],
-  )
+  return {
+    **pixels.read(weights, height),
+    'num_frames': None if kind == 'vit' else frames,
+  }

@@ -12,6 +12,8 @@ import numpy as np
 
 # The skewness of fewer prototypes is unreliable.
 _RELIABLE = 20
+# Keeps lengths finite where prototypes are at right angles, or beyond.
+_LEAST_ALIKE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +122,58 @@ def measure(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> Hubness:
     float(counts.max() / counts.sum()),
     scores.shape[1] >= _RELIABLE,
   )
+
+
+def shrink_hubs(
+  composites: np.ndarray,
+  seen_prototypes: np.ndarray,
+  strength: float,
+  left_out: np.ndarray,
+  left_out_ids: np.ndarray,
+) -> np.ndarray:
+  """p_u (h / h_u)^beta: shorter prototypes where many seen classes are near.
+
+  h_u is the mean similarity of p_u to its nearest seen prototypes. A composite
+  near many seen classes would win videos of any of them; a shorter one wins
+  fewer. h is the mean of the same over composites of seen classes, each made
+  of the others: so composites are as long as seen prototypes on average. No
+  video is looked at. After the local scaling of CSLS (Conneau et al. 2018),
+  with seen classes in place of the queries; our choice to divide, so that it
+  does not matter how alike videos and prototypes are.
+
+  Args:
+    composites: [u d], unit vectors.
+    seen_prototypes: [s d], unit vectors.
+    strength: beta >= 0; 0 changes nothing.
+    left_out: composites of some seen classes from all others [t d], unit
+      vectors; none changes nothing.
+    left_out_ids: int [t], which seen classes.
+
+  Returns:
+    float32 [u d].
+
+  Raises:
+    ValueError: the strength is negative.
+  """
+  if strength < 0:
+    raise ValueError(f'hub_correction must be 0 or more, got {strength}')
+  if not strength or not len(left_out):
+    return np.asarray(composites, np.float32)
+  s = len(seen_prototypes)
+  seen = np.asarray(seen_prototypes, np.float32)
+  # 10 as in CSLS; fewer where 10 would be a good part of all.
+  near = min(10, -(-s // 20))
+  alike = left_out @ seen.T
+  alike[np.arange(len(left_out)), left_out_ids] = -np.inf
+  typical = max(_mean_of_largest(alike, near).mean(), _LEAST_ALIKE)
+  of_unseen = _mean_of_largest(composites @ seen.T, near)
+  lengths = (typical / np.maximum(of_unseen, _LEAST_ALIKE)) ** strength
+  return (composites * lengths[:, None]).astype(np.float32)
+
+
+def _mean_of_largest(x: np.ndarray, k: int) -> np.ndarray:
+  """Mean of the k largest values of each row."""
+  return np.partition(x, -k, axis=1)[:, -k:].mean(axis=1)
 
 
 def _check_temperature(temperature: float) -> None:

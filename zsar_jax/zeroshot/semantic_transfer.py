@@ -10,7 +10,9 @@ The paper composites unseen prototypes by semantic relatedness; it does not
 publish the equation. The formulas here are our choice. `softmax_weights`
 compares one pair of names at a time. `ridge_weights` and `simplex_weights` find
 the mixture of seen names nearest to the unseen name, so two seen classes with
-one meaning do not count twice.
+one meaning do not count twice. `kernel_weights` does so among related names
+alone; where hundreds of classes are seen, it finds the most classes
+(docs/results/relatedness.md).
 
 Functions that take JAX arrays return JAX arrays for these, and numpy arrays for
 numpy arrays.
@@ -21,7 +23,7 @@ import numpy as np
 
 from zsar_jax.zeroshot import array_module, kept, simplex
 
-WEIGHTINGS = ('softmax', 'ridge', 'simplex')
+WEIGHTINGS = ('softmax', 'ridge', 'simplex', 'kernel')
 _exact = jax.default_matmul_precision('highest')
 _Array = np.ndarray | jax.Array
 
@@ -158,6 +160,89 @@ def _ridge_map(seen_rows: np.ndarray, ridge: float) -> np.ndarray:
   return np.linalg.solve(gram, seen_rows).T
 
 
+def kernel_weights(
+  unseen_text: np.ndarray,
+  seen_text: np.ndarray,
+  gamma: float,
+  ridge: float,
+  centre: bool = True,
+) -> np.ndarray:
+  """W = K_us (K_ss + lambda I)^-1, K = exp(-gamma |a - b|^2), in float64.
+
+  W P_s is the prediction for the unseen classes of a kernel ridge regression
+  from seen class embeddings to seen prototypes.
+
+  Args:
+    unseen_text: class embeddings [u d].
+    seen_text: class embeddings [s d].
+    gamma: > 0; the larger, the fewer seen names are near.
+    ridge: lambda > 0.
+    centre: subtract the mean of the seen embeddings first.
+
+  Returns:
+    float64 [u s]; signed, rows need not sum to one.
+
+  Raises:
+    ValueError: gamma or lambda is not positive, or there is no seen class.
+  """
+  if gamma <= 0 or ridge <= 0:
+    raise ValueError(
+      f'gamma and ridge must be positive, got {gamma} and {ridge}'
+    )
+  unseen_rows, seen_rows = (
+    np.asarray(rows, np.float64)
+    for rows in centred_rows(unseen_text, seen_text, centre)
+  )
+  inverse = _kernel_inverse(seen_rows, gamma, ridge)
+  return _kernel(unseen_rows, seen_rows, gamma) @ inverse
+
+
+@kept.last
+def _kernel_inverse(
+  seen_rows: np.ndarray, gamma: float, ridge: float
+) -> np.ndarray:
+  """(K_ss + lambda I)^-1 [s s], symmetric."""
+  gram = _kernel(seen_rows, seen_rows, gamma)
+  np.fill_diagonal(gram, gram.diagonal() + ridge)
+  return np.linalg.inv(gram)
+
+
+def _kernel(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
+  """Returns exp(-gamma |a - b|^2) of unit vectors [n d] and [m d], [n m]."""
+  return np.exp(-2 * gamma * (1 - a @ b.T))
+
+
+def left_out_kernel_weights(
+  seen_text: np.ndarray,
+  gamma: float,
+  ridge: float,
+  ids: np.ndarray,
+  centre: bool = True,
+) -> np.ndarray:
+  """Weights of seen classes as if each were unseen, all others seen.
+
+  In closed form: row i of the inverse of K_ss + lambda I, divided by minus its
+  diagonal entry. The mean name is that of all seen classes.
+
+  Args:
+    seen_text: class embeddings [s d].
+    gamma: see `kernel_weights`.
+    ridge: lambda > 0.
+    ids: int [t], which seen classes.
+    centre: subtract the mean of the seen embeddings first.
+
+  Returns:
+    float64 [t s]; the own class's weight is 0.
+  """
+  _, rows = centred_rows(seen_text[:0], seen_text, centre)
+  rows = np.asarray(rows, np.float64)
+  inverse = _kernel_inverse(rows, gamma, ridge)[ids]
+  at = np.arange(len(ids)), ids
+  weights = -inverse / inverse[at][:, None]
+  weights[at] = 0
+  return weights
+
+
 def simplex_weights(
   unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool = True
 ) -> np.ndarray:
@@ -189,6 +274,7 @@ def transfer_weights(
   temperature: float = 0.1,
   top_k: int = 0,
   ridge: float = 0.1,
+  gamma: float = 1.0,
   centre: bool = True,
 ) -> np.ndarray:
   """Computes the transfer weights by any of `WEIGHTINGS`.
@@ -199,7 +285,8 @@ def transfer_weights(
     weighting: one of `WEIGHTINGS`.
     temperature: tau > 0, for softmax.
     top_k: number of seen classes with a weight, for softmax; 0 means all.
-    ridge: lambda > 0, for ridge.
+    ridge: lambda > 0, for ridge and kernel.
+    gamma: > 0, for kernel.
     centre: subtract the mean of the seen embeddings first.
 
   Returns:
@@ -213,6 +300,8 @@ def transfer_weights(
     return np.asarray(softmax_weights(related, temperature, top_k), np.float64)
   if weighting == 'ridge':
     return ridge_weights(unseen_text, seen_text, ridge, centre)
+  if weighting == 'kernel':
+    return kernel_weights(unseen_text, seen_text, gamma, ridge, centre)
   if weighting == 'simplex':
     return simplex_weights(unseen_text, seen_text, centre)
   raise ValueError(f'weighting={weighting!r} is not one of {WEIGHTINGS}')

@@ -1,17 +1,15 @@
 import dataclasses
 import os
 import re
-import shutil
 import warnings
 
 import numpy as np
 import pytest
 
+from tests import browsers
 from zsar_jax.evaluation import results as results_lib
 from zsar_jax.evaluation.report import content, figures, page
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-DRIVER = shutil.which('chromedriver')
 SECTIONS = list(page.SECTIONS)
 
 
@@ -121,6 +119,9 @@ def test_the_page_begins_with_the_accuracy_beside_chance():
   top = html[: html.index('<table>')]
   assert 'Protocol set/1 abc' in top and 'data people/1.0.0' in top
   assert '12 unseen and 24 seen classes' in ' '.join(top.split())
+  # A protocol that is named as its data says both.
+  same = page.render(make_results(), make_content(dataset='set/1'))
+  assert 'Protocol set/1 abc; 12 unseen' in ' '.join(same.split())
   assert headline_of(html) == (
     '60.0% per-class accuracy of transfer; chance is 10.0% '
     '95% interval over videos 50.0 – 70.0; over classes 40.0 – 80.0 '
@@ -287,32 +288,8 @@ def test_written_whole(tmp_path):
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
-  if not CHROMIUM or not DRIVER:
-    pytest.skip('chromium and chromedriver are not installed')
-  selenium = pytest.importorskip('selenium.webdriver')
-  options = selenium.ChromeOptions()
-  options.binary_location = CHROMIUM
-  for flag in (
-    'headless=new',
-    'no-sandbox',
-    'disable-gpu',
-    'disable-quic',
-    'disable-dev-shm-usage',
-    'no-first-run',
-    'disable-background-networking',
-    'disable-component-update',
-    'disable-sync',
-    f'user-data-dir={tmp_path_factory.mktemp("profile")}',
-  ):
-    options.add_argument(f'--{flag}')
-  options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-  driver = selenium.Chrome(
-    options=options, service=selenium.ChromeService(DRIVER)
-  )
-  for set_limit in (driver.set_page_load_timeout, driver.set_script_timeout):
-    set_limit(30)
-  yield driver
-  driver.quit()
+  with browsers.chromium(tmp_path_factory.mktemp('profile')) as driver:
+    yield driver
 
 
 @pytest.mark.parametrize(
@@ -321,14 +298,7 @@ def browser(tmp_path_factory):
 def test_a_browser_shows_every_section(browser, tmp_path, width, scheme):
   path = tmp_path / 'report.html'
   page.write_report(make_results(), make_content(), str(path))
-  browser.execute_cdp_cmd(
-    'Emulation.setDeviceMetricsOverride',
-    {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': False},
-  )
-  browser.execute_cdp_cmd(
-    'Emulation.setEmulatedMedia',
-    {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]},
-  )
+  browsers.look_like(browser, width, scheme)
   browser.get(path.as_uri())
   for name in SECTIONS:
     element = browser.find_element('id', name)

@@ -56,9 +56,8 @@ def read_manifest(source: str, lists: str | None = None) -> manifest.Manifest:
       class, or a list is not in the official format.
     PermissionError: a folder may not be read.
   """
-  classes = layouts.ClassList('hmdb51')
+  classes, tally = layouts.ClassList('hmdb51'), layouts.Tally()
   files = layouts.find_files(source, _LAYOUT)
-  tally = layouts.Tally()
   entries = []
   for file in layouts.videos_of(files):
     if not file.folders:

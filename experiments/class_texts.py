@@ -1,0 +1,86 @@
+"""Class embeddings by text encoders, and by controls that have read nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from zsar_jax.inference import class_texts, public_sides
+
+# Controls: names that share words, or runs of three to five letters.
+WORDS, LETTERS = 'words', 'letters'
+CONTROLS = (WORDS, LETTERS)
+
+
+def control(kind: str, names: Sequence[str]) -> np.ndarray:
+  """Embeds names by what they are spelt of, rare parts weighing more.
+
+  Args:
+    kind: one of `CONTROLS`.
+    names: canonical class names.
+
+  Returns:
+    float32 [c e], unit vectors: counts times log(classes / classes with it).
+  """
+
+  def parts(name):
+    if kind == WORDS:
+      return name.split()
+    text = f' {name} '
+    return [
+      text[i : i + n] for n in (3, 4, 5) for i in range(len(text) - n + 1)
+    ]
+
+  counts = [Counter(parts(name)) for name in names]
+  known = sorted({part for count in counts for part in count})
+  rows = np.array([[count[part] for part in known] for count in counts], float)
+  rows *= np.log(len(names) / (rows > 0).sum(axis=0))
+  norms = np.linalg.norm(rows, axis=1, keepdims=True)
+  return (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+
+
+class Encoder:
+  """A public text encoder that is opened once for many prompts.
+
+  Attributes:
+    name: for tables.
+    prompts: its default ones.
+  """
+
+  def __init__(self, path: str):
+    """Reads the weights of a folder, or of an id, as `--text` takes them."""
+    self._side = public_sides.open_text(path)
+    self.name = f'{_short(path)} {self._side.digest}'
+    self.prompts = self._side.texts.templates
+
+  def embed(
+    self,
+    names: Sequence[str],
+    prompts: Sequence[str] = (),
+    descriptions: Mapping[str, Sequence[str]] | None = None,
+  ) -> np.ndarray:
+    """Embeds names.
+
+    Args:
+      names: canonical class names.
+      prompts: () for the default ones.
+      descriptions: canonical name -> sentences; None for none.
+
+    Returns:
+      [c e], unit vectors: the normalised mean over a class's texts.
+    """
+    texts = class_texts.ClassTexts(
+      self._side.texts.pieces,
+      self._side.token_length,
+      prompts or self.prompts,
+      descriptions,
+    )
+    side = dataclasses.replace(self._side, texts=texts)
+    return side.embed_names(names)
+
+
+def _short(path: str) -> str:
+  """The last part of a path that says something."""
+  parts = [part for part in path.split('/') if part not in ('', 'model', '.')]
+  return parts[-1] if parts else path

@@ -1,0 +1,84 @@
+"""Public models with a joint space of videos and texts, all in one form."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from zsar_jax.models import clip as clip_model
+from zsar_jax.models import siglip as siglip_model
+from zsar_jax.models import videoprism as videoprism_model
+from zsar_jax.pretrained import clip, directory, siglip, videoprism
+
+MODEL_TYPES = (*clip.MODEL_TYPES, 'siglip', videoprism.MODEL_TYPE)
+
+
+@dataclasses.dataclass(frozen=True)
+class DualModel:
+  """A model with its weights.
+
+  Attributes:
+    model: has the methods `encode_video` and `encode_text`.
+    params: of the model.
+    num_frames: of the clips that it takes; None for any number.
+    scale: what cosines are multiplied by before a softmax.
+    bias: what is added to them before a sigmoid, where pairs were judged one
+      by one in training.
+    pixels: () -> `size`, `short_side`, `resize`, `crop`, `mean` and `std`.
+    tokenizer: () -> what turns texts into token ids.
+  """
+
+  model: Any
+  params: Any
+  num_frames: int | None
+  scale: float
+  bias: float
+  pixels: Callable[[], dict[str, Any]]
+  tokenizer: Callable[[], Any]
+
+  @property
+  def token_length(self) -> int:
+    """Token ids a text."""
+    return self.model.text['max_length']
+
+
+def load(weights: directory.Weights) -> DualModel:
+  """Loads a model.
+
+  Args:
+    weights: from `directory.read_weights`, of one of MODEL_TYPES.
+
+  Returns:
+    The model. Its pixels and its tokenizer are read when asked for.
+
+  Raises:
+    ValueError: the files do not fit each other.
+  """
+  kind = weights.config['model_type']
+  if kind == 'siglip':
+    kwargs, params = siglip.load_siglip(weights)
+    model, source = siglip_model.Siglip(**kwargs), siglip
+    frames, bias = None, float(params['logit_bias'])
+    tokenizer = lambda: siglip.load_tokenizer(weights)
+  elif kind == videoprism.MODEL_TYPE:
+    kwargs, params = videoprism.load_videoprism(weights)
+    model, source = videoprism_model.VideoPrism(**kwargs), videoprism
+    frames, bias = videoprism.native_frames(weights), 0.0
+    tokenizer = lambda: videoprism.load_tokenizer(weights)
+  else:
+    kwargs, params = clip.load_clip(weights)
+    model, source = clip_model.Clip(**kwargs), clip
+    frames, bias = clip.native_frames(weights), 0.0
+    length = kwargs['text']['max_length']
+    tokenizer = lambda: clip.load_tokenizer(weights, length)
+  scale = videoprism.SCALE
+  if source is not videoprism:
+    scale = float(model.apply({'params': params}, method='scale'))
+  return DualModel(
+    model,
+    params,
+    frames,
+    scale,
+    bias,
+    lambda: source.pixel_settings(weights),
+    tokenizer,
+  )

@@ -1,0 +1,106 @@
+"""V-JEPA 2 with the pooler of its classifiers (Assran et al. 2025).
+
+```python
+model = VJepa2(video=dict(...), pool_depth=3)
+out = model.apply({'params': params}, clip)  # tokens [b n d], pooled [b d]
+```
+
+The encoder is a `VideoEncoder` with rotary positions. The pooler is a small
+Transformer over its tokens, and a learnt query that attends to the result.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from zsar_jax.models import layers, video_encoder
+
+# The pooler's MLPs are that much wider than its tokens.
+_MLP_RATIO = 4
+
+
+class AttentivePooler(nn.Module):
+  """Pools tokens: blocks of self-attention, then a query that attends.
+
+  Attributes:
+    depth: blocks of self-attention.
+    num_heads: attention heads.
+    activation: of the MLPs, a key of `layers.ACTIVATIONS`.
+    norm_epsilon: added to the variance in every norm.
+    dtype: computation dtype.
+  """
+
+  depth: int
+  num_heads: int
+  activation: str = 'gelu'
+  norm_epsilon: float = 1e-6
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps tokens [b n d] to their pooled vectors [b d]."""
+    b, _, d = tokens.shape
+    norm = lambda name: nn.LayerNorm(
+      epsilon=self.norm_epsilon, dtype=self.dtype, name=name
+    )
+    for i in range(self.depth):
+      tokens = layers.PreNormBlock(
+        self.num_heads,
+        _MLP_RATIO * d,
+        activation=self.activation,
+        norm_epsilon=self.norm_epsilon,
+        dtype=self.dtype,
+        name=f'block_{i}',
+      )(tokens)
+    query = layers.embedding_table(self, 'query', 1, d).astype(tokens.dtype)
+    query = jnp.broadcast_to(query, (b, 1, d))
+    # The query itself has no norm, and no dense layer follows the heads.
+    x = query + layers.Attention(
+      self.num_heads, self.dtype, project=False, name='cross_attention'
+    )(query, norm('cross_attention_norm')(tokens))
+    mlp = layers.Mlp(
+      _MLP_RATIO * d, self.activation, dtype=self.dtype, name='mlp'
+    )
+    return (x + mlp(norm('mlp_norm')(x)))[:, 0]
+
+
+class VJepa2(nn.Module):
+  """Encoder and pooler.
+
+  Attributes:
+    video: keyword arguments of `VideoEncoder`.
+    pool_depth: blocks of the pooler.
+    dtype: computation dtype; parameters stay float32.
+  """
+
+  video: Mapping[str, Any]
+  pool_depth: int
+  dtype: layers.Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: jax.Array) -> dict[str, jax.Array]:
+    """Encodes clips.
+
+    Args:
+      video: normalised clip [b t h w 3].
+
+    Returns:
+      `tokens` [b n d] after the encoder's last norm, and `pooled` [b d], what
+      the classifier's last layer reads.
+    """
+    encoder = video_encoder.VideoEncoder(
+      dtype=self.dtype, name='encoder', **self.video
+    )
+    tokens = encoder(video)['tokens']
+    pooled = AttentivePooler(
+      self.pool_depth,
+      self.video['num_heads'],
+      self.video['activation'],
+      self.video['norm_epsilon'],
+      self.dtype,
+      name='pooler',
+    )(tokens)
+    return {'tokens': tokens, 'pooled': pooled}

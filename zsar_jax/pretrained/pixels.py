@@ -1,0 +1,157 @@
+"""How public weights want their pixels: preprocessor_config.json, strictly.
+
+What a file leaves out is what transformers' image processor of that model
+does without being told.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from zsar_jax.pretrained import directory
+
+# PIL's numbers of the ways to resize.
+_BILINEAR, _BICUBIC = 2, 3
+_METHODS = {_BILINEAR: 'bilinear', _BICUBIC: 'bicubic'}
+# Model type -> how to resize, and whether the middle is cut out after it.
+_UNTOLD = {
+  'clip': (_BICUBIC, True),
+  'metaclip_2': (_BICUBIC, True),
+  'siglip': (_BICUBIC, False),
+  'timesformer': (_BILINEAR, True),
+  'videoprism': (_BICUBIC, False),
+  'videomae': (_BILINEAR, True),
+  'vjepa2': (_BILINEAR, True),
+  'vit': (_BILINEAR, False),
+  'vivit': (_BILINEAR, True),
+  'xclip': (_BILINEAR, True),
+}
+
+
+def _file(weights: directory.Weights) -> str:
+  return f'{weights.path}/preprocessor_config.json'
+
+
+def normalisation(weights: directory.Weights) -> dict[str, Any]:
+  """Reads what is taken off pixels, and what they are divided by.
+
+  Args:
+    weights: from `directory.read_weights`.
+
+  Returns:
+    `mean` and `std` (three numbers each) for pixels in [0, 1].
+
+  Raises:
+    ValueError: the file is missing or lacks one of them.
+  """
+  found = weights.preprocessor
+  mean, std = np.zeros(3), np.ones(3)
+  if found.get('do_normalize', True):
+    for key in ('image_mean', 'image_std'):
+      if key not in found:
+        raise ValueError(
+          f'{_file(weights)} is missing or lacks {key!r}: pixels cannot be '
+          'normalised as the weights want them'
+        )
+    mean, std = np.array(found['image_mean']), np.array(found['image_std'])
+  # Pixels in [0, 1] become (x * scale - offset - mean) / std there.
+  scale = 255 * found.get('rescale_factor', 1 / 255)
+  if not found.get('do_rescale', True):
+    scale = 255.0
+  offset = 1.0 if found.get('offset', False) else 0.0
+  return {
+    'mean': tuple(((mean + offset) / scale).tolist()),
+    'std': tuple((std / scale).tolist()),
+  }
+
+
+def _sides(weights: directory.Weights, key: str, value: Any) -> int:
+  """A size in pixels, in any form that the file may have."""
+  side = value
+  if isinstance(value, Mapping):
+    given = {k: v for k, v in value.items() if v is not None}
+    if set(given) in ({'shortest_edge'}, {'height', 'width'}):
+      first, *rest = given.values()
+      side = first if all(x == first for x in rest) else value
+  if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+    raise ValueError(f'{_file(weights)}: {key}={value!r} is not understood')
+  return side
+
+
+def _is_whole(size: Any, crops: bool) -> bool:
+  """Whether `size` is that of the whole frame, both its sides.
+
+  A lone number is the shorter side for the processors that crop.
+  """
+  return 'height' in size if isinstance(size, Mapping) else not crops
+
+
+def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
+  """Reads size, crop, way of resizing and normalisation.
+
+  Args:
+    weights: from `directory.read_weights`, of a model type that is known
+      here.
+    image_size: height and width of a frame for the model, in pixels.
+
+  Returns:
+    `size`, `short_side`, `resize`, `crop`, `mean` and `std` of
+    `data.preprocessing.Preprocessing`.
+
+  Raises:
+    FileNotFoundError: there is no such file: what it says belongs to the
+      weights and is not guessed.
+    ValueError: a setting is missing, of a form that is not known, or does
+      not fit the model.
+  """
+  path, found = _file(weights), weights.preprocessor
+  if not found:
+    raise FileNotFoundError(
+      f'{path} is missing: size and normalisation belong to the weights'
+    )
+  if 'size' not in found:
+    raise ValueError(f"{path} lacks 'size'")
+  if not found.get('do_resize', True):
+    raise ValueError(f'{path}: do_resize is false, which is not supported')
+  resample, crops = _UNTOLD[weights.config['model_type']]
+  crops = found.get('do_center_crop', crops)
+  resize = _method(path, found.get('resample', resample))
+  whole = _is_whole(found['size'], crops)
+  short_side = _sides(weights, 'size', found['size'])
+  size = short_side
+  if crops:
+    # The processors crop to what the model takes if nothing is said.
+    size = _sides(weights, 'crop_size', found.get('crop_size', image_size))
+  if size != image_size:
+    key = 'crop_size' if crops else 'size'
+    raise ValueError(
+      f'{path}: {key} {size} is not the image_size {image_size} of '
+      f'{weights.path}/config.json'
+    )
+  if whole and short_side != size:
+    raise ValueError(
+      f'{path}: size={found["size"]!r} and a crop of {size}: cutting the '
+      'middle out of a frame whose shape was changed is not supported'
+    )
+  if not whole and not crops:
+    raise ValueError(
+      f'{path}: size={found["size"]!r} and no crop: frames would not be square'
+    )
+  return {
+    'size': size,
+    'short_side': short_side,
+    'resize': resize,
+    'crop': 'whole' if whole else 'centre',
+    **normalisation(weights),
+  }
+
+
+def _method(path: str, resample: int) -> str:
+  """Returns the name of PIL's way of resizing of a number."""
+  if resample not in _METHODS:
+    raise ValueError(
+      f"{path}: resample={resample!r} is not one of {sorted(_METHODS)}, PIL's "
+      f'numbers of {list(_METHODS.values())}'
+    )
+  return _METHODS[resample]

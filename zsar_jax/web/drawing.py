@@ -1,0 +1,190 @@
+"""The parts of the page as HTML. Every text from outside is escaped.
+
+Nothing refers to anything elsewhere: pictures are inside as data.
+"""
+
+import base64
+from collections.abc import Sequence
+import html
+
+from zsar_jax.inference import predictions
+from zsar_jax.web import chart
+
+# Names that are shown at once; the others can be unfolded.
+_AT_ONCE = 10
+_NUM_COLOURS = 6
+
+
+def text(value: str) -> str:
+  """Escapes a text for the inside of elements and quoted attributes.
+
+  `$` and braces too: the page's toolkit has templates of its own.
+  """
+  value = html.escape(value)
+  for letter in '${}`':
+    value = value.replace(letter, f'&#{ord(letter)};')
+  return value
+
+
+def message(words: str, *, is_error: bool = False) -> str:
+  """A line that screen readers say at once.
+
+  Args:
+    words: plain text.
+    is_error: whether it interrupts what they are saying.
+  """
+  role, kind = ('alert', 'zsar-error') if is_error else ('status', 'zsar-note')
+  return f'<p role="{role}" class="{kind}">{text(words)}</p>'
+
+
+def headline(prediction: predictions.Prediction, threshold: float) -> str:
+  """The answer, in large letters.
+
+  Args:
+    prediction: of a video.
+    threshold: probability below which no name is accepted.
+  """
+  name, probability = chart.answer(prediction, threshold)
+  if probability is not None:
+    beside = f'{probability:.1%}'
+  elif prediction.none_of_these is not None:
+    beside = f'no name reaches {threshold:.0%}'
+  else:
+    beside = 'best of these names; nothing says how sure that is'
+  return (
+    f'<p role="status" class="zsar-answer"><strong>{text(name)}</strong> '
+    f'<span>{text(beside)}</span></p>'
+  )
+
+
+def chart_html(
+  prediction: predictions.Prediction, threshold: float, label: str
+) -> str:
+  """The ranked bars, with what each name was composited from.
+
+  Args:
+    prediction: of a video.
+    threshold: marked by a line across the bars, in [0, 1].
+    label: of the list, for screen readers.
+  """
+  items = [_bar(bar) for bar in chart.bars(prediction, threshold)]
+  line = prediction.none_of_these is not None
+  style = f' style="--threshold:{threshold:.2f}"' if line else ''
+  kind = 'zsar-bars zsar-line' if line and threshold else 'zsar-bars'
+  shown, others = items[:_AT_ONCE], items[_AT_ONCE:]
+  drawn = f'<ol class="{kind}" aria-label="{text(label)}"{style}>'
+  drawn += ''.join(shown) + '</ol>'
+  if others:
+    drawn += (
+      f'<details><summary>{len(others)} more</summary>'
+      f'<ol class="{kind}" start="{len(shown) + 1}"{style}>'
+      f'{"".join(others)}</ol></details>'
+    )
+  return drawn
+
+
+def _bar(bar: chart.Bar) -> str:
+  kinds = ['zsar-bar']
+  kinds += ['zsar-chosen'] if bar.is_answer else []
+  kinds += ['zsar-none'] if bar.is_none else []
+  note = f'<small>{text(bar.note)}</small>' if bar.note else ''
+  return (
+    f'<li class="{" ".join(kinds)}"><span class="zsar-name">{text(bar.name)}'
+    f'</span> <span class="zsar-value">{text(bar.value)}</span>'
+    f'<span class="zsar-track" aria-hidden="true"><span '
+    f'style="width:{100 * bar.share:.1f}%"></span></span>{note}</li>'
+  )
+
+
+def frames_html(frames: Sequence[tuple[float, bytes]]) -> str:
+  """The frames that were looked at, each a button that jumps there.
+
+  Args:
+    frames: seconds and JPEG of each.
+  """
+  items = ''.join(
+    f'<li><button type="button" data-seek="{seconds:.3f}" '
+    f'aria-label="frame at {chart.clock(seconds)}, jump there"><img alt="" '
+    f'src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+    f'<span>{chart.clock(seconds)}</span></button></li>'
+    for seconds, jpeg in frames
+  )
+  return (
+    '<h3>Frames that were looked at</h3>'
+    f'<ul class="zsar-frames" aria-label="frames that were looked at">{items}'
+    '</ul>'
+  )
+
+
+def warnings_html(warnings: Sequence[str]) -> str:
+  """What to know before believing the ranking.
+
+  Args:
+    warnings: in plain words; '' is returned where there are none.
+  """
+  if not warnings:
+    return ''
+  items = ''.join(f'<li>{text(w[:1].upper() + w[1:])}.</li>' for w in warnings)
+  return (
+    '<h3>Before you believe it</h3>'
+    f'<ul class="zsar-warnings" aria-label="warnings">{items}</ul>'
+  )
+
+
+def timeline_html(
+  segments: Sequence[predictions.NamedSegment], duration: float
+) -> str:
+  """What happens when: a strip to look at, and a list to click on.
+
+  Args:
+    segments: that cover the video.
+    duration: of the video, in seconds.
+  """
+  names = dict.fromkeys(s.name for s in segments)
+  names.pop(predictions.NONE_OF_THESE, None)
+  colours = {name: i % _NUM_COLOURS for i, name in enumerate(names)}
+  strip, rows = [], []
+  for s in segments:
+    colour = colours.get(s.name, 'none')
+    kind = f'zsar-colour-{colour}'
+    times = f'{chart.clock(s.start)} – {chart.clock(s.end)}'
+    jump = f'type="button" data-seek="{s.start:.3f}" data-end="{s.end:.3f}"'
+    width = 100 * (s.end - s.start) / max(duration, 1e-9)
+    # The list below says the same to the keyboard and to screen readers.
+    strip.append(
+      f'<button {jump} class="{kind}" tabindex="-1" style="width:{width:.3f}%" '
+      f'title="{text(f"{times} {s.name}")}"></button>'
+    )
+    rows.append(
+      f'<li><button {jump}><span class="zsar-dot {kind}"></span>'
+      f'<span class="zsar-times">{times}</span> '
+      f'<span class="zsar-name">{text(s.name)}</span> '
+      f'<span class="zsar-value">{s.score:.0%}</span></button></li>'
+    )
+  return (
+    '<h3>What happens when</h3>'
+    f'<div class="zsar-strip" aria-hidden="true">{"".join(strip)}</div>'
+    '<ol class="zsar-segments" aria-label="segments; each jumps the player '
+    f'there">{"".join(rows)}</ol>'
+  )
+
+
+def side_by_side(
+  named: Sequence[tuple[str, predictions.Prediction]], threshold: float
+) -> str:
+  """Two models' charts beside each other, and whether they agree.
+
+  Args:
+    named: title and prediction of each.
+    threshold: probability below which no name is accepted.
+  """
+  columns = ''.join(
+    f'<section aria-label="{text(title)}"><h3>{text(title)}</h3>'
+    f'{headline(p, threshold)}{chart_html(p, threshold, f"ranking of {title}")}'
+    '</section>'
+    for title, p in named
+  )
+  return (
+    f'{message(chart.compare(named, threshold))}'
+    f'<div class="zsar-columns">{columns}</div>'
+  )

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import time
 
 import numpy as np
 
+from zsar_jax import bank
 from zsar_jax.inference import action_model, exported_model, exported_predict
 
 _EXAMPLES = pathlib.Path(__file__).parents[1] / (
@@ -54,6 +56,28 @@ def _megabytes(folder: str) -> float:
   return sum(f.stat().st_size for f in files if f.is_file()) / 1e6
 
 
+def _own_size(workdir: str, scratch: str) -> float:
+  """Megabytes of our own export, without its example videos."""
+  folder = os.path.join(scratch, 'zsar_jax')
+  bank.main(['bank', 'export', f'--workdir={workdir}', f'--output={folder}'])
+  shutil.rmtree(os.path.join(folder, 'examples'), ignore_errors=True)
+  return _megabytes(folder)
+
+
+def _export(model, kind: str, folder: str, video: str):
+  """Returns the largest difference of a score, the size, and the encoder."""
+  names = model.classes
+  exported_model.write(model.recognizer, model.bank, names, folder, kind)
+  described = json.loads(pathlib.Path(folder, 'export.json').read_text())
+  encode = exported_predict.load_encoder(described['video'], folder)
+  views = exported_predict.read_clips(video, described['preprocessing'])
+  with np.load(os.path.join(folder, described['bank'])) as arrays:
+    theirs = (encode(views) @ arrays['prototypes'].T).mean(axis=0)
+  ours = {r.name: r.score for r in model.predict(video).ranking}
+  worst = np.abs(theirs - [ours[name] for name in described['classes']]).max()
+  return float(worst), _megabytes(folder), encode
+
+
 def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser()
@@ -64,61 +88,29 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   args = parser.parse_args()
   model = action_model.load(args.workdir)
-  ours = model.recognizer
-  names = model.bank.seen_classes
-  score = {
-    r.name: r.score
-    for r in model.add_classes(names).predict(args.video).ranking
-  }
-  prep = ours.prep
+  model.clear_classes().add_classes(model.bank.seen_classes)
+  prep = model.recognizer.prep
   clips = np.random.default_rng(0).integers(
     0, 256, (_BATCH, prep.num_frames, prep.size, prep.size, 3), np.uint8
   )
-  kinds = ['stablehlo']
-  if importlib.util.find_spec('jax2onnx'):
-    kinds.append('onnx')
+  ours = lambda x: model.recognizer.encode_videos(x[:, None])
+  flags = f'--workdir={args.workdir}', f'--video={args.video}'
+  names = f'--classes={",".join(model.classes)}'
+  commands = {'zsar_jax': ['-m', 'zsar_jax.predict', *flags, names]}
   with tempfile.TemporaryDirectory() as scratch:
-    rows = {}
-    commands = {
-      'zsar_jax': [
-        *(sys.executable, '-m', 'zsar_jax.predict'),
-        *(f'--workdir={args.workdir}', f'--video={args.video}'),
-        f'--classes={",".join(names)}',
-      ]
-    }
-    own = os.path.join(scratch, 'zsar_jax')
-    subprocess.run(
-      [
-        *(sys.executable, '-m', 'zsar_jax.bank', 'export'),
-        *(f'--workdir={args.workdir}', f'--output={own}'),
-      ],
-      check=True,
-      stdout=subprocess.DEVNULL,
-    )
-    for unwanted in pathlib.Path(own).glob('examples/*'):
-      unwanted.unlink()  # no part of the model
-    encode = lambda x: ours.encode_videos(x[:, None])
-    rows['zsar_jax'] = [0.0, _megabytes(own), encode]
-    for kind in kinds:
+    rows = {'zsar_jax': (0.0, _own_size(args.workdir, scratch), ours)}
+    for kind in exported_model.FORMATS:
+      if kind == 'onnx' and not importlib.util.find_spec('jax2onnx'):
+        continue
       folder = os.path.join(scratch, kind)
-      exported_model.write(ours, model.bank, names, folder, kind)
-      commands[kind] = [sys.executable, f'{folder}/predict.py', args.video]
-      described = json.loads(pathlib.Path(folder, 'export.json').read_text())
-      encode = exported_predict.load_encoder(described['video'], folder)
-      views = exported_predict.read_clips(
-        args.video, described['preprocessing']
-      )
-      with np.load(os.path.join(folder, described['bank'])) as bank:
-        theirs = (encode(views) @ bank['prototypes'].T).mean(axis=0)
-      expected = [score[name] for name in described['classes']]
-      worst = float(np.abs(theirs - expected).max())
-      rows[kind] = [worst, _megabytes(folder), encode]
-    for command in commands.values():
-      _seconds(command)  # warms caches
+      rows[kind] = _export(model, kind, folder, args.video)
+      commands[kind] = [f'{folder}/predict.py', args.video]
     startup = {name: [] for name in commands}
-    for _ in range(args.rounds):
+    for i in range(args.rounds + 1):
       for name, command in commands.items():
-        startup[name].append(_seconds(command))
+        seconds = _seconds([sys.executable, *command])
+        if i:  # the first warms caches
+          startup[name].append(seconds)
   print(f'{os.cpu_count()} cores, {args.rounds} rounds, batches of {_BATCH}')
   print('            largest difference   MB  start-up (s)  clips/s')
   for name, (worst, size, encode) in rows.items():

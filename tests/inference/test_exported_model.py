@@ -189,16 +189,17 @@ def test_without_names_the_banks_own_classes_are_chosen_from(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'shape,size,sampling,views,crops',
+  'shape,size,sampling,views,crops,resize,crop',
   [
-    ((96, 128), (48, 48), 'segment', 1, 1),  # halved
-    ((70, 110), (32, 48), 'uniform', 2, 3),
-    ((30, 20), (32, 48), 'dense', 1, 1),  # enlarged
-    ((120, 90), (56, 64), 'dense', 3, 2),
+    ((96, 128), (48, 48), 'segment', 1, 1, 'area', 'square'),  # halved
+    ((70, 110), (32, 48), 'uniform', 2, 3, 'area', 'square'),
+    ((30, 20), (32, 48), 'dense', 1, 1, 'area', 'square'),  # enlarged
+    ((120, 90), (56, 64), 'dense', 3, 2, 'bicubic', 'centre'),
+    ((70, 110), (32, 48), 'uniform', 1, 2, 'bilinear', 'whole'),
   ],
 )
 def test_the_script_reads_the_clips_that_we_read(
-  tmp_path, shape, size, sampling, views, crops
+  tmp_path, shape, size, sampling, views, crops, resize, crop
 ):
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 255, (25, *shape, 3), np.uint8)
@@ -218,6 +219,8 @@ def test_the_script_reads_the_clips_that_we_read(
     'inputs': 'rgb',
     'token_length': 8,
     'vocabulary_hash': '',
+    'resize': resize,
+    'crop': crop,
   }
   (_, (ours,)) = user_videos.views_task(path, json.dumps(prep), views, crops)
   theirs = exported_predict.read_clips(

@@ -86,6 +86,8 @@ MULTIPLYING = {
 _PRIVATE = {'conse_weights', 'conse', 'tile_scores', 'tile_top', 'tile_ranks'}
 _ON_THE_HOST = {
   'ridge_weights',
+  'kernel_weights',
+  'left_out_kernel_weights',
   'simplex_weights',
   'transfer_weights',
   'view_means',

@@ -105,6 +105,9 @@ setuptools.setup(
     'app': ['gradio>=6.31'],
     # The peers that loaded weights are compared with, on the CPU.
     'parity': ['torch>=2.9', 'transformers>=4.50'],
+    # `bank export --format=onnx`, and what runs its files. Versions of jax2onnx
+    # that ask for an orbax-checkpoint older than ours are passed over.
+    'onnx': ['jax2onnx>=0.13', 'onnxruntime>=1.24'],
     # libtpu must move together with jax on a TPU VM or in Colab.
     'tpu': ['jax[tpu]>=0.10.2'],
     # In an environment of its own: it wants older protobuf and pillow.

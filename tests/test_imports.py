@@ -68,6 +68,9 @@ _MORE_LIBRARIES = {
   'data.datasets.stick_figures': 'tensorflow_datasets',
   'data.tokenizer': 'tensorflow tensorflow_text',
   'inference.checkpoint_files': 'tensorstore',
+  # Copied into the folder that it runs in: it imports nothing of ours.
+  'inference.exported_model': 'jax2onnx onnxruntime',
+  'inference.exported_predict': 'av onnxruntime',
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',
   # Imported by the command alone: it is in an extra.

@@ -12,6 +12,8 @@ python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
 python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
 python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
   --licence=apache-2.0
+python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
+  --classes="juggling,rowing" --output=FOLDER
 
 `build` makes the prototypes of a run's training videos, or of all classes of
 another prepared dataset. `add` adds classes by name, without any video.
@@ -19,6 +21,9 @@ another prepared dataset. `add` adds classes by name, without any video.
 a folder of plain files with a model card, to give to others: every command
 takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
 stay where they are: the folder names them, and their revision.
+
+--format=stablehlo or onnx writes a folder that names actions where this project
+is not: weights, prototypes of --classes, and a script for JAX or onnxruntime.
 """
 
 from collections.abc import Sequence
@@ -35,6 +40,7 @@ from zsar_jax.inference import (
   bank_building,
   confidence,
   evaluate_run,
+  exported_model,
   model_card,
   model_files,
   prototype_bank,
@@ -47,6 +53,8 @@ from zsar_jax.system import json_files, terminal
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
+# What `export` writes by default: files that this project reads again.
+_OWN_FORMAT = 'zsar_jax'
 
 
 def _define_flags() -> flags.FlagValues:
@@ -68,7 +76,19 @@ def _define_flags() -> flags.FlagValues:
     'is.',
     flag_values=values,
   )
-  text('classes', 'add: names with commas, or a file with a name a line.')
+  text(
+    'classes',
+    'add: names with commas, or a file with a name a line. export, with '
+    '--format: the classes to choose from; by default those added to the bank, '
+    'or its seen classes.',
+  )
+  flags.DEFINE_enum(
+    'format',
+    _OWN_FORMAT,
+    (_OWN_FORMAT, *exported_model.FORMATS),
+    'export: for this project, for JAX alone, or for onnxruntime.',
+    flag_values=values,
+  )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build: public weights of a text encoder, with --video.')
   text('drop_seen', 'build: names with commas that the bank leaves out.')
@@ -99,6 +119,8 @@ def main(argv: list[str]) -> None:
   command, paths = given[0], given[1:]
   if values.push and command != 'export':
     raise ValueError(f'--push belongs to export, not to {command}')
+  if values.format != _OWN_FORMAT and command != 'export':
+    raise ValueError(f'--format belongs to export, not to {command}')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -172,6 +194,10 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 
 def _check_export(values) -> None:
   """Refuses what could not be written or uploaded, before anything is read."""
+  if values.format != _OWN_FORMAT and values.push:
+    raise ValueError(
+      f'--push uploads the format {_OWN_FORMAT} alone, not {values.format}'
+    )
   if values.push:
     hub_upload.check_id(values.push)
   elif not values.output:
@@ -185,6 +211,9 @@ def _check_export(values) -> None:
 def _export(values) -> None:
   """Writes encoders and bank as plain files, and uploads them."""
   model = action_model.load(values.workdir, step=values.step)
+  if values.format != _OWN_FORMAT:
+    _export_elsewhere(model, values)
+    return
   public = public_folders.is_public(model_files.resolve(values.workdir))
   local = public_folders.local_weights(model.recognizer) if public else []
   if local and values.push:
@@ -207,6 +236,26 @@ def _export(values) -> None:
   terminal.say(f'encoders and bank written to {values.output}')
   if values.push:
     _push(values, values.output)
+
+
+def _export_elsewhere(model, values) -> None:
+  """Writes a folder for where this project is not."""
+  names = exported_model.write(
+    model.recognizer,
+    model.bank,
+    predict.read_names(values.classes or None),
+    values.output,
+    values.format,
+  )
+  terminal.say(
+    f'{values.format} that chooses from {len(names)} classes written to '
+    f'{values.output}: try\npython {values.output}/predict.py VIDEO'
+  )
+  if model.recognizer.origin != 'random':
+    terminal.say(
+      f'it holds weights of {model.recognizer.origin}: their licence goes with '
+      'it'
+    )
 
 
 def _write_export(model, values, folder: str) -> None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zsar_jax.models import layers, space_time
+from zsar_jax.models import layers, space_time, video_encoder
 
 GRID = (3, 2, 2)
 KWARGS = dict(num_heads=2, mlp_dim=16)
@@ -186,3 +186,20 @@ def test_rate_of_stochastic_depth_grows_from_zero(scan):
   assert outcomes(1) == [1]
   # Two: the second loses each of its two branches half the time.
   np.testing.assert_allclose(outcomes(2), [0.25] * 4, atol=0.05)
+
+
+def test_a_scanned_stack_has_the_same_blocks_unrolled():
+  kwargs = dict(
+    tubelet_size=(2, 8, 8), depth=2, width=16, mlp_dim=32, num_heads=2
+  )
+  video = np.random.default_rng(0).normal(size=(1, 4, 16, 16, 3))
+  scanned = video_encoder.VideoEncoder(**kwargs, scan_blocks=True)
+  params = scanned.init(jax.random.key(0), video)['params']
+  plain = video_encoder.VideoEncoder(**kwargs)
+  unrolled = space_time.unrolled(params)
+  assert {'block_0', 'block_1'} < set(unrolled) and 'blocks' not in unrolled
+  np.testing.assert_allclose(
+    plain.apply({'params': unrolled}, video)['pooled'],
+    scanned.apply({'params': params}, video)['pooled'],
+    atol=1e-5,
+  )

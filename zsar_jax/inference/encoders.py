@@ -5,14 +5,33 @@ public weights. A bank, a prediction and an evaluation take either.
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
 from zsar_jax.data import preprocessing
 from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import class_texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A pure function that embeds, for use outside of this project.
+
+  Attributes:
+    function: (params, *inputs) -> float32 [b d], unit vectors; computes in
+      float32, with operations that every kind of device has.
+    params: nested dicts of arrays; the function may need a part of them.
+    inputs: name -> shape without the batch axis, and dtype.
+  """
+
+  function: Callable[..., jax.Array]
+  params: Mapping[str, Any]
+  inputs: Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Recognizer(abc.ABC):
@@ -76,8 +95,34 @@ class Recognizer(abc.ABC):
 
   @property
   @abc.abstractmethod
+  def programs(self) -> dict[str, Program]:
+    """What is exported: `video` of `clips` uint8 [b t h w 3], and `text`.
+
+    `text` embeds one text of a class, from `ids` int32 [b l] and `mask` bool
+    [b l].
+    """
+
+  @property
+  @abc.abstractmethod
   def transfer_settings(self) -> methods.TransferSettings:
     """The settings of the semantic transfer, where nothing chose others."""
+
+  def _make_programs(
+    self, video: tuple[Callable[..., Any], Any], text: tuple[Any, Any]
+  ) -> dict[str, Program]:
+    """Returns programs of (function, params) of both sides."""
+    clip = (self.prep.num_frames, self.prep.size, self.prep.size, 3)
+    tokens = (self.prep.token_length,)
+    return {
+      'video': Program(*video, {'clips': jax.ShapeDtypeStruct(clip, 'uint8')}),
+      'text': Program(
+        *text,
+        {
+          'ids': jax.ShapeDtypeStruct(tokens, 'int32'),
+          'mask': jax.ShapeDtypeStruct(tokens, 'bool'),
+        },
+      ),
+    }
 
   def initial_embeddings(
     self,

@@ -129,6 +129,11 @@ class PublicEncoders(encoders_lib.Recognizer):
     )
 
   @property
+  def programs(self) -> dict[str, encoders_lib.Program]:
+    """Both sides as pure functions, in float32."""
+    return self._make_programs(self.video.program, self.text.program)
+
+  @property
   def transfer_settings(self) -> methods.TransferSettings:
     """The config's settings of the semantic transfer."""
     return SETTINGS

@@ -58,7 +58,8 @@ class VideoSide:
     source: the weights as the user named them.
     digest: hexadecimal digits that tell weights apart.
     pixels: keyword arguments of `Preprocessing` but those about text.
-    embed: clips uint8 [b v t h w 3] -> embeddings [b v d], unit vectors.
+    program: (params, clips uint8 [b t h w 3]) -> embeddings [b d], unit
+      vectors; and these params.
     labels: canonical names of the classes of its classifier; () without one.
     columns: float32 [s d], what the classifier multiplies features with.
     space: the joint space of video and text that it embeds into; '' for none.
@@ -67,10 +68,24 @@ class VideoSide:
   source: str
   digest: str
   pixels: Mapping[str, Any]
-  embed: Callable[[np.ndarray], np.ndarray]
+  program: tuple[Callable[..., jax.Array], Any]
   labels: tuple[str, ...] = ()
   columns: np.ndarray | None = None
   space: str = ''
+
+  @functools.cached_property
+  def embed(self) -> Callable[[np.ndarray], np.ndarray]:
+    """Maps clips uint8 [b v t h w 3] to embeddings [b v d], unit vectors."""
+    function, params = self.program
+
+    @jax.jit
+    def embed(params, clips):
+      b, v = clips.shape[:2]
+      out = function(params, clips.reshape(b * v, *clips.shape[2:]))
+      return out.reshape(b, v, -1)
+
+    params = jax.device_put(params)
+    return lambda clips: np.asarray(embed(params, clips))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +97,8 @@ class TextSide:
     digest: hexadecimal digits that tell weights apart.
     texts: turns class names into prompts and token ids.
     token_length: token ids a text.
-    embed: `ids` int [c l] and `mask` bool [c l] -> embeddings [c d], unit
-      vectors.
+    program: (params, `ids` int [c l], `mask` bool [c l]) -> embeddings [c d],
+      unit vectors; and these params.
     space: see `VideoSide`.
     scale: what cosines in the joint space are multiplied by before a softmax.
     bias: what is added to them before a sigmoid, where pairs were judged one
@@ -94,10 +109,17 @@ class TextSide:
   digest: str
   texts: class_texts.ClassTexts
   token_length: int
-  embed: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  program: tuple[Callable[..., jax.Array], Any]
   space: str = ''
   scale: float = 1.0
   bias: float = 0.0
+
+  @functools.cached_property
+  def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    function, params = jax.jit(self.program[0]), jax.device_put(self.program[1])
+    return lambda ids, mask: np.asarray(
+      function(params, *_shortened(ids, mask))
+    )
 
   def embed_names(self, names: Sequence[str]) -> np.ndarray:
     """Embeds class names in all prompts.
@@ -113,7 +135,7 @@ class TextSide:
     """
     rows = self.texts.token_ids(names)
     return self.texts.mean(
-      names, [self.embed(row['ids'], row['mask']) for row in rows]
+      names, [self._embed(row['ids'], row['mask']) for row in rows]
     )
 
 
@@ -122,18 +144,14 @@ def _unit(x: jax.Array) -> jax.Array:
   return x / jnp.maximum(norm, 1e-12)
 
 
-def _clip_embedder(apply, params, pixels) -> Callable[..., np.ndarray]:
-  """Compiles clips -> embeddings for `apply`(params, inputs [n t h w c])."""
+def _video_program(apply, params, pixels):
+  """The `program` of `apply`(params, inputs [n t h w c]) -> [n d]."""
 
-  @jax.jit
   def embed(params, clips):
-    b, v = clips.shape[:2]
     x = pixel_ops.to_inputs(clips, pixels['mean'], pixels['std'])
-    out = apply(params, x.reshape(b * v, *x.shape[2:]))
-    return _unit(out.astype(jnp.float32)).reshape(b, v, -1)
+    return _unit(apply(params, x).astype(jnp.float32))
 
-  params = jax.device_put(params)
-  return lambda clips: np.asarray(embed(params, clips))
+  return embed, params
 
 
 def _shortened(ids: np.ndarray, mask: np.ndarray):
@@ -197,7 +215,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     path,
     directory.fingerprint(weights),
     pixels,
-    _clip_embedder(apply, params, pixels),
+    _video_program(apply, params, pixels),
     labels,
     columns,
   )
@@ -213,7 +231,7 @@ def _open_i3d(num_frames: int) -> VideoSide:
     i3d_weights.NAME,
     digest,
     pixels,
-    _clip_embedder(apply, params, pixels),
+    _video_program(apply, params, pixels),
     i3d_weights.labels(),
     np.asarray(params['logits']['kernel']).T,
   )
@@ -236,8 +254,13 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
     {'params': params}, x, method='encode_video'
   )['embedding']
   digest = directory.fingerprint(weights)
-  embed = _clip_embedder(apply, dual.params, pixels)
-  return VideoSide(path, digest, pixels, embed, space=digest)
+  return VideoSide(
+    path,
+    digest,
+    pixels,
+    _video_program(apply, dual.params, pixels),
+    space=digest,
+  )
 
 
 def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
@@ -282,14 +305,13 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
       {'params': params}, ids, mask
     )['pooled']
     prompts = prompts or SENTENCE_PROMPTS
-  embed = jax.jit(lambda *args: _unit(encode(*args).astype(jnp.float32)))
-  params = jax.device_put(params)
+  embed = lambda *args: _unit(encode(*args).astype(jnp.float32))
   return TextSide(
     path,
     digest,
     class_texts.ClassTexts(pieces, length, prompts),
     length,
-    lambda ids, mask: np.asarray(embed(params, *_shortened(ids, mask))),
+    (embed, params),
     space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
     bias=bias,

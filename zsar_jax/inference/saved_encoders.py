@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import functools
+import os
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  prototype_bank,
   public_encoders,
   public_folders,
   trained_encoders,
@@ -20,7 +22,6 @@ from zsar_jax.inference import (
 from zsar_jax.parallel import sharding
 from zsar_jax.pretrained import hub
 
-# Keys that hold paths of this machine.
 _DATA_PATHS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
 _INIT_PATHS = ('text', 'video', 'clip')
 
@@ -60,6 +61,13 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
     return _from_meta(meta, place, meta['step'])
   from zsar_jax.inference import saved_checkpoints  # and with it orbax
 
+  there = lambda name: os.path.exists(os.path.join(workdir, name))
+  if there(prototype_bank.BANK_FILE) and not there(saved_checkpoints.FOLDER):
+    raise FileNotFoundError(
+      f'{workdir} holds a prototype bank without its encoders: give the '
+      'workdir of the run that it was built from, or a folder that `bank '
+      'export` wrote'
+    )
   with saved_checkpoints.open_existing(workdir, step) as checkpoints:
     step = checkpoints.latest_step() if step is None else step
     return _from_meta(
@@ -134,12 +142,16 @@ def export(recognizer: encoders.Recognizer, folder: str) -> None:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-  """Empties paths of this machine; ids of the Hub stay.
+  """Empties the paths of this machine: they are nobody else's business.
 
-  An exported model needs none of them, and may be published.
+  The model needs none of them. `init.loaded` still names the public weights
+  that training began with, by the last part of their path and a fingerprint.
+  Ids of the Hub stay: anybody can look them up. A bare last part would not do,
+  because it would be looked for in the reader's working directory.
   """
   for key in _DATA_PATHS:
     config['data'][key] = ''
+  config['vocabulary'] = config['names']['descriptions'] = ''
   for key in _INIT_PATHS:
     if not hub.is_id(config['init'][key]):
       config['init'][key] = ''

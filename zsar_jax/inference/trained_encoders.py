@@ -14,7 +14,7 @@ import numpy as np
 from zsar_jax.evaluation import embedding, methods
 from zsar_jax.inference import class_texts, model_builder
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.models import pixel_ops, zsar_model
+from zsar_jax.models import pixel_ops, space_time, zsar_model
 from zsar_jax.parallel import sharding
 from zsar_jax.pretrained import hub, initialisation
 
@@ -251,6 +251,34 @@ class TrainedEncoders(encoders_lib.Recognizer):
       scale=float(heads['visual_scale']),
       trained_classes=self.seen_classes,
     )
+
+  @property
+  def programs(self) -> dict[str, encoders_lib.Program]:
+    """Returns both encoders as pure functions, in float32."""
+    model = self._model.clone(
+      dtype=jnp.float32,
+      video={
+        **self._model.video,
+        'attention_implementation': 'einsum',
+        'scan_blocks': False,
+      },
+    )
+    params = {
+      **self._params,
+      'video_encoder': space_time.unrolled(self._params['video_encoder']),
+    }
+    prep = self.prep
+
+    def video(params, clips):
+      x = pixel_ops.to_inputs(clips, prep.mean, prep.std, prep.inputs)
+      out = model.apply({'params': params}, x, method='encode_video')
+      return out['embedding']
+
+    def text(params, ids, mask):
+      out = model.apply({'params': params}, ids, mask, method='encode_text')
+      return out['embedding']
+
+    return self._make_programs((video, params), (text, params))
 
   def initial_embeddings(self):
     """Encodes names as the public weights do that the text side began with.

@@ -1,8 +1,9 @@
 """Stacks of Transformer blocks over space and time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -169,3 +170,23 @@ def apply_blocks(
     rate = None if rates is None else rates[i]
     x = step(make_block(name=f'{prefix}block_{i}'), x, rate)
   return x
+
+
+def unrolled(params: Mapping[str, Any]) -> dict[str, Any]:
+  """Gives the blocks of scanned stacks their names without a scan.
+
+  Args:
+    params: of an encoder; stacks are `blocks` or end in `_blocks`.
+
+  Returns:
+    The same with `{prefix}block_{i}` in place of `{prefix}blocks`.
+  """
+  found = {}
+  for name, subtree in params.items():
+    if name != 'blocks' and not name.endswith('_blocks'):
+      found[name] = subtree
+      continue
+    for i in range(len(jax.tree.leaves(subtree)[0])):
+      take = lambda x, i=i: x[i]
+      found[f'{name.removesuffix("s")}_{i}'] = jax.tree.map(take, subtree)
+  return found

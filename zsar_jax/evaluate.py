@@ -48,6 +48,7 @@ from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
+  mteb_format,
   outside_scores,
   results,
   results_text,
@@ -100,6 +101,9 @@ def _define_flags() -> flags.FlagValues:
     'default below the workdir.',
   )
   text('report', 'HTML file to write: the results to look at.')
+  text(
+    'mteb', "JSON file to write: the row `transfer` as mteb's results have it."
+  )
   yes('overwrite', 'Replace an output that is there.')
   yes(
     'cache_tokens',
@@ -138,7 +142,7 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step is of a run: it needs --workdir')
-  for path in filter(None, (values.output, values.report)):
+  for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
     _compare(values.compare)
@@ -178,8 +182,7 @@ def _evaluate_files(values) -> None:
   terminal.say(results_text.format_table(outcome.content))
   if values.output:
     _write(values.output, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
 
 
 def _evaluate_run(values) -> None:
@@ -219,8 +222,7 @@ def _evaluate_run(values) -> None:
     )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
 
 
 def _bank_protocols(values):
@@ -267,12 +269,21 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
   terminal.say(f'written to {path}')
 
 
-def _write_report(path: str, outcome) -> None:
-  from zsar_jax.evaluation.report import page
-  from zsar_jax.inference import report_content
+def _write_more(values, outcome) -> None:
+  """Writes the forms of the results that were asked for."""
+  if values.mteb:
+    results.write_results(
+      mteb_format.to_task_result(outcome.content), values.mteb
+    )
+    terminal.say(f"in mteb's format written to {values.mteb}")
+  if values.report:
+    from zsar_jax.evaluation.report import page
+    from zsar_jax.inference import report_content
 
-  page.write_report(outcome.content, report_content.make(outcome), path)
-  terminal.say(f'report written to {path}')
+    page.write_report(
+      outcome.content, report_content.make(outcome), values.report
+    )
+    terminal.say(f'report written to {values.report}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:

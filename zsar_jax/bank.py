@@ -34,7 +34,6 @@ import tempfile
 from absl import flags
 
 from zsar_jax import cli, predict
-from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
@@ -92,7 +91,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build: public weights of a text encoder, with --video.')
-  cli.define_descriptions(values, 'build, with --video, and add: of classes')
+  cli.define_descriptions(
+    values, 'build, with --video, and add: of classes', None
+  )
   text('drop_seen', 'build: names with commas that the bank leaves out.')
   text('output', 'The bank to write; with --video a folder.')
   text('push', 'export: a repository of the Hugging Face Hub, ORG/NAME.')
@@ -185,7 +186,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
   new = prototype_bank.new_names(bank, names)
-  described = cli.read_descriptions(values.descriptions, new)
+  described = cli.read_descriptions(values.descriptions or '', new)
   if described:
     recognizer = recognizer.with_descriptions(described)
   text = recognizer.encode_class_names(new)['embedding']
@@ -305,14 +306,9 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
-  if values.descriptions:
-    names, dataset = encoders.seen_classes, ''
-    if values.dataset:
-      prepared = prepared_dataset.PreparedDataset(values.dataset)
-      dataset = prepared.metadata['dataset']
-      names = dict.fromkeys((*names, *prepared.classes()))
-    described = cli.read_descriptions(values.descriptions, names, dataset)
-    encoders = public_folders.describe(encoders, described)
+  encoders = public_banks.describe(
+    encoders, values.descriptions, values.dataset, terminal.say
+  )
   bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(

@@ -75,11 +75,13 @@ def define_step(values: flags.FlagValues) -> None:
   )
 
 
-def define_descriptions(values: flags.FlagValues, of: str) -> None:
+def define_descriptions(
+  values: flags.FlagValues, of: str, default: str | None = ''
+) -> None:
   """Adds the flag of class descriptions; `of` says for which classes."""
   flags.DEFINE_string(
     'descriptions',
-    '',
+    default,
     f'{of}: a JSON file, class name -> sentences, or '
     f'"{class_descriptions.SHIPPED}" for those that come along.',
     flag_values=values,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from tests.inference import test_public_encoders as shared
 from tests.pretrained import tiny_weights
 import zsar_jax
 from zsar_jax import bank, predict
+from zsar_jax.data import class_descriptions
 from zsar_jax.inference import (
   prototype_bank,
+  public_banks,
   public_folders,
   saved_encoders,
 )
@@ -164,6 +167,32 @@ def test_where_the_flag_does_not_belong(argv, message, tmp_path):
   argv = [arg.replace('=O', f'={tmp_path / "out"}') for arg in argv]
   with pytest.raises(ValueError, match=message):
     bank.main(argv)
+
+
+def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
+  monkeypatch.setattr(
+    public_folders, 'describe', lambda _, described: described
+  )
+
+  def found(classes, source=None, space=''):
+    said = []
+    text = types.SimpleNamespace(space=space)
+    given = types.SimpleNamespace(seen_classes=classes, text=text)
+    out = public_banks.describe(given, source, say=said.append)
+    return (None if out is given else out), said
+
+  shipped = class_descriptions.shipped()
+  assert found(('archery', 'word1')) == (
+    shipped,
+    ['shipped describes 1 of 2 classes, but not word1'],
+  )
+  everything = found(('archery',))
+  assert everything[0] == shipped and 'leaves that out' in everything[1][0]
+  assert found(('word1',)) == (None, [])
+  assert found(('archery',), '') == (None, [])
+  # Of a joint space nothing was measured.
+  assert found(('archery',), space='clip') == (None, [])
+  assert found(('archery',), 'shipped', 'clip')[0] == shipped
 
 
 def test_descriptions_of_none_of_the_classes_are_refused(weights, tmp_path):

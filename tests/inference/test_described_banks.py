@@ -129,7 +129,9 @@ def test_names_are_described_at_prediction(
 
 def test_python_takes_sentences_for_the_classes_it_adds(bare):
   model = zsar_jax.load(bare)
-  model.add_classes(['word8']).add_classes(['word9'], DESCRIBED)
+  model.add_classes(['word8']).add_classes(
+    ['word9'], {'WORD9': DESCRIBED['word9']}
+  )
   of_names = zsar_jax.load(bare).add_classes(['word8', 'word9'])
   text = model.recognizer.encode_class_names(['word8', 'word9'])['embedding']
   plain = of_names.recognizer.encode_class_names(['word8', 'word9'])
@@ -138,7 +140,8 @@ def test_python_takes_sentences_for_the_classes_it_adds(bare):
   weights = [m._candidates.weights for m in (model, of_names)]
   np.testing.assert_allclose(weights[0][0], weights[1][0], atol=1e-6)
   assert np.abs(weights[0][1] - weights[1][1]).max() > 1e-4
-  assert 'row' not in model.recognizer.texts.descriptions
+  with pytest.raises(ValueError, match="'juggling' needs a list of sentences"):
+    model.add_classes(['juggling'], {'Juggling': 'Balls fly.'})
 
 
 def test_a_bank_gets_described_names(bare, sentences, tmp_path):

@@ -91,23 +91,20 @@ class ActionModel:
 
     Args:
       names: in any spelling; seen in training or not.
-      descriptions: canonical name -> sentences, see
-        `data.class_descriptions`; other classes than `names` are ignored.
-        Where there are none, those of the encoders hold.
+      descriptions: name -> sentences, of any classes; the encoders' own hold
+        for others.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: no names, an empty one, or one that is there already.
+      ValueError: no names, an empty or known one, or bad descriptions.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that are there already: {again}')
-    own = {n: s for n, s in (descriptions or {}).items() if n in names}
-    if own:
-      self.recognizer = self.recognizer.with_descriptions(own)
+    self.recognizer = candidates.describe(self.recognizer, names, descriptions)
     self._candidates.add(names, self.recognizer)
     return self
 

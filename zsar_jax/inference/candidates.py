@@ -1,13 +1,40 @@
 """The classes that a prediction chooses from, with their prototypes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.evaluation import methods, task
 from zsar_jax.inference import encoders, prototype_bank
 
 _TOP_SEEN = 3
+
+
+def describe(
+  recognizer: encoders.Recognizer,
+  names: Sequence[str],
+  descriptions: Mapping[str, Sequence[str]] | None,
+) -> encoders.Recognizer:
+  """Gives encoders the descriptions of some classes.
+
+  Args:
+    recognizer: the encoders.
+    names: canonical names of the classes.
+    descriptions: name in any spelling -> sentences; of other classes they are
+      left out.
+
+  Returns:
+    The encoders; the same where there is nothing to add.
+
+  Raises:
+    ValueError: see `class_descriptions.checked`.
+  """
+  if not descriptions:
+    return recognizer
+  found = class_descriptions.checked(descriptions, 'descriptions')
+  own = {name: found[name] for name in names if name in found}
+  return recognizer.with_descriptions(own) if own else recognizer
 
 
 class Candidates:

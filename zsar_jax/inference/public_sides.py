@@ -42,7 +42,7 @@ CLIP_PROMPTS = (
 )
 SENTENCE_PROMPTS = ('a person {}', 'a video of {}', '{}')
 # Of the mean sentence of a description beside the mean prompt. Our choice, made
-# on the development draws of `experiments.relatedness`.
+# on the development draws of `experiments.described`.
 DESCRIPTION_WEIGHT = 0.65
 _SENTENCE_LENGTH = 48
 # Texts are cut to a multiple of this many tokens: few lengths to compile for.

@@ -34,6 +34,11 @@ myst_heading_anchors = 4
 nb_execution_mode = os.environ.get('ZSAR_DOCS_NOTEBOOKS', 'force')
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
+# A run that training leaves behind stays out of the documentation's folder, and
+# is not gone on with at the next build. The config then needs its whole path;
+# the caller may ask for a shorter run, as `configs/demo.py:smoke` is.
+nb_execution_in_temp = True
+os.environ.setdefault('ZSAR_CONFIG', str(_ROOT / 'configs/demo.py'))
 
 apidoc_modules = [
   {

@@ -28,6 +28,9 @@ suppress_warnings = ['ref.python']
 html_theme = 'furo'
 html_title = 'zsar_jax'
 html_show_copyright = False
+# A flag in a table is not broken after its dashes; wide tables scroll.
+html_static_path = ['static']
+html_css_files = ['tables.css']
 # Names in docstrings stand in single backticks.
 default_role = 'code'
 myst_heading_anchors = 4
@@ -39,6 +42,8 @@ nb_execution_raise_on_error = True
 # the caller may ask for a shorter run, as `configs/demo.py:smoke` is.
 nb_execution_in_temp = True
 os.environ.setdefault('ZSAR_CONFIG', str(_ROOT / 'configs/demo.py'))
+# What a cell prints, line by line, is one block.
+nb_merge_streams = True
 
 apidoc_modules = [
   {

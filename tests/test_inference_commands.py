@@ -298,7 +298,7 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert run(predict, '--pretrained=x', '--step=4', *flags) == 1
   assert 'has no step to choose' in capsys.readouterr().err
   assert run(evaluate, '--embeddings=x', '--step=4') == 1
-  assert 'it needs --workdir' in capsys.readouterr().err
+  assert '--step needs --workdir' in capsys.readouterr().err
 
 
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):

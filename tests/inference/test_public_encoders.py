@@ -213,7 +213,7 @@ def test_weights_that_changed_are_refused(weights, tmp_path):
 @pytest.mark.parametrize(
   'labels, columns, message',
   [
-    (None, COLUMNS, 'have no names'),
+    (None, COLUMNS, 'has no id2label'),
     ({'0': 'row', '1': 'LABEL_1'}, COLUMNS[:2], "called \\['LABEL_1'\\]"),
     ({'0': 'row', '2': 'arm'}, COLUMNS[:2], 'from 0 to 1'),
     ({'0': 'row', 'x': 'arm'}, COLUMNS[:2], 'no number'),

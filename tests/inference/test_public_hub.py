@@ -105,7 +105,7 @@ def test_a_revision_that_changed_is_refused(weights, tmp_path, monkeypatch):
     ('gated', 'hf:org/classifier is gated or private'),
     ('pickles', 'hf:org/classifier has no safetensors'),
     ('unnamed', "the classes are called ['LABEL_0', 'LABEL_1', 'LABEL_2']"),
-    ('nameless', 'has no id2label: the classes of this classifier have no'),
+    ('nameless', 'has no id2label, which names the classes of a'),
     ('fewer', 'names 5 classes'),
     ('tokenizer', 'has no vocab.txt'),
   ],

@@ -115,7 +115,7 @@ def change(path, changes):
     ({'text_config.hidden_act': 'mish'}, "hidden_act 'mish' is not one of"),
     ({'text_config.vocab_size': 500}, 'expected 500 rows, as config.json'),
     ({'text_config.num_hidden_layers': 3}, 'layers.2.* is missing'),
-    ({'vision_config.num_hidden_layers': 1}, '16 tensors have no place'),
+    ({'vision_config.num_hidden_layers': 1}, '16 tensors do not belong'),
     ({'vision_config.image_size': 64}, 'position_embedding.weight.* shape'),
     ({'projection_dim': 13}, 'projection.weight.* does not fit'),
   ],

@@ -297,7 +297,7 @@ def test_bad_tensors_are_named(tmp_path, changes, message):
   [
     ({'model_type': 'bert'}, "model_type is 'bert'"),
     ({'hidden_act': 'silu'}, "hidden_act 'silu' is not one of"),
-    ({'num_hidden_layers': 1}, 'have no place in this model'),
+    ({'num_hidden_layers': 1}, 'do not belong to this model'),
     ({'num_hidden_layers': 3}, 'encoder.layer.2.* is missing'),
     ({'hidden_size': 64}, 'does not fit'),
     (

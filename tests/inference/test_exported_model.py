@@ -283,7 +283,9 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
     (tmp_path / name).write_bytes(content)
   exported_model._check('video', right, described, str(tmp_path))
   other = program(lambda params, x: params['w'] * x + 2e-4)
-  with pytest.raises(ValueError, match='video encoder computes something else'):
+  with pytest.raises(
+    ValueError, match='video encoder computes other embeddings'
+  ):
     exported_model._check('video', other, described, str(tmp_path))
 
 

@@ -109,9 +109,9 @@ def no_vocabulary(folder):
   [
     (cut_weights, ValueError, 'model.safetensors is damaged'),
     (drop_weights, FileNotFoundError, 'model.safetensors is missing'),
-    (other_shape, ValueError, 'class_centres.* are not those of its config'),
-    (other_depth, ValueError, 'text_encoder.* are not those of its config'),
-    (no_json, ValueError, 'model.json is no JSON'),
+    (other_shape, ValueError, 'class_centres.* do not fit its config'),
+    (other_depth, ValueError, 'text_encoder.* do not fit its config'),
+    (no_json, ValueError, 'model.json is not JSON'),
     (no_vocabulary, ValueError, r"has no \['vocabulary'\]"),
   ],
 )

@@ -282,7 +282,7 @@ def test_single_sessions_are_all_for_training(dataset, monkeypatch):
   [
     (['--video=classifier', '--prototypes=both'], 'both needs --dataset'),
     (['--video=classifier', '--prototypes=videos'], 'videos needs --dataset'),
-    (['--video=clip'], 'has no classifier, so no prototypes: give --dataset'),
+    (['--video=clip'], 'has no classifier to make prototypes from: give'),
     (['--video=clip', '--dataset=D', '--prototypes=both'], 'has no classifier'),
     (['--video=clip', '--dataset=D', '--drop_seen=row'], 'has no class row'),
     (['--video=clip', '--dataset=nowhere'], 'nowhere'),

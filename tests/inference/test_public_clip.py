@@ -185,7 +185,10 @@ def test_several_videos_and_segments(directory, video, tmp_path, capsys):
     ([], 'give either --workdir'),
     (['--workdir=a', '--pretrained=b'], 'give either --workdir'),
     (['--pretrained=/nowhere'], '/nowhere do not exist'),
-    (['--pretrained=CLIP', '--reject_below=0.5'], 'no calibration, so nothing'),
+    (
+      ['--pretrained=CLIP', '--reject_below=0.5'],
+      'cannot reject without a calibration',
+    ),
     (['--pretrained=BERT'], "model_type is 'bert'"),
     (['--pretrained=VIT'], 'has no text side: build a bank with'),
   ],

@@ -48,6 +48,7 @@ from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
+  mteb_format,
   outside_scores,
   results,
   results_text,
@@ -101,6 +102,7 @@ def _define_flags() -> flags.FlagValues:
     'default below the workdir.',
   )
   text('report', 'HTML report to write.')
+  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
   yes('overwrite', 'Replace existing output files.')
   yes(
     'cache_tokens',
@@ -149,7 +151,7 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step needs --workdir: only a run has checkpoints')
-  for path in filter(None, (values.output, values.report)):
+  for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
     _compare(values.compare)
@@ -191,8 +193,7 @@ def _evaluate_files(values) -> None:
   terminal.say(results_text.format_table(outcome.content))
   if values.output:
     _write(values.output, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
 
 
 def _evaluate_run(values) -> None:
@@ -232,8 +233,7 @@ def _evaluate_run(values) -> None:
     )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
 
 
 def _bank_protocols(values):
@@ -280,12 +280,21 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
   terminal.say(f'results written to {path}')
 
 
-def _write_report(path: str, outcome) -> None:
-  from zsar_jax.evaluation.report import page
-  from zsar_jax.inference import report_content
+def _write_more(values, outcome) -> None:
+  """Writes the results in mteb's format, and the report, if requested."""
+  if values.mteb:
+    results.write_results(
+      mteb_format.to_task_result(outcome.content), values.mteb
+    )
+    terminal.say(f"results in mteb's format written to {values.mteb}")
+  if values.report:
+    from zsar_jax.evaluation.report import page
+    from zsar_jax.inference import report_content
 
-  page.write_report(outcome.content, report_content.make(outcome), path)
-  terminal.say(f'report written to {path}')
+    page.write_report(
+      outcome.content, report_content.make(outcome), values.report
+    )
+    terminal.say(f'report written to {values.report}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ weights. Banks, predictions and evaluations work with both.
 import abc
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -68,6 +69,11 @@ class Recognizer(abc.ABC):
     Its form is `side=name:fingerprint`, separated by commas. The name is
     `hf:org/name@commit` for weights from the Hub, else the folder's name.
     """
+
+  @property
+  def read_elsewhere(self) -> bool:
+    """Whether the text side learnt words from more than the seen names."""
+    return re.search(r'\b(text|clip)=', self.origin) is not None
 
   @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -80,13 +80,15 @@ class NamedSegment:
 
 
 def class_warnings(
-  names: Sequence[str], seen_classes: Sequence[str]
+  names: Sequence[str], seen_classes: Sequence[str], read_elsewhere: bool
 ) -> list[str]:
   """Returns warnings about the names to choose from.
 
   Args:
     names: canonical names to choose from.
     seen_classes: canonical names of the training classes.
+    read_elsewhere: whether the text encoder has learnt words from other texts
+      too. Then words that no seen class has are no reason for doubt.
 
   Returns:
     Up to two warnings: one lists names that are seen classes, one lists words
@@ -96,6 +98,8 @@ def class_warnings(
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
+  if read_elsewhere:
+    return found
   known = {
     word
     for name in seen_classes

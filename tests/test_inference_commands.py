@@ -197,7 +197,7 @@ def test_three_lines_of_python(workdir, examples):
   }
   total = sum(r.probability for r in prediction.ranking)
   assert total + prediction.none_of_these == pytest.approx(1)
-  with pytest.raises(ValueError, match="there already: .'juggling'"):
+  with pytest.raises(ValueError, match="added already: .'juggling'"):
     model.add_classes(['juggling'])
 
 
@@ -214,7 +214,7 @@ def test_classes_may_come_in_any_order_and_one_by_one(workdir, examples):
 
 def test_a_model_without_classes_says_so(workdir, examples):
   model = zsar_jax.load(workdir)
-  with pytest.raises(ValueError, match='add_classes comes first'):
+  with pytest.raises(ValueError, match='call add_classes first'):
     model.predict(examples[0])
   with pytest.raises(ValueError, match=r'reject_below=2 is not in \[0, 1\]'):
     model.add_classes(['a']).predict(examples[0], reject_below=2)
@@ -302,9 +302,9 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert run(predict, f'--workdir={run_dir}', '--step=4', *flags) == 1
   assert 'no checkpoint of step 4, only of [3, 6]' in capsys.readouterr().err
   assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
-  assert 'has no step to choose' in capsys.readouterr().err
+  assert 'is not a run, so it has no --step' in capsys.readouterr().err
   assert run(predict, '--pretrained=x', '--step=4', *flags) == 1
-  assert 'has no step to choose' in capsys.readouterr().err
+  assert 'is not a run, so it has no --step' in capsys.readouterr().err
   assert run(evaluate, '--embeddings=x', '--step=4') == 1
   assert '--step needs --workdir' in capsys.readouterr().err
 
@@ -504,7 +504,7 @@ def test_bank_is_built_shown_added_to_and_merged(workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
   'argv,reason',
   [
-    ([], 'say what to do'),
+    ([], 'give a command: one of'),
     (['show'], 'show needs a bank file'),
     (['merge', 'a', '--output=o'], 'at least two banks'),
     (['build', '--output=o'], 'build needs --workdir'),

@@ -293,7 +293,11 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
   'command,flags,message',
   [
     ('export', ['--format=tflite'], 'should be one of <zsar_jax|stablehlo'),
-    ('export', ['--format=onnx', '--push=a/b'], 'uploads the format zsar_jax'),
+    (
+      'export',
+      ['--format=onnx', '--push=a/b'],
+      'uploads only the format zsar_jax',
+    ),
     ('build', ['--format=onnx'], '--format belongs to export, not to build'),
     ('export', ['--format=stablehlo', '--classes=a,A'], 'duplicate class name'),
   ],
@@ -315,7 +319,7 @@ def test_flags_that_make_no_sense(tmp_path, command, flags, message):
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
   (tmp_path / 'mine').write_text('x')
   flags = '--workdir=stick_figures', '--format=stablehlo'
-  with pytest.raises(FileExistsError, match='is there already'):
+  with pytest.raises(FileExistsError, match='exists: export'):
     bank.main(['bank', 'export', *flags, f'--output={tmp_path}'])
   assert [path.name for path in tmp_path.iterdir()] == ['mine']
 

@@ -259,7 +259,7 @@ def test_too_little_to_calibrate_says_so(
   ]
   assert run(bank, 'build', *flags) == 0
   out = capsys.readouterr().out
-  assert 'must have 3 classes or more, there are 2, and readable' in out
+  assert 'a calibration needs 3 classes or more' in out
   assert 'probabilities: none, because the bank has no calibration' in out
 
 

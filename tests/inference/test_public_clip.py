@@ -130,7 +130,7 @@ def test_the_api_takes_weights_too(directory, video):
   prediction = loaded.predict(video)
   assert prediction.answer == prediction.ranking[0].name
   loaded.clear_classes()
-  with pytest.raises(ValueError, match='add_classes comes first'):
+  with pytest.raises(ValueError, match='call add_classes first'):
     loaded.predict(video)
 
 

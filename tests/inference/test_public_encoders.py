@@ -208,7 +208,7 @@ def test_weights_that_changed_are_refused(weights, tmp_path):
   write_classifier(tmp_path / 'classifier', columns=COLUMNS + 1)
   with pytest.raises(ValueError, match='have changed: .* build the bank again'):
     saved_encoders.load(path)
-  with pytest.raises(ValueError, match='no run: it has no step'):
+  with pytest.raises(ValueError, match='not a run, so it has no --step'):
     saved_encoders.load(path, step=3)
 
 

@@ -154,7 +154,7 @@ def test_two_joint_spaces_are_no_pair(tmp_path, capsys):
   safetensors.numpy.save_file(content, tensors)
   flags = f'--video={one}', f'--text={other}', f'--output={tmp_path / "out"}'
   assert run(bank, 'build', *flags) == 1
-  assert 'are two different joint spaces' in capsys.readouterr().err
+  assert 'have different joint spaces' in capsys.readouterr().err
 
 
 def push(folder, *flags):
@@ -249,11 +249,11 @@ def test_weights_of_this_machine_alone_are_not_pushed(
   assert run(bank, 'build', *flags) == 0
   assert push(folder) == 1
   error = capsys.readouterr().err
-  assert f'--video={path} are on this machine alone' in error
+  assert f'--video={path} are only on this machine' in error
   assert 'me/open' not in weights.repositories
   exported = tmp_path / 'exported'
   assert run(bank, 'export', f'--workdir={folder}', f'--output={exported}') == 0
-  assert f'--video={path} are no part of it' in capsys.readouterr().out
+  assert f'--video={path} are not copied' in capsys.readouterr().out
   assert saved_encoders.load(str(exported)).seen_classes == shared.SEEN
   # Weights that have moved can be found again.
   shutil.move(path, tmp_path / 'moved')

@@ -72,7 +72,7 @@ class Recognizer(abc.ABC):
 
   @property
   def read_elsewhere(self) -> bool:
-    """Whether the text side learnt words from more than the seen names."""
+    """Whether the text encoder has public weights, so that it knows words."""
     return re.search(r'\b(text|clip)=', self.origin) is not None
 
   @abc.abstractmethod

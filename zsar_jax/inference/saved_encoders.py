@@ -44,11 +44,11 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
   workdir = model_files.resolve(workdir)
   if public_folders.is_public(workdir):
     if step is not None:
-      raise ValueError(f'{workdir} is no run: it has no step to choose')
+      raise ValueError(f'{workdir} is not a run, so it has no --step')
     return public_folders.read(workdir)
   if model_files.is_model(workdir):
     if step is not None:
-      raise ValueError(f'{workdir} is no run: it has no step to choose')
+      raise ValueError(f'{workdir} is not a run, so it has no --step')
     params, meta = model_files.read(workdir)
 
     def place(shapes, mesh, ema):

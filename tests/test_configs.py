@@ -27,7 +27,7 @@ def load(name):
 
 
 def known_args(name):
-  """What the file hands to `parse_arg`, read from its source."""
+  """Returns the arguments of `parse_arg` in a config file's source."""
   for node in ast.walk(ast.parse((_FOLDER / name).read_text())):
     if isinstance(node, ast.Call) and (
       getattr(node.func, 'attr', '') == 'parse_arg'
@@ -232,7 +232,7 @@ def test_smoke_of_a_full_size_config_runs_on_stick_figures_of_32_pixels():
     assert full.data.dataset_dir and not smoke.data.dataset_dir
     assert (full.preprocessing.size, smoke.preprocessing.size) == (224, 32)
     assert smoke.optim.warmup_steps < smoke.train.num_steps
-    # What is shown to run is what will be run.
+    # The command in the docstring is the one that works.
     assert smoke.augmentation == full.augmentation
 
 

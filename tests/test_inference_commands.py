@@ -1,4 +1,4 @@
-"""What users do with a trained model, from its commands and from Python."""
+"""Tests the uses of a trained model, from commands and from Python."""
 
 import csv
 import dataclasses
@@ -84,7 +84,7 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   assert run(evaluate, *flags) == 1
   assert 'already exists' in capsys.readouterr().err
   assert run(evaluate, *flags, '--overwrite') == 0
-  # Found before any work: not even the workdir is looked at.
+  # Found before any work, even before the workdir is read.
   assert run(evaluate, '--workdir=nowhere', f'--report={tmp_path}') == 1
   assert 'is a folder' in capsys.readouterr().err
 
@@ -221,7 +221,7 @@ def test_a_model_without_classes_says_so(workdir, examples):
 
 
 def sure_calibration(threshold=0.0):
-  """One that knows everything above a score and nothing below."""
+  """A calibration that is sure above a score, and rejects below it."""
   rng = np.random.default_rng(0)
   labels = np.arange(200) % 8
   scores = 0.01 * rng.normal(size=(200, 8)) + threshold - 0.5
@@ -247,7 +247,7 @@ def test_below_the_threshold_none_of_these_is_the_answer(workdir, examples):
   prediction = model.predict(examples[0])
   assert prediction.ranking[0].probability is None
   assert 'the bank has no calibration' in prediction.probabilities
-  with pytest.raises(ValueError, match='no calibration'):
+  with pytest.raises(ValueError, match='without a calibration'):
     model.predict(examples[0], reject_below=0.5)
 
 

@@ -155,7 +155,7 @@ def test_nothing_is_made_of_what_is_no_number():
 
 
 def test_a_seen_class_composites_to_itself_as_the_temperature_falls():
-  # Text that is the prototypes' own space: class s2 asked for by its name.
+  # Text embeddings in the space of the prototypes: s2's name finds s2.
   again = task.Classes(('s2',), SEEN.classes.text[[2]])
   previous = -1
   for temperature in (10, 1, 0.1, 0.01):

@@ -1,4 +1,4 @@
-"""Grids of runs: what is kept of a run is all that its table needs."""
+"""Tests grids of runs, and the tables made from their stored arrays."""
 
 import json
 import os

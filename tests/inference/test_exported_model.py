@@ -1,4 +1,4 @@
-"""Models exported to StableHLO and ONNX, where neither Flax nor ours is."""
+"""Tests exported models (StableHLO, ONNX) without Flax and this project."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from zsar_jax.inference import (
 )
 
 NAMES = ('waving both arms', 'Juggling', 'walking to the left')
-# Runs predict.py where what is named is not installed.
+# Runs predict.py as if the named packages were not installed.
 _ALONE = """
 import runpy, sys
 script, video, *absent = sys.argv[1:]
@@ -167,7 +167,7 @@ def test_the_description_says_what_is_there(export):
     composed = arrays['transfer_weights'] @ arrays['seen_prototypes']
     composed /= np.linalg.norm(composed, axis=1, keepdims=True)
     np.testing.assert_allclose(arrays['prototypes'], composed, atol=1e-5)
-  # What only the other side and the fusion read stays behind.
+  # Parameters of the other side and of the fusion are not exported.
   with np.load(os.path.join(folder, 'video.npz')) as params:
     assert {name.partition('/')[0] for name in params} == {
       'video_encoder',
@@ -247,7 +247,7 @@ def program(function):
 
 
 class Recognizer:
-  """Encoders one of which computes what a target lacks."""
+  """Encoders, one of which uses an operation that a target lacks."""
 
   def __init__(self, function):
     ours = zsar_jax.load('stick_figures')

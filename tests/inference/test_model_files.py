@@ -1,4 +1,4 @@
-"""Models as plain files, and the one that ships."""
+"""Tests models as plain files, and the shipped model."""
 
 import json
 import os
@@ -175,7 +175,7 @@ def test_the_model_that_ships_knows_classes_it_never_saw(tmp_path, capsys):
   right = sum(a == b for a, b in zip(answers, names, strict=True))
   # One clip of each class: chance is one of twelve.
   assert right >= 8, list(zip(answers, names, strict=True))
-  # Of any other video it says that it knows none of the kind.
+  # It warns about videos that are no drawings.
   own = videos.write_video(tmp_path / 'own.mp4', videos.numbered_frames(9))
   predict.main(
     [

@@ -120,7 +120,7 @@ def test_prototypes_are_centred_columns():
   np.testing.assert_allclose(
     found, away / np.linalg.norm(away, axis=1, keepdims=True), rtol=1e-6
   )
-  # A constant that all columns share says nothing.
+  # A constant that all columns share changes no prototype.
   np.testing.assert_allclose(
     classifier_bank.prototypes(columns + 7), found, rtol=1e-6
   )

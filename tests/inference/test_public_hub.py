@@ -31,7 +31,7 @@ server, there = test_hub.server, test_hub.there
 
 @pytest.fixture
 def weights(there, tmp_path):
-  """A classifier and a text encoder on the hub, with things never wanted."""
+  """A classifier and a text encoder on the hub, with files never requested."""
   for name, path in (
     ('classifier', shared.write_classifier(tmp_path / 'classifier')),
     ('bert', tiny_weights.write_bert(tmp_path / 'bert')),

@@ -150,7 +150,7 @@ def test_tokenizer_of_another_size_is_refused(tmp_path):
 
 
 def test_metaclip_2_ends_texts_with_the_id_that_its_config_has(tmp_path):
-  """Where CLIP takes an end id of 2 for a misprint."""
+  """Tests an end id of 2, which CLIP ignores as a known misprint."""
   reason = 'parity with PyTorch needs the extra `parity`'
   torch = pytest.importorskip('torch', reason=reason)
   transformers = pytest.importorskip('transformers', reason=reason)

@@ -94,8 +94,8 @@ def as_the_model_sees_it(image, found):
   return np.asarray(pixel_ops.to_inputs(view, prep.mean, prep.std))[0]
 
 
-# Model type, processor, and what to tell it; the sizes are small, the rest is
-# what public weights have.
+# Model type, processor, and its settings: those of public weights, but with
+# small sizes.
 PROCESSORS = [
   ('clip', 'CLIPImageProcessorPil', CROPPED),
   ('siglip', 'SiglipImageProcessorPil', WHOLE),

@@ -38,7 +38,7 @@ def save_torch(name, path, **config):
   model = cls(cls.config_class(**config)).eval()
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
-    # What starts at zero or one would hide that it went to the wrong place.
+    # A parameter that starts at zero or one could hide in a wrong place.
     for parameter in model.parameters():
       noise = torch.randn(parameter.shape, generator=generator)
       parameter.add_(0.1 * noise)

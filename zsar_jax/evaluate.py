@@ -17,6 +17,12 @@ then come from the dataset's own training videos:
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
 
+Evaluate public weights with a joint space of videos and names, by the nearest
+name. They need no training and no seen classes:
+
+python -m zsar_jax.evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
+  --protocol=ucf101/half-class-seed0-9
+
 Embeddings are cached: a second evaluation of the same weights only scores.
 
 Evaluate embeddings or scores of another system (docs/score_files.md). A CSV
@@ -124,6 +130,7 @@ def _define_flags() -> flags.FlagValues:
     'inner',
     'Choose the settings on inner draws: their workdirs, separated by commas.',
   )
+  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
   text(
@@ -142,7 +149,7 @@ def main(argv: list[str]) -> None:
   """
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  sources = ('workdir', 'embeddings', 'scores', 'compare')
+  sources = ('workdir', 'pretrained', 'embeddings', 'scores', 'compare')
   given = [name for name in sources if values[name].value]
   if len(given) != 1:
     raise ValueError(
@@ -157,6 +164,8 @@ def main(argv: list[str]) -> None:
     _compare(values.compare)
   elif values.workdir:
     _evaluate_run(values)
+  elif values.pretrained:
+    _evaluate_pretrained(values)
   else:
     _evaluate_files(values)
 
@@ -190,10 +199,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  terminal.say(results_text.format_table(outcome.content))
-  if values.output:
-    _write(values.output, outcome.content, outcome.scores)
-  _write_more(values, outcome)
+  _finish(values, outcome, values.output)
 
 
 def _evaluate_run(values) -> None:
@@ -236,16 +242,45 @@ def _evaluate_run(values) -> None:
   _write_more(values, outcome)
 
 
+def _evaluate_pretrained(values) -> None:
+  """Evaluates public weights with a joint space, without seen classes."""
+  folder = os.path.dirname(values.output) or '.' if values.output else ''
+  protocols = _protocols_of(
+    bank_protocols.Seen((), '', ''), values, values.pretrained
+  )
+  outcome = evaluate_run.evaluate_pretrained(
+    public_folders.open_dual(values.pretrained),
+    protocols,
+    terminal.say,
+    folder and os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+  )
+  _finish(values, outcome, values.output)
+
+
+def _finish(values, outcome, path: str) -> None:
+  """Prints the table, and writes the requested files; `path` may be ''."""
+  terminal.say(results_text.format_table(outcome.content))
+  if path:
+    _write(path, outcome.content, outcome.scores)
+  _write_more(values, outcome)
+
+
 def _bank_protocols(values):
   """Returns the bank of public encoders, and the protocols to test it on."""
-  if not values.dataset:
-    raise ValueError(
-      f'{values.workdir} holds public weights, which have no dataset: give '
-      '--dataset, a prepared dataset to test on'
-    )
   bank = prototype_bank.load_bank(
     os.path.join(values.workdir, prototype_bank.BANK_FILE)
   )
+  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
+  return bank, _protocols_of(seen, values, values.workdir)
+
+
+def _protocols_of(seen: bank_protocols.Seen, values, source: str):
+  """Returns the splits that the flags name, for public encoders."""
+  if not values.dataset:
+    raise ValueError(
+      f'{source} holds public weights, which have no dataset: give --dataset, a '
+      'prepared dataset to test on'
+    )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,
     class_split_index=values.class_split_index,
@@ -253,8 +288,7 @@ def _bank_protocols(values):
     test_dataset_dir=values.dataset,
     allow_leaks=values.allow_leaks,
   )
-  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
-  return bank, bank_protocols.make_bank_protocols(seen, choice)
+  return bank_protocols.make_bank_protocols(seen, choice)
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:

@@ -158,14 +158,14 @@ class Outcome:
   Attributes:
     content: content of results.json.
     evaluation: the arrays behind it.
-    bank: the prototype bank of the seen classes.
+    bank: the prototype bank of the seen classes; None without seen classes.
     scores: scores of every video, for predictions.safetensors; None without a
       test.
   """
 
   content: dict[str, Any]
   evaluation: protocol_evaluation.Evaluation
-  bank: prototype_bank.PrototypeBank
+  bank: prototype_bank.PrototypeBank | None
   scores: score_files.Scores | None
 
 
@@ -231,6 +231,37 @@ def evaluate(
     recognizer, first, evaluation.seen, settings, calibrated
   )
   return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
+
+
+def evaluate_pretrained(
+  recognizer: encoders_lib.Recognizer,
+  protocols: Sequence[class_split.Protocol],
+  say: Callable[[str], Any],
+  embeddings_dir: str = '',
+) -> Outcome:
+  """Evaluates encoders with a joint space by the nearest name.
+
+  Args:
+    recognizer: encoders with a joint space of videos and names.
+    protocols: the splits of one protocol; their seen classes are not used.
+    say: called with a line before each slow part.
+    embeddings_dir: parent of the embedding caches; '' for none.
+
+  Returns:
+    The outcome, without a bank.
+  """
+  evaluation = protocol_evaluation.evaluate_nearest_name(
+    protocols,
+    embedders.make_embedder(recognizer, None, embeddings_dir, say=say),
+  )
+  content = _content(
+    recognizer,
+    protocols,
+    evaluation,
+    [*evaluation.rows],
+    (recognizer.transfer_settings, 'the config'),
+  )
+  return Outcome(content, evaluation, None, _scores(evaluation, protocols))
 
 
 def _calibrate(evaluation, settings, protocols) -> dict[str, Any] | None:

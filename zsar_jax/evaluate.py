@@ -278,8 +278,8 @@ def _protocols_of(seen: bank_protocols.Seen, values, source: str):
   """Returns the splits that the flags name, for public encoders."""
   if not values.dataset:
     raise ValueError(
-      f'{source} holds public weights, which have no dataset: give --dataset, a '
-      'prepared dataset to test on'
+      f'{source} holds public weights, which have no dataset: give --dataset, '
+      'a prepared dataset to test on'
     )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,

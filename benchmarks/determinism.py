@@ -164,7 +164,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser()
   parser.add_argument('--config', default='configs/k400.py')
   parser.add_argument('--clips', type=int, default=16, help='clips per batch')
-  parser.add_argument('--timed', type=int, default=20, help='steps')
+  parser.add_argument('--timed', type=int, default=20, help='steps to time')
   parser.add_argument(
     '--devices', type=int, default=1, help='devices of the mesh'
   )

@@ -232,7 +232,7 @@ def main() -> None:
   """Parses the flags, runs all seeds and prints the table."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--clips', default='', help='folder of videos')
-  parser.add_argument('--seeds', default='0:2000', help='first:end')
+  parser.add_argument('--seeds', default='0:2000', help='range, first:end')
   parser.add_argument('--workers', type=int, default=2)
   args = parser.parse_args()
   seeds = range(*map(int, args.seeds.split(':')))

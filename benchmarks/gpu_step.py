@@ -293,7 +293,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser()
   parser.add_argument('--batch', type=int, default=32)
   parser.add_argument('--variant', choices=train_step._SIZES, default='B')
-  parser.add_argument('--depth', type=int, default=12, help='blocks')
+  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument(
@@ -310,7 +310,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     '--only', type=lambda x: x.split(';'), default=list(VARIANTS)
   )
   parser.add_argument(
-    '--profile', type=lambda x: x.split(';'), default=[], help='variants'
+    '--profile',
+    type=lambda x: x.split(';'),
+    default=[],
+    help='variants to profile',
   )
   return parser.parse_args(argv)
 

@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     '--models',
     default=','.join(parity_models.CASES),
-    help='comma-separated, of %(default)s',
+    help='names separated by commas, of %(default)s',
   )
   names = parser.parse_args(argv).models.split(',')
   unknown = sorted(set(names) - set(parity_models.CASES))

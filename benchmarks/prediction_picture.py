@@ -96,7 +96,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='stick_figures')
   parser.add_argument('--video', default=_VIDEO)
-  parser.add_argument('--classes', default=_CLASSES, help='with commas')
+  parser.add_argument('--classes', default=_CLASSES, help='class names')
   parser.add_argument('--output', required=True)
   flags = parser.parse_args()
   model = zsar_jax.load(flags.workdir).add_classes(flags.classes.split(','))

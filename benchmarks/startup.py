@@ -199,7 +199,7 @@ def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--rounds', type=int, default=9)
-  parser.add_argument('--before', help='another checkout')
+  parser.add_argument('--before', help='folder of another checkout')
   parser.add_argument('--stages', action='store_true', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.stages:

@@ -261,7 +261,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
-  parser.add_argument('--depth', type=int, default=12, help='blocks')
+  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
   parser.add_argument('--frames', type=int, default=8)
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)

@@ -287,6 +287,6 @@ def test_a_card_shows_what_was_measured():
   model = zsar_jax.load(folder)
   results = json_files.read(os.path.join(folder, 'results.json'))
   card = model_card.make(model.recognizer, model.bank, results=results)
-  assert '## Measured' in card and 'nearest_name' in card
+  assert '## Results' in card and 'nearest_name' in card
   assert '| public weights | random |' in card
   assert 'license' not in card and 'base_model' not in card

@@ -24,8 +24,8 @@ a folder of plain files with a model card, to share. Every command accepts it as
 --workdir. --push uploads it to the Hugging Face Hub. Public weights are not
 copied: the folder holds their name and revision.
 
---format=stablehlo or onnx writes a folder that works without this project:
-weights, prototypes of --classes, and a script for JAX or onnxruntime.
+--format=stablehlo, onnx or onnx-int8 writes a folder that works without this
+project: weights, prototypes of --classes, and a script for JAX or onnxruntime.
 """
 
 from collections.abc import Sequence

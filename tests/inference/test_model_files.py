@@ -112,7 +112,7 @@ def no_vocabulary(folder):
     (other_shape, ValueError, 'class_centres.* do not fit its config'),
     (other_depth, ValueError, 'text_encoder.* do not fit its config'),
     (no_json, ValueError, 'model.json is not JSON'),
-    (no_vocabulary, ValueError, r"has no \['vocabulary'\]"),
+    (no_vocabulary, ValueError, r"lacks the keys \['vocabulary'\]"),
   ],
 )
 def test_spoilt_files_are_refused(exported, tmp_path, change, error, message):

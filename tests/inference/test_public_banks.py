@@ -337,5 +337,5 @@ def test_a_clip_is_measured_without_seen_classes(
   assert rows['nearest_name', 'top1'] == pytest.approx(right.mean(), abs=0.02)
   # Kept for a second evaluation.
   assert any((output.parent / 'embeddings').rglob('*.safetensors'))
-  with pytest.raises(ValueError, match='no dataset of its own'):
+  with pytest.raises(ValueError, match='public weights, which have no dataset'):
     evaluate.main(['evaluate', f'--pretrained={weights["clip"]}'])

@@ -124,7 +124,7 @@ def test_prototypes_are_centred_columns():
   np.testing.assert_allclose(
     classifier_bank.prototypes(columns + 7), found, rtol=1e-6
   )
-  with pytest.raises(ValueError, match='one class'):
+  with pytest.raises(ValueError, match='at least two classes'):
     classifier_bank.prototypes(columns[:1])
   with pytest.raises(ValueError, match='class 2 equals the mean'):
     classifier_bank.prototypes(np.array([[1.0], [-1.0], [0.0]]))

@@ -257,7 +257,7 @@ def test_weights_of_this_machine_alone_are_not_pushed(
   assert saved_encoders.load(str(exported)).seen_classes == shared.SEEN
   # Weights that have moved can be found again.
   shutil.move(path, tmp_path / 'moved')
-  with pytest.raises(FileNotFoundError, match='where they are now'):
+  with pytest.raises(FileNotFoundError, match='write their new place'):
     saved_encoders.load(str(exported))
   text = (exported / 'encoders.json').read_text()
   (exported / 'encoders.json').write_text(

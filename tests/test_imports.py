@@ -69,7 +69,7 @@ _MORE_LIBRARIES = {
   'data.tokenizer': 'tensorflow tensorflow_text',
   'inference.checkpoint_files': 'tensorstore',
   # Copied into the folder that it runs in: it imports nothing of ours.
-  'inference.exported_model': 'jax2onnx onnxruntime',
+  'inference.exported_model': 'jax2onnx onnx onnxruntime',
   'inference.exported_predict': 'av onnxruntime',
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',

@@ -355,7 +355,7 @@ def test_a_bank_alone_is_no_model(tmp_path):
   made = zsar_jax.load('stick_figures').bank
   prototype_bank.save_bank(made, str(tmp_path / 'bank.safetensors'))
   flags = f'--workdir={tmp_path}', f'--output={tmp_path / "out"}'
-  with pytest.raises(FileNotFoundError, match='without its encoders'):
+  with pytest.raises(FileNotFoundError, match='without encoders'):
     bank.main(['bank', 'export', *flags, '--format=stablehlo'])
 
 

@@ -1,15 +1,15 @@
-"""results.json in the format of mteb's result files.
+"""Converts results.json to the format of mteb's result files.
 
-The task is our protocol, under its own id: mteb's tasks of the same datasets
-test other videos (its UCF101 has the 51 classes with sound, its Kinetics a
-sample). `inference.mteb_model` runs mteb's own tasks.
+The task is our protocol, under its own id, because mteb's tasks of the same
+datasets test other videos: its UCF101 has the 51 classes with sound, its
+Kinetics is a sample. `inference.mteb_model` runs mteb's own tasks.
 """
 
 from collections.abc import Mapping
 import datetime
 from typing import Any
 
-# Ours -> mteb's. Its recall is the mean over classes.
+# Our metric -> mteb's. mteb's recall is the mean over classes.
 _SCORES = {'top1': 'accuracy', 'top5': 'top5', 'per_class': 'recall'}
 _MAIN = 'accuracy'
 
@@ -20,12 +20,12 @@ def to_task_result(
   """Converts one method's rows to a result file of mteb.
 
   Args:
-    content: of results.json.
-    method: the method that plays mteb's model.
+    content: content of results.json.
+    method: the method to convert.
 
   Returns:
-    What `mteb.TaskResult` reads: scores in [0, 1], means over the splits of
-    the protocol, with their ends of 95% intervals over videos, population
+    A dict that `mteb.TaskResult` reads. Scores are in [0, 1], as means over the
+    splits. They come with the 95% interval over videos, the population standard
     deviation over splits, and chance.
 
   Raises:

@@ -44,6 +44,8 @@ nb_execution_in_temp = True
 os.environ.setdefault('ZSAR_CONFIG', str(_ROOT / 'configs/demo.py'))
 # What a cell prints, line by line, is one block.
 nb_merge_streams = True
+# Downloads weights, which a build should not wait for.
+nb_execution_excludepatterns = ['notebooks/name_real_actions.ipynb']
 
 apidoc_modules = [
   {

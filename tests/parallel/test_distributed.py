@@ -1,4 +1,4 @@
-"""Several processes as one run, on loopback."""
+"""Tests one run of several processes, on loopback."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def free_port(among=range(20000, 30000)):
-  """A port that is free, and that nobody else takes until it is used.
+  """Returns a free port, reserved until it is used.
 
   Args:
     among: ports; the system gives none of them to who asks for any (its own
@@ -224,8 +224,8 @@ def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):
     assert code not in (0, None)
     assert time.monotonic() - died < 60
     said = pair.output(0)
-    # JAX's words or ours. Between CPUs alone: the transport may notice first,
-    # in a thread of its own, which ends the process before anybody can speak.
+    # JAX's message or ours. On CPUs the transport may notice first: its thread
+    # ends the process before either is printed.
     words = 'another task died', 'one of them died', "'gloo::"
     assert any(w in said for w in words), said
     assert 'most recent call first' not in said

@@ -1,4 +1,4 @@
-"""The training loop, whole, on a tiny stick-figure set."""
+"""Tests the whole training loop on tiny stick figures."""
 
 import dataclasses
 import glob

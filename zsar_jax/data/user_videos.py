@@ -18,14 +18,12 @@ from zsar_jax.data import (
   preprocessing,
   video_transforms,
 )
+from zsar_jax.data import windows as windows_lib
 from zsar_jax.system import terminal
 
 _TASK = 'zsar_jax.data.user_videos:views_task'
 _PLAN_TASK = 'zsar_jax.data.user_videos:plan_task'
 _WINDOWS_TASK = 'zsar_jax.data.user_videos:windows_task'
-# Seconds of a window, if training spreads clips over the whole video. About as
-# long as a person needs to recognise an action. Our choice.
-_WINDOW_SECONDS = 2.0
 # Seconds. A film takes minutes; a decoder that takes longer than this hangs.
 DEADLINE = 600.0
 
@@ -166,9 +164,8 @@ def plan_windows(
   Args:
     path: of the file.
     prep: the preprocessing of the weights.
-    window: seconds; 0 means the length of a clip in dense sampling, else 2.
-      It is cut to the length of the video.
-    stride: seconds from one start to the next; 0 means half a window.
+    window: seconds; see `windows.window_seconds`.
+    stride: seconds; see `windows.plan`.
     deadline: time limit in seconds to read the video's index.
 
   Returns:
@@ -178,20 +175,11 @@ def plan_windows(
     VideoError: the file cannot be used.
     ValueError: a negative window or stride.
   """
-  if window < 0 or stride < 0:
-    raise ValueError('windows and their stride must not be negative')
+  window = windows_lib.window_seconds(prep, window, stride)
   facts, _ = isolated.run(
     _PLAN_TASK, {'path': path}, name=path, deadline=deadline
   )
-  duration = facts['duration']
-  if not window:
-    dense = prep.num_frames * prep.frame_stride / prep.sample_fps
-    window = dense if prep.sampling == 'dense' else _WINDOW_SECONDS
-  window = min(window, duration)
-  stride = stride or window / 2
-  last = duration - window
-  count = max(0, int(np.ceil(last / stride - 1e-6)))
-  starts = np.append(np.arange(count) * stride, last)
+  starts, window = windows_lib.plan(facts['duration'], window, stride)
   return Windows(path, starts, window, facts['comment'])
 
 
@@ -279,10 +267,7 @@ def windows_task(
     ]
   )
 
-  def view(frame):
-    frame = video_transforms.shrink(frame, prep)
-    return video_transforms.eval_views(frame, prep)[0]
-
+  view = functools.partial(video_transforms.middle_view, prep=prep)
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=view, info=info
   )

@@ -12,7 +12,7 @@ Encoders and a prototype bank are all it needs: a class is added by its name,
 without any video of it and without training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import functools
 import itertools
 import os
@@ -20,7 +20,6 @@ import os
 import numpy as np
 
 from zsar_jax.data import class_names, decode, isolated, user_videos
-from zsar_jax.data.datasets import records
 from zsar_jax.inference import (
   candidates,
   confidence,
@@ -28,11 +27,11 @@ from zsar_jax.inference import (
   predictions,
   prototype_bank,
   public_folders,
+  rankings,
   saved_encoders,
+  streams,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.system import terminal
-from zsar_jax.zeroshot import scoring, segments
 
 
 class ActionModel:
@@ -123,13 +122,7 @@ class ActionModel:
 
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
-    if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
-      return []
-    return [
-      f'these weights were trained on {domain} alone and '
-      f'{terminal.visible_name(path)} is something else: the ranking means '
-      'little'
-    ]
+    return predictions.domain_warnings(domain, path, comment)
 
   def predict(
     self, path: str, reject_below: float | None = None
@@ -176,7 +169,13 @@ class ActionModel:
     clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
     embeddings, match = self.recognizer.encode_videos(clips, self.classes)
     embeddings, match = embeddings[: len(views)], match[: len(views)]
-    scored = self._scores(embeddings, match)
+    scored = rankings.rank(
+      self.recognizer.joint,
+      self._candidates,
+      self._confidence,
+      embeddings,
+      match,
+    )
     risk = ''
     if reject_below is not None:
       risk = self.describe_risk(reject_below)
@@ -200,33 +199,6 @@ class ActionModel:
         paths, views, scored, strict=True
       )
     ]
-
-  def _scores(self, embeddings: np.ndarray, match: np.ndarray):
-    """Yields ranking and probability of none of the classes for each video."""
-    by = self._candidates
-    near = None
-    if self.recognizer.joint:
-      near = np.asarray(scoring.similarity_scores(embeddings, by.text))
-    scores = near
-    if by.prototypes is not None:
-      scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
-    probabilities, none = self._confidence.probabilities(scores, match)
-    explained = self.explain()
-    of = lambda rows, v, i: None if rows is None else float(rows[v, i])
-    match = match if match.shape[1] else None
-    for v in range(len(embeddings)):
-      ranking = tuple(
-        predictions.Ranked(
-          self.classes[i],
-          of(probabilities, v, i),
-          float(scores[v, i]),
-          of(near, v, i),
-          of(match, v, i),
-          explained[self.classes[i]],
-        )
-        for i in np.argsort(-scores[v], kind='stable')
-      )
-      yield ranking, None if none is None else float(none[v])
 
   def describe_risk(self, threshold: float) -> str:
     """Describes the measured risk above a probability; no guarantee."""
@@ -267,6 +239,44 @@ class ActionModel:
           read[i] = prediction
       yield from read
 
+  def windows(
+    self,
+    path: str,
+    *,
+    window: float = 0.0,
+    stride: float = 0.0,
+    batch_size: int = 0,
+    progress=lambda done, total: None,
+  ) -> Iterator[predictions.NamedWindow]:
+    """Names the windows of a long video.
+
+    Args:
+      path: a video file.
+      window: seconds; see `data.windows.window_seconds`.
+      stride: seconds; 0 means half a window.
+      batch_size: windows encoded at a time; 0 takes the config's.
+      progress: gets the number of windows done, and of all windows.
+
+    Returns:
+      An iterator over the windows, in order.
+
+    Raises:
+      VideoError: the video cannot be used.
+      ValueError: no classes, or no calibration.
+    """
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
+    size = batch_size or self.recognizer.config.zeroshot.batch_size
+    return namer.name_file(planned, size, progress)
+
+  def _plan(self, path: str, window: float, stride: float):
+    prep = self.recognizer.prep
+    return user_videos.plan_windows(path, prep, window, stride)
+
+  def _window_namer(self) -> streams.WindowNamer:
+    return streams.WindowNamer(
+      self.recognizer, self._candidates, self._confidence
+    )
+
   def segment(
     self,
     path: str,
@@ -280,8 +290,7 @@ class ActionModel:
 
     Args:
       path: a video file.
-      window: seconds; 0 chooses by the weights, see
-        `user_videos.plan_windows`.
+      window: seconds; see `data.windows.window_seconds`.
       stride: seconds; 0 means half a window.
       switch_cost: in nats; see `segments.best_path`.
       progress: gets the number of windows done, and of all windows.
@@ -293,52 +302,54 @@ class ActionModel:
       VideoError: the video cannot be used.
       ValueError: no classes, or no calibration.
     """
-    self._check_classes()
-    self._confidence.check_segments()
-    windows = user_videos.plan_windows(
-      path, self.recognizer.prep, window, stride
-    )
-    probabilities, none = self._window_probabilities(windows, progress)
-    found = segments.find_segments(
-      windows.starts, windows.ends, probabilities, none, switch_cost
-    )
-    name = lambda label: (
-      predictions.NONE_OF_THESE
-      if label == segments.NONE
-      else self.classes[label]
-    )
-    named = [
-      predictions.NamedSegment(s.start, s.end, name(s.label), s.score)
-      for s in found
-    ]
-    warnings = self._domain_warning(path, windows.comment) + self.warnings
-    if not self._confidence.calibrated:
-      warnings.append(f'probabilities: {self._confidence.described}')
-    return named, warnings
-
-  def _window_probabilities(self, windows: user_videos.Windows, progress):
-    """Of the classes [w c], and of none of them [w]."""
-    total, parts, logits = len(windows.starts), [], []
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
     size = self.recognizer.config.zeroshot.batch_size
-    # Only without a bank: elsewhere matching would be the larger part.
-    names = self.classes if self.bank is None else ()
-    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
-      n = len(clips)
-      if n < size and total > size:
-        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
-      embeddings, match = self.recognizer.encode_videos(clips, names)
-      parts.append(embeddings[:n])
-      logits.append(match[:n])
-      progress(sum(map(len, parts)), total)
-    scores = logits = np.concatenate(logits)
-    if self._candidates.prototypes is not None:
-      scores = np.asarray(
-        scoring.similarity_scores(
-          np.concatenate(parts), self._candidates.prototypes
-        )
-      )
-    probabilities, none = self._confidence.probabilities(scores, logits)
-    return probabilities, np.zeros(total) if none is None else none
+    named = list(namer.name_file(planned, size, progress))
+    warnings = self._domain_warning(path, planned.comment)
+    return (
+      streams.join(named, namer.names, switch_cost),
+      warnings + self.segment_warnings,
+    )
+
+  @property
+  def segment_warnings(self) -> list[str]:
+    """Returns `warnings`, and what the probabilities of segments lack."""
+    if self._confidence.calibrated:
+      return self.warnings
+    return [*self.warnings, f'probabilities: {self._confidence.described}']
+
+  def open_stream(self, **kwargs) -> streams.Stream:
+    """Returns a `Stream` of the classes of now; frames are put into it.
+
+    Args:
+      **kwargs: of `streams.Stream`.
+
+    Raises:
+      ValueError: no classes, no calibration, or as `streams.Stream`.
+    """
+    return streams.Stream(self._window_namer(), **kwargs)
+
+  def stream(
+    self, frames: Iterable[tuple[float, np.ndarray]], **kwargs
+  ) -> Iterator[predictions.NamedWindow | predictions.NamedSegment]:
+    """Names what happens in frames as they come, such as those of a camera.
+
+    Args:
+      frames: (seconds, uint8 RGB frame [h w 3]). Seconds count from anywhere.
+        Frames may be missing, or come somewhat late.
+      **kwargs: `window`, `stride` and `switch_cost` as for `segment`; and
+        `batch_size`, by default 1: windows encoded at a time.
+
+    Returns:
+      An iterator over windows, each when it is complete, and segments, each
+      when no later window can change it; in seconds after the first frame. If
+      the frames end with an error, what was seen before comes before it.
+
+    Raises:
+      ValueError: no classes or no calibration, at once; for a frame that
+        cannot be used, or fewer than two of them, while iterating.
+    """
+    return streams.run(self.open_stream(**kwargs), frames)
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:

@@ -9,6 +9,8 @@ drawings alone, and says so. A prototype bank beside its encoders does as well
 file, one a line. --segments finds what happens when in a long video;
 --reject_below=0.5 answers "none of these" where no name is as probable.
 
+--stream=camera:0 in place of --video names what happens while it happens.
+
 Who has trained nothing gives public CLIP weights instead, and gets the nearest
 names:
 
@@ -27,54 +29,15 @@ import sys
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import isolated
-from zsar_jax.inference import model_files, predictions
-from zsar_jax.system import terminal
-
-_SECONDS = '{:.1f}'
-
-
-def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
-  parts = []
-  if ranked.probability is not None:
-    parts.append(f'{100 * ranked.probability:5.1f}%')
-  # Without a bank the score is that of the name.
-  if ranked.composited_from:
-    parts.append(f'transfer {ranked.score:+.3f}')
-  if ranked.nearest_name is not None:
-    parts.append(f'name {ranked.nearest_name:+.3f}')
-  if ranked.match_logit is not None:
-    parts.append(f'match {ranked.match_logit:+.2f}')
-  text = '  '.join(parts)
-  if not (explain and ranked.composited_from):
-    return text
-  made_of = ', '.join(
-    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
-  )
-  return f'{text}  <- {made_of}'
-
-
-def _format(
-  prediction: predictions.Prediction, top_k: int, explain: bool
-) -> str:
-  lines = []
-  shown = prediction.ranking[:top_k]
-  width = max(terminal.width(ranked.name) for ranked in shown)
-  for place, ranked in enumerate(shown, 1):
-    detail = _format_ranked(ranked, explain)
-    space = ' ' * (width - terminal.width(ranked.name))
-    lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
-  if prediction.none_of_these is not None:
-    lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
-  if prediction.risk:
-    lines.append(f'answer: {prediction.answer}')
-  return '\n'.join(lines)
+from zsar_jax.data import isolated, stream_source
+from zsar_jax.inference import model_files, prediction_text, predictions
+from zsar_jax.system import interruption, terminal
 
 
 def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
-  text = lambda name, what, default=None, required=False: flags.DEFINE_string(
-    name, default, what, flag_values=values, required=required
+  text = lambda name, what: flags.DEFINE_string(
+    name, None, what, flag_values=values
   )
   yes = lambda name, what: flags.DEFINE_bool(
     name, False, what, flag_values=values
@@ -94,7 +57,13 @@ def _define_flags() -> flags.FlagValues:
     'Public CLIP weights, instead of a run: a directory, or an id of the '
     'Hugging Face Hub, hf:org/name or hf:org/name@revision.',
   )
-  text('video', 'Video files or patterns, with commas.', required=True)
+  text('video', 'Video files or patterns, with commas.')
+  text(
+    'stream',
+    'Instead of --video: name what happens while it happens. camera:0, '
+    '/dev/video0, - for a pipe, an address such as rtsp://HOST/PATH, or a file '
+    'that grows. Ctrl-C ends it.',
+  )
   text(
     'classes',
     'Candidate class names with commas, or a file with a name a line; by '
@@ -106,10 +75,10 @@ def _define_flags() -> flags.FlagValues:
   yes('explain', 'Say which seen classes each name was composited from.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Find what happens when in a long video.')
-  number('window', 0.0, 'Seconds of a window of --segments; 0 chooses.', 0)
+  number('window', 0.0, 'Seconds of a window; 0 chooses.', 0)
   number('stride', 0.0, 'Seconds between windows; 0 means half a window.', 0)
   number('switch_cost', 1.0, 'Against too many segments, in nats.', 0)
-  yes('json', 'Print JSON.')
+  yes('json', 'Print JSON; of a stream a line for each window and segment.')
   yes('csv', 'Print CSV.')
   return values
 
@@ -164,12 +133,31 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --workdir (or --bank) or --pretrained')
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
-  names, paths = read_names(values.classes), _paths(values.video)
-  isolated.start()
+  if bool(values.video) == bool(values.stream):
+    raise ValueError('give either --video or --stream')
+  names = read_names(values.classes)
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is no run: it has no step to choose')
   if values.pretrained and not names:
     raise ValueError('--pretrained needs --classes')
+  if values.stream:
+    _watch(names, values)
+    return
+  paths = _paths(values.video)
+  isolated.start()
+  model = _load(names, values)
+  of_classes = model.warnings
+  if values.segments:
+    _print_segments(model, paths, values)
+    return
+  if len(paths) == 1:
+    predictions = [model.predict(paths[0], values.reject_below)]
+  else:
+    predictions = model.predict_many(paths, values.reject_below)
+  _print_predictions(predictions, paths, of_classes, values)
+
+
+def _load(names: Sequence[str], values):
   with cli.start_up():
     # With JAX, so late: a mistake in the command line is told at once, and the
     # child that decodes gets ready in the meantime.
@@ -183,15 +171,7 @@ def main(argv: list[str]) -> None:
       )
     if names:
       model.clear_classes().add_classes(names)
-  of_classes = model.warnings
-  if values.segments:
-    _print_segments(model, paths, values)
-    return
-  if len(paths) == 1:
-    predictions = [model.predict(paths[0], values.reject_below)]
-  else:
-    predictions = model.predict_many(paths, values.reject_below)
-  _print_predictions(predictions, paths, of_classes, values)
+  return model
 
 
 def _print_predictions(
@@ -226,7 +206,9 @@ def _print_predictions(
       if len(paths) > 1:
         terminal.say(name)
       _warn([text for text in prediction.warnings if text not in of_classes])
-      terminal.say(_format(prediction, values.top_k, values.explain))
+      terminal.say(
+        prediction_text.describe(prediction, values.top_k, values.explain)
+      )
       notes = _notes(prediction)
   for note in notes:
     terminal.say(note)
@@ -264,7 +246,8 @@ def _print_csv(header, rows) -> None:
   if sys.stdout.isatty():
     shown = terminal.visible_name
   writer = csv.writer(sys.stdout)
-  writer.writerow(header)
+  if header:
+    writer.writerow(header)
   writer.writerows(
     [shown(cell) if isinstance(cell, str) else cell for cell in row]
     for row in rows
@@ -295,8 +278,7 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       if len(paths) > 1:
         terminal.say(name)
       for s in segments:
-        times = f'{_SECONDS.format(s.start):>8} - {_SECONDS.format(s.end):>8} s'
-        terminal.say(f'{times}  {100 * s.score:5.1f}%  {s.name}')
+        terminal.say(prediction_text.describe_segment(s))
   if values.json:
     as_dicts = {
       path: [dataclasses.asdict(s) for s in segments]
@@ -312,6 +294,56 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
         for s in segments
       ),
     )
+
+
+def _watch(names: Sequence[str], values) -> None:
+  """Names what happens in a stream, until it ends or Ctrl-C."""
+  for flag in ('explain', 'reject_below'):
+    if values[flag].value not in (None, False):
+      raise ValueError(f'--stream finds segments, it takes no --{flag}')
+  found = stream_source.find(values.stream)
+  with stream_source.Source(found) as source:
+    source.open()
+    model = _load(names, values)
+    _warn(model.segment_warnings, error=True)
+    events = model.stream(
+      source.frames(model.recognizer.prep),
+      window=values.window,
+      stride=values.stride,
+      switch_cost=values.switch_cost,
+      are_views=True,
+      skip_gaps=found.is_live,
+    )
+    with interruption.on_request(source.stop):
+      _print_events(events, values)
+
+
+def _print_events(events, values) -> None:
+  """Prints windows and segments as they come."""
+  header = ('kind', 'start', 'end', 'class', 'probability')
+  if values.csv:
+    _print_csv(header, ())
+  is_seen = sys.stderr.isatty() and not (values.json or values.csv)
+  for event in events:
+    kind = 'segment'
+    as_dict = {'start': event.start, 'end': event.end, 'name': event.name}
+    as_dict['score'] = event.score
+    if isinstance(event, predictions.NamedWindow):
+      kind = 'window'
+      as_dict['ranking'] = event.ranking[: values.top_k]
+      as_dict['none_of_these'] = event.none_of_these
+    if values.json:
+      print(json.dumps({'kind': kind, **as_dict}), flush=True)
+    elif values.csv:
+      _print_csv(None, [(kind, *list(as_dict.values())[:4])])
+      sys.stdout.flush()
+    elif kind == 'segment':
+      # The line of the current window goes.
+      print('\r\x1b[K' if is_seen else '', end='', file=sys.stderr, flush=True)
+      terminal.say(prediction_text.describe_segment(event))
+    elif is_seen:
+      line = terminal.printable(prediction_text.describe_window(event))
+      print(f'\r\x1b[K{line}', end='', file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,62 @@
+"""Predictions as lines of text for people."""
+
+from zsar_jax.inference import predictions
+from zsar_jax.system import terminal
+
+
+def describe(
+  prediction: predictions.Prediction, top_k: int, explain: bool
+) -> str:
+  """Lists the best names of a video in columns.
+
+  Args:
+    prediction: of the video.
+    top_k: names to show.
+    explain: say which seen classes each was composited from.
+  """
+  lines = []
+  shown = prediction.ranking[:top_k]
+  width = max(terminal.width(ranked.name) for ranked in shown)
+  for place, ranked in enumerate(shown, 1):
+    detail = _format_ranked(ranked, explain)
+    space = ' ' * (width - terminal.width(ranked.name))
+    lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
+  if prediction.none_of_these is not None:
+    lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
+  if prediction.risk:
+    lines.append(f'answer: {prediction.answer}')
+  return '\n'.join(lines)
+
+
+def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
+  parts = []
+  if ranked.probability is not None:
+    parts.append(f'{100 * ranked.probability:5.1f}%')
+  # Without a bank the score is that of the name.
+  if ranked.composited_from:
+    parts.append(f'transfer {ranked.score:+.3f}')
+  if ranked.nearest_name is not None:
+    parts.append(f'name {ranked.nearest_name:+.3f}')
+  if ranked.match_logit is not None:
+    parts.append(f'match {ranked.match_logit:+.2f}')
+  text = '  '.join(parts)
+  if not (explain and ranked.composited_from):
+    return text
+  made_of = ', '.join(
+    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
+  )
+  return f'{text}  <- {made_of}'
+
+
+def describe_segment(segment: predictions.NamedSegment) -> str:
+  """Says when what happened, in one line."""
+  return (
+    f'{segment.start:8.1f} - {segment.end:8.1f} s  {100 * segment.score:5.1f}%'
+    f'  {segment.name}'
+  )
+
+
+def describe_window(window: predictions.NamedWindow) -> str:
+  """Says what happens at the end of a window, to be written over and over."""
+  name = terminal.visible_name(window.name)
+  return f'{window.end:8.1f} s  {100 * window.score:5.1f}%  {name}'

@@ -6,7 +6,8 @@ python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
 --workdir=stick_figures is a small model that comes with the package; it knows
 drawings alone, and says so. A prototype bank beside its encoders does as well
 (--bank=FILE), several videos or a pattern ("clips/*.mp4"), and names from a
-file, one a line. --segments finds what happens when in a long video;
+file, one a line. --segments finds what happens when in a long video, and
+--render=out.mp4 or --subtitles=out.srt writes that into a video;
 --reject_below=0.5 answers "none of these" where no name is as probable.
 
 --stream=camera:0 in place of --video names what happens while it happens.
@@ -29,8 +30,13 @@ import sys
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import isolated, stream_source
-from zsar_jax.inference import model_files, prediction_text, predictions
+from zsar_jax.data import annotated_video, isolated, stream_source
+from zsar_jax.inference import (
+  model_files,
+  prediction_text,
+  predictions,
+  subtitles,
+)
 from zsar_jax.system import interruption, terminal
 
 
@@ -75,6 +81,12 @@ def _define_flags() -> flags.FlagValues:
   yes('explain', 'Say which seen classes each name was composited from.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Find what happens when in a long video.')
+  text(
+    'render',
+    'With --segments: video to write, with the names below the pictures. '
+    f'{", ".join(annotated_video.SUFFIXES)}.',
+  )
+  text('subtitles', 'With --segments: .srt or .vtt to write.')
   number('window', 0.0, 'Seconds of a window; 0 chooses.', 0)
   number('stride', 0.0, 'Seconds between windows; 0 means half a window.', 0)
   number('switch_cost', 1.0, 'Against too many segments, in nats.', 0)
@@ -141,9 +153,11 @@ def main(argv: list[str]) -> None:
   if values.pretrained and not names:
     raise ValueError('--pretrained needs --classes')
   if values.stream:
+    _check_outputs((), values)
     _watch(names, values)
     return
   paths = _paths(values.video)
+  _check_outputs(paths, values)
   isolated.start()
   model = _load(names, values)
   of_classes = model.warnings
@@ -155,6 +169,49 @@ def main(argv: list[str]) -> None:
   else:
     predictions = model.predict_many(paths, values.reject_below)
   _print_predictions(predictions, paths, of_classes, values)
+
+
+def _check_outputs(paths: Sequence[str], values) -> None:
+  """Refuses files that cannot be written, before anything is computed."""
+  for flag, suffixes in (
+    ('render', tuple(annotated_video.SUFFIXES)),
+    ('subtitles', subtitles.SUFFIXES),
+  ):
+    path = values[flag].value
+    if path is None:
+      continue
+    shown = f'--{flag}={terminal.visible_name(path)}'
+    if len(paths) != 1 or not values.segments:
+      raise ValueError(f'--{flag} needs --segments, and --video with one video')
+    if os.path.splitext(path)[1].lower() not in suffixes:
+      raise ValueError(f'{shown}: expected {" or ".join(suffixes)}')
+    if os.path.exists(path):
+      raise FileExistsError(f'{shown} is there already')
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+      raise FileNotFoundError(f'the folder of {shown} does not exist')
+
+
+def _write_outputs(path: str, segments, values) -> None:
+  """Writes what --subtitles and --render want."""
+  if values.subtitles:
+    suffix = os.path.splitext(values.subtitles)[1].lower()
+    # 'x': what appeared in the meantime is nobody's to overwrite.
+    with open(values.subtitles, 'x', encoding='utf-8') as f:
+      f.write(subtitles.subtitles(segments, suffix))
+  if values.render:
+    terminal.say(f'writing {terminal.visible_name(values.render)}', error=True)
+    named = [(s.start, s.end, s.name, s.score) for s in segments]
+    lacking = annotated_video.write(
+      path, values.render, named, predictions.NONE_OF_THESE
+    )
+    if lacking:
+      _warn(
+        [
+          f'no font here has {terminal.visible_name(lacking)}, so the video '
+          'shows boxes in their place; --subtitles has all letters'
+        ],
+        error=True,
+      )
 
 
 def _load(names: Sequence[str], values):
@@ -209,7 +266,7 @@ def _print_predictions(
       terminal.say(
         prediction_text.describe(prediction, values.top_k, values.explain)
       )
-      notes = _notes(prediction)
+      notes = prediction_text.notes(prediction)
   for note in notes:
     terminal.say(note)
   if values.json:
@@ -226,13 +283,6 @@ def _print_predictions(
     )
   if failed:
     raise ValueError(f'{len(failed)} of {len(paths)} videos cannot be used')
-
-
-def _notes(prediction: predictions.Prediction) -> list[str]:
-  """What holds for all videos: the risk, or that nothing was calibrated."""
-  if prediction.none_of_these is None:
-    return [f'probabilities: {prediction.probabilities}']
-  return [prediction.risk] if prediction.risk else []
 
 
 def _warn(texts: Sequence[str], error: bool = False) -> None:
@@ -294,6 +344,7 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
         for s in segments
       ),
     )
+  _write_outputs(*next(iter(found.items())), values)
 
 
 def _watch(names: Sequence[str], values) -> None:
@@ -325,19 +376,13 @@ def _print_events(events, values) -> None:
     _print_csv(header, ())
   is_seen = sys.stderr.isatty() and not (values.json or values.csv)
   for event in events:
-    kind = 'segment'
-    as_dict = {'start': event.start, 'end': event.end, 'name': event.name}
-    as_dict['score'] = event.score
-    if isinstance(event, predictions.NamedWindow):
-      kind = 'window'
-      as_dict['ranking'] = event.ranking[: values.top_k]
-      as_dict['none_of_these'] = event.none_of_these
+    row = prediction_text.of_event(event, values.top_k)
     if values.json:
-      print(json.dumps({'kind': kind, **as_dict}), flush=True)
+      print(json.dumps(row), flush=True)
     elif values.csv:
-      _print_csv(None, [(kind, *list(as_dict.values())[:4])])
+      _print_csv(None, [list(row.values())[: len(header)]])
       sys.stdout.flush()
-    elif kind == 'segment':
+    elif row['kind'] == 'segment':
       # The line of the current window goes.
       print('\r\x1b[K' if is_seen else '', end='', file=sys.stderr, flush=True)
       terminal.say(prediction_text.describe_segment(event))

@@ -1,4 +1,6 @@
-"""Predictions as lines of text for people."""
+"""Predictions as lines of text for people, and as rows for programs."""
+
+from typing import Any
 
 from zsar_jax.inference import predictions
 from zsar_jax.system import terminal
@@ -60,3 +62,37 @@ def describe_window(window: predictions.NamedWindow) -> str:
   """Says what happens at the end of a window, to be written over and over."""
   name = terminal.visible_name(window.name)
   return f'{window.end:8.1f} s  {100 * window.score:5.1f}%  {name}'
+
+
+def notes(prediction: predictions.Prediction) -> list[str]:
+  """What holds for all videos: the risk, or that nothing was calibrated."""
+  if prediction.none_of_these is None:
+    return [f'probabilities: {prediction.probabilities}']
+  return [prediction.risk] if prediction.risk else []
+
+
+def of_event(
+  event: predictions.NamedWindow | predictions.NamedSegment, top_k: int
+) -> dict[str, Any]:
+  """Makes a JSON-able dict of what a stream says.
+
+  Args:
+    event: a window or a segment.
+    top_k: names of a window to list.
+
+  Returns:
+    `kind` ('window' or 'segment'), `start`, `end`, `name` and `score`; of a
+    window also `ranking`, pairs of name and probability, and `none_of_these`.
+  """
+  found = {
+    'kind': 'segment',
+    'start': event.start,
+    'end': event.end,
+    'name': event.name,
+    'score': event.score,
+  }
+  if isinstance(event, predictions.NamedWindow):
+    found['kind'] = 'window'
+    found['ranking'] = event.ranking[:top_k]
+    found['none_of_these'] = event.none_of_these
+  return found

@@ -21,6 +21,8 @@ _ALLOWED = re.compile(
   rf'|{_API}/(upload|upload_progress|queue/join|queue/data|run/predict|cancel|reset|info'
   r'|startup-events|theme\.css|user|login_check|token|app_id)/?'
   rf'|{_API}/heartbeat/\w+'
+  # Pictures of a camera.
+  rf'|{_API}/stream/\w+(/close)?'
   # A file, but no address of another machine.
   rf'|{_API}/file=/.+'
 )

@@ -263,8 +263,7 @@ class ActionModel:
       An iterator over the windows, in order.
 
     Raises:
-      VideoError: the video cannot be used.
-      ValueError: no classes, or no calibration.
+      ValueError: as `segment`.
     """
     namer, planned = self._window_namer(), self._plan(path, window, stride)
     size = batch_size or self.recognizer.config.zeroshot.batch_size
@@ -337,19 +336,18 @@ class ActionModel:
     """Names what happens in frames as they come, such as those of a camera.
 
     Args:
-      frames: (seconds, uint8 RGB frame [h w 3]). Seconds count from anywhere.
-        Frames may be missing, or come somewhat late.
-      **kwargs: `window`, `stride` and `switch_cost` as for `segment`; and
-        `batch_size`, by default 1: windows encoded at a time.
+      frames: (seconds, uint8 RGB [h w 3]); seconds count from anywhere, and
+        frames may be missing or late.
+      **kwargs: of `streams.Stream`: `window`, `stride`, `switch_cost`, ...
 
     Returns:
-      An iterator over windows, each when it is complete, and segments, each
-      when no later window can change it; in seconds after the first frame. If
-      the frames end with an error, what was seen before comes before it.
+      An iterator over windows, each when complete, and segments, each when no
+      later window can change it; in seconds after the first frame. Where the
+      frames end with an error, what was seen comes before it.
 
     Raises:
-      ValueError: no classes or no calibration, at once; for a frame that
-        cannot be used, or fewer than two of them, while iterating.
+      ValueError: no classes or no calibration, at once; while iterating, a
+        frame that cannot be used.
     """
     return streams.run(self.open_stream(**kwargs), frames)
 

@@ -374,7 +374,6 @@ def _print_events(events, values) -> None:
   header = ('kind', 'start', 'end', 'class', 'probability')
   if values.csv:
     _print_csv(header, ())
-  is_seen = sys.stderr.isatty() and not (values.json or values.csv)
   for event in events:
     row = prediction_text.of_event(event, values.top_k)
     if values.json:
@@ -383,12 +382,10 @@ def _print_events(events, values) -> None:
       _print_csv(None, [list(row.values())[: len(header)]])
       sys.stdout.flush()
     elif row['kind'] == 'segment':
-      # The line of the current window goes.
-      print('\r\x1b[K' if is_seen else '', end='', file=sys.stderr, flush=True)
+      terminal.say_over('')
       terminal.say(prediction_text.describe_segment(event))
-    elif is_seen:
-      line = terminal.printable(prediction_text.describe_window(event))
-      print(f'\r\x1b[K{line}', end='', file=sys.stderr, flush=True)
+    else:
+      terminal.say_over(prediction_text.describe_window(event))
 
 
 if __name__ == '__main__':

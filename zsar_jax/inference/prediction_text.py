@@ -60,8 +60,7 @@ def describe_segment(segment: predictions.NamedSegment) -> str:
 
 def describe_window(window: predictions.NamedWindow) -> str:
   """Says what happens at the end of a window, to be written over and over."""
-  name = terminal.visible_name(window.name)
-  return f'{window.end:8.1f} s  {100 * window.score:5.1f}%  {name}'
+  return f'{window.end:8.1f} s  {100 * window.score:5.1f}%  {window.name}'
 
 
 def notes(prediction: predictions.Prediction) -> list[str]:

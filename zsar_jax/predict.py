@@ -356,7 +356,14 @@ def _watch(names: Sequence[str], values) -> None:
   with stream_source.Source(found) as source:
     source.open()
     model = _load(names, values)
-    _warn(model.segment_warnings, error=True)
+    domain = model.bank.domain if model.bank else ''
+    _warn(
+      [
+        *predictions.domain_warnings(domain, found.name, ''),
+        *model.segment_warnings,
+      ],
+      error=True,
+    )
     events = model.stream(
       source.frames(model.recognizer.prep),
       window=values.window,

@@ -1,5 +1,7 @@
 """Frames of cameras, pipes and growing files, read in a child process."""
 
+import functools
+import http.server
 import os
 import sys
 import threading
@@ -102,6 +104,18 @@ def test_a_pipe_without_a_video(stdin, content, message):
   feed(stdin, content)
   with pytest.raises(decode.VideoError, match=message):
     read('-')
+
+
+def test_an_address(tmp_path):
+  path = write(tmp_path / 'v.ts', 150)
+  serve = functools.partial(
+    http.server.SimpleHTTPRequestHandler, directory=str(tmp_path)
+  )
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), serve) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f'http://127.0.0.1:{server.server_port}/v.ts'
+    assert_same(read(where), expected(path))
+    server.shutdown()
 
 
 def test_a_file_that_grows(tmp_path):

@@ -187,7 +187,7 @@ def test_a_visit(served, tmp_path):
 
 
 def test_a_camera(served, tmp_path):
-  address, _ = served
+  address, uploads = served
   with contextlib.ExitStack() as stack:
     first, second = (
       Visitor(stack.enter_context(browsers.chromium(tmp_path / name)))
@@ -215,6 +215,9 @@ def test_a_camera(served, tmp_path):
     second.read('#zsar-seen .zsar-answer', '%')
     second.record()  # stops
     second.read('#zsar-seen', 'What happened before')
+    second.read('#zsar-seen', 'Before you believe it')
+    # Pictures are not kept.
+    assert uploads.num_bytes == 0
     severe = [
       e for e in second.driver.get_log('browser') if e['level'] == 'SEVERE'
     ]

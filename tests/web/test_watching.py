@@ -65,6 +65,7 @@ def test_a_camera_is_named_until_it_stops(watching, clock):
   told = [seen for seen in found if seen.is_new]
   assert len(told) == 4
   assert set(found[-1].window.probabilities) == set(_NAMES)
+  assert any('rendered stick figures' in x for x in found[-1].warnings)
   last = watching.stop('a')
   assert last.segments[0].end == pytest.approx(6, abs=0.01)
   html = drawing.watching_html(last.window, last.segments)

@@ -5,6 +5,7 @@ video, so it may start less than a stride after the one before it. `Cutter`
 makes the same windows as `plan`, without knowing how long the video will be.
 """
 
+import array
 import bisect
 from collections.abc import Iterator
 import dataclasses
@@ -123,7 +124,7 @@ class Cutter:
     # Seconds after the first frame, sorted, and the frames.
     self._times: list[float] = []
     self._views: list[np.ndarray] = []
-    self._gaps: list[float] = []
+    self._gaps = array.array('d')
     self._next = 0
     self._count = 0
 
@@ -234,5 +235,5 @@ class Cutter:
     if unused <= 0:
       return
     if len(self._gaps) < _MOST_GAPS:
-      self._gaps += np.diff(self._times[: unused + 1]).tolist()
+      self._gaps.extend(np.diff(self._times[: unused + 1]).tolist())
     del self._times[:unused], self._views[:unused]

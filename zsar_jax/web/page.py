@@ -298,6 +298,12 @@ def _connect_comparison(page: Page, parts: _Parts, button, output) -> None:
   )
 
 
+def _seen_html(seen: watching_lib.Seen) -> str:
+  return drawing.watching_html(
+    seen.window, seen.segments
+  ) + drawing.warnings_html(seen.warnings)
+
+
 def _camera_tab(page: Page, names: gr.Textbox) -> None:
   """A camera, and what happens before it."""
   camera = gr.Image(
@@ -328,13 +334,13 @@ def _camera_tab(page: Page, names: gr.Textbox) -> None:
       return _say(str(e), is_error=True)
     if not found.is_new and found.window is not None:
       return gr.skip()
-    return drawing.watching_html(found.window, found.segments)
+    return _seen_html(found)
 
   def stop(request: gr.Request):
     found = page.watching.stop(request.session_hash)
     if found is None:
       return gr.skip()
-    return drawing.watching_html(found.window, found.segments)
+    return _seen_html(found)
 
   camera.stream(
     look,

@@ -31,11 +31,13 @@ class Seen:
   Attributes:
     window: the newest; None until there is one.
     segments: the last ones that have ended, newest first.
+    warnings: what to know before believing it.
     is_new: whether it differs from what was shown before.
   """
 
   window: predictions.NamedWindow | None
   segments: tuple[predictions.NamedSegment, ...]
+  warnings: tuple[str, ...]
   is_new: bool
 
 
@@ -47,6 +49,11 @@ class _Watch:
     self.began = self.last = now
     self.prep = model.recognizer.prep
     model.clear_classes().add_classes(names)
+    domain = model.bank.domain if model.bank else ''
+    self._warnings = (
+      *predictions.domain_warnings(domain, _NAME, ''),
+      *model.segment_warnings,
+    )
     self._stream = model.open_stream(are_views=True, skip_gaps=True)
     self._size: tuple[int, int] | None = None
     # The child is this visitor's alone, and goes with the camera.
@@ -81,7 +88,7 @@ class _Watch:
     return is_new
 
   def seen(self, is_new: bool) -> Seen:
-    return Seen(self.window, tuple(self.segments), is_new)
+    return Seen(self.window, tuple(self.segments), self._warnings, is_new)
 
 
 class Watching:

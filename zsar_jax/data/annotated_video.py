@@ -14,10 +14,9 @@ from typing import Any
 import av
 import numpy as np
 
-from zsar_jax.data import isolated
+from zsar_jax.data import isolated, user_videos
 from zsar_jax.data.caption_strip import Strip
 from zsar_jax.data.upright import size_change, upright_rgb
-from zsar_jax.data.video_check import check_video
 from zsar_jax.data.video_file import decode_on, open_video
 from zsar_jax.data.video_limits import DEFAULT_LIMITS, Guard, VideoError
 
@@ -87,7 +86,8 @@ def write_task(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Does the work of `write` in the child."""
   limits = dataclasses.replace(DEFAULT_LIMITS, deadline=deadline)
-  info = check_video(path, path, limits=limits)
+  # Finding the segments has checked it, perhaps in this child.
+  info = user_videos.read_info_once(path)
   strip = encoder = None
   # A file of Python's, so that a full disk is an error of the system.
   with open(output, 'wb') as f, av.open(f, 'w', format=container) as out:

@@ -228,7 +228,8 @@ def _info(path: str, size: int, changed: int):
   return decode.check_video(path, path)
 
 
-def _read_info(path: str):
+def read_info_once(path: str):
+  """Checks a file, for tasks in a child; see `decode.check_video`."""
   if not os.path.exists(path):
     return decode.check_video(path, path)  # says so
   status = os.stat(path)
@@ -237,7 +238,7 @@ def _read_info(path: str):
 
 def plan_task(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Does the work of `plan_windows` in the child."""
-  info = _read_info(path)
+  info = read_info_once(path)
   facts = {
     'duration': float(info.duration),
     'comment': decode.read_comment(path, path),
@@ -250,7 +251,7 @@ def windows_task(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Does the work of a batch of `read_windows` in the child; `prep` is JSON."""
   prep = preprocessing.Preprocessing.from_json(prep)
-  info = _read_info(path)
+  info = read_info_once(path)
   indices = np.stack(
     [
       clips.sample_window(info.timestamps, start, window, prep.clip_sampling)

@@ -160,5 +160,5 @@ def test_what_cannot_be_used_is_refused(model, film):
   ):
     with pytest.raises(ValueError, match=message):
       model.stream(frames, **options)
-  with pytest.raises(ValueError, match='add_classes comes first'):
+  with pytest.raises(ValueError, match='call add_classes first'):
     zsar_jax.load('stick_figures').stream(frames)

@@ -34,7 +34,7 @@ def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
   parts = []
   if ranked.probability is not None:
     parts.append(f'{100 * ranked.probability:5.1f}%')
-  # Without a bank the score is that of the name.
+  # Without a bank, the score is the similarity to the name.
   if ranked.composited_from:
     parts.append(f'transfer {ranked.score:+.3f}')
   if ranked.nearest_name is not None:
@@ -64,7 +64,7 @@ def describe_window(window: predictions.NamedWindow) -> str:
 
 
 def notes(prediction: predictions.Prediction) -> list[str]:
-  """What holds for all videos: the risk, or that nothing was calibrated."""
+  """Returns notes for all videos: the risk, or how probabilities were made."""
   if prediction.none_of_these is None:
     return [f'probabilities: {prediction.probabilities}']
   return [prediction.risk] if prediction.risk else []

@@ -41,8 +41,7 @@ class WindowNamer:
     Raises:
       ValueError: no classes, or nothing that makes probabilities.
     """
-    if not by.names:
-      raise ValueError('no classes to choose from: add_classes comes first')
+    by.check()
     sure.check_segments()
     self.recognizer = recognizer
     self.names, self._prototypes = by.names, by.prototypes

@@ -49,6 +49,16 @@ def test_a_file_gives_the_frames_that_decoding_gives(tmp_path, suffix):
   assert_same(read(path), expected(path))
 
 
+@pytest.mark.parametrize(
+  'name', ['decord_video_90.mov', 'torchcodec_h264_10bits.mp4']
+)
+def test_a_real_file_too(test_data, name):
+  path = test_data / 'clips' / name
+  if not path.exists():
+    pytest.skip(f'{test_data} has no clips/{name}')
+  assert_same(read(str(path)), expected(str(path)))
+
+
 def test_times_and_rotation_are_those_of_the_file(tmp_path):
   times = np.cumsum(np.random.default_rng(0).integers(20, 300, 30)) / 1000
   path = write(tmp_path / 'v.mp4', 30, times=times, rotation=90)

@@ -6,8 +6,9 @@ The tests compare small networks. This compares those whose sizes public
 weights have: each is built by transformers from a fixed seed, saved, loaded
 by `zsar_jax.pretrained`, and run here and there in float32 on the CPU on the
 same random input of batch size 1. A row is ok where the last hidden states (of
-X-CLIP, VideoPrism and V-JEPA 2 what they pool) differ by at most 1e-4; the exit
-code is 1 if any row is not. It needs the extra `parity`.
+X-CLIP, VideoPrism, V-JEPA 2 and PE-Video what they pool) differ by at most
+1e-4; the exit code is 1 if any row is not. It needs the extra `parity`, and
+`pip install timm` for PE-Video.
 
 Random weights are not as transformers leaves them: a Transformer's all get
 noise, so that a bias, norm, class token or position that starts at zero or one

@@ -16,6 +16,7 @@ import transformers
 
 from benchmarks import model_table
 from zsar_jax.models import clip as clip_model
+from zsar_jax.models import pe_video as pe_video_model
 from zsar_jax.models import resnet as resnet_model
 from zsar_jax.models import siglip as siglip_model
 from zsar_jax.models import text_encoder, video_encoder
@@ -25,6 +26,7 @@ from zsar_jax.pretrained import (
   bert,
   clip,
   directory,
+  pe_video,
   resnet,
   siglip,
   video,
@@ -106,19 +108,19 @@ def _run_torch(
 
 
 class _Embeds(torch.nn.Module):
-  """A model whose last hidden state is what a function makes of clips."""
+  """A model whose last hidden state is what a function makes of inputs."""
 
   def __init__(
     self,
     model: torch.nn.Module,
-    embed: Callable[[Any, torch.Tensor], torch.Tensor],
+    embed: Callable[..., torch.Tensor],
   ):
     super().__init__()
     self.model, self.embed = model, embed
 
-  def forward(self, pixel_values: torch.Tensor):
-    """Calls the function; clips [b t c h w]."""
-    out = self.embed(self.model, pixel_values)
+  def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor):
+    """Calls the function with the inputs, such as clips [b t c h w]."""
+    out = self.embed(self.model, *args, **kwargs)
     return transformers.modeling_outputs.BaseModelOutput(out)
 
 
@@ -259,7 +261,9 @@ def _run_clips(
   vision = peer.config.vision_config
   frames = _pixels(vision.num_frames, *[vision.image_size] * 2)
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-  embed = lambda peer, x: peer.get_video_features(x).pooler_output
+  embed = lambda peer, pixel_values: (
+    peer.get_video_features(pixel_values).pooler_output
+  )
   theirs, rounding = _run_torch(_Embeds(peer, embed), pixel_values=pixels)
   model, params = load(directory.read_weights(path))
   encode = lambda params, x: model.apply(
@@ -293,6 +297,48 @@ def _run_videoprism(path: str) -> Outcome:
   return _run_clips(_load_videoprism, peer, path)
 
 
+def _run_pe_video(part: str, path: str) -> Outcome:
+  """Both sides are saved and loaded, `part` ('text' or 'video') is run."""
+  # The image tower is timm's; its head has PE-Core L's 1024 dimensions.
+  vision = {'model_type': 'timm_wrapper', 'num_labels': 1024}
+  vision['architecture'] = 'vit_pe_core_large_patch14_336'
+  peer = transformers.PeVideoModel(
+    transformers.PeVideoConfig(video_config={'vision_config': vision})
+  )
+  _perturb(peer)
+  _built(peer, path)
+  weights = directory.read_weights(path)
+  if part == 'text':
+    # Longer than the blocks that attend nearby reach.
+    size = peer.config.text_config.vocab_size
+    given = _tokens(256, 250, range(3, size))
+    inputs, sides = _torch_text(*given), ('text_encoder', 'text_head')
+    embed = lambda peer, input_ids, attention_mask: peer.text_video_head(
+      peer.text_model(input_ids, attention_mask)[0][:, 0]
+    )
+  else:
+    given = (_pixels(8, 336, 336),)
+    pixels = torch.from_numpy(given[0]).permute(0, 1, 4, 2, 3).contiguous()
+    inputs = {'pixel_values_videos': pixels}
+    sides = ('frame_encoder', 'video_encoder', 'video_head')
+    embed = lambda peer, pixel_values_videos: peer.video_head(
+      peer.video_encoder(pixel_values_videos).pooler_output
+    )
+  theirs, rounding = _run_torch(_Embeds(peer, embed), **inputs)
+  del peer
+  kwargs, params = pe_video.load_pe_video(weights)
+  encode = lambda params, *args: pe_video_model.PeVideo(**kwargs).apply(
+    {'params': params}, *args, method=f'encode_{part}'
+  )
+  return Outcome(
+    model_table.count_parameters({side: params[side] for side in sides}),
+    given[0].shape[1:],
+    theirs,
+    rounding,
+    jax.jit(encode)(params, *given)['vector'],
+  )
+
+
 def _run_vjepa2(path: str) -> Outcome:
   config = transformers.VJEPA2Config(frames_per_clip=16)
   peer = transformers.VJEPA2ForVideoClassification(config)
@@ -303,8 +349,8 @@ def _run_vjepa2(path: str) -> Outcome:
   theirs, rounding = _run_torch(
     _Embeds(
       peer,
-      lambda peer, x: peer.pooler(
-        peer.vjepa2(x, skip_predictor=True).last_hidden_state
+      lambda peer, pixel_values: peer.pooler(
+        peer.vjepa2(pixel_values, skip_predictor=True).last_hidden_state
       ),
     ),
     pixel_values=pixels,
@@ -394,6 +440,12 @@ CASES = {
   **_dual_cases('metaclip2', 'MetaCLIP 2 B/32', 'MetaClip2', _load_clip),
   **_dual_cases('siglip', 'SigLIP B/16', 'Siglip', _load_siglip),
   'xclip': Case('X-CLIP B/32, clips', _run_xclip),
+  'pe_video_text': Case(
+    'PE-Video L, text', lambda path: _run_pe_video('text', path)
+  ),
+  'pe_video': Case(
+    'PE-Video L/14, clips', lambda path: _run_pe_video('video', path)
+  ),
   'resnet18': Case('ResNet-18', lambda path: _run_resnet(18, path)),
   'resnet50': Case('ResNet-50', lambda path: _run_resnet(50, path)),
   'resnet101': Case('ResNet-101', lambda path: _run_resnet(101, path)),

@@ -73,7 +73,7 @@ def clip_config(activation='quick_gelu', end_id=None):
   }
 
 
-class _Tensors(dict):
+class Tensors(dict):
   """Random tensors by name; large enough that every one of them shows."""
 
   def __init__(self):
@@ -93,7 +93,7 @@ class _Tensors(dict):
 
 
 def bert_tensors(config, prefix=''):
-  t, width = _Tensors(), config['hidden_size']
+  t, width = Tensors(), config['hidden_size']
   embeddings = f'{prefix}embeddings'
   for table, rows in (
     ('word', config['vocab_size']),
@@ -117,7 +117,7 @@ def bert_tensors(config, prefix=''):
 
 
 def clip_tensors(config):
-  t, dim = _Tensors(), config['projection_dim']
+  t, dim = Tensors(), config['projection_dim']
   text, vision = config['text_config'], config['vision_config']
   for name, part in (('text_model', text), ('vision_model', vision)):
     width, hidden = part['hidden_size'], part['intermediate_size']

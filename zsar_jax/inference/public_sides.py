@@ -243,13 +243,14 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
   if native and num_frames not in (0, native):
     raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
-    **dual.pixels(),
-    'num_frames': num_frames or native or _CLIP_FRAMES,
+    'num_frames': native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
+    **dual.pixels(),
   }
+  pixels['num_frames'] = num_frames or pixels['num_frames']
   apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']

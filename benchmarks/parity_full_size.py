@@ -41,7 +41,7 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks import parity_models
+from benchmarks import parity_models, parity_tools
 
 TOLERANCE = 1e-4
 
@@ -58,7 +58,7 @@ def compare(case: parity_models.Case) -> bool:
   Raises:
     ValueError: they are of different shapes.
   """
-  torch.manual_seed(parity_models.SEED)
+  torch.manual_seed(parity_tools.SEED)
   with tempfile.TemporaryDirectory() as path:
     outcome = case.run(path)
   theirs, ours = outcome.theirs, np.asarray(outcome.ours)

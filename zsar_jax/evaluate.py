@@ -56,6 +56,7 @@ from zsar_jax.evaluation import (
 from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
+  model_sources,
   prototype_bank,
   public_folders,
   saved_encoders,
@@ -184,6 +185,13 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
+  if kept_in != values.workdir and values.inner:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is on the Hub'
+    )
+  values.workdir = model_sources.pin(values.workdir)
+  folder = model_sources.resolve(values.workdir)
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
@@ -192,8 +200,8 @@ def _evaluate_run(values) -> None:
     if not values.motion_controls:
       config.zeroshot.motion_controls = False
   bank = None
-  if public_folders.is_public(values.workdir):
-    bank, protocols = _bank_protocols(values)
+  if public_folders.is_public(folder):
+    bank, protocols = _bank_protocols(values, folder)
   else:
     # Of the run's own dataset, those that the run has seen.
     protocols = evaluate_run.make_protocols(
@@ -205,7 +213,7 @@ def _evaluate_run(values) -> None:
     protocols,
     evaluate_run.video_cache(config),
     say,
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
     bank=bank,
@@ -223,7 +231,7 @@ def _evaluate_run(values) -> None:
     _write_report(values.report, outcome)
 
 
-def _bank_protocols(values):
+def _bank_protocols(values, folder: str):
   """The bank of public encoders, and the protocols that it is tested by."""
   if not values.dataset:
     raise ValueError(
@@ -231,7 +239,7 @@ def _bank_protocols(values):
       'dataset to test on'
     )
   bank = prototype_bank.load_bank(
-    os.path.join(values.workdir, prototype_bank.BANK_FILE)
+    os.path.join(folder, prototype_bank.BANK_FILE)
   )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,

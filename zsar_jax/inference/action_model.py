@@ -24,7 +24,7 @@ from zsar_jax.data.datasets import records
 from zsar_jax.inference import (
   candidates,
   confidence,
-  model_files,
+  model_sources,
   predictions,
   prototype_bank,
   public_folders,
@@ -117,6 +117,11 @@ class ActionModel:
       return []
     return predictions.class_warnings(self.classes, self.bank.seen_classes)
 
+  @property
+  def probabilities(self) -> str:
+    """Says what probabilities were measured on, or why there are none."""
+    return self._confidence.described
+
   def _check_classes(self) -> None:
     if not self.classes:
       raise ValueError('no classes to choose from: add_classes comes first')
@@ -193,8 +198,9 @@ class ActionModel:
         none,
         predictions.answer(ranking, reject_below),
         risk,
-        self._confidence.described,
+        self.probabilities,
         self.recognizer.origin,
+        self.recognizer.source,
       )
       for path, of_video, (ranking, none) in zip(
         paths, views, scored, strict=True
@@ -313,7 +319,7 @@ class ActionModel:
     ]
     warnings = self._domain_warning(path, windows.comment) + self.warnings
     if not self._confidence.calibrated:
-      warnings.append(f'probabilities: {self._confidence.described}')
+      warnings.append(f'probabilities: {self.probabilities}')
     return named, warnings
 
   def _window_probabilities(self, windows: user_videos.Windows, progress):
@@ -346,7 +352,8 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
 
   Args:
     path: workdir of a finished run, a folder that `bank export` wrote, the
-      name of a model that ships ('stick_figures'), or a bank file.
+      name of a model that ships ('stick_figures'), a bank file, or
+      `hf:org/name[@revision]`, what `bank export --push` uploaded.
     workdir: of the run that has the bank's encoders; by default the folder
       that the bank lies in.
     step: of the run's checkpoint to take; None means the newest. The bank
@@ -358,16 +365,18 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
 
   Raises:
     FileNotFoundError: no bank or no checkpoint there.
+    OSError: as `model_sources.resolve` has it.
     ValueError: not a bank, or the bank of other encoders.
   """
   if os.path.isfile(path):
     workdir = workdir or os.path.dirname(os.path.abspath(path))
   else:
-    path = model_files.resolve(path)
-    workdir = model_files.resolve(workdir or path)
-    path = os.path.join(path, prototype_bank.BANK_FILE)
+    path = model_sources.pin(path)
+    workdir = model_sources.pin(workdir or path)
+    path = os.path.join(model_sources.resolve(path), prototype_bank.BANK_FILE)
   # Before the weights, which take longer; without a workdir these say why.
-  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
+  exists = os.path.isdir(model_sources.resolve(workdir))
+  bank = prototype_bank.load_bank(path) if exists else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
 

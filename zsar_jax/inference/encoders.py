@@ -46,8 +46,11 @@ class Recognizer(abc.ABC):
       nobody knows them.
     step: of the weights; 0 where they were not trained here.
     joint: whether videos and names share one space.
+    source: id and commit of the repository that the encoders were read from,
+      `hf:org/name@commit`; '' for a folder of this machine.
   """
 
+  source = ''
   config: ml_collections.ConfigDict
   prep: preprocessing.Preprocessing
   texts: class_texts.ClassTexts

@@ -50,6 +50,8 @@ class Prediction:
       none.
     weights: the public weights behind the encoders, with their revisions; see
       `Recognizer.origin`.
+    model: the repository of the Hub and the commit that bank and encoders
+      came from; '' for a folder of this machine.
   """
 
   ranking: tuple[Ranked, ...]
@@ -60,6 +62,7 @@ class Prediction:
   risk: str = ''
   probabilities: str = ''
   weights: str = ''
+  model: str = ''
 
 
 def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
@@ -77,6 +80,24 @@ class NamedSegment:
   end: float
   name: str
   score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+  """What happens when in a video.
+
+  Attributes:
+    video: path of the video.
+    segments: that cover it.
+    warnings, probabilities, weights, model: see `Prediction`.
+  """
+
+  video: str
+  segments: tuple[NamedSegment, ...]
+  warnings: tuple[str, ...]
+  probabilities: str
+  weights: str
+  model: str
 
 
 def class_warnings(

@@ -14,6 +14,7 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  model_sources,
   prototype_bank,
   public_encoders,
   public_folders,
@@ -31,7 +32,8 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Args:
     workdir: of a run; a folder that `export` or `bank build --video` wrote;
-      or the name of a model that ships.
+      the name of a model that ships; or `hf:org/name[@revision]`, what `bank
+      export --push` uploaded.
     step: of the run's checkpoint to take; None means the newest.
 
   Returns:
@@ -39,9 +41,22 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Raises:
     FileNotFoundError: no model there, or no checkpoint of that step.
+    OSError: as `model_sources.resolve` has it.
     ValueError: its files are damaged or do not belong together.
   """
-  workdir = model_files.resolve(workdir)
+  pinned = model_sources.pin(workdir)
+  folder, source = model_sources.resolve(pinned), ''
+  if hub.is_id(pinned):
+    source = pinned
+    if public_folders.is_public(folder):
+      public_folders.check_shared(folder, source)
+  recognizer = _load_folder(folder, step)
+  recognizer.source = source
+  return recognizer
+
+
+def _load_folder(workdir: str, step: int | None) -> encoders.Recognizer:
+  """As `load`, from a folder."""
   if public_folders.is_public(workdir):
     if step is not None:
       raise ValueError(f'{workdir} is no run: it has no step to choose')

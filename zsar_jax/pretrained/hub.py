@@ -10,9 +10,12 @@ Only the files that our readers know are asked for, by name: no pickle and no
 code is downloaded.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import os
 import re
+
+from absl import logging
 
 from zsar_jax.pretrained import tensor_files
 
@@ -135,6 +138,42 @@ def resolve(path: str, *, local_only: bool = False) -> Located:
     except _Unreachable as missing:
       raise _Unreachable(str(missing), e.reason) from e
   return located
+
+
+def resolve_files(
+  path: str, wanted: Sequence[str], optional: Sequence[str] = ()
+) -> Located:
+  """Finds single files of a repository, and downloads what the cache lacks.
+
+  Args:
+    path: `hf:org/name[@revision]`.
+    wanted: names of files that must be there.
+    optional: names of further files, of one commit with the others. Without
+      network, those that are not in the cache are left out.
+
+  Returns:
+    Where the files lie.
+
+  Raises:
+    ValueError: a malformed id.
+    OSError: as for `resolve`, of the wanted files.
+  """
+  name, revision = _parse(path)
+  repository = _Repository(name, path, False)
+  for file in wanted:
+    found = _get(repository, file, revision)
+    if found is None:
+      raise FileNotFoundError(
+        f'{path} has no {file}.' + _listing(repository, revision)
+      )
+    folder = found.removesuffix(file).rstrip('/')
+    revision = os.path.basename(folder)
+  for file in optional:
+    try:
+      _get(repository, file, revision)
+    except _Unreachable:
+      logging.info('%s: %s is not in the cache', path, file)
+  return Located(folder, revision, path)
 
 
 def at_hand(path: str) -> bool:

@@ -150,6 +150,37 @@ def test_how_a_sentence_encoder_pools_is_downloaded(weights, tmp_path):
   assert np.abs(embed('hf:org/bert') - mean).max() > 1e-2
 
 
+def test_a_bank_belongs_to_a_way_of_pooling(weights, tmp_path, capsys):
+  settings = tmp_path / 'bert' / '1_Pooling' / 'config.json'
+  settings.parent.mkdir()
+
+  def pool(**how):
+    settings.write_text(json.dumps(how))
+    return public_sides.open_text(str(tmp_path / 'bert')).digest
+
+  mean, cls = pool(), pool(pooling_mode_cls_token=True)
+  assert mean != cls
+  folder = tmp_path / 'folder'
+  flags = '--video=hf:org/classifier', f'--text={tmp_path / "bert"}'
+  assert run(bank, 'build', *flags, f'--output={folder}') == 0
+  weights_hash = zsar_jax.load(str(folder)).recognizer.weights_hash
+  pool()
+  with pytest.raises(
+    ValueError, match=f'was made with {cls}, there are {mean}'
+  ):
+    zsar_jax.load(str(folder))
+  # A folder of earlier versions, whose digest is of the tensors alone: those of
+  # `mean`.
+  pool(pooling_mode_cls_token=True)
+  path = folder / 'encoders.json'
+  content = json.loads(path.read_text())
+  assert content.pop('text_pooling') == 'cls'
+  path.write_text(json.dumps({**content, 'text_digest': mean}))
+  recognizer = saved_encoders.load(str(folder))
+  assert recognizer.text.digest == mean
+  assert recognizer.weights_hash != weights_hash
+
+
 def test_two_joint_spaces_are_no_pair(tmp_path, capsys):
   one = tiny_weights.write_clip(tmp_path / 'one')
   other = tiny_weights.write_clip(

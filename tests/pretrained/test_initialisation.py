@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -6,9 +8,9 @@ import pytest
 
 from tests import tiny
 from tests.pretrained import test_video, tiny_weights
-from zsar_jax.inference import public_sides, saved_encoders
-from zsar_jax.pretrained import initialisation
-from zsar_jax.training import train
+from zsar_jax.inference import model_builder, public_sides, saved_encoders
+from zsar_jax.pretrained import initialisation, pixels
+from zsar_jax.training import run_checks, train
 
 
 @pytest.fixture
@@ -91,6 +93,51 @@ def test_training_starts_from_the_weights_and_keeps_what_is_frozen(
   # Inference needs the checkpoint alone.
   names = ['rowing', 'juggling']
   assert trained.encode_class_names(names)['embedding'].shape == (2, 32)
+
+
+def test_an_older_run_goes_on_with_the_pixels_it_began_with(
+  vit, tmp_path, monkeypatch, capsys
+):
+  """Until weights said how to resize, areas were averaged."""
+  workdir = tmp_path / 'run'
+  config = tiny.config(
+    init__video=vit,
+    preprocessing__inputs='rgb',
+    train__num_steps=2,
+    train__checkpoint_every=1,
+    data__train_only=True,
+  )
+  before = {'resize': 'area', 'crop': 'square'}
+  today = pixels.read
+  monkeypatch.setattr(pixels, 'read', lambda *args: {**today(*args), **before})
+  train.train(config, str(workdir))
+  loss = read_losses(workdir)
+  # It had come to its first step.
+  shutil.rmtree(workdir / 'checkpoints' / '2')
+  (workdir / 'results.json').unlink()
+  (workdir / 'metrics.jsonl').unlink()
+  monkeypatch.undo()
+  capsys.readouterr()
+  content = train.train(config, str(workdir))
+  said = capsys.readouterr().out
+  assert "resize='area' (today 'bilinear'), crop='square' (today 'whole')" in (
+    said
+  )
+  assert content['config']['preprocessing']['resize'] == 'area'
+  assert saved_encoders.load(str(workdir)).prep.crop == 'square'
+  assert read_losses(workdir)[2] == pytest.approx(loss[2], abs=1e-5)
+
+
+def read_losses(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return {x['step']: x['loss'] for x in map(json.loads, lines) if 'loss' in x}
+
+
+def test_a_run_does_not_go_on_with_another_vocabulary():
+  prep = model_builder.make_preprocessing(tiny.config(), ['a'])
+  other = dataclasses.replace(prep, vocabulary_hash='x')
+  with pytest.raises(ValueError, match='began with another vocabulary'):
+    run_checks.keep_preprocessing(tiny.config(), prep, other, print)
 
 
 def test_two_vocabularies_are_refused(bert, tmp_path):

@@ -5,6 +5,7 @@ weights stay where they are: a folder of a bank is small, and no licence is
 passed on by it.
 """
 
+import dataclasses
 import json
 import os
 from typing import Any
@@ -14,6 +15,9 @@ from zsar_jax.pretrained import hub, i3d
 from zsar_jax.system import json_files
 
 FILE = 'encoders.json'
+# Folders of earlier versions lack it. Their digest of the text side says
+# nothing of pooling.
+_POOLING = 'text_pooling'
 _KEYS = ('video', 'text', 'video_digest', 'text_digest', 'prompts')
 
 
@@ -91,6 +95,7 @@ def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
     'text_digest': encoders.text.digest,
     'num_frames': encoders.prep.num_frames,
     'prompts': list(encoders.texts.templates),
+    _POOLING: encoders.text.pooling,
   }
   with open(os.path.join(folder, FILE), 'w') as f:
     json.dump(content, f, indent=1)
@@ -170,6 +175,10 @@ def read(folder: str) -> public_encoders.PublicEncoders:
       'if they are gone, build the bank again from others with '
       '`python -m zsar_jax.bank build`'
     ) from e
+  text = encoders.text
+  if _POOLING not in content and content['text_digest'] == text.tensors_digest:
+    text = dataclasses.replace(text, digest=text.tensors_digest)
+    encoders = public_encoders.PublicEncoders(encoders.video, text)
   for side, digest in (
     ('video', encoders.video.digest),
     ('text', encoders.text.digest),

@@ -8,6 +8,7 @@ files do not say, are our choices.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 import os
 from typing import Any
 
@@ -94,7 +95,7 @@ class TextSide:
 
   Attributes:
     source: the weights as the user named them.
-    digest: hexadecimal digits that tell weights apart.
+    digest: hexadecimal digits that tell weights and ways of pooling apart.
     texts: turns class names into prompts and token ids.
     token_length: token ids a text.
     program: (params, `ids` int [c l], `mask` bool [c l]) -> embeddings [c d],
@@ -103,6 +104,10 @@ class TextSide:
     scale: what cosines in the joint space are multiplied by before a softmax.
     bias: what is added to them before a sigmoid, where pairs were judged one
       by one in training.
+    pooling: how a sentence encoder pools its tokens, 'mean' or 'cls'; '' for
+      other encoders.
+    tensors_digest: digits that tell tensors alone apart, as folders of earlier
+      versions have them.
   """
 
   source: str
@@ -113,6 +118,8 @@ class TextSide:
   space: str = ''
   scale: float = 1.0
   bias: float = 0.0
+  pooling: str = ''
+  tensors_digest: str = ''
 
   @functools.cached_property
   def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -285,8 +292,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   kind = directory.expect_model_type(
     weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
   )
-  digest = directory.fingerprint(weights)
-  scale, bias = 1.0, 0.0
+  of_tensors = digest = directory.fingerprint(weights)
+  scale, bias, pooling = 1.0, 0.0, ''
   if kind in dual_models.MODEL_TYPES:
     dual = dual_models.load(weights)
     params, length = dual.params, dual.token_length
@@ -301,7 +308,12 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     loader = mpnet if kind == 'mpnet' else bert
     length = min(_SENTENCE_LENGTH, loader.positions(weights))
     kwargs, params, pieces = loader.load_text_encoder(weights, length)
-    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
+    pooling = _pooling(weights.path)
+    if pooling != 'mean':
+      # The tensors are those of other embeddings too. Most encoders take the
+      # mean, and keep the digest that earlier versions gave them.
+      digest = hashlib.sha256(f'{digest} {pooling}'.encode()).hexdigest()[:8]
+    model = text_encoder.TextEncoder(**kwargs, pooling=pooling)
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
@@ -316,6 +328,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
     bias=bias,
+    pooling=pooling,
+    tensors_digest=of_tensors,
   )
 
 

@@ -201,14 +201,15 @@ def _run_videoprism(path: str) -> parity_tools.Outcome:
 def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
   """Both sides are saved and loaded, `part` ('text' or 'video') is run.
 
-  The other side has one layer, because all of it together takes 14 GiB.
+  The other side has one layer, because both at full size take 14 GiB.
   """
   # The image tower is timm's; its head has PE-Core L's 1024 dimensions.
   vision = {'model_type': 'timm_wrapper', 'num_labels': 1024}
   vision['architecture'] = 'vit_pe_core_large_patch14_336'
-  text = {}
+  video, text = {'vision_config': vision}, {'model_type': 'modernbert'}
   if part == 'text':
     vision['model_args'] = {'depth': 1}
+    video['num_hidden_layers'] = 1
     # Longer than the blocks that attend nearby reach.
     given = parity_tools.tokens(256, 250, range(3, 50280))
     inputs = parity_tools.torch_text(*given)
@@ -217,7 +218,7 @@ def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
       peer.text_model(input_ids, attention_mask)[0][:, 0]
     )
   else:
-    text = {'model_type': 'modernbert', 'num_hidden_layers': 1}
+    text['num_hidden_layers'] = 1
     given = (parity_tools.pixels(4, 336, 336),)
     pixels = torch.from_numpy(given[0]).permute(0, 1, 4, 2, 3).contiguous()
     inputs = {'pixel_values_videos': pixels}
@@ -226,9 +227,7 @@ def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
       peer.video_encoder(pixel_values_videos).pooler_output
     )
   peer = transformers.PeVideoModel(
-    transformers.PeVideoConfig(
-      text_config=text, video_config={'vision_config': vision}
-    )
+    transformers.PeVideoConfig(text_config=text, video_config=video)
   )
   parity_tools.perturb(peer)
   parity_tools.built(peer, path)

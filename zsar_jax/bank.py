@@ -22,8 +22,9 @@ a folder of plain files with a model card, to give to others: every command
 takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
 stay where they are: the folder names them, and their revision.
 
---format=stablehlo or onnx writes a folder that names actions where this project
-is not: weights, prototypes of --classes, and a script for JAX or onnxruntime.
+--format=stablehlo, onnx or onnx-int8 writes a folder that names actions where
+this project is not: weights, prototypes of --classes, and a script for JAX or
+onnxruntime.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Models exported to StableHLO and ONNX, where neither Flax nor ours is."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -41,7 +42,7 @@ FORMATS = [
 
 
 def need(kind):
-  if kind == 'onnx':
+  if kind != 'stablehlo':
     pytest.importorskip('jax2onnx')
     pytest.importorskip('onnxruntime')
 
@@ -88,7 +89,7 @@ def video(tmp_path_factory):
 def run_alone(folder, video):
   """The ranking that predict.py prints: name -> (score, probability or '')."""
   kind = json.loads((pathlib.Path(folder) / 'export.json').read_text())['kind']
-  absent = ['jax'] if kind == 'onnx' else ['onnxruntime']
+  absent = ['onnxruntime'] if kind == 'stablehlo' else ['jax']
   script = os.path.join(folder, 'predict.py')
   done = processes.run([sys.executable, '-c', _ALONE, script, video, *absent])
   assert done.returncode == 0, done.stderr[-2000:]
@@ -112,6 +113,31 @@ def test_the_script_gives_our_scores_alone(export, public, video, model, kind):
     assert score == pytest.approx(r.score, abs=1e-4)
     said = '' if r.probability is None else f'{r.probability:.1%}'
     assert probability == said
+
+
+def test_int8_is_a_quarter_of_the_size_and_ranks_alike(export, video):
+  whole = pathlib.Path(export('stick_figures', 'onnx'))
+  small = pathlib.Path(export('stick_figures', 'onnx-int8'))
+  size = lambda folder: (folder / 'video.onnx').stat().st_size
+  assert size(small) < 0.4 * size(whole)
+  found, exact = (run_alone(str(f), video) for f in (small, whole))
+  assert set(found) == set(exact)
+  for name, (score, _) in exact.items():
+    assert found[name][0] == pytest.approx(score, abs=0.03)
+
+
+def test_an_encoder_that_does_not_bear_int8_is_refused(export, tmp_path):
+  folder = export('stick_figures', 'onnx-int8')
+  described = json.loads((pathlib.Path(folder) / 'export.json').read_text())
+  right = zsar_jax.load('stick_figures').recognizer.programs['video']
+  exported_model._check('video', right, described['video'], folder, 'onnx-int8')
+  turned = dataclasses.replace(
+    right, function=lambda p, x: jax.numpy.roll(right.function(p, x), 1, -1)
+  )
+  with pytest.raises(ValueError, match='does not bear int8.*--format=onnx'):
+    exported_model._check(
+      'video', turned, described['video'], folder, 'onnx-int8'
+    )
 
 
 @pytest.mark.parametrize('kind', FORMATS)
@@ -226,6 +252,7 @@ def test_the_script_reads_the_clips_that_we_read(
   theirs = exported_predict.read_clips(
     path, {**prep, 'num_views': views, 'num_crops': crops}
   )
+  assert theirs.shape == (views * crops, *ours.shape[-4:])
   ours = ours.reshape(theirs.shape)
   difference = np.abs(ours.astype(int) - theirs)
   # OpenCV's own rounding differs between machines in a few pixels.
@@ -281,10 +308,10 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
   files, described = exported_model._to_stablehlo('video', right)
   for name, content in files.items():
     (tmp_path / name).write_bytes(content)
-  exported_model._check('video', right, described, str(tmp_path))
+  exported_model._check('video', right, described, str(tmp_path), 'stablehlo')
   other = program(lambda params, x: params['w'] * x + 2e-4)
   with pytest.raises(ValueError, match='video encoder computes something else'):
-    exported_model._check('video', other, described, str(tmp_path))
+    exported_model._check('video', other, described, str(tmp_path), 'stablehlo')
 
 
 @pytest.mark.parametrize(

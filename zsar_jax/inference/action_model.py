@@ -115,7 +115,9 @@ class ActionModel:
     """Returns warnings about the classes for the user."""
     if self.bank is None:
       return []
-    return predictions.class_warnings(self.classes, self.bank.seen_classes)
+    return predictions.class_warnings(
+      self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
+    )
 
   @property
   def probabilities(self) -> str:

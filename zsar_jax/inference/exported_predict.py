@@ -56,7 +56,7 @@ def sample(path, prep):
   if prep['sampling'] == 'dense':
     step = prep['frame_stride'] / prep['sample_fps']
     room = max(duration - len(k) * step, 0)
-    start = room * (view / (views - 1) if views > 1 else 0.5)
+    start = room * (view / (views - 1) if views > 1 else view + 0.5)
     instants = start + (k + 0.5) * step
   elif prep['sampling'] == 'ends':
     steps = k if len(k) > 1 else np.array([0.5])

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from tests.pretrained import tiny_weights
+from tests.pretrained import test_pixels, tiny_weights
+from zsar_jax.data import clips
 from zsar_jax.inference import public_folders
 from zsar_jax.models import pe_video as pe_video_model
 from zsar_jax.pretrained import directory, pe_video
@@ -264,13 +265,49 @@ def test_both_sides_open_with_a_joint_space(tmp_path):
   ids = encoders.texts.token_ids(['rowing'])[0]['ids'][0]
   frame = [pieces['[CLS]'], *(pieces[x] for x in 'rowing'), pieces['[SEP]']]
   assert ids.tolist() == frame + [pieces['[PAD]']] * 56
-  clips = np.random.default_rng(0).integers(0, 256, (1, 1, 16, 32, 32, 3))
+  shown = np.random.default_rng(0).integers(0, 256, (1, 1, 16, 32, 32, 3))
   names = ['rowing', 'juggling']
-  embeddings, logits = encoders.encode_videos(clips.astype(np.uint8), names)
+  embeddings, logits = encoders.encode_videos(shown.astype(np.uint8), names)
   texts = encoders.encode_class_names(names)['embedding']
   expected = embeddings[0] @ texts.T * pe_video.SCALE
   np.testing.assert_allclose(logits, expected, atol=1e-3)
   assert public_folders.open_sides(path, path, 4).prep.num_frames == 4
+
+
+@pytest.mark.parametrize('num_frames', [None, 6])
+def test_pixels_and_frames_are_those_of_its_own_processor(tmp_path, num_frames):
+  reason = 'parity with its processor needs the extra `parity` and torchvision'
+  transformers = pytest.importorskip('transformers', reason=reason)
+  pytest.importorskip('torchvision', reason=reason, exc_type=ImportError)
+  if not hasattr(transformers, 'PeVideoVideoProcessor'):
+    pytest.skip('this transformers has no Perception Encoder')
+  peer = transformers.PeVideoVideoProcessor(
+    size={'height': 32, 'width': 32},
+    do_resize=True,
+    do_rescale=True,
+    do_normalize=True,
+    image_mean=[0.5, 0.4, 0.3],
+    image_std=[0.5, 0.6, 0.7],
+    num_frames=num_frames,
+  )
+  peer.save_pretrained(tmp_path)
+  path = tiny_weights.write(tmp_path, config(), {'x': np.ones(1)})
+  found = pe_video.pixel_settings(directory.read_weights(path))
+  frame = test_pixels.frame()
+  theirs = peer([frame[None]], return_tensors='np', do_sample_frames=False)
+  theirs = np.asarray(theirs['pixel_values_videos'])[0, 0].transpose(1, 2, 0)
+  frames = {key: found.pop(key) for key in ('num_frames', 'sampling')}
+  ours = test_pixels.as_the_model_sees_it(frame, found)
+  # PyTorch rounds levels otherwise than Pillow.
+  levels = np.abs(ours - theirs) * 255 * np.asarray(found['std'])
+  assert levels.max() < 1.001 and levels.mean() < 0.01
+  assert frames == {'num_frames': num_frames or 16, 'sampling': 'ends'}
+  if num_frames:
+    metadata = transformers.video_utils.VideoMetadata(total_num_frames=77)
+    expected = peer.sample_frames(metadata, num_frames=num_frames)
+    times = np.arange(77) / 30
+    chosen = clips.sample_ends(times, 77 / 30, num_frames)
+    assert chosen.tolist() == expected
 
 
 def test_as_many_frames_as_the_processor_takes(tmp_path):

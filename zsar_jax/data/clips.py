@@ -169,10 +169,16 @@ def sample_ends(
   del duration
   _check(timestamps, num_frames, view, num_views)
   within = (view + 0.5) / num_views if rng is None else rng.random()
-  steps = np.arange(num_frames) if num_frames > 1 else np.array([0.5])
-  distance = timestamps[-1] / max(num_frames - 1, 1)
-  instants = (steps + within - 0.5) * distance
+  steps, number = _steps_to_the_end(num_frames)
+  instants = (steps + within - 0.5) * (timestamps[-1] / number)
   return _frames_on_display(timestamps, np.clip(instants, 0, timestamps[-1]))
+
+
+def _steps_to_the_end(num_frames: int) -> tuple[np.ndarray, int]:
+  """Places of frames in steps, and of the end; a single one is half way."""
+  if num_frames == 1:
+    return np.array([0.5]), 1
+  return np.arange(num_frames), num_frames - 1
 
 
 def sample_dense(
@@ -330,7 +336,8 @@ def sample_window(
   if sampling.method == 'dense':
     instants = start + k * sampling.frame_stride / sampling.sample_fps
   elif sampling.method == 'ends':
-    instants = start + k * window / max(sampling.num_frames - 1, 1)
+    steps, number = _steps_to_the_end(sampling.num_frames)
+    instants = start + steps * (window / number)
   else:
     instants = start + (k + 0.5) * window / sampling.num_frames
   return _frames_on_display(timestamps, instants)

@@ -7,10 +7,10 @@ by `zsar_jax.pretrained.pixels`, and given one frame: of a video's middle, or a
 made one of 360 x 640 with smooth areas, edges and noise. The differences are
 those of the inputs of the model, in levels of 255; `averaging` is how large
 they would be if frames were resized by averaging areas and cropped to the
-largest square, as earlier versions did. V-JEPA 2's processor needs
-torchvision, whose resizing of frames is PyTorch's antialiased interpolation:
-the row compares with that. Exits with 1 where a difference is above its bound.
-It needs the extra `parity`.
+largest square, as earlier versions did. V-JEPA 2's and PE-Video's processors
+need torchvision, whose resizing of frames is PyTorch's antialiased
+interpolation: their rows compare with that. Exits with 1 where a difference is
+above its bound. It needs the extra `parity`.
 """
 
 import argparse
@@ -40,6 +40,12 @@ _VJEPA2 = {
   'resample': 2,
   **_IMAGENET,
 }
+_PE_VIDEO = {
+  'size': {'height': 336, 'width': 336},
+  'resample': 2,
+  'image_mean': [0.5] * 3,
+  'image_std': [0.5] * 3,
+}
 # Model, its model type, processor, what public weights tell it.
 _CASES = (
   ('CLIP, MetaCLIP 2', 'clip', 'CLIPImageProcessorPil', _CROPPED),
@@ -65,6 +71,7 @@ _CASES = (
     {**_CROPPED, 'size': {'shortest_edge': 256}},
   ),
   ('V-JEPA 2', 'vjepa2', '', _VJEPA2),
+  ('PE-Video', 'pe_video', '', _PE_VIDEO),
 )
 
 
@@ -107,9 +114,13 @@ def _by_processor(processor, frame: np.ndarray) -> np.ndarray:
 
 def _by_torch(given: dict, frame: np.ndarray) -> np.ndarray:
   """The same [3 h w] by PyTorch's antialiased interpolation."""
-  short, crop = given['size']['shortest_edge'], given['crop_size']
   h, w = frame.shape[:2]
-  size = [int(short * n / min(h, w)) for n in (h, w)]
+  if 'height' in given['size']:
+    crop = given['size']['height']
+    size = [crop, crop]
+  else:
+    short, crop = given['size']['shortest_edge'], given['crop_size']
+    size = [int(short * n / min(h, w)) for n in (h, w)]
   pixels = torch.tensor(frame).permute(2, 0, 1)[None]
   pixels = torch.nn.functional.interpolate(
     pixels, size, mode='bilinear', antialias=True

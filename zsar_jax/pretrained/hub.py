@@ -11,11 +11,10 @@ code is downloaded.
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import os
 import re
-
-from absl import logging
 
 from zsar_jax.pretrained import tensor_files
 
@@ -169,10 +168,9 @@ def resolve_files(
     folder = found.removesuffix(file).rstrip('/')
     revision = os.path.basename(folder)
   for file in optional:
-    try:
+    # Who needs one of them sees whether it is there.
+    with contextlib.suppress(_Unreachable):
       _get(repository, file, revision)
-    except _Unreachable:
-      logging.info('%s: %s is not in the cache', path, file)
   return Located(folder, revision, path)
 
 

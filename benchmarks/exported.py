@@ -1,17 +1,17 @@
-"""Exported models beside our own: scores, size, start-up and clips a second.
+"""Compares exported models with our own: scores, size, start-up and clips/s.
 
 ```
 python -m benchmarks.exported --workdir=FOLDER --video=FILE
 ```
 
-exports the model to StableHLO and, where `zsar_jax[onnx]` is installed, to ONNX
+It exports the model to StableHLO and, if `zsar_jax[onnx]` is installed, to ONNX
 in float32 and int8. With --dataset=DIR, a prepared dataset, it also measures
-the top-1 accuracy of each on the dataset's test videos, all classes of these
-videos being candidates.
-Start-up is from the start of a process to the ranking of one video, the median
-of --rounds, in turns. JAX's cache of compiled programs is warm for our own
-command, as it is for users, and StableHLO compiles anew. Clips a second are of
-the video encoder alone, in this process, the best of --rounds.
+the top-1 accuracy of each on the dataset's test videos, among all classes of
+these videos.
+Start-up is the time from the start of a process to the ranking of one video:
+the median of --rounds, in turns. For our own command JAX's compilation cache is
+warm, as for users; StableHLO compiles every time. Clips/s are those of the
+video encoder alone, in this process: the best of --rounds.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def _megabytes(folder: str) -> float:
 
 
 def _own_size(workdir: str, scratch: str) -> float:
-  """Megabytes of our own export, without its example videos."""
+  """Returns the megabytes of our own export, without its example videos."""
   folder = os.path.join(scratch, 'zsar_jax')
   bank.main(['bank', 'export', f'--workdir={workdir}', f'--output={folder}'])
   shutil.rmtree(os.path.join(folder, 'examples'), ignore_errors=True)
@@ -75,7 +75,7 @@ def _own_size(workdir: str, scratch: str) -> float:
 
 
 def _export(model, kind: str, folder: str, video: str):
-  """Returns the largest difference of a score, the size, and the encoder."""
+  """Exports; returns the largest score difference, the size, the encoder."""
   names = model.classes
   exported_model.write(model.recognizer, model.bank, names, folder, kind)
   described = json.loads(pathlib.Path(folder, 'export.json').read_text())

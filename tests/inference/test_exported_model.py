@@ -1,4 +1,4 @@
-"""Models exported to StableHLO and ONNX, where neither Flax nor ours is."""
+"""Tests exported models (StableHLO, ONNX) without Flax and this project."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from zsar_jax.inference import (
 )
 
 NAMES = ('waving both arms', 'Juggling', 'walking to the left')
-# Runs predict.py where what is named is not installed.
+# Runs predict.py as if the named packages were not installed.
 _ALONE = """
 import runpy, sys
 script, video, *absent = sys.argv[1:]
@@ -134,7 +134,7 @@ def test_an_encoder_that_does_not_bear_int8_is_refused(export, tmp_path):
   turned = dataclasses.replace(
     right, function=lambda p, x: jax.numpy.roll(right.function(p, x), 1, -1)
   )
-  with pytest.raises(ValueError, match='does not bear int8.*--format=onnx'):
+  with pytest.raises(ValueError, match='loses too much in int8.*--format=onnx'):
     exported_model._check(
       'video', turned, described['video'], folder, 'onnx-int8'
     )
@@ -193,7 +193,7 @@ def test_the_description_says_what_is_there(export):
     composed = arrays['transfer_weights'] @ arrays['seen_prototypes']
     composed /= np.linalg.norm(composed, axis=1, keepdims=True)
     np.testing.assert_allclose(arrays['prototypes'], composed, atol=1e-5)
-  # What only the other side and the fusion read stays behind.
+  # Parameters of the other side and of the fusion are not exported.
   with np.load(os.path.join(folder, 'video.npz')) as params:
     assert {name.partition('/')[0] for name in params} == {
       'video_encoder',
@@ -275,7 +275,7 @@ def program(function):
 
 
 class Recognizer:
-  """Encoders one of which computes what a target lacks."""
+  """Encoders, one of which uses an operation that a target lacks."""
 
   def __init__(self, function):
     ours = zsar_jax.load('stick_figures')
@@ -311,7 +311,9 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
     (tmp_path / name).write_bytes(content)
   exported_model._check('video', right, described, str(tmp_path), 'stablehlo')
   other = program(lambda params, x: params['w'] * x + 2e-4)
-  with pytest.raises(ValueError, match='video encoder computes something else'):
+  with pytest.raises(
+    ValueError, match='video encoder computes other embeddings'
+  ):
     exported_model._check('video', other, described, str(tmp_path), 'stablehlo')
 
 
@@ -319,7 +321,11 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
   'command,flags,message',
   [
     ('export', ['--format=tflite'], 'should be one of <zsar_jax|stablehlo'),
-    ('export', ['--format=onnx', '--push=a/b'], 'uploads the format zsar_jax'),
+    (
+      'export',
+      ['--format=onnx', '--push=a/b'],
+      'uploads only the format zsar_jax',
+    ),
     ('build', ['--format=onnx'], '--format belongs to export, not to build'),
     ('export', ['--format=stablehlo', '--classes=a,A'], 'duplicate class name'),
   ],
@@ -341,7 +347,7 @@ def test_flags_that_make_no_sense(tmp_path, command, flags, message):
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
   (tmp_path / 'mine').write_text('x')
   flags = '--workdir=stick_figures', '--format=stablehlo'
-  with pytest.raises(FileExistsError, match='is there already'):
+  with pytest.raises(FileExistsError, match='exists: export'):
     bank.main(['bank', 'export', *flags, f'--output={tmp_path}'])
   assert [path.name for path in tmp_path.iterdir()] == ['mine']
 
@@ -350,7 +356,7 @@ def test_a_bank_alone_is_no_model(tmp_path):
   made = zsar_jax.load('stick_figures').bank
   prototype_bank.save_bank(made, str(tmp_path / 'bank.safetensors'))
   flags = f'--workdir={tmp_path}', f'--output={tmp_path / "out"}'
-  with pytest.raises(FileNotFoundError, match='without its encoders'):
+  with pytest.raises(FileNotFoundError, match='without encoders'):
     bank.main(['bank', 'export', *flags, '--format=stablehlo'])
 
 

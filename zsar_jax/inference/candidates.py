@@ -1,4 +1,4 @@
-"""The classes that a prediction chooses from, with their prototypes."""
+"""The classes to choose from, with their prototypes."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,13 @@ _TOP_SEEN = 3
 
 
 class Candidates:
-  """Names to choose from.
+  """The classes to choose from.
 
   Attributes:
-    names: canonical.
-    text: class embeddings [c e], unit vectors.
+    names: canonical class names [c].
+    text: class embeddings [c e], unit vectors; None without classes.
     prototypes: [c d], unit vectors; None without a bank.
-    weights: transfer weights [c s] behind the prototypes; [c 0] without a
-      bank.
+    weights: transfer weights of the prototypes [c s]; [c 0] without a bank.
   """
 
   def __init__(
@@ -26,11 +25,11 @@ class Candidates:
     recognizer: encoders.Recognizer,
     bank: prototype_bank.PrototypeBank | None,
   ):
-    """Starts with the classes that were added to a bank.
+    """Starts with the added classes of a bank.
 
     Args:
-      recognizer: embeds names.
-      bank: made by these encoders; None composites nothing.
+      recognizer: encoders, which embed names.
+      bank: bank of these encoders; None makes no prototypes.
     """
     self._recognizer, self._bank = recognizer, bank
     self.names: tuple[str, ...] = ()
@@ -58,18 +57,18 @@ class Candidates:
       self._add(bank.added_classes, bank.added_embeddings)
 
   def clear(self) -> None:
-    """Forgets all names."""
+    """Removes all classes."""
     self.names, self.text = (), None
     if self._bank is not None:
       self.prototypes = self._bank.seen_prototypes[:0]
       self.weights = np.zeros((0, len(self._bank.seen_classes)))
 
   def add(self, names: Sequence[str]) -> None:
-    """Adds canonical names that are not there yet."""
+    """Adds classes by their canonical names, which must be new."""
     self._add(names, self._recognizer.encode_class_names(names)['embedding'])
 
   def _add(self, names, text) -> None:
-    """Adds encoded names, and composites their prototypes."""
+    """Adds classes by their embeddings, and composites their prototypes."""
     self.names += tuple(names)
     before = [] if self.text is None else [self.text]
     self.text = np.concatenate([*before, text])
@@ -81,7 +80,7 @@ class Candidates:
     self.weights = np.concatenate([self.weights, weights])
 
   def _composites(self, names, text) -> tuple[np.ndarray, np.ndarray]:
-    """Prototypes [c d] and weights [c s]; a seen class has its own."""
+    """Returns prototypes [c d] and weights [c s]; a seen class has its own."""
     bank = self._bank
     new = task.Classes(
       tuple(names),

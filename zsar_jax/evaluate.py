@@ -81,7 +81,11 @@ def _define_flags() -> flags.FlagValues:
   yes = lambda name, what: flags.DEFINE_bool(
     name, False, what, flag_values=values
   )
-  text('workdir', 'Folder of the run.', None)
+  text(
+    'workdir',
+    'Folder of the run, or a pushed model of the Hub, hf:org/name[@revision].',
+    None,
+  )
   cli.define_step(values)
   text('dataset', "Folder of a prepared dataset; by default the run's own.")
   text(

@@ -63,6 +63,7 @@ from zsar_jax.evaluation import (
 from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
+  model_sources,
   prototype_bank,
   public_folders,
   saved_encoders,
@@ -80,7 +81,11 @@ def _define_flags() -> flags.FlagValues:
   yes = lambda name, what: flags.DEFINE_bool(
     name, False, what, flag_values=values
   )
-  text('workdir', 'Folder of the run.', None)
+  text(
+    'workdir',
+    'Folder of the run, or a pushed model of the Hub, hf:org/name[@revision].',
+    None,
+  )
   cli.define_step(values)
   text('dataset', "Folder of a prepared dataset; by default the run's own.")
   text(
@@ -204,6 +209,13 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
+  if kept_in != values.workdir and values.inner:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is on the Hub'
+    )
+  values.workdir = model_sources.pin(values.workdir)
+  folder = model_sources.resolve(values.workdir)
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
@@ -212,8 +224,8 @@ def _evaluate_run(values) -> None:
     if not values.motion_controls:
       config.zeroshot.motion_controls = False
   bank = None
-  if public_folders.is_public(values.workdir):
-    bank, protocols = _bank_protocols(values)
+  if public_folders.is_public(folder):
+    bank, protocols = _bank_protocols(values, folder)
   else:
     # A class split file replaces the run's own seen classes.
     protocols = evaluate_run.make_protocols(
@@ -225,7 +237,7 @@ def _evaluate_run(values) -> None:
     protocols,
     evaluate_run.video_cache(config),
     say,
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
     bank=bank,
@@ -265,10 +277,10 @@ def _finish(values, outcome, path: str) -> None:
   _write_more(values, outcome)
 
 
-def _bank_protocols(values):
+def _bank_protocols(values, folder: str):
   """Returns the bank of public encoders, and the protocols to test it on."""
   bank = prototype_bank.load_bank(
-    os.path.join(values.workdir, prototype_bank.BANK_FILE)
+    os.path.join(folder, prototype_bank.BANK_FILE)
   )
   seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
   return bank, _protocols_of(seen, values, values.workdir)

@@ -54,8 +54,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Folder of a finished run; with --bank, of its encoders. Or a model that '
-    f'comes with the package: {", ".join(model_files.shipped())}.',
+    'Folder of a finished run; with --bank, of its encoders. Or a pushed model '
+    'of the Hub, hf:org/name[@revision], or a model that comes with the '
+    f'package: {", ".join(model_files.shipped())}.',
   )
   cli.define_step(values)
   text('bank', 'Prototype bank file; by default the one of the workdir.')
@@ -206,13 +207,8 @@ def _write_outputs(path: str, segments, values) -> None:
       path, values.render, named, predictions.NONE_OF_THESE
     )
     if lacking:
-      _warn(
-        [
-          f'no font here has {terminal.visible_name(lacking)}, so the video '
-          'shows boxes in their place; --subtitles has all letters'
-        ],
-        error=True,
-      )
+      boxes = f'no font here has {terminal.visible_name(lacking)}: the video '
+      _warn([f'{boxes}shows boxes; --subtitles has all letters'], error=True)
 
 
 def _load(names: Sequence[str], values):
@@ -305,7 +301,7 @@ def _print_csv(header, rows) -> None:
 
 
 def _print_segments(model, paths: Sequence[str], values) -> None:
-  found = {}
+  found = []
   of_classes = model.warnings
   _warn(of_classes, error=True)
   for path in paths:
@@ -322,7 +318,16 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       progress=progress,
     )
     print(file=sys.stderr)
-    found[path] = segments
+    found.append(
+      predictions.Segments(
+        path,
+        tuple(segments),
+        tuple(warnings),
+        model.probabilities,
+        model.recognizer.origin,
+        model.recognizer.source,
+      )
+    )
     _warn([text for text in warnings if text not in of_classes], error=True)
     if not values.json and not values.csv:
       if len(paths) > 1:
@@ -330,18 +335,15 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       for s in segments:
         terminal.say(prediction_text.describe_segment(s))
   if values.json:
-    as_dicts = {
-      path: [dataclasses.asdict(s) for s in segments]
-      for path, segments in found.items()
-    }
-    print(json.dumps(as_dicts, indent=2))
+    shown = [dataclasses.asdict(of_video) for of_video in found]
+    print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
   if values.csv:
     _print_csv(
       ('video', 'start', 'end', 'class', 'probability'),
       (
-        (path, s.start, s.end, s.name, s.score)
-        for path, segments in found.items()
-        for s in segments
+        (of_video.video, s.start, s.end, s.name, s.score)
+        for of_video in found
+        for s in of_video.segments
       ),
     )
   _write_outputs(*next(iter(found.items())), values)
@@ -357,13 +359,8 @@ def _watch(names: Sequence[str], values) -> None:
     source.open()
     model = _load(names, values)
     domain = model.bank.domain if model.bank else ''
-    _warn(
-      [
-        *predictions.domain_warnings(domain, found.name, ''),
-        *model.segment_warnings,
-      ],
-      error=True,
-    )
+    _warn(predictions.domain_warnings(domain, found.name, ''), error=True)
+    _warn(model.segment_warnings, error=True)
     events = model.stream(
       source.frames(model.recognizer.prep),
       window=values.window,

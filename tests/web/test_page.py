@@ -215,7 +215,7 @@ def test_a_camera(served, tmp_path):
     second.read('#zsar-seen .zsar-answer', '%')
     second.record()  # stops
     second.read('#zsar-seen', 'What happened before')
-    second.read('#zsar-seen', 'Before you believe it')
+    second.read('#zsar-seen', 'Warnings')
     # Pictures are not kept.
     assert uploads.num_bytes == 0
     severe = [

@@ -23,7 +23,7 @@ from zsar_jax.data import class_names, decode, isolated, user_videos
 from zsar_jax.inference import (
   candidates,
   confidence,
-  model_files,
+  model_sources,
   predictions,
   prototype_bank,
   public_folders,
@@ -118,6 +118,11 @@ class ActionModel:
       self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
     )
 
+  @property
+  def probabilities(self) -> str:
+    """Says what probabilities were measured on, or why there are none."""
+    return self._confidence.described
+
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
     return predictions.domain_warnings(domain, path, comment)
@@ -193,8 +198,9 @@ class ActionModel:
         none,
         predictions.answer(ranking, reject_below),
         risk,
-        self._confidence.described,
+        self.probabilities,
         self.recognizer.origin,
+        self.recognizer.source,
       )
       for path, of_video, (ranking, none) in zip(
         paths, views, scored, strict=True
@@ -305,28 +311,19 @@ class ActionModel:
     namer, planned = self._window_namer(), self._plan(path, window, stride)
     size = self.recognizer.config.zeroshot.batch_size
     named = list(namer.name_file(planned, size, progress))
+    found = streams.join(named, namer.names, switch_cost)
     warnings = self._domain_warning(path, planned.comment)
-    return (
-      streams.join(named, namer.names, switch_cost),
-      warnings + self.segment_warnings,
-    )
+    return found, warnings + self.segment_warnings
 
   @property
   def segment_warnings(self) -> list[str]:
     """Returns `warnings`, and what the probabilities of segments lack."""
     if self._confidence.calibrated:
       return self.warnings
-    return [*self.warnings, f'probabilities: {self._confidence.described}']
+    return [*self.warnings, f'probabilities: {self.probabilities}']
 
   def open_stream(self, **kwargs) -> streams.Stream:
-    """Returns a `Stream` of the classes of now; frames are put into it.
-
-    Args:
-      **kwargs: of `streams.Stream`.
-
-    Raises:
-      ValueError: no classes, no calibration, or as `streams.Stream`.
-    """
+    """Returns a `Stream` of the classes of now; `kwargs` are its own."""
     return streams.Stream(self._window_namer(), **kwargs)
 
   def stream(
@@ -355,28 +352,29 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
-    path: workdir of a finished run, a folder that `bank export` wrote, the
-      name of a shipped model ('stick_figures'), or a bank file.
+    path: workdir of a finished run, exported folder, name of a shipped model,
+      bank file, or pushed model of the Hub, `hf:org/name[@revision]`.
     workdir: folder of the bank's encoders; by default the folder of the bank.
-    step: step of the run's checkpoint; None means the newest. The bank must
-      belong to the same step.
+    step: of the run's checkpoint and of the bank; None means the newest.
 
   Returns:
     The model. Its classes to choose from are the bank's added classes.
 
   Raises:
     FileNotFoundError: there is no bank, or no checkpoint.
+    OSError: see `model_sources.resolve`.
     ValueError: the bank is damaged, or belongs to other encoders.
   """
   if os.path.isfile(path):
     workdir = workdir or os.path.dirname(os.path.abspath(path))
   else:
-    path = model_files.resolve(path)
-    workdir = model_files.resolve(workdir or path)
-    path = os.path.join(path, prototype_bank.BANK_FILE)
+    path = model_sources.pin(path)
+    workdir = model_sources.pin(workdir or path)
+    path = os.path.join(model_sources.resolve(path), prototype_bank.BANK_FILE)
   # The bank comes first, since it loads faster. If the folder is missing,
   # loading the encoders raises the better error.
-  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
+  exists = os.path.isdir(model_sources.resolve(workdir))
+  bank = prototype_bank.load_bank(path) if exists else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
 

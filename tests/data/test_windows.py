@@ -62,7 +62,7 @@ def expected(times, prep, window, stride):
   ]
 
 
-@pytest.mark.parametrize('sampling', ['dense', 'uniform'])
+@pytest.mark.parametrize('sampling', ['dense', 'uniform', 'ends'])
 @pytest.mark.parametrize(
   'window, stride',
   # The defaults, strides that fit and do not, windows shorter than a clip,

@@ -161,7 +161,7 @@ def test_names_are_written_into_a_video_and_its_subtitles(
   )
   printed, err = capsys.readouterr()
   assert code == 0 and f'writing {out}' in err
-  (segments,) = json.loads(printed).values()
+  segments = json.loads(printed)['segments']
   text = subtitles.read_text(encoding='utf-8')
   assert text.count('-->') == len(segments) and segments[0]['name'] in text
   shown, info = decode.decode_all(str(out), 'out')

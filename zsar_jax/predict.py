@@ -346,7 +346,7 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
         for s in of_video.segments
       ),
     )
-  _write_outputs(*next(iter(found.items())), values)
+  _write_outputs(found[0].video, found[0].segments, values)
 
 
 def _watch(names: Sequence[str], values) -> None:

@@ -8,6 +8,8 @@ python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
   [--dataset=DIR]
 python -m zsar_jax.bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
+python -m zsar_jax.bank add mine.safetensors --classes=juggling \
+  --videos="clips/juggling/*.mp4" --output=sharper.safetensors
 python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
 python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
 python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
@@ -16,7 +18,9 @@ python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
   --classes="juggling,rowing" --output=FOLDER
 
 `build` makes the prototypes of a run's training videos, or of all classes of
-another prepared dataset. `add` adds classes by name, without any video.
+another prepared dataset. `add` adds classes by name, without any video. A few
+example videos of a class sharpen it (--videos, one class at a time); the bank
+remembers them, and takes more of them later.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
 a folder of plain files with a model card, to give to others: every command
 takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
@@ -34,15 +38,20 @@ import tempfile
 from absl import flags
 
 from zsar_jax import cli, predict
+from zsar_jax.data import class_names, isolated
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
   bank_building,
+  bank_changes,
+  candidates,
   confidence,
   evaluate_run,
+  example_videos,
   exported_model,
   model_card,
   model_files,
+  predictions,
   prototype_bank,
   public_banks,
   public_folders,
@@ -89,6 +98,11 @@ def _define_flags() -> flags.FlagValues:
     'export: for this project, for JAX alone, or for onnxruntime.',
     flag_values=values,
   )
+  text(
+    'videos',
+    'add: example videos of the one class of --classes, files or patterns, '
+    'with commas. It may be in the bank already.',
+  )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build: public weights of a text encoder, with --video.')
   text('drop_seen', 'build: names with commas that the bank leaves out.')
@@ -121,6 +135,8 @@ def main(argv: list[str]) -> None:
     raise ValueError(f'--push belongs to export, not to {command}')
   if values.format != _OWN_FORMAT and command != 'export':
     raise ValueError(f'--format belongs to export, not to {command}')
+  if values.videos and command != 'add':
+    raise ValueError(f'--videos belongs to add, not to {command}')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -159,7 +175,7 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   if len(paths) < 2:
     raise ValueError('merge needs at least two banks')
   banks = [prototype_bank.load_bank(path) for path in paths]
-  merged = prototype_bank.merge(banks)
+  merged = bank_changes.merge(banks)
   if any(bank.calibration for bank in banks):
     terminal.say(
       'the calibration is left out: it was measured on other seen classes'
@@ -173,23 +189,48 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   names = predict.read_names(values.classes)
   if not names:
     raise ValueError('add needs --classes')
+  names = class_names.canonical_names(names, 'classes')
+  videos = {}
+  if values.videos:
+    if len(names) > 1:
+      raise ValueError(
+        f'--videos are of one class, and --classes names {len(names)}: add '
+        'them one after the other'
+      )
+    videos = {names[0]: predict.read_paths(values.videos, 'videos')}
   path = paths[0]
   bank = prototype_bank.load_bank(path)
+  if videos:
+    isolated.start()  # the child that decodes gets ready in the meantime
+  videos = example_videos.check(bank, names, videos)
+  new = [n for n in names if not (videos and n in bank.added_classes)]
+  bank_changes.new_names(bank, new)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
   recognizer = saved_encoders.load(workdir, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
-  text = recognizer.encode_class_names(prototype_bank.new_names(bank, names))[
-    'embedding'
-  ]
-  bank = prototype_bank.add_names(bank, names, text)
-  model = action_model.ActionModel(recognizer, bank, path)
-  for name, made_of in model.explain().items():
-    if name in bank.added_classes[-len(names) :]:
-      parts = ', '.join(f'{seen} {100 * w:.0f}%' for seen, w in made_of)
-      terminal.say(f'{name}  <- {parts}')
+  directions = {}
+  if videos:
+    directions = example_videos.directions(recognizer, bank, videos)
+  if new:
+    text = recognizer.encode_class_names(new)['embedding']
+    bank = bank_changes.add_names(bank, new, text)
+  for name, of_class in directions.items():
+    bank = bank_changes.add_examples(bank, name, of_class)
+  _say_parts(candidates.Candidates(recognizer, bank), names)
   return bank
+
+
+def _say_parts(of: candidates.Candidates, names: Sequence[str]) -> None:
+  """Says what the prototypes of some names are made of."""
+  explained = of.explain()
+  for name, n, share in zip(
+    of.names, of.counts, of.example_shares, strict=True
+  ):
+    if name in names:
+      parts = predictions.describe_parts(explained[name], int(n), share)
+      terminal.say(f'{name}  <- {parts}')
 
 
 def _check_export(values) -> None:

@@ -48,10 +48,7 @@ def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
   text = '  '.join(parts)
   if not (explain and ranked.composited_from):
     return text
-  made_of = ', '.join(
-    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
-  )
-  return f'{text}  <- {made_of}'
+  return f'{text}  <- {ranked.parts}'
 
 
 def _format(
@@ -103,7 +100,7 @@ def _define_flags() -> flags.FlagValues:
   flags.DEFINE_integer(
     'top_k', 5, 'Names to show.', lower_bound=1, flag_values=values
   )
-  yes('explain', 'Say which seen classes each name was composited from.')
+  yes('explain', 'Say which seen classes and examples stand behind a name.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Find what happens when in a long video.')
   number('window', 0.0, 'Seconds of a window of --segments; 0 chooses.', 0)
@@ -131,8 +128,8 @@ def read_names(text: str | None) -> list[str]:
   return text.split(',')
 
 
-def _paths(text: str) -> list[str]:
-  """Files of --video.
+def read_paths(text: str, flag: str = 'video') -> list[str]:
+  """Files of a flag that takes files and patterns, with commas.
 
   Raises:
     FileNotFoundError: one that does not exist.
@@ -145,9 +142,9 @@ def _paths(text: str) -> list[str]:
   for part in text.split(','):
     found = sorted(glob.glob(part, recursive=True))
     if not found and glob.has_magic(part):
-      raise ValueError(f'no file matches --video={part}')
+      raise ValueError(f'no file matches --{flag}={part}')
     if not found:
-      raise FileNotFoundError(f'--video={part} does not exist')
+      raise FileNotFoundError(f'--{flag}={part} does not exist')
     paths += found
   return paths
 
@@ -164,7 +161,7 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --workdir (or --bank) or --pretrained')
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
-  names, paths = read_names(values.classes), _paths(values.video)
+  names, paths = read_names(values.classes), read_paths(values.video)
   isolated.start()
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is no run: it has no step to choose')

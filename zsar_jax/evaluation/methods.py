@@ -57,6 +57,8 @@ class TransferSettings:
     ensemble_match_temperature: T2 of the ensemble.
     seen_penalty: penalty that GZSL subtracts from the scores of seen classes,
       chosen on inner draws; None without a choice.
+    example_prior: kappa of `examples.mix`, how many example videos a class's
+      name is worth.
     transductive: also score with corrections that use all test videos.
   """
 
@@ -75,6 +77,7 @@ class TransferSettings:
   ensemble_transfer_temperature: float = 0.05
   ensemble_match_temperature: float = 1.0
   seen_penalty: float | None = None
+  example_prior: float = 2.0
   transductive: bool = False
 
   def __post_init__(self):

@@ -12,18 +12,19 @@ Encoders and a prototype bank are all it needs: a class is added by its name,
 without any video of it and without training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import functools
 import itertools
 import os
 
 import numpy as np
 
-from zsar_jax.data import class_names, decode, isolated, user_videos
+from zsar_jax.data import class_names, isolated, user_videos
 from zsar_jax.data.datasets import records
 from zsar_jax.inference import (
   candidates,
   confidence,
+  example_videos,
   model_files,
   predictions,
   prototype_bank,
@@ -82,23 +83,35 @@ class ActionModel:
     """Canonical names that `predict` chooses from."""
     return self._candidates.names
 
-  def add_classes(self, names: Sequence[str]) -> 'ActionModel':
+  def add_classes(
+    self,
+    names: Sequence[str],
+    videos: Mapping[str, Sequence[str]] | None = None,
+  ) -> 'ActionModel':
     """Adds classes to choose from.
 
     Args:
       names: in any spelling; seen in training or not.
+      videos: name -> paths of a few example videos, for any of the names that
+        are not seen; see `zeroshot.examples`.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: no names, an empty one, or one that is there already.
+      ValueError: no names, an empty one, or one that is there already; or
+        example videos that cannot be used, all of them named. Nothing is added
+        then.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that are there already: {again}')
-    self._candidates.add(names)
+    checked = example_videos.check(self.bank, names, videos or {})
+    examples = {}
+    if checked:
+      examples = example_videos.directions(self.recognizer, self.bank, checked)
+    self._candidates.add(names, examples)
     return self
 
   def clear_classes(self) -> 'ActionModel':
@@ -115,7 +128,12 @@ class ActionModel:
     """Returns warnings about the classes for the user."""
     if self.bank is None:
       return []
-    return predictions.class_warnings(self.classes, self.bank.seen_classes)
+    counts = self._candidates.counts.tolist()
+    return predictions.class_warnings(
+      self.classes,
+      self.bank.seen_classes,
+      dict(zip(self.classes, counts, strict=True)),
+    )
 
   def _check_classes(self) -> None:
     if not self.classes:
@@ -151,16 +169,6 @@ class ActionModel:
     if isinstance(prediction, Exception):
       raise prediction
     return prediction
-
-  def _read(self, path: str) -> user_videos.Views | Exception:
-    """Returns a video's views, or why there are none."""
-    config = self.recognizer.config.zeroshot
-    try:
-      return user_videos.read_views(
-        path, self.recognizer.prep, config.num_views, config.num_crops
-      )
-    except (decode.VideoError, OSError) as e:
-      return e
 
   def _rank(
     self,
@@ -211,7 +219,7 @@ class ActionModel:
     if by.prototypes is not None:
       scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
     probabilities, none = self._confidence.probabilities(scores, match)
-    explained = self.explain()
+    explained, shares = self.explain(), by.example_shares
     of = lambda rows, v, i: None if rows is None else float(rows[v, i])
     match = match if match.shape[1] else None
     for v in range(len(embeddings)):
@@ -223,6 +231,8 @@ class ActionModel:
           of(near, v, i),
           of(match, v, i),
           explained[self.classes[i]],
+          int(by.counts[i]),
+          float(shares[i]),
         )
         for i in np.argsort(-scores[v], kind='stable')
       )
@@ -253,19 +263,20 @@ class ActionModel:
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), batch_size)
     # The next videos are decoded while these are encoded.
-    jobs = (functools.partial(self._read, path) for path in paths)
+    read = functools.partial(example_videos.read, self.recognizer)
+    jobs = (functools.partial(read, path) for path in paths)
     results = isolated.read_ahead(jobs, ahead=2 * size)
     for first in range(0, len(paths), size or 1):
       part = paths[first : first + size]
-      read = list(itertools.islice(results, len(part)))
-      good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
+      views = list(itertools.islice(results, len(part)))
+      good = [i for i, v in enumerate(views) if not isinstance(v, Exception)]
       if good:
         ranked = self._rank(
-          [part[i] for i in good], [read[i] for i in good], size, reject_below
+          [part[i] for i in good], [views[i] for i in good], size, reject_below
         )
         for i, prediction in zip(good, ranked, strict=True):
-          read[i] = prediction
-      yield from read
+          views[i] = prediction
+      yield from views
 
   def segment(
     self,

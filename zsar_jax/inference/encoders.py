@@ -46,6 +46,7 @@ class Recognizer(abc.ABC):
       nobody knows them.
     step: of the weights; 0 where they were not trained here.
     joint: whether videos and names share one space.
+    centred: whether a bank's prototypes lack what all videos share.
   """
 
   config: ml_collections.ConfigDict
@@ -54,6 +55,7 @@ class Recognizer(abc.ABC):
   seen_classes: tuple[str, ...]
   step: int
   joint: bool
+  centred: bool
 
   @property
   @abc.abstractmethod

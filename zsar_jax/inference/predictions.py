@@ -1,6 +1,6 @@
 """What a prediction says: rankings and segments, as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from zsar_jax.data.protocols import word_overlap
@@ -24,6 +24,9 @@ class Ranked:
       where nothing compares videos with names.
     composited_from: (seen class, transfer weight), largest first; () where
       there is no prototype bank.
+    examples: example videos of the class.
+    examples_share: their weight in the prototype beside the name's, in [0, 1);
+      `composited_from` divides the rest.
   """
 
   name: str
@@ -32,6 +35,37 @@ class Ranked:
   nearest_name: float | None
   match_logit: float | None
   composited_from: tuple[tuple[str, float], ...]
+  examples: int = 0
+  examples_share: float = 0.0
+
+  @property
+  def parts(self) -> str:
+    """What the prototype is made of, in words."""
+    return describe_parts(
+      self.composited_from, self.examples, self.examples_share
+    )
+
+
+def describe_parts(
+  composited_from: Sequence[tuple[str, float]], examples: int, share: float
+) -> str:
+  """Says what a prototype is made of, in words and percent.
+
+  Args:
+    composited_from: see `Ranked`.
+    examples: number of example videos.
+    share: their weight beside the name's.
+  """
+  made_of = ', '.join(
+    f'{name} {weight:.0%}' for name, weight in composited_from
+  )
+  if not examples:
+    return made_of
+  videos = 'video' if examples == 1 else 'videos'
+  return (
+    f'{examples} example {videos} {share:.0%}, the name {1 - share:.0%} '
+    f'({made_of})'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,22 +114,30 @@ class NamedSegment:
 
 
 def class_warnings(
-  names: Sequence[str], seen_classes: Sequence[str]
+  names: Sequence[str],
+  seen_classes: Sequence[str],
+  examples: Mapping[str, int],
 ) -> list[str]:
   """Says what a user should know about the names to choose from.
 
   Args:
     names: canonical names to choose from.
     seen_classes: canonical names of the classes of training.
+    examples: name -> number of its example videos.
 
   Returns:
-    A line about names that were trained on, and one about words that no seen
-    class has; none where there is nothing to say.
+    A line about names that were trained on, one about names with examples, and
+    one about words that no seen class has; none where there is nothing to say.
   """
   found = []
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
+  shown = [f'{name} ({n})' for name, n in examples.items() if n]
+  if shown:
+    found.append(
+      f'example videos were given, so not zero-shot: {", ".join(shown)}'
+    )
   known = {
     word
     for name in seen_classes

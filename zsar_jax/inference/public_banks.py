@@ -3,13 +3,15 @@
 A video prototype is the mean of a class's embeddings less the mean of all
 classes, at unit length, as a column is: embeddings of public encoders share a
 large common part that says nothing of the class. A class with a column and
-videos gets both, by their number (see `prototype_bank.merge`). All of this is
+videos gets both, by their number (see `bank_changes.merge`). All of this is
 our choice, and not compared with others yet.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
+
+import numpy as np
 
 from zsar_jax.data import class_names
 from zsar_jax.data.protocols import bank_protocols, class_split, video_sets
@@ -22,11 +24,13 @@ from zsar_jax.evaluation import (
 )
 from zsar_jax.inference import (
   bank_building,
+  bank_changes,
   classifier_bank,
   embedders,
   prototype_bank,
   public_encoders,
 )
+from zsar_jax.zeroshot import prototypes, scoring
 
 CLASSIFIER, VIDEOS, BOTH = SOURCES = ('classifier', 'videos', 'both')
 # Among fewer classes there is nothing to calibrate.
@@ -121,7 +125,7 @@ def make_bank(
   embed = embedders.make_embedder(encoders, None, embeddings_dir, say=say)
   if source != CLASSIFIER:
     of_videos = _of_videos(encoders, own, embed, choice.licence)
-    bank = prototype_bank.merge([bank, of_videos]) if bank else of_videos
+    bank = bank_changes.merge([bank, of_videos]) if bank else of_videos
   return _calibrated(bank, encoders, own, embed, source, say)
 
 
@@ -134,13 +138,14 @@ def _of_videos(
   """The bank of one's own training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
   centred = classifier_bank.prototypes(seen.prototypes)
-  return bank_building.make_bank(
+  bank = bank_building.make_bank(
     encoders,
     own,
     dataclasses.replace(seen, prototypes=centred),
     encoders.transfer_settings,
     licence=licence,
   )
+  return dataclasses.replace(bank, centre=seen.prototypes.mean(axis=0))
 
 
 def _calibrated(
@@ -178,6 +183,13 @@ def _calibrated(
     methods.TransferSettings(**bank.settings),
     _measured_on(encoders, own, len(shown.labels)),
   )
+  if bank.centre is None:
+    # What example videos need later; see `example_videos.space`.
+    present, labels = np.unique(shown.labels, return_inverse=True)
+    means = prototypes.class_prototypes(
+      scoring.view_means(shown.embeddings), labels, len(present)
+    )
+    bank = dataclasses.replace(bank, centre=means.mean(axis=0))
   return dataclasses.replace(bank, calibration=fitted.to_dict())
 
 

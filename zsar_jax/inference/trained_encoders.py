@@ -67,8 +67,9 @@ class TrainedEncoders(encoders_lib.Recognizer):
     other._text_cache, other._weights_hash = {}, ''
     return other
 
-  # Training puts videos and names into one space.
-  joint = True
+  # Training puts videos and names into one space, and prototypes are the means
+  # of videos as they are.
+  joint, centred = True, False
 
   @property
   def origin(self) -> str:

@@ -204,7 +204,8 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     isolated.start()  # the child that decodes gets ready in the meantime
   videos = example_videos.check(bank, names, videos)
   new = [n for n in names if not (videos and n in bank.added_classes)]
-  bank_changes.new_names(bank, new)
+  if new:
+    bank_changes.new_names(bank, new)  # before the encoders are read
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
   recognizer = saved_encoders.load(workdir, values.step)
   prototype_bank.check_belongs(

@@ -35,6 +35,12 @@ Settings are chosen on runs that were trained without some seen classes
 (--config.data.inner_draw=0, 1, ...), never on the unseen ones:
 
 python -m zsar_jax.evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
+
+A run that began with public weights, at points between these and its end
+(WiSE-FT); --inner chooses the one to report, --export writes it as a model:
+
+python -m zsar_jax.evaluate --workdir=runs/x --interpolate=0,0.25,0.5,0.75,1 \
+  --inner=runs/x0,runs/x1,runs/x2 --export=FOLDER
 """
 
 import hashlib
@@ -48,6 +54,7 @@ from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
+  methods,
   outside_scores,
   results,
   results_text,
@@ -56,6 +63,7 @@ from zsar_jax.evaluation import (
 from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
+  interpolation,
   prototype_bank,
   public_folders,
   saved_encoders,
@@ -113,7 +121,21 @@ def _define_flags() -> flags.FlagValues:
     'Also embed first frames and shuffled frames: three times the work.',
     flag_values=values,
   )
-  text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
+  text(
+    'inner',
+    'Workdirs of inner draws to choose settings on, with commas; with '
+    '--interpolate to choose the coefficient on, and no settings.',
+  )
+  text(
+    'interpolate',
+    'Coefficients with commas, from 0, the public weights that the run began '
+    'with, to 1, its end, which is always among them.',
+  )
+  text(
+    'export',
+    'With --interpolate: new folder for the encoders and the bank of the '
+    'coefficient that is reported; every command takes it as --workdir.',
+  )
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
   text('labels', 'CSV file id,label[,group][,source] for the two above.')
@@ -138,6 +160,14 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step is of a run: it needs --workdir')
+  if values.interpolate and not values.workdir:
+    raise ValueError('--interpolate is of a run: it needs --workdir')
+  if values.export and not values.interpolate:
+    raise ValueError('--export needs --interpolate; see also `bank export`')
+  if values.export and os.path.exists(values.export):
+    raise FileExistsError(
+      f'{values.export} is there already: --export writes a new folder'
+    )
   for path in filter(None, (values.output, values.report)):
     results.check_output(path, values.overwrite)
   if values.compare:
@@ -189,7 +219,8 @@ def _evaluate_run(values) -> None:
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
-    if not values.motion_controls:
+    # For each coefficient they would take three times the work.
+    if not values.motion_controls or values.interpolate:
       config.zeroshot.motion_controls = False
   bank = None
   if public_folders.is_public(values.workdir):
@@ -199,19 +230,33 @@ def _evaluate_run(values) -> None:
     protocols = evaluate_run.make_protocols(
       config, () if values.class_split else recognizer.seen_classes
     )
+  coefficients = None
+  if values.interpolate:
+    coefficients = interpolation.read_coefficients(values.interpolate)
   choice = _choice(values, say)
-  outcome = evaluate_run.evaluate(
-    recognizer,
-    protocols,
-    evaluate_run.video_cache(config),
-    say,
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
-    keep_tokens=values.cache_tokens,
-    choice=choice,
-    bank=bank,
-  )
+
+  def measure(encoders, settings_choice=choice):
+    return evaluate_run.evaluate(
+      encoders,
+      protocols,
+      evaluate_run.video_cache(config),
+      say,
+      embeddings_dir=os.path.join(
+        values.workdir, evaluate_run.EMBEDDINGS_FOLDER
+      ),
+      keep_tokens=values.cache_tokens,
+      choice=settings_choice,
+      bank=bank,
+    )
+
+  if coefficients:
+    outcome = _interpolate(values, recognizer, coefficients, measure, choice)
+  else:
+    outcome = measure(recognizer)
   terminal.say(results_text.format_table(outcome.content))
-  if values.inner:
+  if coefficients:
+    terminal.say(interpolation.format_table(outcome.content['interpolation']))
+  elif values.inner:
     path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
     terminal.say(
@@ -221,6 +266,41 @@ def _evaluate_run(values) -> None:
   _write(path, outcome.content, outcome.scores)
   if values.report:
     _write_report(values.report, outcome)
+
+
+def _interpolate(values, recognizer, coefficients, measure, choice):
+  """The outcome at the coefficient that inner draws chose, or at the end."""
+  # The calibration of inner draws is that of their ends.
+  choice = {k: v for k, v in (choice or {}).items() if k != 'calibration'}
+  settings = recognizer.transfer_settings
+  if choice:
+    settings = methods.TransferSettings(**choice['settings'])
+  chosen = None
+  # Before the slow part: without a start there is nothing to choose.
+  start = interpolation.starting_params(recognizer, values.workdir)
+  if values.inner:
+    chosen = interpolation.choose_on(
+      values.inner.split(','),
+      recognizer,
+      values.workdir,
+      coefficients,
+      settings,
+      terminal.say,
+    )
+  outcome, mixed = interpolation.evaluate_all(
+    recognizer,
+    start,
+    coefficients,
+    lambda encoders: measure(encoders, choice),
+    chosen,
+  )
+  if values.export:
+    saved_encoders.export(mixed, values.export)
+    prototype_bank.save_bank(
+      outcome.bank, os.path.join(values.export, prototype_bank.BANK_FILE)
+    )
+    terminal.say(f'encoders and bank written to {values.export}')
+  return outcome
 
 
 def _bank_protocols(values):
@@ -278,7 +358,7 @@ def _write_report(path: str, outcome) -> None:
 def _choice(values, say) -> dict[str, Any] | None:
   """Returns the inner draws' choice, else an earlier one, else None."""
   path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
-  if not values.inner:
+  if not values.inner or values.interpolate:
     if not os.path.exists(path):
       return None
     return json_files.read(path)

@@ -77,6 +77,11 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return initialisation.describe(self.config)
 
   @property
+  def model(self) -> zsar_model.ZsarModel:
+    """Returns the network, without its parameters."""
+    return self._model
+
+  @property
   def params(self) -> Any:
     """Returns the parameters, as they lie on the devices."""
     return self._params

@@ -21,6 +21,8 @@ from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
+# Keys of the config's section `init` that name public weights.
+SOURCES = ('text', 'video', 'clip')
 # What all of torchvision's ResNets were trained with; a lone file of theirs
 # cannot say so itself.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}

@@ -108,6 +108,8 @@ setuptools.setup(
     # `bank export --format=onnx`, and what runs its files. Versions of jax2onnx
     # that ask for an orbax-checkpoint older than ours are passed over.
     'onnx': ['jax2onnx>=0.13', 'onnxruntime>=1.24'],
+    # Runs mteb's tasks on a model. Brings torch.
+    'mteb': ['mteb>=2.26'],
     # libtpu must move together with jax on a TPU VM or in Colab.
     'tpu': ['jax[tpu]>=0.10.2'],
     # In an environment of its own: it wants older protobuf and pillow.

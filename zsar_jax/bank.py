@@ -19,8 +19,7 @@ python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
 
 `build` makes the prototypes of a run's training videos, or of all classes of
 another prepared dataset. `add` adds classes by name, without any video. A few
-example videos of a class sharpen it (--videos, one class at a time); the bank
-remembers them, and takes more of them later.
+example videos sharpen a class (--videos), and more can come later.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
 a folder of plain files with a model card, to give to others: every command
 takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
@@ -205,7 +204,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   videos = example_videos.check(bank, names, videos)
   new = [n for n in names if not (videos and n in bank.added_classes)]
   if new:
-    bank_changes.new_names(bank, new)  # before the encoders are read
+    bank_changes.new_names(bank, new)
   workdir = values.workdir or os.path.dirname(os.path.abspath(path))
   recognizer = saved_encoders.load(workdir, values.step)
   prototype_bank.check_belongs(

@@ -17,6 +17,12 @@ show what they look like, and which are unseen:
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
 
+Public weights with a joint space of videos and names, with nothing trained and
+no seen classes, by the nearest name:
+
+python -m zsar_jax.evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
+  --protocol=ucf101/half-class-seed0-9
+
 Videos are embedded once: a second evaluation of the same weights only scores.
 
 Embeddings or scores of any other system (docs/score_files.md), with a CSV
@@ -54,7 +60,7 @@ from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
-  methods,
+  mteb_format,
   outside_scores,
   results,
   results_text,
@@ -108,6 +114,9 @@ def _define_flags() -> flags.FlagValues:
     'default below the workdir.',
   )
   text('report', 'HTML file to write: the results to look at.')
+  text(
+    'mteb', "JSON file to write: the row `transfer` as mteb's results have it."
+  )
   yes('overwrite', 'Replace an output that is there.')
   yes(
     'cache_tokens',
@@ -121,21 +130,10 @@ def _define_flags() -> flags.FlagValues:
     'Also embed first frames and shuffled frames: three times the work.',
     flag_values=values,
   )
-  text(
-    'inner',
-    'Workdirs of inner draws to choose settings on, with commas; with '
-    '--interpolate to choose the coefficient on, and no settings.',
-  )
-  text(
-    'interpolate',
-    'Coefficients with commas, from 0, the public weights that the run began '
-    'with, to 1, its end, which is always among them.',
-  )
-  text(
-    'export',
-    'With --interpolate: new folder for the encoders and the bank of the '
-    'coefficient that is reported; every command takes it as --workdir.',
-  )
+  text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
+  text('interpolate', 'Coefficients with commas, from 0 (the start) to 1.')
+  text('export', 'Folder for the model that --interpolate reports.')
+  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
   text('labels', 'CSV file id,label[,group][,source] for the two above.')
@@ -151,7 +149,7 @@ def main(argv: list[str]) -> None:
   """
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  sources = ('workdir', 'embeddings', 'scores', 'compare')
+  sources = ('workdir', 'pretrained', 'embeddings', 'scores', 'compare')
   given = [name for name in sources if values[name].value]
   if len(given) != 1:
     raise ValueError(
@@ -160,20 +158,16 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step is of a run: it needs --workdir')
-  if values.interpolate and not values.workdir:
+  if (values.interpolate or values.export) and not values.workdir:
     raise ValueError('--interpolate is of a run: it needs --workdir')
-  if values.export and not values.interpolate:
-    raise ValueError('--export needs --interpolate; see also `bank export`')
-  if values.export and os.path.exists(values.export):
-    raise FileExistsError(
-      f'{values.export} is there already: --export writes a new folder'
-    )
-  for path in filter(None, (values.output, values.report)):
+  for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
     _compare(values.compare)
   elif values.workdir:
     _evaluate_run(values)
+  elif values.pretrained:
+    _evaluate_pretrained(values)
   else:
     _evaluate_files(values)
 
@@ -205,11 +199,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  terminal.say(results_text.format_table(outcome.content))
-  if values.output:
-    _write(values.output, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _finish(values, outcome, values.output)
 
 
 def _evaluate_run(values) -> None:
@@ -230,31 +220,26 @@ def _evaluate_run(values) -> None:
     protocols = evaluate_run.make_protocols(
       config, () if values.class_split else recognizer.seen_classes
     )
-  coefficients = None
-  if values.interpolate:
-    coefficients = interpolation.read_coefficients(values.interpolate)
+  sweep = interpolation.read_sweep(
+    values.workdir, values.interpolate, values.inner, values.export
+  )
   choice = _choice(values, say)
-
-  def measure(encoders, settings_choice=choice):
-    return evaluate_run.evaluate(
-      encoders,
-      protocols,
-      evaluate_run.video_cache(config),
-      say,
-      embeddings_dir=os.path.join(
-        values.workdir, evaluate_run.EMBEDDINGS_FOLDER
-      ),
-      keep_tokens=values.cache_tokens,
-      choice=settings_choice,
-      bank=bank,
-    )
-
-  if coefficients:
-    outcome = _interpolate(values, recognizer, coefficients, measure, choice)
+  measure = lambda encoders, choice: evaluate_run.evaluate(
+    encoders,
+    protocols,
+    evaluate_run.video_cache(config),
+    say,
+    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    keep_tokens=values.cache_tokens,
+    choice=choice,
+    bank=bank,
+  )
+  if sweep:
+    outcome = interpolation.evaluate(recognizer, sweep, measure, choice, say)
   else:
-    outcome = measure(recognizer)
+    outcome = measure(recognizer, choice)
   terminal.say(results_text.format_table(outcome.content))
-  if coefficients:
+  if sweep:
     terminal.say(interpolation.format_table(outcome.content['interpolation']))
   elif values.inner:
     path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
@@ -264,55 +249,48 @@ def _evaluate_run(values) -> None:
     )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
 
 
-def _interpolate(values, recognizer, coefficients, measure, choice):
-  """The outcome at the coefficient that inner draws chose, or at the end."""
-  # The calibration of inner draws is that of their ends.
-  choice = {k: v for k, v in (choice or {}).items() if k != 'calibration'}
-  settings = recognizer.transfer_settings
-  if choice:
-    settings = methods.TransferSettings(**choice['settings'])
-  chosen = None
-  # Before the slow part: without a start there is nothing to choose.
-  start = interpolation.starting_params(recognizer, values.workdir)
-  if values.inner:
-    chosen = interpolation.choose_on(
-      values.inner.split(','),
-      recognizer,
-      values.workdir,
-      coefficients,
-      settings,
-      terminal.say,
-    )
-  outcome, mixed = interpolation.evaluate_all(
-    recognizer,
-    start,
-    coefficients,
-    lambda encoders: measure(encoders, choice),
-    chosen,
+def _evaluate_pretrained(values) -> None:
+  """Public weights of a joint space, without seen classes."""
+  folder = os.path.dirname(values.output) or '.' if values.output else ''
+  protocols = _protocols_of(
+    bank_protocols.Seen((), '', ''), values, values.pretrained
   )
-  if values.export:
-    saved_encoders.export(mixed, values.export)
-    prototype_bank.save_bank(
-      outcome.bank, os.path.join(values.export, prototype_bank.BANK_FILE)
-    )
-    terminal.say(f'encoders and bank written to {values.export}')
-  return outcome
+  outcome = evaluate_run.evaluate_pretrained(
+    public_folders.open_dual(values.pretrained),
+    protocols,
+    terminal.say,
+    folder and os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+  )
+  _finish(values, outcome, values.output)
+
+
+def _finish(values, outcome, path: str) -> None:
+  """Prints the table, and writes what was asked for; `path` may be ''."""
+  terminal.say(results_text.format_table(outcome.content))
+  if path:
+    _write(path, outcome.content, outcome.scores)
+  _write_more(values, outcome)
 
 
 def _bank_protocols(values):
   """The bank of public encoders, and the protocols that it is tested by."""
-  if not values.dataset:
-    raise ValueError(
-      f'{values.workdir} has no dataset of its own: give --dataset, a prepared '
-      'dataset to test on'
-    )
   bank = prototype_bank.load_bank(
     os.path.join(values.workdir, prototype_bank.BANK_FILE)
   )
+  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
+  return bank, _protocols_of(seen, values, values.workdir)
+
+
+def _protocols_of(seen: bank_protocols.Seen, values, source: str):
+  """The splits that the flags name, for encoders that were not trained here."""
+  if not values.dataset:
+    raise ValueError(
+      f'{source} has no dataset of its own: give --dataset, a prepared dataset '
+      'to test on'
+    )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,
     class_split_index=values.class_split_index,
@@ -320,8 +298,7 @@ def _bank_protocols(values):
     test_dataset_dir=values.dataset,
     allow_leaks=values.allow_leaks,
   )
-  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
-  return bank, bank_protocols.make_bank_protocols(seen, choice)
+  return bank_protocols.make_bank_protocols(seen, choice)
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:
@@ -347,12 +324,21 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
   terminal.say(f'written to {path}')
 
 
-def _write_report(path: str, outcome) -> None:
-  from zsar_jax.evaluation.report import page
-  from zsar_jax.inference import report_content
+def _write_more(values, outcome) -> None:
+  """Writes the forms of the results that were asked for."""
+  if values.mteb:
+    results.write_results(
+      mteb_format.to_task_result(outcome.content), values.mteb
+    )
+    terminal.say(f"in mteb's format written to {values.mteb}")
+  if values.report:
+    from zsar_jax.evaluation.report import page
+    from zsar_jax.inference import report_content
 
-  page.write_report(outcome.content, report_content.make(outcome), path)
-  terminal.say(f'report written to {path}')
+    page.write_report(
+      outcome.content, report_content.make(outcome), values.report
+    )
+    terminal.say(f'report written to {values.report}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:

@@ -74,11 +74,9 @@ class Run:
       'preprocessing': prep.to_json(),
       'descriptions': {},
     }
-    state = dataclasses.replace(
-      state,
-      params=params,
-      ema=jax.device_put(self.end, params_shardings(params)),
-    )
+    shardings = jax.tree.map(lambda x: x.sharding, params)
+    average = jax.device_put(self.end, shardings)
+    state = dataclasses.replace(state, params=params, ema=average)
     with checkpointing.Checkpoints(self.workdir, 1) as checkpoints:
       checkpoints.save(state, meta)
       checkpoints.wait()
@@ -162,21 +160,29 @@ def test_a_row_for_each_coefficient_and_inner_draws_choose(
   assert 'does not say where that is' in capsys.readouterr().err
 
 
-def test_the_coefficient_of_inner_draws_is_reported(run):
+def test_the_coefficient_of_inner_draws_is_reported(run, monkeypatch):
   recognizer = saved_encoders.load(run.workdir)
-  start = interpolation.starting_params(recognizer, 'run')
 
   class Outcome:
-    def __init__(self, encoders):
+    def __init__(self, encoders, choice):
       self.content = {'rows': [], 'weights_hash': encoders.weights_hash}
+      # Their calibration is of their ends, their settings are of use.
+      assert 'calibration' not in choice and choice['settings']['top_k'] == 3
 
-  choice = {'coefficient': 0.5, 'chosen_on': ['a', 'b'], 'accuracies': {}}
-  outcome, mixed = interpolation.evaluate_all(
-    recognizer, start, [0, 0.5, 1], Outcome, choice
+  choice = {'coefficient': 0.5, 'chosen_on': ['a', 'b'], 'inner_accuracies': {}}
+  monkeypatch.setattr(interpolation, 'choose_on', lambda *_: choice)
+  outcome = interpolation.evaluate(
+    recognizer,
+    interpolation.read_sweep(run.workdir, '0.5,0', '', ''),
+    Outcome,
+    {'settings': {'top_k': 3}, 'calibration': {}},
+    lambda text: None,
   )
   assert outcome.content['interpolation']['coefficient'] == 0.5
-  assert outcome.content['weights_hash'] == mixed.weights_hash
-  assert mixed.weights_hash != recognizer.weights_hash
+  start = interpolation.starting_params(recognizer, 'run')
+  middle = interpolation.between(recognizer, start, 0.5)
+  assert outcome.content['weights_hash'] == middle.weights_hash
+  assert middle.weights_hash != recognizer.weights_hash
 
 
 def test_runs_without_a_start_say_so(run, inner, tmp_path, capsys):
@@ -192,14 +198,10 @@ def test_runs_without_a_start_say_so(run, inner, tmp_path, capsys):
   # An inner draw that began elsewhere has other coefficients.
   recognizer = saved_encoders.load(run.workdir)
   recognizer.config.init.loaded = 'text=other:0123'
+  sweep = interpolation.Sweep('run', (0.0, 1.0), (inner.workdir,))
   with pytest.raises(ValueError, match='holds for one start'):
     interpolation.choose_on(
-      [inner.workdir],
-      recognizer,
-      'run',
-      [0.0, 1.0],
-      recognizer.transfer_settings,
-      lambda text: None,
+      sweep, recognizer, recognizer.transfer_settings, lambda text: None
     )
 
 

@@ -20,7 +20,6 @@ import os
 import numpy as np
 
 from zsar_jax.data import class_names, isolated, user_videos
-from zsar_jax.data.datasets import records
 from zsar_jax.inference import (
   candidates,
   confidence,
@@ -32,7 +31,6 @@ from zsar_jax.inference import (
   saved_encoders,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.system import terminal
 from zsar_jax.zeroshot import scoring, segments
 
 
@@ -128,12 +126,9 @@ class ActionModel:
     """Returns warnings about the classes for the user."""
     if self.bank is None:
       return []
-    counts = self._candidates.counts.tolist()
     return predictions.class_warnings(
-      self.classes,
-      self.bank.seen_classes,
-      dict(zip(self.classes, counts, strict=True)),
-    )
+      self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
+    ) + predictions.example_warnings(self.classes, self._candidates.counts)
 
   def _check_classes(self) -> None:
     if not self.classes:
@@ -141,13 +136,7 @@ class ActionModel:
 
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
-    if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
-      return []
-    return [
-      f'these weights were trained on {domain} alone and '
-      f'{terminal.visible_name(path)} is something else: the ranking means '
-      'little'
-    ]
+    return predictions.domain_warnings(domain, path, comment)
 
   def predict(
     self, path: str, reject_below: float | None = None

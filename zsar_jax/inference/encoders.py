@@ -7,6 +7,7 @@ public weights. A bank, a prediction and an evaluation take either.
 import abc
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -70,6 +71,11 @@ class Recognizer(abc.ABC):
     `side=name:fingerprint`, with commas. Weights of the Hub are named by id and
     commit, `hf:org/name@commit`, others by their folder.
     """
+
+  @property
+  def read_elsewhere(self) -> bool:
+    """Whether the text side learnt words from more than the seen names."""
+    return re.search(r'\b(text|clip)=', self.origin) is not None
 
   @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:

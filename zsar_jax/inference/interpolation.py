@@ -8,8 +8,10 @@ them by its seed, so they are the same again. Which coefficient a is reported is
 chosen on inner draws alone; the default is 1, the end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -25,6 +27,8 @@ from zsar_jax.inference import (
   encoders,
   evaluate_run,
   model_builder,
+  prototype_bank,
+  saved_encoders,
   trained_encoders,
 )
 from zsar_jax.pretrained import initialisation
@@ -33,31 +37,64 @@ END = 1.0
 _SHOWN_METHODS = ('transfer', 'nearest_name', 'seen')
 
 
-def read_coefficients(text: str) -> list[float]:
-  """Reads coefficients with commas.
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """What is asked for.
+
+  Attributes:
+    workdir: of the run.
+    coefficients: to measure, ascending; 1 is among them.
+    inner: workdirs of the inner draws' runs; () chooses nothing.
+    export: new folder for the model that is reported; '' for none.
+  """
+
+  workdir: str
+  coefficients: tuple[float, ...]
+  inner: tuple[str, ...] = ()
+  export: str = ''
+
+
+def read_sweep(
+  workdir: str, coefficients: str, inner: str, export: str
+) -> Sweep | None:
+  """Reads the flags of a sweep.
 
   Args:
-    text: such as '0,0.25,0.5'.
+    workdir: of the run.
+    coefficients: with commas, such as '0,0.25,0.5'; '' asks for no sweep.
+    inner: workdirs with commas.
+    export: folder.
 
   Returns:
-    They and 1, the end, each once, ascending.
+    The sweep; None where none is asked for.
 
   Raises:
-    ValueError: one that is no number in [0, 1].
+    ValueError: a coefficient that is no number in [0, 1], or an export without
+      a sweep.
+    FileExistsError: the folder is there already.
   """
+  if not coefficients:
+    if export:
+      raise ValueError('--export needs --interpolate; see also `bank export`')
+    return None
   found = {END}
-  for part in text.split(','):
+  for part in coefficients.split(','):
     try:
       value = float(part)
     except ValueError:
       value = -1.0
     if not 0 <= value <= 1:
       raise ValueError(
-        f'--interpolate={text}: {part!r} is no number in [0, 1], from the '
-        'start (0) to the end (1) of the training'
+        f'--interpolate={coefficients}: {part!r} is no number in [0, 1], from '
+        'the start (0) to the end (1) of the training'
       )
     found.add(value)
-  return sorted(found)
+  if export and os.path.exists(export):
+    raise FileExistsError(
+      f'{export} is there already: --export writes a new folder'
+    )
+  folders = tuple(inner.split(',')) if inner else ()
+  return Sweep(workdir, tuple(sorted(found)), folders, export)
 
 
 def starting_params(recognizer: encoders.Recognizer, workdir: str) -> Any:
@@ -130,43 +167,41 @@ def between(
 
 
 def choose_on(
-  inner_workdirs: Sequence[str],
+  sweep: Sweep,
   recognizer: encoders.Recognizer,
-  workdir: str,
-  coefficients: Sequence[float],
   settings: methods.TransferSettings,
   say: Callable[[str], Any],
 ) -> dict[str, Any]:
   """Chooses the coefficient on runs whose unseen classes are seen ones.
 
   Args:
-    inner_workdirs: of the draws' finished runs.
+    sweep: has coefficients and inner draws.
     recognizer: of the run that the coefficient is for.
-    workdir: of that run.
-    coefficients: to compare; 1 is the default.
     settings: of the transfer.
     say: gets a line before each slow part.
 
   Returns:
-    JSON-able: `coefficient`, `chosen_on` (names of the draws) and `accuracies`
-    of every coefficient in every draw.
+    JSON-able: `coefficient`, `chosen_on` (names of the draws) and
+    `inner_accuracies` of every coefficient in every draw.
 
   Raises:
     ValueError: see `choose_settings.open_draw` and `starting_params`; or a draw
       that began with other public weights.
   """
-  accuracies, names = {c: [] for c in coefficients}, []
-  for folder in inner_workdirs:
-    inner, protocol = choose_settings.open_draw(folder, recognizer, workdir)
+  accuracies, names = {c: [] for c in sweep.coefficients}, []
+  for folder in sweep.inner:
+    inner, protocol = choose_settings.open_draw(
+      folder, recognizer, sweep.workdir
+    )
     if inner.origin != recognizer.origin:
       raise ValueError(
-        f'{folder} began with {inner.origin}, and {workdir} with '
+        f'{folder} began with {inner.origin}, and {sweep.workdir} with '
         f'{recognizer.origin}: a coefficient holds for one start'
       )
     start = starting_params(inner, folder)
     with inner.config.zeroshot.unlocked():  # older runs lack the key
       inner.config.zeroshot.motion_controls = False
-    for c in coefficients:
+    for c in sweep.coefficients:
       say(f'{protocol.name}: coefficient {c:g}')
       embed = choose_settings.embed_with(between(inner, start, c), folder, say)
       draw = protocol_evaluation.embed_protocols([protocol], embed)
@@ -174,48 +209,61 @@ def choose_on(
     names.append(protocol.name)
   default_first = sorted(accuracies.items(), key=lambda pair: pair[0] != END)
   return {
-    'coefficient': choosing.best(default_first),
+    'coefficient': choosing.best(default_first) if names else END,
     'chosen_on': names,
-    'accuracies': {f'{c:g}': values for c, values in accuracies.items()},
+    'inner_accuracies': {f'{c:g}': values for c, values in accuracies.items()},
   }
 
 
-def evaluate_all(
-  recognizer: trained_encoders.TrainedEncoders,
-  start: Any,
-  coefficients: Sequence[float],
-  measure: Callable[[encoders.Recognizer], evaluate_run.Outcome],
-  choice: dict[str, Any] | None,
-) -> tuple[evaluate_run.Outcome, encoders.Recognizer]:
+def evaluate(
+  recognizer: encoders.Recognizer,
+  sweep: Sweep,
+  measure: Callable[[encoders.Recognizer, Any], evaluate_run.Outcome],
+  settings_choice: Mapping[str, Any] | None,
+  say: Callable[[str], Any],
+) -> evaluate_run.Outcome:
   """Measures a run at every coefficient.
 
   Args:
     recognizer: of the run.
-    start: of `starting_params`.
-    coefficients: in [0, 1].
-    measure: evaluates encoders.
-    choice: of `choose_on`; None reports the end.
+    sweep: what is asked for.
+    measure: evaluates encoders with a choice of settings.
+    settings_choice: of `choosing.choose`; None takes the config's settings.
+    say: gets a line before each slow part.
 
   Returns:
-    The outcome at the coefficient that is reported, with a key `interpolation`
-    in its content that holds the rows of all; and its encoders.
+    The outcome at the coefficient that inner draws chose, or without them at
+    the end. Its content has a key `interpolation` with the rows of all.
+
+  Raises:
+    ValueError: see `starting_params` and `choose_on`.
   """
-  reported = choice['coefficient'] if choice else END
-  found, kept = {}, None
-  for c in coefficients:
+  # The calibration of inner draws is that of their ends.
+  settings_choice = {
+    k: v for k, v in (settings_choice or {}).items() if k != 'calibration'
+  }
+  settings = recognizer.transfer_settings
+  if settings_choice:
+    settings = methods.TransferSettings(**settings_choice['settings'])
+  start = starting_params(recognizer, sweep.workdir)
+  chosen = choose_on(sweep, recognizer, settings, say)
+  rows, kept = {}, None
+  for c in sweep.coefficients:
+    say(f'coefficient {c:g}')
     mixed = between(recognizer, start, c)
-    outcome = measure(mixed)
-    found[f'{c:g}'] = outcome.content['rows']
-    if c == reported:
+    outcome = measure(mixed, settings_choice)
+    rows[f'{c:g}'] = outcome.content['rows']
+    if c == chosen['coefficient']:
       kept = outcome, mixed
   outcome, mixed = kept
-  outcome.content['interpolation'] = {
-    'coefficient': reported,
-    'chosen_on': choice['chosen_on'] if choice else [],
-    'inner_accuracies': choice['accuracies'] if choice else {},
-    'rows': found,
-  }
-  return outcome, mixed
+  outcome.content['interpolation'] = {**chosen, 'rows': rows}
+  if sweep.export:
+    saved_encoders.export(mixed, sweep.export)
+    prototype_bank.save_bank(
+      outcome.bank, os.path.join(sweep.export, prototype_bank.BANK_FILE)
+    )
+    say(f'encoders and bank written to {sweep.export}')
+  return outcome
 
 
 def format_table(interpolation: dict[str, Any]) -> str:
@@ -235,7 +283,7 @@ def format_table(interpolation: dict[str, Any]) -> str:
       and 'gzsl' not in row['metric']
     ]
     names = [f'{row["method"]} {row["metric"]}' for row in shown]
-    of_draws = ' '.join(f'{100 * a:.1f}' for a in inner.get(c, ()))
+    of_draws = ' '.join(f'{100 * a:.1f}' for a in inner[c])
     mark = '*' if float(c) == interpolation['coefficient'] else ''
     lines.append([c + mark, of_draws, *map(_percent, shown)])
   told = (
@@ -244,7 +292,7 @@ def format_table(interpolation: dict[str, Any]) -> str:
     else '* the end of the training: nothing was chosen, --inner would'
   )
   header = ('coefficient', 'inner draws', *names)
-  if not inner:
+  if not interpolation['chosen_on']:
     header, lines = _without(header), [_without(line) for line in lines]
   return '\n'.join([*results_text.columns(header, lines), told])
 

@@ -1,9 +1,11 @@
 """What a prediction says: rankings and segments, as plain data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 
+from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import word_overlap
+from zsar_jax.system import terminal
 
 NONE_OF_THESE = 'none of these'
 
@@ -114,30 +116,26 @@ class NamedSegment:
 
 
 def class_warnings(
-  names: Sequence[str],
-  seen_classes: Sequence[str],
-  examples: Mapping[str, int],
+  names: Sequence[str], seen_classes: Sequence[str], read_elsewhere: bool
 ) -> list[str]:
   """Says what a user should know about the names to choose from.
 
   Args:
     names: canonical names to choose from.
     seen_classes: canonical names of the classes of training.
-    examples: name -> number of its example videos.
+    read_elsewhere: whether the text side learnt words from other texts too.
+      Then words that no seen class has are no reason to doubt.
 
   Returns:
-    A line about names that were trained on, one about names with examples, and
-    one about words that no seen class has; none where there is nothing to say.
+    A line about names that were trained on, and one about words that no seen
+    class has; none where there is nothing to say.
   """
   found = []
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
-  shown = [f'{name} ({n})' for name, n in examples.items() if n]
-  if shown:
-    found.append(
-      f'example videos were given, so not zero-shot: {", ".join(shown)}'
-    )
+  if read_elsewhere:
+    return found
   known = {
     word
     for name in seen_classes
@@ -152,3 +150,27 @@ def class_warnings(
   if new:
     found.append(f'words that no training class had: {", ".join(new)}')
   return found
+
+
+def example_warnings(names: Sequence[str], counts: Sequence[int]) -> list[str]:
+  """Names the classes that have example videos, with their numbers [c]."""
+  shown = [f'{name} ({n})' for name, n in zip(names, counts, strict=True) if n]
+  if not shown:
+    return []
+  return [f'example videos were given, so not zero-shot: {", ".join(shown)}']
+
+
+def domain_warnings(domain: str, path: str, comment: str) -> list[str]:
+  """Says that a video is no rendered one, where all of training's were.
+
+  Args:
+    domain: of the bank; '' without one.
+    path: of the video.
+    comment: in its container.
+  """
+  if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
+    return []
+  return [
+    f'these weights were trained on {domain} alone and '
+    f'{terminal.visible_name(path)} is something else: the ranking means little'
+  ]

@@ -97,10 +97,8 @@ def scores(
       for rows, n in zip(drawn.pool, counts, strict=True)
     ]
   )
-  return scoring.score_videos(
-    scoring.view_means(embeddings[drawn.tested]),
-    examples.mix(composites, sums, prior),
-  )
+  z = scoring.view_means(embeddings[drawn.tested])
+  return z @ examples.mix(composites, sums, prior).T
 
 
 def per_class_accuracy(scored: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -48,25 +48,25 @@ def draw(
     ValueError: a class has too few videos, or no session to test on.
   """
   labels, groups = np.asarray(videos.labels), np.array(videos.groups)
-  pool, tested = [], []
-  for c, name in enumerate(names):
+  pool, used = [], set()
+  for c in range(len(names)):
     rows = np.flatnonzero(labels == c)
-    sessions = rng.permutation(np.unique(groups[rows]))
     taken: list[int] = []
-    used = 0
-    while len(taken) < most and used < len(sessions):
-      of_session = rows[groups[rows] == sessions[used]]
-      taken += rng.permutation(of_session).tolist()
-      used += 1
-    left = rows[np.isin(groups[rows], sessions[used:])]
-    if len(taken) < most or not len(left):
-      raise ValueError(
-        f'{name!r} has {len(rows)} videos of {len(sessions)} recording '
-        f'sessions: too few for {most} examples and a test'
-      )
+    for session in rng.permutation(np.unique(groups[rows])):
+      if len(taken) < most:
+        taken += rng.permutation(rows[groups[rows] == session]).tolist()
+        used.add(session)
     pool.append(taken[:most])
-    tested.append(left)
-  return Draw(np.array(pool), np.sort(np.concatenate(tested)))
+  # A session may have videos of several classes.
+  tested = np.flatnonzero(~np.isin(groups, [*used]))
+  for c, name in enumerate(names):
+    if len(pool[c]) < most or c not in labels[tested]:
+      raise ValueError(
+        f'{name!r} has {(labels == c).sum()} videos of '
+        f'{len(set(groups[labels == c]))} recording sessions: too few for '
+        f'{most} examples and a test'
+      )
+  return Draw(np.array(pool), tested)
 
 
 def scores(

@@ -57,13 +57,13 @@ class Problem:
     draws: which videos are examples, and which are tested.
   """
 
-  def __init__(self, evaluation, settings, space=(None, None)):
+  def __init__(self, evaluation, settings, centre=None):
     """Draws the examples.
 
     Args:
       evaluation: of unseen classes.
       settings: of the transfer.
-      space: of `example_videos.space`.
+      centre: of `example_videos.centre_of`.
     """
     self.evaluation = evaluation
     videos, rng = evaluation.videos, np.random.default_rng(0)
@@ -79,7 +79,7 @@ class Problem:
       evaluation.unseen,
       settings,
     )
-    self._directions = examples.directions(videos.embeddings, *space)
+    self._directions = examples.directions(videos.embeddings, centre)
 
   def scores(self, counts, prior: float) -> list[np.ndarray]:
     """Scores of the tested videos of each draw; `counts` [draws c] or one."""
@@ -316,7 +316,7 @@ def main(argv: list[str]) -> None:
       bank,
     ),
     methods.TransferSettings(**bank.settings),
-    example_videos.space(recognizer, bank),
+    example_videos.centre_of(recognizer, bank),
   )
   calibrated = None
   if bank.calibration:

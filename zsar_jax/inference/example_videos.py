@@ -98,7 +98,7 @@ def directions(
     ValueError: a video cannot be used. The message names each of them, and
       nothing was encoded.
   """
-  centre, within = space(recognizer, bank)
+  centre = centre_of(recognizer, bank)
   paths = [path for of_class in videos.values() for path in of_class]
   jobs = (functools.partial(read, recognizer, path) for path in paths)
   views = list(isolated.read_ahead(jobs, ahead=4))
@@ -116,9 +116,7 @@ def directions(
       for v in views[first : first + len(of_class)]
     ]
     first += len(of_class)
-    found[name] = examples.directions(
-      np.concatenate(embeddings), centre, within
-    )
+    found[name] = examples.directions(np.concatenate(embeddings), centre)
     lost = [
       terminal.visible_name(path)
       for path, x in zip(of_class, found[name], strict=True)
@@ -132,34 +130,31 @@ def directions(
   return found
 
 
-def space(
+def centre_of(
   recognizer: encoders.Recognizer, bank: prototype_bank.PrototypeBank
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """What brings videos into the space of a bank's prototypes.
+) -> np.ndarray | None:
+  """What is taken off example videos, as it was off a bank's prototypes.
 
   Videos of public encoders share a large part that says nothing of the class,
-  and their prototypes lack it. Where the bank knows the mean of all classes, it
-  is taken off. A classifier's columns alone do not say where it lies. But they
-  tell classes apart, so what all videos share is nearly orthogonal to them: a
-  projection to their span takes it off too (our choice).
+  and their prototypes lack it. Examples that had it would win every video. A
+  classifier's columns do not say where it lies: most of it is in their span, so
+  no projection takes it off.
 
   Args:
     recognizer: the encoders.
     bank: made by them.
 
   Returns:
-    `centre` [d] and `within` [s d] of `examples.directions`.
+    [d]; None where prototypes are means of videos as they are.
 
   Raises:
-    ValueError: neither way is open.
+    ValueError: prototypes lack it, and the bank does not know it.
   """
-  if bank.centre is not None or not recognizer.centred:
-    return bank.centre, None
-  seen, width = bank.seen_prototypes.shape
-  if seen > width:
+  if bank.centre is None and recognizer.centred:
     raise ValueError(
-      f'the bank does not know the mean of all videos, and its {seen} '
-      f'prototypes fill the whole space of {width} dimensions: build it with '
-      '--dataset, a prepared dataset, before it takes example videos'
+      'the bank does not know the mean of all videos, which its prototypes '
+      'lack, so it can take no example videos. Build it again with videos of '
+      'any classes: `python -m zsar_jax.bank build ... --dataset=DIR`, with '
+      '--prototypes=classifier to keep its prototypes'
     )
-  return None, bank.seen_prototypes
+  return bank.centre

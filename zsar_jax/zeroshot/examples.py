@@ -23,7 +23,6 @@ def _unit(x: np.ndarray) -> np.ndarray:
 def directions(
   embeddings: np.ndarray,
   centre: np.ndarray | None = None,
-  within: np.ndarray | None = None,
 ) -> np.ndarray:
   """Brings videos into the space in which prototypes are made.
 
@@ -31,8 +30,6 @@ def directions(
     embeddings: [n v d], v views of each video, unit vectors.
     centre: [d], what was taken off the videos behind the prototypes; None where
       nothing was.
-    within: prototypes [s d] whose span the videos are projected to; None leaves
-      them as they are.
 
   Returns:
     float32 [n d], unit vectors; a zero vector where nothing of a video is left.
@@ -44,19 +41,8 @@ def directions(
   x = _unit(np.asarray(embeddings, np.float64).mean(axis=1))
   if centre is not None:
     x = x - centre
-  if within is not None:
-    basis = _basis(within)
-    x = (x @ basis.T) @ basis
   lengths = np.linalg.norm(x, axis=1, keepdims=True)
   return np.where(lengths > 1e-6, _unit(x), 0).astype(np.float32)
-
-
-def _basis(rows: np.ndarray) -> np.ndarray:
-  """Orthonormal rows [r d] that span the given ones [s d]."""
-  _, sizes, basis = np.linalg.svd(
-    np.asarray(rows, np.float64), full_matrices=False
-  )
-  return basis[sizes > 1e-6 * sizes[0]]
 
 
 def mix(composites: np.ndarray, sums: np.ndarray, prior: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from tests.inference import test_public_encoders as shared
 import zsar_jax
 from zsar_jax import bank, cli, predict
+from zsar_jax.evaluation import methods
 from zsar_jax.inference import (
   action_model,
   bank_changes,
@@ -20,6 +21,8 @@ from zsar_jax.web import chart
 
 weights, folder, video = shared.weights, shared.folder, shared.video
 NAME = 'hopping in place'
+# Banks of earlier versions have none of their own.
+KAPPA = methods.TransferSettings().example_prior
 EXAMPLES = model_files.examples()
 
 
@@ -51,8 +54,7 @@ def test_python_mixes_name_and_examples(shipped, directions):
   model.clear_classes().add_classes(
     [NAME, 'rowing'], videos={'HoppingInPlace': EXAMPLES[:3]}
   )
-  kappa = model.bank.settings.get('example_prior', 1.0)
-  wanted = kappa * by_name + directions.sum(axis=0)
+  wanted = KAPPA * by_name + directions.sum(axis=0)
   np.testing.assert_allclose(
     prototype(model, NAME), wanted / np.linalg.norm(wanted), atol=1e-5
   )
@@ -60,12 +62,12 @@ def test_python_mixes_name_and_examples(shipped, directions):
   prediction = model.predict(EXAMPLES[0])
   ranked = {r.name: r for r in prediction.ranking}
   assert (ranked[NAME].examples, ranked['rowing'].examples) == (3, 0)
-  assert ranked[NAME].examples_share == pytest.approx(3 / (3 + kappa))
+  assert ranked[NAME].examples_share == pytest.approx(3 / (3 + KAPPA))
   assert ranked['rowing'].examples_share == 0
   # The name's part still says what it is made of.
   assert sum(w for _, w in ranked[NAME].composited_from) > 0.5
   assert chart.describe_source(ranked[NAME]).startswith(
-    f'made of 3 example videos {3 / (3 + kappa):.0%}, the name'
+    f'made of 3 example videos {3 / (3 + KAPPA):.0%}, the name'
   )
   assert chart.describe_source(ranked['rowing']).startswith('composited from')
   # Forgotten with the classes.
@@ -174,7 +176,7 @@ def test_a_classifier_takes_examples_less_the_mean_of_videos(folder, video):
     model.recognizer, dataclasses.replace(model.bank, centre=centre)
   ).add_classes(['word7'], {'word7': [video]})
   away = (z - centre) / np.linalg.norm(z - centre)
-  wanted = by_name + away
+  wanted = KAPPA * by_name + away
   np.testing.assert_allclose(
     prototype(known, 'word7'), wanted / np.linalg.norm(wanted), atol=1e-5
   )

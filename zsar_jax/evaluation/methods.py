@@ -77,7 +77,7 @@ class TransferSettings:
   ensemble_transfer_temperature: float = 0.05
   ensemble_match_temperature: float = 1.0
   seen_penalty: float | None = None
-  example_prior: float = 1.0
+  example_prior: float = 0.5
   transductive: bool = False
 
   def __post_init__(self):

@@ -72,7 +72,7 @@ def test_python_mixes_name_and_examples(shipped, directions):
   assert chart.describe_source(ranked['rowing']).startswith('composited from')
   # Forgotten with the classes.
   model.clear_classes().add_classes([NAME])
-  np.testing.assert_array_equal(prototype(model, NAME), by_name)
+  np.testing.assert_allclose(prototype(model, NAME), by_name, atol=1e-5)
 
 
 def test_the_bank_remembers_examples_and_takes_more(

@@ -361,7 +361,9 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
     ValueError: not a bank, or the bank of other encoders.
   """
   if os.path.isfile(path):
-    workdir = workdir or os.path.dirname(os.path.abspath(path))
+    workdir = model_files.resolve(
+      workdir or os.path.dirname(os.path.abspath(path))
+    )
   else:
     path = model_files.resolve(path)
     workdir = model_files.resolve(workdir or path)

@@ -70,9 +70,7 @@ def check(
         f'{", ".join(names)}'
       )
     if isinstance(paths, str | os.PathLike):
-      raise ValueError(
-        f'the example videos of {name!r} must be a list of paths'
-      )
+      raise ValueError(f'the example videos of {name!r} must be in a list')
     checked[name] = list(dict.fromkeys(map(os.fspath, paths)))
     if not checked[name]:
       raise ValueError(f'{name!r} is given example videos, but no path')

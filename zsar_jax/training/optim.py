@@ -13,7 +13,8 @@ _ENCODERS = ('video_encoder', 'text_encoder')
 _AFTER_BLOCKS = ('norm', 'final_norm', 'pool')
 # Parts that lie within block i: `messages_i` are made for it (X-CLIP).
 _BLOCK = re.compile(r'(time_)?(?:block|messages)_(\d+)')
-# Of factorised attention, between the blocks over space and those over time.
+# Of factorised attention, between the blocks over space and those over time;
+# other attention has `time_position` before its blocks.
 _BETWEEN = ('space_norm', 'time_position', 'time_cls')
 
 
@@ -149,7 +150,7 @@ def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
     block = _BLOCK.fullmatch(part)
     if block:
       return decay ** (n - int(block[2]) - (space if block[1] else 0))
-    if part in _BETWEEN:
+    if time and part in _BETWEEN:
       return decay ** (time + 1)
     return 1.0 if part in _AFTER_BLOCKS else decay ** (n + 1)
 

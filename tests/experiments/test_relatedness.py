@@ -1,4 +1,4 @@
-"""What names find among a classifier's columns."""
+"""Tests draws on a classifier's columns."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from zsar_jax.evaluation import methods
 from zsar_jax.inference import prototype_bank
 
 RNG = np.random.default_rng(0)
-# Names that say all of how classes look: text is a rotation of the columns.
+# Perfect names: the text embeddings are a rotation of the columns.
 COLUMNS = RNG.normal(size=(60, 8)).astype(np.float32)
 TEXT = COLUMNS @ np.linalg.qr(RNG.normal(size=(8, 8)))[0].astype(np.float32)
 TEXT /= np.linalg.norm(TEXT, axis=1, keepdims=True)

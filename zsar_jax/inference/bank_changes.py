@@ -9,24 +9,24 @@ from zsar_jax.data import class_names
 from zsar_jax.inference import prototype_bank
 from zsar_jax.inference.prototype_bank import PrototypeBank
 
-# Class embeddings of one name by one encoder differ by rounding alone.
+# Two embeddings of a name by the same encoder differ only by rounding.
 _TOLERANCE = 1e-5
-# As many videos weigh as much as a classifier's column.
+# A classifier's column weighs as much as this many videos.
 _COLUMN_VIDEOS = 10
 
 
 def new_names(bank: PrototypeBank, names: Sequence[str]) -> list[str]:
-  """Canonical names that can be added.
+  """Checks names of classes to add to a bank.
 
   Args:
-    bank: to add to.
+    bank: bank to add to.
     names: class names in any spelling.
 
   Returns:
-    The names.
+    The canonical names.
 
   Raises:
-    ValueError: a name that is empty, twice, or in the bank already.
+    ValueError: a name is empty, twice, or in the bank already.
   """
   names = list(class_names.canonical_names(names, 'classes'))
   trained = [name for name in names if name in bank.seen_classes]
@@ -44,15 +44,15 @@ def add_names(
   """Adds unseen classes by name.
 
   Args:
-    bank: to add to.
+    bank: bank to add to.
     names: class names in any spelling.
-    embeddings: of these names [a d], unit vectors.
+    embeddings: embeddings of these names [a e], unit vectors.
 
   Returns:
     The larger bank.
 
   Raises:
-    ValueError: a name that is empty, twice, or in the bank already.
+    ValueError: a name is empty, twice, or in the bank already.
   """
   names = new_names(bank, names)
   embeddings = np.asarray(embeddings, np.float32)
@@ -79,7 +79,7 @@ def add_examples(
   """Adds example videos of an added class to those that it has.
 
   Args:
-    bank: to add to.
+    bank: bank to add to.
     name: canonical name of a class that was added.
     directions: float32 [n d], of the videos; see `examples.directions`.
 
@@ -113,25 +113,25 @@ def _with_examples(
 
 
 def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
-  """Returns one bank of the classes of several, made by the same encoders.
+  """Merges banks of the same encoders.
 
-  A prototype is a direction; of a class that several banks have, the mean of
-  their directions is taken, weighted by the videos behind each. It is close
-  to the mean of all videos, not equal to it (our choice). A classifier's
-  column counts as much as 10 videos (our choice). The first bank's
-  settings are kept, and no calibration, which was measured on other classes.
-  Examples of an added class come together; where another bank has seen the
-  class, they count as videos of it.
+  If several banks have a class, its prototype is the mean of theirs, weighted
+  by their numbers of videos and normalised. This approximates the mean of all
+  videos (our choice). A classifier's column weighs as much as 10 videos (our
+  choice). The first bank's settings are kept. The calibrations are dropped,
+  because they were measured with other seen classes. The examples of an added
+  class are added up. If another bank has seen the class, they count as videos
+  of it.
 
   Args:
     banks: at least two.
 
   Returns:
-    The bank; classes in alphabetical order.
+    The bank, with classes in alphabetical order.
 
   Raises:
-    ValueError: other weights or preprocessing, or one name with two
-      embeddings.
+    ValueError: the banks have different weights or preprocessing, or different
+      embeddings of a name.
   """
   first = banks[0]
   for bank in banks[1:]:
@@ -181,7 +181,9 @@ def _sums_of_seen(banks: Sequence[PrototypeBank]):
       counts[name] = counts.get(name, 0) + count
       text = texts.setdefault(name, bank.class_embeddings[i])
       if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
-        raise ValueError(f'the banks have other class embeddings of {name!r}')
+        raise ValueError(
+          f'the banks have different class embeddings of {name!r}'
+        )
   return sums, counts, texts
 
 

@@ -1,4 +1,4 @@
-"""The classes that a prediction chooses from, with their prototypes."""
+"""The classes to choose from, with their prototypes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,13 @@ _TOP_SEEN = 3
 
 
 class Candidates:
-  """Names to choose from.
+  """The classes to choose from.
 
   Attributes:
-    names: canonical.
-    text: class embeddings [c e], unit vectors.
+    names: canonical class names [c].
+    text: class embeddings [c e], unit vectors; None without classes.
     prototypes: [c d], unit vectors; None without a bank.
-    weights: transfer weights [c s] behind the prototypes; [c 0] without a
-      bank.
+    weights: transfer weights of the prototypes [c s]; [c 0] without a bank.
     counts: int [c], example videos of each name.
   """
 
@@ -28,11 +27,11 @@ class Candidates:
     recognizer: encoders.Recognizer,
     bank: prototype_bank.PrototypeBank | None,
   ):
-    """Starts with the classes that were added to a bank.
+    """Starts with the added classes of a bank.
 
     Args:
-      recognizer: embeds names.
-      bank: made by these encoders; None composites nothing.
+      recognizer: encoders, which embed names.
+      bank: bank of these encoders; None makes no prototypes.
     """
     self._recognizer, self._bank = recognizer, bank
     self.names: tuple[str, ...] = ()
@@ -60,7 +59,7 @@ class Candidates:
       self._add(bank.added_classes, bank.added_embeddings)
 
   def clear(self) -> None:
-    """Forgets all names."""
+    """Removes all classes."""
     self.names, self.text = (), None
     self.counts = np.zeros(0, np.int64)
     if self._bank is not None:
@@ -73,11 +72,11 @@ class Candidates:
     names: Sequence[str],
     videos: Mapping[str, np.ndarray] | None = None,
   ) -> None:
-    """Adds names.
+    """Adds classes by their canonical names, which must be new.
 
     Args:
-      names: canonical, not there yet. Those that were added to the bank have
-        the examples that it remembers.
+      names: canonical names. Classes that were added to the bank have the
+        examples that it remembers.
       videos: name -> directions [n d] of further examples, see
         `examples.directions`. No seen class may have any.
     """
@@ -90,7 +89,7 @@ class Candidates:
       self._mix()
 
   def _add(self, names, text) -> None:
-    """Adds encoded names, and composites their prototypes."""
+    """Adds classes by their embeddings, and composites their prototypes."""
     self.names += tuple(names)
     before = [] if self.text is None else [self.text]
     self.text = np.concatenate([*before, text])
@@ -126,7 +125,7 @@ class Candidates:
     return counts, sums
 
   def _composite(self, names, text) -> tuple[np.ndarray, np.ndarray]:
-    """Prototypes [c d] and weights [c s]; a seen class has its own."""
+    """Returns prototypes [c d] and weights [c s]; a seen class has its own."""
     bank = self._bank
     new = task.Classes(
       tuple(names),

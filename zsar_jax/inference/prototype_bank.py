@@ -1,8 +1,8 @@
-"""The prototype bank: what inference needs beside the encoders, in one file.
+"""The prototype bank: the file that inference needs beside the encoders.
 
-A safetensors file: prototypes, class embeddings and video counts as tensors;
-names, domain, preprocessing, hashes, settings, calibration and licence as
-JSON in the header. Nothing in it is unpickled.
+It is a safetensors file. Prototypes, class embeddings and video counts are
+tensors. Names, domain, preprocessing, hashes, settings, calibration and licence
+are JSON in the header. Nothing is unpickled.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,10 @@ import safetensors
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-# Of a run, and of an exported model.
+# File name of the bank, in a run and in an exported model.
 BANK_FILE = 'bank.safetensors'
 _FORMAT = 'zsar_jax prototype bank 2'
 _OLD_FORMATS = ('zsar_jax prototype bank 1',)
-# Class embeddings of one name by one encoder differ by rounding alone.
-_TOLERANCE = 1e-5
 _ARRAYS = (
   'seen_prototypes',
   'class_embeddings',
@@ -32,8 +30,6 @@ _ARRAYS = (
   'example_sums',
   'centre',
 )
-# As many videos weigh as much as a classifier's column.
-_COLUMN_VIDEOS = 10
 _TEXTS = (
   'domain',
   'protocol',
@@ -46,32 +42,32 @@ _TEXTS = (
 
 @dataclasses.dataclass(frozen=True)
 class PrototypeBank:
-  """Seen prototypes and where they come from.
+  """Seen prototypes, with their origin.
 
   Attributes:
     seen_classes: names, in the order of the arrays.
     seen_prototypes: float32 [s d], unit vectors.
-    class_embeddings: float32 [s d], unit vectors.
-    counts: int64 [s], videos that each prototype is the mean of; 0 for a
-      classifier's column.
-    domain: what the training pictures are.
-    protocol: id of the protocol that the prototypes belong to.
-    preprocessing: JSON text of `Preprocessing`, which names the tokenizer.
-    step: of the checkpoint whose encoders made the arrays.
-    protocol_hash: of that protocol.
-    weights_hash: of those encoders.
-    licence: under which the training videos may be used; '' if not stated.
-    settings: of the transfer, as chosen; see `methods.TransferSettings`.
-    calibration: see `calibration.Calibration.to_dict`; None if not measured.
-    origin: the public weights behind those encoders, as `Recognizer.origin`
-      has it; '' in banks of earlier versions.
-    added_classes: names that were added without training.
+    class_embeddings: float32 [s e], unit vectors.
+    counts: int64 [s], number of videos of each prototype; 0 for a classifier's
+      column.
+    domain: describes the training videos.
+    protocol: id of the protocol of the prototypes.
+    preprocessing: `Preprocessing` as JSON, with the hash of the vocabulary.
+    step: step of the checkpoint of the encoders.
+    protocol_hash: hash of the protocol.
+    weights_hash: hash of the encoders.
+    licence: licence of the training videos; '' if not stated.
+    settings: settings of the transfer; see `methods.TransferSettings`.
+    calibration: see `calibration.Calibration.to_dict`; None without one.
+    origin: the public weights behind the encoders, see `Recognizer.origin`; ''
+      in banks of earlier versions.
+    added_classes: names of classes that were added without training.
     added_embeddings: float32 [a e], unit vectors, of these names.
-    example_counts: int64 [a], example videos of the added classes; None where
-      no class has any.
+    example_counts: int64 [a], example videos of the added classes; None if no
+      class has any.
     example_sums: float32 [a d], sums of their `examples.directions`.
-    centre: float32 [d], what was taken off the videos behind the prototypes;
-      None where nothing was, or nobody knows.
+    centre: float32 [d], what was subtracted from the videos of the prototypes;
+      None if nothing was, or if it is not known.
   """
 
   seen_classes: tuple[str, ...]
@@ -96,7 +92,7 @@ class PrototypeBank:
 
 
 def preprocessing_hash(preprocessing: str) -> str:
-  """Returns 12 hex digits of a preprocessing's JSON text."""
+  """Hashes a preprocessing's JSON text to 12 hex digits."""
   return hashlib.sha256(preprocessing.encode()).hexdigest()[:12]
 
 
@@ -126,18 +122,19 @@ def load_bank(path: str) -> PrototypeBank:
   """Reads a bank.
 
   Args:
-    path: written by `save_bank`.
+    path: path of a file that `save_bank` wrote.
 
   Returns:
     The bank.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: not a bank, or a damaged one; names file and class.
+    ValueError: the file is no bank, or damaged. The message names the file,
+      and the class if one is wrong.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(
-      f'{path} does not exist: a run leaves it when it has finished training'
+      f'{path} does not exist: a run writes it at the end of training'
     )
   try:
     with safetensors.safe_open(path, framework='numpy') as f:
@@ -167,7 +164,7 @@ def load_bank(path: str) -> PrototypeBank:
 
 
 def _check_header(path: str, header: Any) -> None:
-  """Refuses a header of other types than `save_bank` writes."""
+  """Raises ValueError if a header's values have wrong types."""
   if not isinstance(header, dict):
     raise ValueError(f'{path}: its header is not a JSON object')
   wrong = [
@@ -185,7 +182,9 @@ def _check_header(path: str, header: Any) -> None:
   ]
   names = (*header.get('seen_classes', ()), *header.get('added_classes', ()))
   if wrong or not all(isinstance(name, str) for name in names):
-    raise ValueError(f'{path}: header keys {wrong or "of classes"} are damaged')
+    raise ValueError(
+      f'{path}: header keys {wrong or "with class names"} are damaged'
+    )
   if not header['seen_classes']:
     raise ValueError(f'{path} holds no seen class')
   if len(set(names)) < len(names):
@@ -194,7 +193,7 @@ def _check_header(path: str, header: Any) -> None:
 
 
 def _check_arrays(path: str, bank: PrototypeBank) -> None:
-  """Refuses arrays that do not fit the names, or are no unit vectors."""
+  """Raises ValueError if arrays do not fit the names or are no unit vectors."""
   s, a = len(bank.seen_classes), len(bank.added_classes)
   for name, names, rows in (
     ('seen_prototypes', bank.seen_classes, s),
@@ -235,16 +234,16 @@ def _check_arrays(path: str, bank: PrototypeBank) -> None:
 def check_belongs(
   bank: PrototypeBank, weights_hash: str, preprocessing: str, path: str = ''
 ) -> None:
-  """Refuses a bank that other encoders made.
+  """Checks that a bank belongs to some encoders.
 
   Args:
-    bank: to check.
-    weights_hash: of the encoders at hand.
-    preprocessing: JSON text of theirs.
-    path: of the bank, for the message.
+    bank: bank to check.
+    weights_hash: hash of the encoders.
+    preprocessing: their preprocessing, as JSON text.
+    path: path of the bank, for the message.
 
   Raises:
-    ValueError: names both hashes.
+    ValueError: the bank belongs to other encoders. The message has both hashes.
   """
   for what, theirs, ours in (
     ('weights', bank.weights_hash, weights_hash),
@@ -270,7 +269,7 @@ def examples_of(bank: PrototypeBank) -> dict[str, int]:
 
 
 def describe(bank: PrototypeBank) -> str:
-  """Returns the lines that `show` prints: facts, then one per class."""
+  """Returns the text that `show` prints: facts, then a line per class."""
   calibration = bank.calibration or {}
   facts = {
     'seen classes': len(bank.seen_classes),

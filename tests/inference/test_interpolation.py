@@ -135,7 +135,7 @@ def test_a_row_for_each_coefficient_and_inner_draws_choose(
   exported, out = tmp_path / 'model', tmp_path / 'results.json'
   code = evaluated(
     f'--workdir={run.workdir}',
-    '--interpolate=0.5,0',
+    '--interpolate=0',
     f'--inner={inner.workdir}',
     f'--export={exported}',
     f'--output={out}',
@@ -144,7 +144,7 @@ def test_a_row_for_each_coefficient_and_inner_draws_choose(
   assert code == 0, captured.err
   content = json.loads(out.read_text())
   found = content['interpolation']
-  assert [*found['rows']] == ['0', '0.5', '1'] == [*found['inner_accuracies']]
+  assert [*found['rows']] == ['0', '1'] == [*found['inner_accuracies']]
   (draw,) = found['chosen_on']
   assert '#inner0' in draw and draw in captured.out
   # One draw has no standard error: the end stays.
@@ -192,7 +192,7 @@ def test_runs_without_a_start_say_so(run, inner, tmp_path, capsys):
   assert evaluated(f'--workdir={run.workdir}', '--interpolate=2') == 1
   assert "'2' is no number in [0, 1]" in capsys.readouterr().err
   assert evaluated('--scores=x', '--labels=y', '--interpolate=0') == 1
-  assert 'it needs --workdir' in capsys.readouterr().err
+  assert '--interpolate needs --workdir' in capsys.readouterr().err
   assert evaluated(f'--workdir={run.workdir}', f'--export={tmp_path}') == 1
   assert '--export needs --interpolate' in capsys.readouterr().err
   # An inner draw that began elsewhere has other coefficients.

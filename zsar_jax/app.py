@@ -46,8 +46,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Folder of a finished run, or of a prototype bank beside its encoders; or '
-    'a model that comes with the package: '
+    'Folder of a finished run, or of a prototype bank beside its encoders; a '
+    'pushed model of the Hub, hf:org/name[@revision]; or a model that comes '
+    'with the package: '
     f'{", ".join(model_files.shipped())}.',
   )
   text('compare', 'A second workdir, shown beside the first.')

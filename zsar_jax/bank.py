@@ -51,7 +51,7 @@ from zsar_jax.inference import (
   example_videos,
   exported_model,
   model_card,
-  model_files,
+  model_sources,
   predictions,
   prototype_bank,
   public_banks,
@@ -151,11 +151,13 @@ def main(argv: list[str]) -> None:
     if values.video or values.text:
       _build_public(values, command)
       return
+    values.workdir = model_sources.pin(values.workdir)
     bank = {'build': _build, 'export': _export}[command](values)
   else:
     most = len(paths) if command == 'merge' else 1
     if not paths or len(paths) != most:
       raise ValueError(f'{command} needs a bank file, got {paths}')
+    paths = [*map(model_sources.bank_file, paths)]
     bank = {'show': _show, 'add': _add, 'merge': _merge}[command](paths, values)
   if bank is not None:
     prototype_bank.save_bank(bank, values.output)
@@ -254,7 +256,7 @@ def _export(values) -> None:
   if values.format != _OWN_FORMAT:
     _export_elsewhere(model, values)
     return
-  public = public_folders.is_public(model_files.resolve(values.workdir))
+  public = public_folders.is_public(model_sources.resolve(values.workdir))
   local = public_folders.local_weights(model.recognizer) if public else []
   if local and values.push:
     raise ValueError(
@@ -303,7 +305,7 @@ def _write_export(model, values, folder: str) -> None:
   path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
   # Copy the results and example videos, if the run has them.
-  workdir = model_files.resolve(values.workdir)
+  workdir = model_sources.resolve(values.workdir)
   for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
     if os.path.isdir(source):
@@ -369,9 +371,10 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
   recognizer = saved_encoders.load(values.workdir, values.step)
-  if public_folders.is_public(model_files.resolve(values.workdir)):
-    return _public_bank(recognizer, values, values.workdir)
+  if public_folders.is_public(model_sources.resolve(values.workdir)):
+    return _public_bank(recognizer, values, kept_in)
   if values.prototypes or values.drop_seen:
     raise ValueError(
       '--prototypes and --drop_seen need public weights, and '
@@ -388,7 +391,7 @@ def _build(values) -> prototype_bank.PrototypeBank:
     recognizer,
     evaluate_run.make_protocol(config),
     evaluate_run.video_cache(config),
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     licence=values.licence,
     say=terminal.say,
   )

@@ -70,6 +70,7 @@ from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
   interpolation,
+  model_sources,
   prototype_bank,
   public_folders,
   saved_encoders,
@@ -81,47 +82,26 @@ _RESULTS_FILE = 'results.json'
 
 def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
-  text = lambda name, what, default='': flags.DEFINE_string(
-    name, default, what, flag_values=values
+  text, yes = _adders(values)
+  text(
+    'workdir',
+    'Folder of the run, or a pushed model of the Hub, hf:org/name[@revision].',
+    None,
   )
-  yes = lambda name, what: flags.DEFINE_bool(
-    name, False, what, flag_values=values
-  )
-  text('workdir', 'Folder of the run.', None)
   cli.define_step(values)
-  text('dataset', "Folder of a prepared dataset; by default the run's own.")
+  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
+  text('embeddings', 'File of embeddings, instead of --workdir.')
+  text('scores', 'File of scores, instead of --workdir.')
   text(
-    'class_split', 'JSON file with the seen and unseen classes of --dataset.'
+    'labels',
+    'CSV file id,label[,group][,source], with --embeddings or --scores.',
   )
+  text('compare', 'Two predictions.safetensors files, separated by a comma.')
   text(
-    'protocol',
-    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
-    'them.',
+    'inner',
+    'Choose the settings on inner draws: their workdirs, separated by commas.',
   )
-  yes(
-    'allow_leaks',
-    'Test although the model was trained on test classes; the results say so.',
-  )
-  flags.DEFINE_integer(
-    'class_split_index',
-    0,
-    'Index of the split in a --class_split file that has several.',
-    flag_values=values,
-    lower_bound=0,
-  )
-  text(
-    'output',
-    'Path of results.json to write; predictions.safetensors goes beside it. By '
-    'default below the workdir.',
-  )
-  text('report', 'HTML report to write.')
-  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
-  yes('overwrite', 'Replace existing output files.')
-  yes(
-    'cache_tokens',
-    'Also cache the video tokens of every test video (large). Later '
-    'evaluations then match new names without encoding the videos again.',
-  )
+  text('interpolate', 'Coefficients separated by commas, from 0 to 1.')
   yes(
     'transductive',
     'Also score with corrections that use all test videos at once.',
@@ -133,21 +113,64 @@ def _define_flags() -> flags.FlagValues:
     'this triples the work.',
     flag_values=values,
   )
-  text(
-    'inner',
-    'Choose the settings on inner draws: their workdirs, separated by commas.',
-  )
-  text('interpolate', 'Coefficients separated by commas, from 0 to 1.')
-  text('export', 'Folder for the model that --interpolate reports.')
-  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
-  text('embeddings', 'File of embeddings, instead of --workdir.')
-  text('scores', 'File of scores, instead of --workdir.')
-  text(
-    'labels',
-    'CSV file id,label[,group][,source], with --embeddings or --scores.',
-  )
-  text('compare', 'Two predictions.safetensors files, separated by a comma.')
+  _define_test(values)
+  _define_outputs(values)
   return values
+
+
+def _adders(values: flags.FlagValues):
+  """Returns functions that define a text and a yes/no flag."""
+  text = lambda name, what, default='': flags.DEFINE_string(
+    name, default, what, flag_values=values
+  )
+  yes = lambda name, what: flags.DEFINE_bool(
+    name, False, what, flag_values=values
+  )
+  return text, yes
+
+
+def _define_test(values: flags.FlagValues) -> None:
+  """Defines the flags that say what is tested."""
+  text, yes = _adders(values)
+  text('dataset', "Folder of a prepared dataset; by default the run's own.")
+  text(
+    'class_split', 'JSON file with the seen and unseen classes of --dataset.'
+  )
+  flags.DEFINE_integer(
+    'class_split_index',
+    0,
+    'Index of the split in a --class_split file that has several.',
+    flag_values=values,
+    lower_bound=0,
+  )
+  text(
+    'protocol',
+    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
+    'them.',
+  )
+  yes(
+    'allow_leaks',
+    'Test although the model was trained on test classes; the results say so.',
+  )
+
+
+def _define_outputs(values: flags.FlagValues) -> None:
+  """Defines the flags that say what is written."""
+  text, yes = _adders(values)
+  text(
+    'output',
+    'Path of results.json to write; predictions.safetensors goes beside it. By '
+    'default below the workdir.',
+  )
+  text('report', 'HTML report to write.')
+  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
+  text('export', 'Folder for the model that --interpolate reports.')
+  yes('overwrite', 'Replace existing output files.')
+  yes(
+    'cache_tokens',
+    'Also cache the video tokens of every test video (large). Later '
+    'evaluations then match new names without encoding the videos again.',
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -215,6 +238,13 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
+  if kept_in != values.workdir and values.inner:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is on the Hub'
+    )
+  values.workdir = model_sources.pin(values.workdir)
+  folder = model_sources.resolve(values.workdir)
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
@@ -224,8 +254,8 @@ def _evaluate_run(values) -> None:
     if not values.motion_controls or values.interpolate:
       config.zeroshot.motion_controls = False
   bank = None
-  if public_folders.is_public(values.workdir):
-    bank, protocols = _bank_protocols(values)
+  if public_folders.is_public(folder):
+    bank, protocols = _bank_protocols(values, folder)
   else:
     # A class split file replaces the run's own seen classes.
     protocols = evaluate_run.make_protocols(
@@ -240,7 +270,7 @@ def _evaluate_run(values) -> None:
     protocols,
     evaluate_run.video_cache(config),
     say,
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
     bank=bank,
@@ -286,10 +316,10 @@ def _finish(values, outcome, path: str) -> None:
   _write_more(values, outcome)
 
 
-def _bank_protocols(values):
+def _bank_protocols(values, folder: str):
   """Returns the bank of public encoders, and the protocols to test it on."""
   bank = prototype_bank.load_bank(
-    os.path.join(values.workdir, prototype_bank.BANK_FILE)
+    os.path.join(folder, prototype_bank.BANK_FILE)
   )
   seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
   return bank, _protocols_of(seen, values, values.workdir)

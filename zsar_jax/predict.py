@@ -82,8 +82,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Folder of a finished run; with --bank, of its encoders. Or a model that '
-    f'comes with the package: {", ".join(model_files.shipped())}.',
+    'Folder of a finished run; with --bank, of its encoders. Or a pushed model '
+    'of the Hub, hf:org/name[@revision], or a model that comes with the '
+    f'package: {", ".join(model_files.shipped())}.',
   )
   cli.define_step(values)
   text('bank', 'Prototype bank file; by default the one of the workdir.')
@@ -274,7 +275,7 @@ def _print_csv(header, rows) -> None:
 
 
 def _print_segments(model, paths: Sequence[str], values) -> None:
-  found = {}
+  found = []
   of_classes = model.warnings
   _warn(of_classes, error=True)
   for path in paths:
@@ -291,7 +292,16 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       progress=progress,
     )
     print(file=sys.stderr)
-    found[path] = segments
+    found.append(
+      predictions.Segments(
+        path,
+        tuple(segments),
+        tuple(warnings),
+        model.probabilities,
+        model.recognizer.origin,
+        model.recognizer.source,
+      )
+    )
     _warn([text for text in warnings if text not in of_classes], error=True)
     if not values.json and not values.csv:
       if len(paths) > 1:
@@ -300,18 +310,15 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
         times = f'{_SECONDS.format(s.start):>8} - {_SECONDS.format(s.end):>8} s'
         terminal.say(f'{times}  {100 * s.score:5.1f}%  {s.name}')
   if values.json:
-    as_dicts = {
-      path: [dataclasses.asdict(s) for s in segments]
-      for path, segments in found.items()
-    }
-    print(json.dumps(as_dicts, indent=2))
+    shown = [dataclasses.asdict(of_video) for of_video in found]
+    print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
   if values.csv:
     _print_csv(
       ('video', 'start', 'end', 'class', 'probability'),
       (
-        (path, s.start, s.end, s.name, s.score)
-        for path, segments in found.items()
-        for s in segments
+        (of_video.video, s.start, s.end, s.name, s.score)
+        for of_video in found
+        for s in of_video.segments
       ),
     )
 

@@ -223,6 +223,7 @@ def test_without_names_the_banks_own_classes_are_chosen_from(tmp_path):
     ((30, 20), (32, 48), 'dense', 1, 1, 'area', 'square'),  # enlarged
     ((120, 90), (56, 64), 'dense', 3, 2, 'bicubic', 'centre'),
     ((70, 110), (32, 48), 'uniform', 1, 2, 'bilinear', 'whole'),
+    ((70, 110), (32, 32), 'ends', 2, 1, 'bilinear', 'whole'),
   ],
 )
 def test_the_script_reads_the_clips_that_we_read(

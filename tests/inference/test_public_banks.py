@@ -198,8 +198,9 @@ def test_a_dual_encoder_has_a_bank_too(build, tmp_path, capsys):
   assert answer['probabilities'].startswith('calibrated on ')
   assert 'measured on' in answer['risk']
   assert run(predict, *flags, '--segments', '--json') == 0
-  (segments,) = json.loads(capsys.readouterr().out).values()
-  assert segments[0]['start'] == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found['segments'][0]['start'] == 0
+  assert found['weights'] == answer['weights']
 
 
 def test_gzsl_and_report_of_a_bank(build, dataset, tmp_path, capsys):

@@ -24,7 +24,7 @@ from zsar_jax.inference import (
   candidates,
   confidence,
   example_videos,
-  model_files,
+  model_sources,
   predictions,
   prototype_bank,
   public_folders,
@@ -129,6 +129,11 @@ class ActionModel:
       self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
     ) + predictions.example_warnings(self.classes, self._candidates.counts)
 
+  @property
+  def probabilities(self) -> str:
+    """Says what probabilities were measured on, or why there are none."""
+    return self._confidence.described
+
   def _check_classes(self) -> None:
     if not self.classes:
       raise ValueError('no classes to choose from: call add_classes first')
@@ -192,8 +197,9 @@ class ActionModel:
         none,
         predictions.answer(ranking, reject_below),
         risk,
-        self._confidence.described,
+        self.probabilities,
         self.recognizer.origin,
+        self.recognizer.source,
       )
       for path, of_video, (ranking, none) in zip(
         paths, views, scored, strict=True
@@ -315,7 +321,7 @@ class ActionModel:
     ]
     warnings = self._domain_warning(path, windows.comment) + self.warnings
     if not self._confidence.calibrated:
-      warnings.append(f'probabilities: {self._confidence.described}')
+      warnings.append(f'probabilities: {self.probabilities}')
     return named, warnings
 
   def _window_probabilities(self, windows: user_videos.Windows, progress):
@@ -347,30 +353,31 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
-    path: workdir of a finished run, a folder that `bank export` wrote, the
-      name of a shipped model ('stick_figures'), or a bank file.
+    path: workdir of a finished run, exported folder, name of a shipped model,
+      bank file, or pushed model of the Hub, `hf:org/name[@revision]`.
     workdir: folder of the bank's encoders; by default the folder of the bank.
-    step: step of the run's checkpoint; None means the newest. The bank must
-      belong to the same step.
+    step: of the run's checkpoint and of the bank; None means the newest.
 
   Returns:
     The model. Its classes to choose from are the bank's added classes.
 
   Raises:
     FileNotFoundError: there is no bank, or no checkpoint.
+    OSError: see `model_sources.resolve`.
     ValueError: the bank is damaged, or belongs to other encoders.
   """
   if os.path.isfile(path):
-    workdir = model_files.resolve(
+    workdir = model_sources.pin(
       workdir or os.path.dirname(os.path.abspath(path))
     )
   else:
-    path = model_files.resolve(path)
-    workdir = model_files.resolve(workdir or path)
-    path = os.path.join(path, prototype_bank.BANK_FILE)
+    path = model_sources.pin(path)
+    workdir = model_sources.pin(workdir or path)
+    path = os.path.join(model_sources.resolve(path), prototype_bank.BANK_FILE)
   # The bank comes first, since it loads faster. If the folder is missing,
   # loading the encoders raises the better error.
-  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
+  exists = os.path.isdir(model_sources.resolve(workdir))
+  bank = prototype_bank.load_bank(path) if exists else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
 

@@ -83,11 +83,11 @@ def _base_models(origin: str) -> list[str]:
 
 
 def _usage(repository: str) -> str:
-  lines = ['## Use', '```']
-  folder = 'FOLDER'
-  if repository:
-    lines.append(f'hf download {repository} --local-dir {folder}')
-  lines += [
+  # What was pushed is used where it is; nobody has to download it first.
+  folder = f'{hub.PREFIX}{repository}' if repository else 'FOLDER'
+  lines = [
+    '## Use',
+    '```',
     f'python -m zsar_jax.predict --workdir={folder} --video=clip.mp4 \\',
     '  --classes="juggling,rowing" --explain',
     '```',

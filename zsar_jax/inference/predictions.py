@@ -86,6 +86,8 @@ class Prediction:
     probabilities: describes where the probabilities come from, or why there are
       none.
     weights: the public weights behind the encoders; see `Recognizer.origin`.
+    model: repository of the Hub and commit of bank and encoders; '' for a local
+      folder.
   """
 
   ranking: tuple[Ranked, ...]
@@ -96,6 +98,7 @@ class Prediction:
   risk: str = ''
   probabilities: str = ''
   weights: str = ''
+  model: str = ''
 
 
 def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
@@ -113,6 +116,24 @@ class NamedSegment:
   end: float
   name: str
   score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+  """What happens when in a video.
+
+  Attributes:
+    video: path of the video.
+    segments: that cover it.
+    warnings, probabilities, weights, model: see `Prediction`.
+  """
+
+  video: str
+  segments: tuple[NamedSegment, ...]
+  warnings: tuple[str, ...]
+  probabilities: str
+  weights: str
+  model: str
 
 
 def class_warnings(

@@ -14,6 +14,7 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  model_sources,
   prototype_bank,
   public_encoders,
   public_folders,
@@ -30,7 +31,8 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Args:
     workdir: workdir of a run; a folder that `bank export` or `bank build
-      --video` wrote; or the name of a shipped model.
+      --video` wrote; the name of a shipped model; or a pushed model of the
+      Hub, `hf:org/name[@revision]`.
     step: step of the run's checkpoint; None means the newest.
 
   Returns:
@@ -38,9 +40,22 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Raises:
     FileNotFoundError: there is no model, or no checkpoint of that step.
+    OSError: see `model_sources.resolve`.
     ValueError: the files are damaged or do not fit together.
   """
-  workdir = model_files.resolve(workdir)
+  pinned = model_sources.pin(workdir)
+  folder, source = model_sources.resolve(pinned), ''
+  if hub.is_id(pinned):
+    source = pinned
+    if public_folders.is_public(folder):
+      public_folders.check_shared(folder, source)
+  recognizer = _load_folder(folder, step)
+  recognizer.source = source
+  return recognizer
+
+
+def _load_folder(workdir: str, step: int | None) -> encoders.Recognizer:
+  """As `load`, from a folder."""
   if public_folders.is_public(workdir):
     if step is not None:
       raise ValueError(f'{workdir} is not a run, so it has no --step')

@@ -211,6 +211,11 @@ def _run(
   measure: Measure | None,
 ) -> dict[str, Any]:
   """Trains and evaluates a run that was checked."""
+  with_ema = run.config.optim.ema_decay > 0
+  if distributed.is_main():
+    checkpointing.set_aside_damaged(run.workdir, with_ema, run.say)
+  distributed.wait('checkpoints')
+  run = _as_begun(run)
   descriptions = run_checks.read_descriptions(run.config, run.protocol, run.say)
   model = model_builder.build_model(
     run.config, run.prep, run.num_tokens, len(run.seen)
@@ -219,9 +224,6 @@ def _run(
   state = _first_state(run, model, optimizer)
   _describe_parameters(run, state)
   cache = cache or evaluate_run.video_cache(run.config)
-  if distributed.is_main():
-    checkpointing.set_aside_damaged(run.workdir, bool(state.ema), run.say)
-  distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
     run.workdir, run.config.train.keep_checkpoints
   ) as checkpoints:
@@ -249,6 +251,15 @@ def _run(
     distributed.to_local(state.best_params, run.mesh), int(state.step)
   )
   return _finish(run, recognizer, cache, measure)
+
+
+def _as_begun(run: _Run) -> _Run:
+  """The run with the preprocessing that its checkpoints were trained with."""
+  begun = checkpointing.read_preprocessing(run.workdir)
+  if begun is None or begun == run.prep:
+    return run
+  config = run_checks.keep_preprocessing(run.config, run.prep, begun, run.say)
+  return dataclasses.replace(run, config=config, prep=begun)
 
 
 def _first_state(run: _Run, model, optimizer) -> train_state.TrainState:

@@ -59,12 +59,18 @@ from zsar_jax.inference import (
   saved_encoders,
 )
 from zsar_jax.pretrained import hub_upload
-from zsar_jax.system import json_files, terminal
+from zsar_jax.system import terminal
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
+# Flag, its default, and the one command that has it.
+_BELONGS = (
+  ('push', '', 'export'),
+  ('format', _OWN_FORMAT, 'export'),
+  ('videos', '', 'add'),
+)
 
 
 def _define_flags() -> flags.FlagValues:
@@ -131,12 +137,9 @@ def main(argv: list[str]) -> None:
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  if values.push and command != 'export':
-    raise ValueError(f'--push belongs to export, not to {command}')
-  if values.format != _OWN_FORMAT and command != 'export':
-    raise ValueError(f'--format belongs to export, not to {command}')
-  if values.videos and command != 'add':
-    raise ValueError(f'--videos belongs to add, not to {command}')
+  for flag, default, owner in _BELONGS:
+    if values[flag].value != default and command != owner:
+      raise ValueError(f'--{flag} belongs to {owner}, not to {command}')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -306,22 +309,19 @@ def _write_export(model, values, folder: str) -> None:
   prototype_bank.save_bank(model.bank, path)
   # Copy the results and example videos, if the run has them.
   workdir = model_sources.resolve(values.workdir)
-  for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
+  for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
     if os.path.isdir(source):
       shutil.copytree(source, target)
     elif os.path.exists(source):
       shutil.copy(source, target)
-  measured = os.path.join(folder, run_outputs.RESULTS_FILE)
-  card = model_card.make(
+  model_card.write(
+    folder,
     model.recognizer,
     model.bank,
     repository=values.push,
     licence=values.licence,
-    results=json_files.read(measured) if os.path.exists(measured) else None,
   )
-  with open(os.path.join(folder, model_card.FILE), 'w') as f:
-    f.write(card)
 
 
 def _push(values, folder: str) -> None:

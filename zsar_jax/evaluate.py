@@ -49,10 +49,7 @@ python -m zsar_jax.evaluate --workdir=runs/x --interpolate=0,0.25,0.5,0.75,1 \
   --inner=runs/x0,runs/x1,runs/x2 --export=FOLDER
 """
 
-import hashlib
-import json
 import os
-from typing import Any
 
 from absl import flags
 
@@ -75,9 +72,7 @@ from zsar_jax.inference import (
   public_folders,
   saved_encoders,
 )
-from zsar_jax.system import json_files, terminal
-
-_RESULTS_FILE = 'results.json'
+from zsar_jax.system import terminal
 
 
 def _define_flags() -> flags.FlagValues:
@@ -264,7 +259,9 @@ def _evaluate_run(values) -> None:
   sweep = interpolation.read_sweep(
     values.workdir, values.interpolate, values.inner, values.export
   )
-  choice = _choice(values, say)
+  choice = choose_settings.read_or_choose(
+    values.workdir, '' if values.interpolate else values.inner, say, values.step
+  )
   measure = lambda encoders, choice: evaluate_run.evaluate(
     encoders,
     protocols,
@@ -288,7 +285,7 @@ def _evaluate_run(values) -> None:
     terminal.say(
       f'wrote the settings and calibration of the inner draws to {path}'
     )
-  path = values.output or _default_output(values.workdir, outcome.content)
+  path = values.output or results.default_path(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
   _write_more(values, outcome)
 
@@ -342,17 +339,6 @@ def _protocols_of(seen: bank_protocols.Seen, values, source: str):
   return bank_protocols.make_bank_protocols(seen, choice)
 
 
-def _default_output(workdir: str, content: dict[str, Any]) -> str:
-  """Returns a path that differs for each protocol, weights and settings."""
-  what = {
-    key: content[key]
-    for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
-  }
-  digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
-  name = content['protocol'].replace('/', '_').replace(':', '_')
-  return os.path.join(workdir, 'evaluations', f'{name}-{digest}', _RESULTS_FILE)
-
-
 def _write(path: str, content, scores: score_files.Scores | None) -> None:
   folder = os.path.dirname(path) or '.'
   os.makedirs(folder, exist_ok=True)
@@ -380,22 +366,6 @@ def _write_more(values, outcome) -> None:
       outcome.content, report_content.make(outcome), values.report
     )
     terminal.say(f'report written to {values.report}')
-
-
-def _choice(values, say) -> dict[str, Any] | None:
-  """Chooses settings on --inner; else reads an earlier choice, or None."""
-  path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
-  if not values.inner or values.interpolate:
-    if not os.path.exists(path):
-      return None
-    return json_files.read(path)
-  choice = choose_settings.choose_on(
-    values.inner.split(','), values.workdir, say, values.step
-  )
-  with open(f'{path}.tmp', 'w') as f:
-    json.dump(choice, f, indent=2)
-  os.replace(f'{path}.tmp', path)
-  return choice
 
 
 def _change(data, values) -> None:

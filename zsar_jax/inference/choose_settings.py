@@ -1,6 +1,7 @@
 """Chooses transfer settings for a run on its inner draws."""
 
 from collections.abc import Callable, Sequence
+import json
 import os
 from typing import Any
 
@@ -12,6 +13,32 @@ from zsar_jax.inference import (
   evaluate_run,
   saved_encoders,
 )
+from zsar_jax.system import json_files
+
+
+def read_or_choose(
+  workdir: str, inner: str, say: Callable[[str], Any], step: int | None = None
+) -> dict[str, Any] | None:
+  """Chooses settings on inner draws and keeps the choice in the workdir.
+
+  Args:
+    workdir: workdir of the run.
+    inner: workdirs of the inner draws, with commas; '' reads what an earlier
+      call kept.
+    say: see `choose_on`.
+    step: see `choose_on`.
+
+  Returns:
+    See `choosing.choose`; None if nothing was chosen yet.
+  """
+  path = os.path.join(workdir, evaluate_run.CHOICE_FILE)
+  if not inner:
+    return json_files.read(path) if os.path.exists(path) else None
+  choice = choose_on(inner.split(','), workdir, say, step)
+  with open(f'{path}.tmp', 'w') as f:
+    json.dump(choice, f, indent=2)
+  os.replace(f'{path}.tmp', path)
+  return choice
 
 
 def choose_on(

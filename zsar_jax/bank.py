@@ -325,12 +325,8 @@ def _write_export(model, values, folder: str) -> None:
 
 
 def _push(values, folder: str) -> None:
-  pushed = hub_upload.push(
-    folder,
-    values.push,
-    'Encoders and prototype bank',
-    values.overwrite,
-  )
+  what = 'Encoders and prototype bank'
+  pushed = hub_upload.push(folder, values.push, what, values.overwrite)
   terminal.say(f'uploaded to {pushed}')
 
 

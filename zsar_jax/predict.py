@@ -49,10 +49,7 @@ def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
   text = '  '.join(parts)
   if not (explain and ranked.composited_from):
     return text
-  made_of = ', '.join(
-    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
-  )
-  return f'{text}  <- {made_of}'
+  return f'{text}  <- {ranked.parts}'
 
 
 def _format(
@@ -105,7 +102,7 @@ def _define_flags() -> flags.FlagValues:
   flags.DEFINE_integer(
     'top_k', 5, 'Number of names to show.', lower_bound=1, flag_values=values
   )
-  yes('explain', 'Show the seen classes that each name was composited from.')
+  yes('explain', 'Show the seen classes and examples behind each name.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Divide a long video into segments, and name each.')
   number(
@@ -138,8 +135,8 @@ def read_names(text: str | None) -> list[str]:
   return text.split(',')
 
 
-def _paths(text: str) -> list[str]:
-  """Returns the files of --video.
+def read_paths(text: str, flag: str = 'video') -> list[str]:
+  """Returns the files of a flag that takes files and patterns, with commas.
 
   Raises:
     FileNotFoundError: a file does not exist.
@@ -152,9 +149,9 @@ def _paths(text: str) -> list[str]:
   for part in text.split(','):
     found = sorted(glob.glob(part, recursive=True))
     if not found and glob.has_magic(part):
-      raise ValueError(f'no file matches --video={part}')
+      raise ValueError(f'no file matches --{flag}={part}')
     if not found:
-      raise FileNotFoundError(f'--video={part} does not exist')
+      raise FileNotFoundError(f'--{flag}={part} does not exist')
     paths += found
   return paths
 
@@ -171,7 +168,7 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --workdir (or --bank) or --pretrained')
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
-  names, paths = read_names(values.classes), _paths(values.video)
+  names, paths = read_names(values.classes), read_paths(values.video)
   isolated.start()
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is not a run, so it has no --step')

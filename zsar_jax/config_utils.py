@@ -212,6 +212,7 @@ _ADDED = (
   'zeroshot.kernel_gamma',
   'zeroshot.hub_correction',
   'zeroshot.motion_controls',
+  'zeroshot.example_prior',
 )
 
 

@@ -80,7 +80,7 @@ def _define_flags() -> flags.FlagValues:
   flags.DEFINE_integer(
     'top_k', 5, 'Number of names to show.', lower_bound=1, flag_values=values
   )
-  yes('explain', 'Show the seen classes that each name was composited from.')
+  yes('explain', 'Show the seen classes and examples behind each name.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Divide a long video into segments, and name each.')
   text(
@@ -114,8 +114,8 @@ def read_names(text: str | None) -> list[str]:
   return text.split(',')
 
 
-def _paths(text: str) -> list[str]:
-  """Returns the files of --video.
+def read_paths(text: str, flag: str = 'video') -> list[str]:
+  """Returns the files of a flag that takes files and patterns, with commas.
 
   Raises:
     FileNotFoundError: a file does not exist.
@@ -128,9 +128,9 @@ def _paths(text: str) -> list[str]:
   for part in text.split(','):
     found = sorted(glob.glob(part, recursive=True))
     if not found and glob.has_magic(part):
-      raise ValueError(f'no file matches --video={part}')
+      raise ValueError(f'no file matches --{flag}={part}')
     if not found:
-      raise FileNotFoundError(f'--video={part} does not exist')
+      raise FileNotFoundError(f'--{flag}={part} does not exist')
     paths += found
   return paths
 
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> None:
     _check_outputs((), values)
     _watch(names, values)
     return
-  paths = _paths(values.video)
+  paths = read_paths(values.video)
   _check_outputs(paths, values)
   isolated.start()
   model = _load(names, values)

@@ -17,6 +17,7 @@ import zsar_jax
 from zsar_jax import bank
 from zsar_jax.data import preprocessing, user_videos
 from zsar_jax.inference import (
+  bank_changes,
   encoders,
   exported_model,
   exported_predict,
@@ -207,7 +208,7 @@ def test_without_names_the_banks_own_classes_are_chosen_from(tmp_path):
   assert chosen.names == ours.bank.seen_classes
   np.testing.assert_array_equal(chosen.prototypes, ours.bank.seen_prototypes)
   text = ours.recognizer.encode_class_names(['rowing'])['embedding']
-  added = prototype_bank.add_names(ours.bank, ['rowing'], text)
+  added = bank_changes.add_names(ours.bank, ['rowing'], text)
   chosen = exported_model._choose(ours.recognizer, added, ())
   assert chosen.names == ('rowing',)
   chosen = exported_model._choose(ours.recognizer, added, ('Skiing',))

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from tests.pretrained import test_video, tiny_weights
 from zsar_jax.inference import model_builder, public_sides, saved_encoders
 from zsar_jax.models import zsar_model
 from zsar_jax.pretrained import initialisation, pixels
-from zsar_jax.training import run_checks, train
+from zsar_jax.training import optim, run_checks, train
 
 
 @pytest.fixture
@@ -234,3 +235,51 @@ def test_clip_is_for_both_sides(bert, tmp_path):
     initialisation.start(config)
   with pytest.raises(ValueError, match='needs rgb'):
     initialisation.start(tiny.config(init__clip=path))
+
+
+def _updates(config, **kwargs):
+  """Updates of a first step whose gradients are all one, by parameter."""
+  start = initialisation.start(config)
+  prep = model_builder.make_preprocessing(start.config, start.pieces)
+  tokens = model_builder.vocabulary_size(start.pieces)
+  model = model_builder.build_model(start.config, prep, tokens, 3)
+  shapes = model_builder.parameter_shapes(model, prep)
+  params = initialisation.put(
+    jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), start.loaded
+  )
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1, weight_decay=0.0, clip_norm=1e9, **kwargs
+  )
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.abs(x).max()
+    for path, x in jax.tree.leaves_with_path(updates)
+  }
+
+
+@pytest.mark.parametrize('side', ['text+video', 'clip'])
+@pytest.mark.parametrize('scan', [False, True])
+def test_rates_by_layer_and_freezing_know_all_loaded_parts(
+  side, scan, bert, vit, tmp_path
+):
+  changes = {'init__text': bert, 'init__video': vit}
+  changes['model__video__scan_blocks'] = scan
+  if side == 'clip':
+    path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
+    changes = {'init__clip': path}
+  config = tiny.config(
+    **changes, preprocessing__token_length=20, preprocessing__inputs='rgb'
+  )
+  found = _updates(config, layer_decay=0.5)
+  for encoder in ('video_encoder', 'text_encoder'):
+    of = {k: v for k, v in found.items() if k.startswith(f'{encoder}/')}
+    early = [v for k, v in of.items() if 'position' in k or 'embed' in k]
+    blocks = [v for k, v in of.items() if '/block' in k]
+    # The first part learns slowest, the last block at half the rate.
+    assert early and max(early) < max(blocks)
+    assert max(blocks) == pytest.approx(0.05, rel=1e-3)
+  assert found['video_projection/kernel'] == pytest.approx(0.1, rel=1e-3)
+  frozen = _updates(config, layer_decay=0.5, frozen=('^video_encoder/',))
+  for name, update in frozen.items():
+    assert (update == 0) == name.startswith('video_encoder/'), name

@@ -64,6 +64,8 @@ class TransferSettings:
     ensemble_match_temperature: T2 of the ensemble.
     seen_penalty: penalty that GZSL subtracts from the scores of seen classes,
       chosen on inner draws; None if none was chosen.
+    example_prior: kappa of `examples.mix`: the number of example videos that a
+      class's name counts as.
     transductive: also score with corrections that use all test videos.
   """
 
@@ -82,6 +84,7 @@ class TransferSettings:
   ensemble_transfer_temperature: float = 0.05
   ensemble_match_temperature: float = 1.0
   seen_penalty: float | None = None
+  example_prior: float = 0.5
   transductive: bool = False
 
   def __post_init__(self):

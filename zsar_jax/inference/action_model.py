@@ -12,17 +12,18 @@ It needs encoders and a prototype bank. A class is added by its name, without
 any video of it and without training.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import os
 
 import numpy as np
 
-from zsar_jax.data import class_names, decode, isolated, user_videos
+from zsar_jax.data import class_names, isolated, user_videos
 from zsar_jax.inference import (
   candidates,
   confidence,
+  example_videos,
   model_sources,
   predictions,
   prototype_bank,
@@ -81,23 +82,34 @@ class ActionModel:
     """Canonical names that `predict` chooses from."""
     return self._candidates.names
 
-  def add_classes(self, names: Sequence[str]) -> 'ActionModel':
+  def add_classes(
+    self,
+    names: Sequence[str],
+    videos: Mapping[str, Sequence[str]] | None = None,
+  ) -> 'ActionModel':
     """Adds classes to choose from.
 
     Args:
       names: class names in any spelling, seen in training or not.
+      videos: name -> paths of a few example videos, for any of the names that
+        are not seen; see `zeroshot.examples`.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: there are no names, or one is empty or there already.
+      ValueError: there are no names, or one is empty or there already; or an
+        example video cannot be used. Nothing is added then.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that were added already: {again}')
-    self._candidates.add(names)
+    checked = example_videos.check(self.bank, names, videos or {})
+    examples = {}
+    if checked:
+      examples = example_videos.directions(self.recognizer, self.bank, checked)
+    self._candidates.add(names, examples)
     return self
 
   def clear_classes(self) -> 'ActionModel':
@@ -116,7 +128,7 @@ class ActionModel:
       return []
     return predictions.class_warnings(
       self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
-    )
+    ) + predictions.example_warnings(self.classes, self._candidates.counts)
 
   @property
   def probabilities(self) -> str:
@@ -150,16 +162,6 @@ class ActionModel:
     if isinstance(prediction, Exception):
       raise prediction
     return prediction
-
-  def _read(self, path: str) -> user_videos.Views | Exception:
-    """Returns a video's views, or the error if it cannot be used."""
-    config = self.recognizer.config.zeroshot
-    try:
-      return user_videos.read_views(
-        path, self.recognizer.prep, config.num_views, config.num_crops
-      )
-    except (decode.VideoError, OSError) as e:
-      return e
 
   def _rank(
     self,
@@ -232,19 +234,20 @@ class ActionModel:
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), batch_size)
     # The next videos are decoded while these are encoded.
-    jobs = (functools.partial(self._read, path) for path in paths)
+    read = functools.partial(example_videos.read, self.recognizer)
+    jobs = (functools.partial(read, path) for path in paths)
     results = isolated.read_ahead(jobs, ahead=2 * size)
     for first in range(0, len(paths), size or 1):
       part = paths[first : first + size]
-      read = list(itertools.islice(results, len(part)))
-      good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
+      views = list(itertools.islice(results, len(part)))
+      good = [i for i, v in enumerate(views) if not isinstance(v, Exception)]
       if good:
         ranked = self._rank(
-          [part[i] for i in good], [read[i] for i in good], size, reject_below
+          [part[i] for i in good], [views[i] for i in good], size, reject_below
         )
         for i, prediction in zip(good, ranked, strict=True):
-          read[i] = prediction
-      yield from read
+          views[i] = prediction
+      yield from views
 
   def windows(
     self,
@@ -366,7 +369,9 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
     ValueError: the bank is damaged, or belongs to other encoders.
   """
   if os.path.isfile(path):
-    workdir = workdir or os.path.dirname(os.path.abspath(path))
+    workdir = model_sources.pin(
+      workdir or os.path.dirname(os.path.abspath(path))
+    )
   else:
     path = model_sources.pin(path)
     workdir = model_sources.pin(workdir or path)

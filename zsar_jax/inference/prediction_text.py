@@ -44,10 +44,7 @@ def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
   text = '  '.join(parts)
   if not (explain and ranked.composited_from):
     return text
-  made_of = ', '.join(
-    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
-  )
-  return f'{text}  <- {made_of}'
+  return f'{text}  <- {ranked.parts}'
 
 
 def describe_segment(segment: predictions.NamedSegment) -> str:

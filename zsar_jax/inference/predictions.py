@@ -26,6 +26,9 @@ class Ranked:
       not. None if the encoders cannot match.
     composited_from: (seen class, transfer weight), largest first; () without a
       prototype bank.
+    examples: number of example videos of the class.
+    examples_share: their weight in the prototype, in [0, 1); `composited_from`
+      divides the rest.
   """
 
   name: str
@@ -34,6 +37,37 @@ class Ranked:
   nearest_name: float | None
   match_logit: float | None
   composited_from: tuple[tuple[str, float], ...]
+  examples: int = 0
+  examples_share: float = 0.0
+
+  @property
+  def parts(self) -> str:
+    """What the prototype is made of, in words."""
+    return describe_parts(
+      self.composited_from, self.examples, self.examples_share
+    )
+
+
+def describe_parts(
+  composited_from: Sequence[tuple[str, float]], examples: int, share: float
+) -> str:
+  """Says what a prototype is made of, in words and percent.
+
+  Args:
+    composited_from: see `Ranked`.
+    examples: number of example videos.
+    share: their weight beside the name's.
+  """
+  made_of = ', '.join(
+    f'{name} {weight:.0%}' for name, weight in composited_from
+  )
+  if not examples:
+    return made_of
+  videos = 'video' if examples == 1 else 'videos'
+  return (
+    f'{examples} example {videos} {share:.0%}, the name {1 - share:.0%} '
+    f'({made_of})'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +198,14 @@ def class_warnings(
   if new:
     found.append(f'words that no training class had: {", ".join(new)}')
   return found
+
+
+def example_warnings(names: Sequence[str], counts: Sequence[int]) -> list[str]:
+  """Names the classes that have example videos, with their numbers [c]."""
+  shown = [f'{name} ({n})' for name, n in zip(names, counts, strict=True) if n]
+  if not shown:
+    return []
+  return [f'example videos were given, so not zero-shot: {", ".join(shown)}']
 
 
 def domain_warnings(domain: str, path: str, comment: str) -> list[str]:

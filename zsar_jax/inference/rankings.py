@@ -35,7 +35,7 @@ def rank(
   if by.prototypes is not None:
     scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
   probabilities, none = sure.probabilities(scores, match)
-  explained = by.explain()
+  explained, shares = by.explain(), by.example_shares
   of = lambda rows, v, i: None if rows is None else float(rows[v, i])
   match = match if match.shape[1] else None
   for v in range(len(embeddings)):
@@ -47,6 +47,8 @@ def rank(
         of(near, v, i),
         of(match, v, i),
         explained[by.names[i]],
+        int(by.counts[i]),
+        float(shares[i]),
       )
       for i in np.argsort(-scores[v], kind='stable')
     )

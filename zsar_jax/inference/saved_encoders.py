@@ -21,10 +21,9 @@ from zsar_jax.inference import (
   trained_encoders,
 )
 from zsar_jax.parallel import sharding
-from zsar_jax.pretrained import hub
+from zsar_jax.pretrained import hub, initialisation
 
 _DATA_PATHS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
-_INIT_PATHS = ('text', 'video', 'clip')
 
 
 def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
@@ -165,7 +164,7 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
   for key in _DATA_PATHS:
     config['data'][key] = ''
   config['vocabulary'] = config['names']['descriptions'] = ''
-  for key in _INIT_PATHS:
+  for key in initialisation.SOURCES:
     if not hub.is_id(config['init'][key]):
       config['init'][key] = ''
   return config

@@ -20,6 +20,8 @@ from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
+# Keys of the config's section `init` that name public weights.
+SOURCES = ('text', 'video', 'clip')
 # The normalisation of all torchvision ResNets, whose files do not hold it.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 # Model type -> what loads it into a `TextEncoder`.

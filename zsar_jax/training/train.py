@@ -156,7 +156,7 @@ def _train(
 
 def _read_finished(workdir: str, say) -> dict[str, Any] | None:
   """Shows and returns the results of a finished run; None if unfinished."""
-  path = os.path.join(workdir, run_outputs.RESULTS_FILE)
+  path = os.path.join(workdir, results.RESULTS_FILE)
   if not os.path.exists(path):
     return None
   content = results.read_results(path)

@@ -171,18 +171,8 @@ class ActionModel:
     reject_below: float | None,
   ) -> list[predictions.Prediction]:
     """Predicts readable videos in one batch."""
-    clips = np.stack([v.clips for v in views])
-    # Pad the last batch, so that nothing is compiled again for it.
-    padding = batch_size - len(clips)
-    clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
-    embeddings, match = self.recognizer.encode_videos(clips, self.classes)
-    embeddings, match = embeddings[: len(views)], match[: len(views)]
-    scored = rankings.rank(
-      self.recognizer.joint,
-      self._candidates,
-      self._confidence,
-      embeddings,
-      match,
+    scored = rankings.rank_views(
+      self.recognizer, self._candidates, self._confidence, views, batch_size
     )
     risk = ''
     if reject_below is not None:

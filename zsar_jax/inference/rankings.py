@@ -1,10 +1,11 @@
 """Ranks candidates for embedded videos, with all that is known of each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from zsar_jax.inference import candidates, confidence, predictions
+from zsar_jax.data import user_videos
+from zsar_jax.inference import candidates, confidence, encoders, predictions
 from zsar_jax.zeroshot import scoring
 
 
@@ -53,3 +54,30 @@ def rank(
       for i in np.argsort(-scores[v], kind='stable')
     )
     yield ranking, None if none is None else float(none[v])
+
+
+def rank_views(
+  recognizer: encoders.Recognizer,
+  by: candidates.Candidates,
+  sure: confidence.Confidence,
+  views: Sequence[user_videos.Views],
+  batch_size: int,
+) -> Iterator[tuple[tuple[predictions.Ranked, ...], float | None]]:
+  """Embeds videos in one batch, and ranks the candidates for each.
+
+  Args:
+    recognizer: the encoders.
+    by: the candidates.
+    sure: makes probabilities of scores.
+    views: of at most `batch_size` videos.
+    batch_size: fewer videos are padded, so that nothing is compiled again.
+
+  Returns:
+    See `rank`.
+  """
+  clips = np.stack([v.clips for v in views])
+  padding = batch_size - len(clips)
+  clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
+  embeddings, match = recognizer.encode_videos(clips, by.names)
+  n = len(views)
+  return rank(recognizer.joint, by, sure, embeddings[:n], match[:n])

@@ -178,11 +178,16 @@ def started(argv: list[str]):
     with cli.start_up():
       page_lib, serving = _import_page()
       from zsar_jax.web import uploads as uploads_lib
+      from zsar_jax.web import watching as watching_lib
 
       desks = _load_desks(sources, limits)
     uploads = uploads_lib.Uploads(folder, limits)
     stack.callback(uploads_lib.Sweeper(uploads).close)
-    page = page_lib.Page(desks, limits, uploads, model_files.examples())
+    watching = watching_lib.Watching(desks[0], limits)
+    stack.callback(watching.close)
+    page = page_lib.Page(
+      desks, limits, uploads, model_files.examples(), watching
+    )
     blocks = page_lib.build(page)
     address, public = serving.serve(
       blocks,

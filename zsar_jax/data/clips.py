@@ -332,12 +332,26 @@ def sample_window(
     ValueError: no timestamps, or `num_frames` below 1.
   """
   _check(timestamps, sampling.num_frames, 0, 1)
+  return _frames_on_display(timestamps, _instants(start, window, sampling))
+
+
+def last_instant(start: float, window: float, sampling: Sampling) -> float:
+  """Returns the time from which no frame can be part of a window any more.
+
+  Args:
+    start: of the window, in seconds.
+    window: its length in seconds.
+    sampling: as for `sample_window`.
+  """
+  return float(_instants(start, window, sampling)[-1]) + _ROUNDING
+
+
+def _instants(start: float, window: float, sampling: Sampling) -> np.ndarray:
+  """Returns the times [num_frames] at which a window looks."""
   k = np.arange(sampling.num_frames)
   if sampling.method == 'dense':
-    instants = start + k * sampling.frame_stride / sampling.sample_fps
-  elif sampling.method == 'ends':
+    return start + k * sampling.frame_stride / sampling.sample_fps
+  if sampling.method == 'ends':
     steps, number = _steps_to_the_end(sampling.num_frames)
-    instants = start + steps * (window / number)
-  else:
-    instants = start + (k + 0.5) * window / sampling.num_frames
-  return _frames_on_display(timestamps, instants)
+    return start + steps * (window / number)
+  return start + (k + 0.5) * window / sampling.num_frames

@@ -12,7 +12,7 @@ It needs encoders and a prototype bank. A class is added by its name, without
 any video of it and without training.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import os
@@ -28,10 +28,11 @@ from zsar_jax.inference import (
   predictions,
   prototype_bank,
   public_folders,
+  rankings,
   saved_encoders,
+  streams,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.zeroshot import scoring, segments
 
 
 class ActionModel:
@@ -134,10 +135,6 @@ class ActionModel:
     """Says what probabilities were measured on, or why there are none."""
     return self._confidence.described
 
-  def _check_classes(self) -> None:
-    if not self.classes:
-      raise ValueError('no classes to choose from: call add_classes first')
-
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
     return predictions.domain_warnings(domain, path, comment)
@@ -174,13 +171,9 @@ class ActionModel:
     reject_below: float | None,
   ) -> list[predictions.Prediction]:
     """Predicts readable videos in one batch."""
-    clips = np.stack([v.clips for v in views])
-    # Pad the last batch, so that nothing is compiled again for it.
-    padding = batch_size - len(clips)
-    clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
-    embeddings, match = self.recognizer.encode_videos(clips, self.classes)
-    embeddings, match = embeddings[: len(views)], match[: len(views)]
-    scored = self._scores(embeddings, match)
+    scored = rankings.rank_views(
+      self.recognizer, self._candidates, self._confidence, views, batch_size
+    )
     risk = ''
     if reject_below is not None:
       risk = self.describe_risk(reject_below)
@@ -206,35 +199,6 @@ class ActionModel:
       )
     ]
 
-  def _scores(self, embeddings: np.ndarray, match: np.ndarray):
-    """Yields ranking and probability of none of the classes for each video."""
-    by = self._candidates
-    near = None
-    if self.recognizer.joint:
-      near = np.asarray(scoring.similarity_scores(embeddings, by.text))
-    scores = near
-    if by.prototypes is not None:
-      scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
-    probabilities, none = self._confidence.probabilities(scores, match)
-    explained, shares = self.explain(), by.example_shares
-    of = lambda rows, v, i: None if rows is None else float(rows[v, i])
-    match = match if match.shape[1] else None
-    for v in range(len(embeddings)):
-      ranking = tuple(
-        predictions.Ranked(
-          self.classes[i],
-          of(probabilities, v, i),
-          float(scores[v, i]),
-          of(near, v, i),
-          of(match, v, i),
-          explained[self.classes[i]],
-          int(by.counts[i]),
-          float(shares[i]),
-        )
-        for i in np.argsort(-scores[v], kind='stable')
-      )
-      yield ranking, None if none is None else float(none[v])
-
   def describe_risk(self, threshold: float) -> str:
     """Describes measured risk and coverage of answers above a threshold."""
     return self._confidence.describe_risk(threshold, len(self.classes))
@@ -256,7 +220,7 @@ class ActionModel:
       For each video in order, its prediction, or its error if it cannot be
       used. A bad file does not stop the others.
     """
-    self._check_classes()
+    self._candidates.check()
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), batch_size)
     # The next videos are decoded while these are encoded.
@@ -275,6 +239,43 @@ class ActionModel:
           views[i] = prediction
       yield from views
 
+  def windows(
+    self,
+    path: str,
+    *,
+    window: float = 0.0,
+    stride: float = 0.0,
+    batch_size: int = 0,
+    progress=lambda done, total: None,
+  ) -> Iterator[predictions.NamedWindow]:
+    """Names the windows of a long video.
+
+    Args:
+      path: a video file.
+      window: seconds; see `data.windows.window_seconds`.
+      stride: seconds; 0 means half a window.
+      batch_size: windows encoded at a time; 0 takes the config's.
+      progress: called with the number of finished windows, and of all windows.
+
+    Returns:
+      An iterator over the windows, in order.
+
+    Raises:
+      ValueError: as `segment`.
+    """
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
+    size = batch_size or self.recognizer.config.zeroshot.batch_size
+    return namer.name_file(planned, size, progress)
+
+  def _plan(self, path: str, window: float, stride: float):
+    prep = self.recognizer.prep
+    return user_videos.plan_windows(path, prep, window, stride)
+
+  def _window_namer(self) -> streams.WindowNamer:
+    return streams.WindowNamer(
+      self.recognizer, self._candidates, self._confidence
+    )
+
   def segment(
     self,
     path: str,
@@ -288,8 +289,7 @@ class ActionModel:
 
     Args:
       path: path of a video.
-      window: seconds; 0 chooses by the weights, see
-        `user_videos.plan_windows`.
+      window: seconds; see `data.windows.window_seconds`.
       stride: seconds; 0 means half a window.
       switch_cost: in nats; see `segments.best_path`.
       progress: called with the number of finished windows, and of all windows.
@@ -301,52 +301,44 @@ class ActionModel:
       VideoError: the video cannot be used.
       ValueError: there are no classes, or no calibration.
     """
-    self._check_classes()
-    self._confidence.check_segments()
-    windows = user_videos.plan_windows(
-      path, self.recognizer.prep, window, stride
-    )
-    probabilities, none = self._window_probabilities(windows, progress)
-    found = segments.find_segments(
-      windows.starts, windows.ends, probabilities, none, switch_cost
-    )
-    name = lambda label: (
-      predictions.NONE_OF_THESE
-      if label == segments.NONE
-      else self.classes[label]
-    )
-    named = [
-      predictions.NamedSegment(s.start, s.end, name(s.label), s.score)
-      for s in found
-    ]
-    warnings = self._domain_warning(path, windows.comment) + self.warnings
-    if not self._confidence.calibrated:
-      warnings.append(f'probabilities: {self.probabilities}')
-    return named, warnings
-
-  def _window_probabilities(self, windows: user_videos.Windows, progress):
-    """Of the classes [w c], and of none of them [w]."""
-    total, parts, logits = len(windows.starts), [], []
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
     size = self.recognizer.config.zeroshot.batch_size
-    # Only without a bank: elsewhere matching would be the larger part.
-    names = self.classes if self.bank is None else ()
-    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
-      n = len(clips)
-      if n < size and total > size:
-        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
-      embeddings, match = self.recognizer.encode_videos(clips, names)
-      parts.append(embeddings[:n])
-      logits.append(match[:n])
-      progress(sum(map(len, parts)), total)
-    scores = logits = np.concatenate(logits)
-    if self._candidates.prototypes is not None:
-      scores = np.asarray(
-        scoring.similarity_scores(
-          np.concatenate(parts), self._candidates.prototypes
-        )
-      )
-    probabilities, none = self._confidence.probabilities(scores, logits)
-    return probabilities, np.zeros(total) if none is None else none
+    named = list(namer.name_file(planned, size, progress))
+    found = streams.join(named, namer.names, switch_cost)
+    warnings = self._domain_warning(path, planned.comment)
+    return found, warnings + self.segment_warnings
+
+  @property
+  def segment_warnings(self) -> list[str]:
+    """Returns `warnings`, and what the probabilities of segments lack."""
+    if self._confidence.calibrated:
+      return self.warnings
+    return [*self.warnings, f'probabilities: {self.probabilities}']
+
+  def open_stream(self, **kwargs) -> streams.Stream:
+    """Returns a `Stream` of the classes of now; `kwargs` are its own."""
+    return streams.Stream(self._window_namer(), **kwargs)
+
+  def stream(
+    self, frames: Iterable[tuple[float, np.ndarray]], **kwargs
+  ) -> Iterator[predictions.NamedWindow | predictions.NamedSegment]:
+    """Names what happens in frames as they come, such as those of a camera.
+
+    Args:
+      frames: (seconds, uint8 RGB [h w 3]); seconds count from anywhere, and
+        frames may be missing or late.
+      **kwargs: of `streams.Stream`: `window`, `stride`, `switch_cost`, ...
+
+    Returns:
+      An iterator over windows, each when complete, and segments, each when no
+      later window can change it; in seconds after the first frame. Where the
+      frames end with an error, what was seen comes before it.
+
+    Raises:
+      ValueError: no classes or no calibration, at once; while iterating, a
+        frame that cannot be used.
+    """
+    return streams.run(self.open_stream(**kwargs), frames)
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:

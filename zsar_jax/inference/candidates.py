@@ -58,6 +58,11 @@ class Candidates:
     if bank.added_classes:
       self._add(bank.added_classes, bank.added_embeddings)
 
+  def check(self) -> None:
+    """Raises ValueError if there are no names."""
+    if not self.names:
+      raise ValueError('no classes to choose from: call add_classes first')
+
   def clear(self) -> None:
     """Removes all classes."""
     self.names, self.text = (), None

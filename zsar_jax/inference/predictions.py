@@ -109,6 +109,33 @@ def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class NamedWindow:
+  """What one window of a video shows.
+
+  Attributes:
+    start: seconds after the first frame.
+    end: seconds after the first frame.
+    name: the most probable class, or `NONE_OF_THESE`.
+    score: its probability.
+    probabilities: of each class, in the order of the model's classes.
+    none_of_these: probability that it shows none of the classes; None where
+      nothing was calibrated.
+  """
+
+  start: float
+  end: float
+  name: str
+  score: float
+  probabilities: dict[str, float]
+  none_of_these: float | None
+
+  @property
+  def ranking(self) -> list[tuple[str, float]]:
+    """Returns classes and probabilities, most probable first."""
+    return sorted(self.probabilities.items(), key=lambda of: -of[1])
+
+
+@dataclasses.dataclass(frozen=True)
 class NamedSegment:
   """A stretch of a video: seconds, class name, mean probability."""
 
@@ -182,12 +209,12 @@ def example_warnings(names: Sequence[str], counts: Sequence[int]) -> list[str]:
 
 
 def domain_warnings(domain: str, path: str, comment: str) -> list[str]:
-  """Says that a video is no rendered one, where all of training's were.
+  """Says if a video is another kind of pictures than those of training.
 
   Args:
-    domain: of the bank; '' without one.
+    domain: of the training videos; '' where nobody knows it.
     path: of the video.
-    comment: in its container.
+    comment: in the video's container.
   """
   if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
     return []

@@ -214,8 +214,8 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   new = [n for n in names if not (videos and n in bank.added_classes)]
   if new:
     bank_changes.new_names(bank, new)
-  workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = saved_encoders.load(workdir, values.step)
+  folder = values.workdir or os.path.dirname(os.path.abspath(path))
+  recognizer = saved_encoders.load(folder, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -224,8 +224,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     directions = example_videos.directions(recognizer, bank, videos)
   if new:
     described = cli.read_descriptions(values.descriptions or '', new)
-    if described:
-      recognizer = recognizer.with_descriptions(described)
+    recognizer = candidates.describe(recognizer, new, described)
     text = recognizer.encode_class_names(new)['embedding']
     bank = bank_changes.add_names(bank, new, text)
   for name, of_class in directions.items():

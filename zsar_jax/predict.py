@@ -196,7 +196,7 @@ def _load(names: Sequence[str], described, values):
         values.bank or values.workdir, values.workdir or '', values.step
       )
     if names:
-      model.clear_classes().add_classes(names, described)
+      model.clear_classes().add_classes(names, descriptions=described)
   return model
 
 

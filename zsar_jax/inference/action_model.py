@@ -85,16 +85,16 @@ class ActionModel:
   def add_classes(
     self,
     names: Sequence[str],
-    descriptions: Mapping[str, Sequence[str]] | None = None,
     videos: Mapping[str, Sequence[str]] | None = None,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
   ) -> 'ActionModel':
     """Adds classes to choose from.
 
     Args:
       names: class names in any spelling, seen in training or not.
-      descriptions: name -> sentences; they precede the encoders' own.
       videos: name -> paths of a few example videos, for any of the names that
         are not seen; see `zeroshot.examples`.
+      descriptions: name -> sentences; they precede the encoders' own.
 
     Returns:
       The model itself.

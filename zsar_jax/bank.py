@@ -38,7 +38,7 @@ import tempfile
 
 from absl import flags
 
-from zsar_jax import cli, predict
+from zsar_jax import cli
 from zsar_jax.data import class_names, isolated
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
@@ -52,7 +52,6 @@ from zsar_jax.inference import (
   exported_model,
   model_card,
   model_sources,
-  predictions,
   prototype_bank,
   public_banks,
   public_folders,
@@ -65,11 +64,12 @@ from zsar_jax.training import run_outputs
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
-# Flag, its default, and the one command that has it.
+# Flag, its default, and the commands that have it.
 _BELONGS = (
   ('push', '', 'export'),
   ('format', _OWN_FORMAT, 'export'),
   ('videos', '', 'add'),
+  ('descriptions', None, 'build and add'),
 )
 
 
@@ -111,6 +111,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build, with --video: public weights of a text encoder.')
+  cli.define_descriptions(
+    values, 'build, with --video, and add: of classes', None
+  )
   text('drop_seen', 'build: seen classes to leave out, separated by commas.')
   text('output', 'Bank file to write; with --video or export, a folder.')
   text('push', 'export: repository of the Hugging Face Hub, ORG/NAME.')
@@ -137,9 +140,9 @@ def main(argv: list[str]) -> None:
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  for flag, default, owner in _BELONGS:
-    if values[flag].value != default and command != owner:
-      raise ValueError(f'--{flag} belongs to {owner}, not to {command}')
+  for flag, default, owners in _BELONGS:
+    if values[flag].value != default and command not in owners.split(' and '):
+      raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -191,7 +194,7 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 
 
 def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
-  names = predict.read_names(values.classes)
+  names = cli.read_names(values.classes)
   if not names:
     raise ValueError('add needs --classes')
   names = class_names.canonical_names(names, 'classes')
@@ -202,7 +205,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
         f'--videos are of one class, and --classes names {len(names)}: add '
         'them one after the other'
       )
-    videos = {names[0]: predict.read_paths(values.videos, 'videos')}
+    videos = {names[0]: cli.read_paths(values.videos, 'videos')}
   path = paths[0]
   bank = prototype_bank.load_bank(path)
   if videos:
@@ -211,8 +214,8 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   new = [n for n in names if not (videos and n in bank.added_classes)]
   if new:
     bank_changes.new_names(bank, new)
-  workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = saved_encoders.load(workdir, values.step)
+  folder = values.workdir or os.path.dirname(os.path.abspath(path))
+  recognizer = saved_encoders.load(folder, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
@@ -220,23 +223,15 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   if videos:
     directions = example_videos.directions(recognizer, bank, videos)
   if new:
+    described = cli.read_descriptions(values.descriptions or '', new)
+    recognizer = candidates.describe(recognizer, new, described)
     text = recognizer.encode_class_names(new)['embedding']
     bank = bank_changes.add_names(bank, new, text)
   for name, of_class in directions.items():
     bank = bank_changes.add_examples(bank, name, of_class)
-  _say_parts(candidates.Candidates(recognizer, bank), names)
+  for line in candidates.Candidates(recognizer, bank).describe_parts(names):
+    terminal.say(line)
   return bank
-
-
-def _say_parts(of: candidates.Candidates, names: Sequence[str]) -> None:
-  """Says what the prototypes of some names are made of."""
-  explained = of.explain()
-  for name, n, share in zip(
-    of.names, of.counts, of.example_shares, strict=True
-  ):
-    if name in names:
-      parts = predictions.describe_parts(explained[name], int(n), share)
-      terminal.say(f'{name}  <- {parts}')
 
 
 def _check_export(values) -> None:
@@ -288,7 +283,7 @@ def _export_elsewhere(model, values) -> None:
   names = exported_model.write(
     model.recognizer,
     model.bank,
-    predict.read_names(values.classes or None),
+    cli.read_names(values.classes or None),
     values.output,
     values.format,
   )
@@ -336,6 +331,9 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
+  encoders = public_banks.describe(
+    encoders, values.descriptions, values.dataset, terminal.say
+  )
   bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
@@ -367,6 +365,11 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
+  if values.descriptions:
+    raise ValueError(
+      '--descriptions belongs to build --video --text: the encoders of '
+      f'{values.workdir} keep those that they were made with'
+    )
   kept_in = model_sources.outputs_folder(values.workdir, values.output)
   recognizer = saved_encoders.load(values.workdir, values.step)
   if public_folders.is_public(model_sources.resolve(values.workdir)):

@@ -23,7 +23,6 @@ python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
 from collections.abc import Sequence
 import csv
 import dataclasses
-import glob
 import json
 import os
 import sys
@@ -31,7 +30,12 @@ import sys
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import annotated_video, isolated, stream_source
+from zsar_jax.data import (
+  annotated_video,
+  class_names,
+  isolated,
+  stream_source,
+)
 from zsar_jax.inference import (
   model_files,
   prediction_text,
@@ -77,6 +81,7 @@ def _define_flags() -> flags.FlagValues:
     'Candidate class names separated by commas, or a file with one name per '
     'line; by default the classes added to the bank.',
   )
+  cli.define_descriptions(values, 'Of candidate classes')
   flags.DEFINE_integer(
     'top_k', 5, 'Number of names to show.', lower_bound=1, flag_values=values
   )
@@ -97,44 +102,6 @@ def _define_flags() -> flags.FlagValues:
   return values
 
 
-def read_names(text: str | None) -> list[str]:
-  """Returns names from a text with commas or a file; [] for None."""
-  if text is None:
-    return []
-  if not text.strip():
-    raise ValueError('--classes is empty: give names separated by commas')
-  if os.path.isfile(text):
-    with open(text, encoding='utf-8-sig') as f:
-      names = [line.strip() for line in f if line.strip()]
-    if not names:
-      raise ValueError(f'{text} holds no class name')
-    return names
-  if text.endswith('.txt'):
-    raise FileNotFoundError(f'--classes={text} does not exist')
-  return text.split(',')
-
-
-def read_paths(text: str, flag: str = 'video') -> list[str]:
-  """Returns the files of a flag that takes files and patterns, with commas.
-
-  Raises:
-    FileNotFoundError: a file does not exist.
-    ValueError: a pattern finds no file.
-  """
-  # A file name may look like a pattern, or hold a comma.
-  if os.path.exists(text):
-    return [text]
-  paths = []
-  for part in text.split(','):
-    found = sorted(glob.glob(part, recursive=True))
-    if not found and glob.has_magic(part):
-      raise ValueError(f'no file matches --{flag}={part}')
-    if not found:
-      raise FileNotFoundError(f'--{flag}={part} does not exist')
-    paths += found
-  return paths
-
-
 def main(argv: list[str]) -> None:
   """Parses the command line and prints the rankings.
 
@@ -149,19 +116,24 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --json or --csv')
   if bool(values.video) == bool(values.stream):
     raise ValueError('give either --video or --stream')
-  names = read_names(values.classes)
+  names = cli.read_names(values.classes)
+  if values.descriptions and not names:
+    raise ValueError('--descriptions needs --classes')
+  described = cli.read_descriptions(
+    values.descriptions, map(class_names.canonical_name, names)
+  )
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is not a run, so it has no --step')
   if values.pretrained and not names:
     raise ValueError('--pretrained needs --classes')
   if values.stream:
     _check_outputs((), values)
-    _watch(names, values)
+    _watch(names, described, values)
     return
-  paths = read_paths(values.video)
+  paths = cli.read_paths(values.video)
   _check_outputs(paths, values)
   isolated.start()
-  model = _load(names, values)
+  model = _load(names, described, values)
   of_classes = model.warnings
   if values.segments:
     _print_segments(model, paths, values)
@@ -211,7 +183,7 @@ def _write_outputs(path: str, segments, values) -> None:
       _warn([f'{boxes}shows boxes; --subtitles has all letters'], error=True)
 
 
-def _load(names: Sequence[str], values):
+def _load(names: Sequence[str], described, values):
   with cli.start_up():
     # Imports JAX, so it comes late. Mistakes in the command line are reported
     # at once, and the decoding process starts meanwhile.
@@ -224,7 +196,7 @@ def _load(names: Sequence[str], values):
         values.bank or values.workdir, values.workdir or '', values.step
       )
     if names:
-      model.clear_classes().add_classes(names)
+      model.clear_classes().add_classes(names, descriptions=described)
   return model
 
 
@@ -349,7 +321,7 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
   _write_outputs(found[0].video, found[0].segments, values)
 
 
-def _watch(names: Sequence[str], values) -> None:
+def _watch(names: Sequence[str], described, values) -> None:
   """Names what happens in a stream, until it ends or Ctrl-C."""
   for flag in ('explain', 'reject_below'):
     if values[flag].value not in (None, False):
@@ -357,7 +329,7 @@ def _watch(names: Sequence[str], values) -> None:
   found = stream_source.find(values.stream)
   with stream_source.Source(found) as source:
     source.open()
-    model = _load(names, values)
+    model = _load(names, described, values)
     domain = model.bank.domain if model.bank else ''
     _warn(predictions.domain_warnings(domain, found.name, ''), error=True)
     _warn(model.segment_warnings, error=True)

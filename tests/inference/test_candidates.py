@@ -19,10 +19,11 @@ def test_what_the_bank_alone_decides_is_made_once(
   bank = new_class.random_bank(model.bank, 30, 24, 16)
   settings = {**bank.settings, 'weighting': weighting, 'hub_correction': 0.5}
   bank = dataclasses.replace(bank, settings=settings)
-  of = candidates.Candidates(new_class.RandomNames(model.recognizer, 16), bank)
+  recognizer = new_class.RandomNames(model.recognizer, 16)
+  of = candidates.Candidates(recognizer, bank)
   names = [['juggling'], ['rowing']]
-  of.add(names[0])
-  of.add(names[1])
+  for added in names:
+    of.add(added, recognizer)
   expected = of.prototypes
   of.clear()
 
@@ -32,7 +33,7 @@ def test_what_the_bank_alone_decides_is_made_once(
   monkeypatch.setattr(np.linalg, factorise, again)
   monkeypatch.setattr(hubness, 'typical_likeness', again)
   for added in names:
-    of.add(added)
+    of.add(added, recognizer)
   np.testing.assert_array_equal(of.prototypes, expected)
 
 
@@ -41,7 +42,7 @@ def test_a_new_class_is_composited_and_a_seen_one_has_its_own_prototype():
   bank = new_class.random_bank(model.bank, 40, 24, 16)
   names = new_class.RandomNames(model.recognizer, 16)
   of = candidates.Candidates(names, bank)
-  of.add(['juggling', 'class 3'])
+  of.add(['juggling', 'class 3'], names)
   weights = semantic_transfer.transfer_weights(
     names.encode_class_names(['juggling', 'class 3'])['embedding'],
     bank.class_embeddings,

@@ -86,6 +86,7 @@ class ActionModel:
     self,
     names: Sequence[str],
     videos: Mapping[str, Sequence[str]] | None = None,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
   ) -> 'ActionModel':
     """Adds classes to choose from.
 
@@ -93,23 +94,26 @@ class ActionModel:
       names: class names in any spelling, seen in training or not.
       videos: name -> paths of a few example videos, for any of the names that
         are not seen; see `zeroshot.examples`.
+      descriptions: name -> sentences; they precede the encoders' own.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: there are no names, or one is empty or there already; or an
-        example video cannot be used. Nothing is added then.
+      ValueError: there are no names, or one is empty or there already; bad
+        descriptions; or an example video cannot be used. Nothing is added then.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that were added already: {again}')
+    recognizer = candidates.describe(self.recognizer, names, descriptions)
     checked = example_videos.check(self.bank, names, videos or {})
     examples = {}
     if checked:
       examples = example_videos.directions(self.recognizer, self.bank, checked)
-    self._candidates.add(names, examples)
+    self.recognizer = recognizer
+    self._candidates.add(names, recognizer, examples)
     return self
 
   def clear_classes(self) -> 'ActionModel':

@@ -4,11 +4,38 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.evaluation import methods, task
-from zsar_jax.inference import encoders, prototype_bank
+from zsar_jax.inference import encoders, predictions, prototype_bank
 from zsar_jax.zeroshot import examples
 
 _TOP_SEEN = 3
+
+
+def describe(
+  recognizer: encoders.Recognizer,
+  names: Sequence[str],
+  descriptions: Mapping[str, Sequence[str]] | None,
+) -> encoders.Recognizer:
+  """Gives encoders the descriptions of some classes.
+
+  Args:
+    recognizer: the encoders.
+    names: canonical names of the classes.
+    descriptions: name in any spelling -> sentences; of other classes they are
+      left out.
+
+  Returns:
+    The encoders; the same where there is nothing to add.
+
+  Raises:
+    ValueError: see `class_descriptions.checked`.
+  """
+  if not descriptions:
+    return recognizer
+  found = class_descriptions.checked(descriptions, 'descriptions')
+  own = {name: found[name] for name in names if name in found}
+  return recognizer.with_descriptions(own) if own else recognizer
 
 
 class Candidates:
@@ -33,7 +60,7 @@ class Candidates:
       recognizer: encoders, which embed names.
       bank: bank of these encoders; None makes no prototypes.
     """
-    self._recognizer, self._bank = recognizer, bank
+    self._bank = bank
     self.names: tuple[str, ...] = ()
     self.text = self.prototypes = None
     self.weights, self.counts = np.zeros((0, 0)), np.zeros(0, np.int64)
@@ -75,6 +102,7 @@ class Candidates:
   def add(
     self,
     names: Sequence[str],
+    recognizer: encoders.Recognizer,
     videos: Mapping[str, np.ndarray] | None = None,
   ) -> None:
     """Adds classes by their canonical names, which must be new.
@@ -82,10 +110,13 @@ class Candidates:
     Args:
       names: canonical names. Classes that were added to the bank have the
         examples that it remembers.
+      recognizer: the encoders, with the descriptions of these classes.
       videos: name -> directions [n d] of further examples, see
         `examples.directions`. No seen class may have any.
     """
-    self._add(names, self._recognizer.encode_class_names(names)['embedding'])
+    if self._bank is not None and self._initial:
+      self._initial = recognizer.initial_embeddings()
+    self._add(names, recognizer.encode_class_names(names)['embedding'])
     for name, directions in (videos or {}).items():
       at = self.names.index(name)
       self.counts[at] += len(directions)
@@ -165,3 +196,14 @@ class Candidates:
         if weights[s] > 0
       )
     return found
+
+  def describe_parts(self, names: Sequence[str]) -> list[str]:
+    """Says in a line for each of some names what its prototype is made of."""
+    explained = self.explain()
+    return [
+      f'{name}  <- {predictions.describe_parts(explained[name], int(n), share)}'
+      for name, n, share in zip(
+        self.names, self.counts, self.example_shares, strict=True
+      )
+      if name in names
+    ]

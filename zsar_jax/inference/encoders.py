@@ -92,6 +92,19 @@ class Recognizer(abc.ABC):
     """
 
   @abc.abstractmethod
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'Recognizer':
+    """Returns the same encoders with further descriptions of classes.
+
+    `weights_hash` stays: the seen classes of a bank were embedded before.
+
+    Args:
+      descriptions: canonical class name -> sentences, in place of those that
+        the class has.
+    """
+
+  @abc.abstractmethod
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
   ) -> tuple[np.ndarray, np.ndarray]:

@@ -57,6 +57,8 @@ def resolve(name: str) -> str:
       f'{public_folders.FILE}, which say what it was made by: push it with '
       '`python -m zsar_jax.bank export --push`'
     )
+  elif public_folders.has_descriptions(located.folder):
+    hub.resolve_files(located.pinned, (public_folders.DESCRIPTIONS_FILE,))
   return located.folder
 
 

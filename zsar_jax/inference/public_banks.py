@@ -14,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from zsar_jax.data import class_names
-from zsar_jax.data.protocols import bank_protocols, class_split, video_sets
+from zsar_jax.data import class_descriptions, class_names
+from zsar_jax.data.protocols import (
+  bank_protocols,
+  class_split,
+  prepared_dataset,
+  video_sets,
+)
 from zsar_jax.evaluation import (
   choosing,
   embedding,
@@ -30,6 +35,7 @@ from zsar_jax.inference import (
   embedders,
   prototype_bank,
   public_encoders,
+  public_folders,
 )
 from zsar_jax.zeroshot import prototypes, scoring
 
@@ -79,6 +85,50 @@ class Choice:
     if source != VIDEOS and not has_columns:
       raise ValueError(classifier_bank.missing(encoders))
     return source
+
+
+def describe(
+  encoders: public_encoders.PublicEncoders,
+  source: str | None,
+  dataset_dir: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> public_encoders.PublicEncoders:
+  """Gives encoders the descriptions that a bank is built with.
+
+  Args:
+    encoders: of both sides.
+    source: see `class_descriptions.find`; '' for none. None takes those that
+      ship, if a class has one and the text side is a sentence encoder: what
+      they do to a joint space was not measured.
+    dataset_dir: a prepared dataset, whose own descriptions come first; '' for
+      none.
+    say: gets lines about what is described, and what is not.
+
+  Returns:
+    The encoders, with a `weights_hash` of their own if there are any.
+
+  Raises:
+    FileNotFoundError, ValueError: see `class_descriptions`.
+  """
+  names, dataset = encoders.seen_classes, ''
+  if dataset_dir:
+    prepared = prepared_dataset.PreparedDataset(dataset_dir)
+    dataset = prepared.metadata['dataset']
+    names = (*dict.fromkeys((*names, *prepared.classes())),)
+  if source is None:
+    known = class_descriptions.shipped(dataset)
+    if encoders.text.space or known.keys().isdisjoint(names):
+      return encoders
+    source = class_descriptions.SHIPPED
+  if not source:
+    return encoders
+  described = class_descriptions.find(source, dataset)
+  lacking = class_descriptions.check_some(described, names, source)
+  say(
+    lacking
+    or f'{source} describes all classes (--descriptions= leaves that out)'
+  )
+  return public_folders.describe(encoders, described)
 
 
 def make_bank(

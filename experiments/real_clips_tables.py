@@ -105,12 +105,12 @@ def pool_of(series: Series, default=None) -> pooled.Pool:
       'transfer, declared settings',
       [[one['transfer'] for one in seeds] for seeds in plain.scores],
     )
-  _add_source_only(pool)
+  add_source_only(pool)
   return pool
 
 
-def _add_source_only(pool: pooled.Pool) -> None:
-  """What knowing the source and guessing within it gives every video."""
+def add_source_only(pool: pooled.Pool) -> None:
+  """Adds what knowing the source and guessing within it gives every video."""
   figures = pool.figures
   if not figures.many_sources:
     return
@@ -133,10 +133,21 @@ def _percent(row: results.Row | None) -> list[str]:
   ]
 
 
-def accuracy_table(pool: pooled.Pool) -> list[str]:
-  """Both accuracies of every method side by side."""
+def accuracy_table(
+  pool: pooled.Pool, wanted: Sequence[str] = (*_ROWS, SOURCE_ONLY)
+) -> list[str]:
+  """Both accuracies of methods side by side.
+
+  Args:
+    pool: the figures.
+    wanted: methods in the order of the lines; those without figures are left
+      out.
+
+  Returns:
+    The lines of the table.
+  """
   rows = {(r.method, r.metric): r for r in pool.figures.rows()}
-  methods = [m for m in (*_ROWS, SOURCE_ONLY) if (m, pooled.METRICS[1]) in rows]
+  methods = [m for m in wanted if (m, pooled.METRICS[1]) in rows]
   lines = [
     [method]
     + [

@@ -12,7 +12,7 @@ it is better by more than one standard error.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from zsar_jax.evaluation import accuracy, generalised, methods, task
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
 from zsar_jax.zeroshot import calibration, scoring
 
+_Settings = TypeVar('_Settings')
 _PENALTIES = np.round(np.linspace(0, 0.5, 51), 3)
 
 
@@ -86,7 +87,7 @@ def choose(
   if len(sizes) > 1:
     raise ValueError(f'the draws have {sorted(sizes)} unseen classes')
   compared = _compare(draws, default)
-  chosen = _best(compared)
+  chosen = best(compared)
   chosen = dataclasses.replace(chosen, seen_penalty=_penalty(draws, chosen))
   fitted = calibration.fit(
     np.concatenate([_transfer_scores(draw, chosen) for draw in draws]),
@@ -121,15 +122,23 @@ def _compare(
   ]
 
 
-def _best(
-  compared: Sequence[tuple[methods.TransferSettings, list[float]]],
-) -> methods.TransferSettings:
-  """The best setting if its gain exceeds a standard error, else the first."""
+def best(
+  compared: Sequence[tuple[_Settings, Sequence[float]]],
+) -> _Settings:
+  """The best setting if its gain exceeds a standard error, else the first.
+
+  Args:
+    compared: settings and their accuracy in each draw, the declared ones
+      first.
+
+  Returns:
+    The chosen settings.
+  """
   default, of_default = compared[0]
-  best, of_best = max(compared, key=lambda pair: np.mean(pair[1]))
-  gain = np.array(of_best) - np.array(of_default)
+  leader, of_leader = max(compared, key=lambda pair: np.mean(pair[1]))
+  gain = np.array(of_leader) - np.array(of_default)
   error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-  return best if gain.mean() > error else default
+  return leader if gain.mean() > error else default
 
 
 def _penalty(draws: Sequence[Evaluation], settings) -> float | None:

@@ -140,25 +140,32 @@ def choose(
       make_task(clips, of_draw, draw.seen_classes, draw.unseen_classes)
     )
   chosen, compared = {}, {}
+  made = [{} for _ in draws]
   for method in pretrained_methods.METHODS:
+    grid = pretrained_methods.grid(method)
+    scores = [
+      [
+        pretrained_methods.score(
+          method, task, {**chosen, method: settings}, of_draw
+        )
+        for settings in grid
+      ]
+      for (task, _), of_draw in zip(tasks, made, strict=True)
+    ]
     compared[method] = [
       (
         settings,
         [
-          accuracy(
-            clips,
-            draw.unseen_classes,
-            rows,
-            pretrained_methods.score(
-              method, task, {**chosen, method: settings}
-            ),
-          )
-          for draw, (task, rows) in zip(draws, tasks, strict=True)
+          accuracy(clips, draw.unseen_classes, rows, of_draw[i])
+          for draw, (_, rows), of_draw in zip(draws, tasks, scores, strict=True)
         ],
       )
-      for settings in pretrained_methods.grid(method)
+      for i, settings in enumerate(grid)
     ]
     chosen[method] = choosing.best(compared[method])
+    best = grid.index(chosen[method])
+    for of_draw, of_settings in zip(made, scores, strict=True):
+      of_draw[method] = of_settings[best]
   return chosen, compared
 
 
@@ -211,19 +218,14 @@ def measure(
   chosen, compared = choose(clips, text, draws)
   names = (split.seen_classes, split.unseen_classes)
   task, rows = make_task(clips, text, *names)
-  score = lambda task: {
-    method: pretrained_methods.score(method, task, chosen)
-    for method in pretrained_methods.METHODS
-  }
-  scores = score(task)
+  scores = pretrained_methods.all_scores(task, chosen)
   scores |= pretrained_tables.diagnostic_scores(
     clips, task, rows, names, chosen[pretrained_methods.SEEN]
   )
   if clips.first_frames is not None:
     still, _ = make_task(clips, text, *names, clips.first_frames)
-    scores[pretrained_tables.FIRST] = pretrained_methods.score(
-      pretrained_tables.MAIN, still, chosen
-    )
+    of_still = pretrained_methods.all_scores(still, chosen)
+    scores[pretrained_tables.FIRST] = of_still[pretrained_tables.MAIN]
   return pretrained_tables.Outcome(split, rows, scores, chosen, compared)
 
 

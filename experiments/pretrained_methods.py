@@ -14,6 +14,7 @@ from zsar_jax.evaluation import methods, task
 from zsar_jax.inference import public_encoders
 from zsar_jax.zeroshot import (
   baselines,
+  kept,
   prototypes,
   scoring,
   semantic_transfer,
@@ -91,6 +92,7 @@ class Settings:
 
 
 Scores = np.ndarray
+_TILE = 256
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -195,35 +197,29 @@ def _training_points(
     share: of the columns, where there are both.
 
   Returns:
-    Sum of z z' [d d], sums of z of each class [c d], weights of the classes
-    [c], which sum to one, and class embeddings [c e].
+    Points [p d], their classes int [p], weights of the classes [c], which sum
+    to one, and class embeddings [c e].
   """
-  grams, sums, weights, texts = [], [], [], []
+  points, labels, weights, texts = [], [], [], []
   if columns:
-    rows = of.columns.rows.astype(np.float64)
-    weight = (1.0 if seen is None else share) / len(rows)
-    grams.append(weight * rows.T @ rows)
-    sums.append(weight * rows)
-    weights.append(np.full(len(rows), weight))
+    number = len(of.columns.rows)
+    points.append(of.columns.rows)
+    labels.append(np.arange(number))
+    weights.append(np.full(number, (1.0 if seen is None else share) / number))
     texts.append(of.columns.text)
   if seen is not None:
     number = len(of.seen_text)
-    weight = (1.0 - share if columns else 1.0) / number
-    counts = np.bincount(of.labels, minlength=number)
-    z = seen.astype(np.float64)
-    weighted = z * (weight / counts[of.labels])[:, None]
-    of_class = np.zeros((number, z.shape[1]))
-    np.add.at(of_class, of.labels, weighted)
-    grams.append(weighted.T @ z)
-    sums.append(of_class)
-    weights.append(np.full(number, weight))
+    points.append(seen)
+    labels.append(of.labels + sum(map(len, weights)))
+    weights.append(np.full(number, (1.0 - share if columns else 1.0) / number))
     texts.append(of.seen_text)
-  return (
-    sum(grams),
-    np.concatenate(sums),
-    np.concatenate(weights),
-    np.concatenate(texts),
-  )
+  return tuple(map(np.concatenate, (points, labels, weights, texts)))
+
+
+@kept.last
+def _basis(points: np.ndarray) -> np.ndarray:
+  """Orthonormal columns that span points [p d]: [d r]."""
+  return np.linalg.qr(points.T)[0]
 
 
 def ridge(
@@ -239,34 +235,43 @@ def ridge(
     columns: whether the columns are training points.
   """
   seen, tested = embeddings(of, settings.centre_video)
-  gram, sums, weights, known = _training_points(
+  points, labels, weights, known = _training_points(
     of, seen if clips else None, columns, settings.columns_share
   )
   text = of.text
   if settings.transfer.centre_text:
     mean = weights @ known
     known, text = _unit(known - mean), _unit(text - mean)
+  # The solution lies in the span of the points, which is smaller.
+  basis = _basis(points.astype(np.float64))
+  z = points @ basis
+  weighted = z * (weights / np.bincount(labels))[labels][:, None]
+  sums = np.zeros((len(weights), z.shape[1]))
+  np.add.at(sums, labels, weighted)
   regression = baselines.ridge_to_text(
-    gram, sums, weights, known, settings.text_ridge
+    weighted.T @ z, sums, weights, known, settings.text_ridge
   )
-  return _unit(tested @ regression) @ text.T
+  return _unit(tested @ basis @ regression) @ text.T
 
 
 def conse(of: Task, settings: Settings) -> Scores:
   """ConSE: the mean name of the classifier's most probable classes."""
   extended = lambda x, last: np.column_stack([x, last]).astype(np.float32)
+  # Programs are compiled for shapes, of which there should be few.
+  number = len(of.features)
+  features = np.pad(of.features, ((0, -number % _TILE), (0, 0)))
   known, text = of.columns.text, of.text
   if settings.transfer.centre_text:
     text, known = semantic_transfer.centred_rows(text, known)
   return baselines.conse_scores(
     # A feature of 1 carries the bias.
-    extended(of.features, np.ones(len(of.features))),
+    extended(features, np.ones(len(features))),
     extended(of.columns.raw, of.columns.bias),
     1.0,
     known,
     text,
     settings.conse_top,
-  )
+  )[:number]
 
 
 COLUMNS, SEEN = 'transfer, columns', 'transfer, seen'
@@ -287,27 +292,33 @@ METHODS = (
 )
 
 
-def score(name: str, of: Task, chosen: Mapping[str, Settings]) -> Scores:
+def score(
+  name: str,
+  of: Task,
+  chosen: Mapping[str, Settings],
+  made: Mapping[str, Scores],
+) -> Scores:
   """Scores clips by one method.
 
   Args:
     name: one of `METHODS`.
     of: the task.
     chosen: settings of the method, and of those that it is made of.
+    made: scores of the methods before it.
 
   Returns:
     [m u], higher is better.
 
   Raises:
-    KeyError: no such method, or no settings of it.
+    KeyError: no such method, or no settings or scores of one that it needs.
   """
   settings = chosen[name]
   if name == BOTH:
     return transfer_both(of, settings, chosen[COLUMNS], chosen[SEEN])
   if name == ENSEMBLE:
     return baselines.ensemble_scores(
-      score(BOTH, of, chosen),
-      score(RIDGE_BOTH, of, chosen),
+      made[BOTH],
+      made[RIDGE_BOTH],
       beta=settings.regression_share,
       transfer_temperature=1.0,
     )
@@ -320,6 +331,14 @@ def score(name: str, of: Task, chosen: Mapping[str, Settings]) -> Scores:
     CONSE: conse,
   }
   return simple[name](of, settings)
+
+
+def all_scores(of: Task, chosen: Mapping[str, Settings]) -> dict[str, Scores]:
+  """Scores of all methods, [m u] each."""
+  made = {}
+  for name in METHODS:
+    made[name] = score(name, of, chosen, made)
+  return made
 
 
 def grid(name: str) -> list[Settings]:
@@ -354,7 +373,6 @@ _TRANSFERS = {
     {'weighting': 'softmax', 'temperature': 0.1},
     {'weighting': 'softmax', 'temperature': 0.2},
     {'weighting': 'softmax', 'temperature': 0.4},
-    {'weighting': 'simplex'},
     {'centre_text': False},
   ),
   SEEN: (
@@ -370,14 +388,14 @@ _TRANSFERS = {
     (RIDGE_COLUMNS, RIDGE_SEEN, RIDGE_BOTH), ({'centre_text': False},)
   ),
 }
-_LAMBDAS = tuple({'text_ridge': x} for x in (0.003, 0.01, 0.03, 0.3))
+_LAMBDAS = tuple({'text_ridge': x} for x in (0.01, 0.03, 0.3))
 _SHARES = ({'columns_share': 0.25}, {'columns_share': 0.75})
 _OTHERS = {
   COLUMNS: ({'centre_video': True},),
   SEEN: ({'centre_video': False},),
   BOTH: (*_SHARES, {'centre_video': False}),
-  RIDGE_COLUMNS: (*_LAMBDAS, {'centre_video': False}),
-  RIDGE_SEEN: (*_LAMBDAS, {'centre_video': False}),
+  RIDGE_COLUMNS: _LAMBDAS,
+  RIDGE_SEEN: _LAMBDAS,
   RIDGE_BOTH: (*_LAMBDAS, *_SHARES),
   CONSE: ({'conse_top': 5}, {'conse_top': 40}),
   ENSEMBLE: ({'regression_share': 0.25}, {'regression_share': 0.75}),

@@ -182,8 +182,8 @@ def test_the_shares_lead_from_one_kind_of_training_point_to_the_other(clips):
     plain = dataclasses.replace(plain, transfer=off)
     settings = {**chosen, alone: plain, pretrained_methods.BOTH: both}
     np.testing.assert_allclose(
-      pretrained_methods.score(pretrained_methods.BOTH, task, settings),
-      pretrained_methods.score(alone, task, settings),
+      pretrained_methods.score(pretrained_methods.BOTH, task, settings, {}),
+      pretrained_methods.score(alone, task, settings, {}),
       atol=1e-5,
     )
 

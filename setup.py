@@ -34,7 +34,7 @@ setuptools.setup(
   package_data={
     # A model small enough to come along: what the demo trains.
     'zsar_jax': ['shipped_models/*/*', 'shipped_models/*/examples/*'],
-    'zsar_jax.data': ['vocabulary.txt'],
+    'zsar_jax.data': ['vocabulary.txt', 'descriptions/*.json'],
     'zsar_jax.data.protocols': ['class_lists/*'],
     'zsar_jax.evaluation.report': ['page.html.jinja', 'page.css'],
     'zsar_jax.web': ['page.css', 'page.js'],
@@ -108,6 +108,8 @@ setuptools.setup(
     # `bank export --format=onnx`, and what runs its files. Versions of jax2onnx
     # that ask for an orbax-checkpoint older than ours are passed over.
     'onnx': ['jax2onnx>=0.13', 'onnxruntime>=1.24'],
+    # Runs mteb's tasks on a model. Brings torch.
+    'mteb': ['mteb>=2.26'],
     # libtpu must move together with jax on a TPU VM or in Colab.
     'tpu': ['jax[tpu]>=0.10.2'],
     # In an environment of its own: it wants older protobuf and pillow.

@@ -55,7 +55,9 @@ def added(
     encoding.append(
       milliseconds(lambda n=names: recognizer.encode_class_names(n))
     )
-    adding.append(milliseconds(lambda n=names: to_choose_from.add(n)))
+    adding.append(
+      milliseconds(lambda n=names: to_choose_from.add(n, recognizer))
+    )
     to_choose_from.clear()
   return min(encoding[1:]), min(adding[1:])
 

@@ -34,6 +34,8 @@ myst_heading_anchors = 4
 nb_execution_mode = os.environ.get('ZSAR_DOCS_NOTEBOOKS', 'force')
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
+# Downloads weights, which a build should not wait for.
+nb_execution_excludepatterns = ['notebooks/name_real_actions.ipynb']
 
 apidoc_modules = [
   {

@@ -7,7 +7,7 @@ DIR is a prepared dataset of a few hundred clips from several sources,
 splits.json a class split file of several splits, MINILM_DIR a folder of BERT
 weights. Trains what is not trained yet, by tiers, and prints the tables; with
 --tables_only it trains nothing. Stopped at any moment, the same command goes
-on. --docs=docs/results.md also puts the tables into the document.
+on. --docs=docs/results/real_clips.md also puts the tables into the document.
 
 Tier 1: the recipe (configs/video_folder.py) on every split with three seeds,
 with the text side from public weights and from random values. Tier 2: one

@@ -10,7 +10,7 @@ mixtures of seen ones, true relatedness, learnt relatedness and wrong names
 reach on the same videos. The recipe is configs/demo.py with half its steps.
 
 Stopped at any moment, the same command goes on. --figure=FILE.svg draws the
-plots, --docs=docs/results.md puts the table into the document.
+plots, --docs=docs/results/stick_figures.md puts the table into the document.
 """
 
 import dataclasses

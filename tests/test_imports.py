@@ -74,6 +74,7 @@ _MORE_LIBRARIES = {
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',
   # Imported by the command alone: it is in an extra.
+  'inference.mteb_model': 'mteb',
   'web.page': 'gradio',
   'web.serving': 'gradio starlette',
   'training.metric_writers': 'absl clu tensorflow',

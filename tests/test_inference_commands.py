@@ -126,14 +126,22 @@ def test_scores_of_others_give_the_same_rows(workdir, tmp_path, capsys):
       zip(scores.video_ids, scores.labels, scores.groups, strict=True)
     )
   output = tmp_path / 'out' / 'results.json'
+  mteb = tmp_path / 'mteb.json'
   code = run(
-    evaluate, f'--scores={path}', f'--labels={labels}', f'--output={output}'
+    evaluate,
+    f'--scores={path}',
+    f'--labels={labels}',
+    f'--output={output}',
+    f'--mteb={mteb}',
   )
   assert code == 0
+  (in_mteb,) = read(mteb)['scores']['test']
   ours = {
     (r['method'], r['metric']): r
     for r in read(f'{workdir}/results.json')['rows']
   }
+  main = ours['transfer', 'top1']['value']
+  assert in_mteb['main_score'] == pytest.approx(main)
   for row in read(output)['rows']:
     theirs = ours[row['method'], row['metric']]
     for key in ('value', 'low', 'high', 'n_videos'):

@@ -9,7 +9,9 @@ import nbformat
 import pytest
 
 from tests import processes, tiny, videos
+from tests.inference import test_public_encoders
 from tests.parallel import test_distributed
+from tests.pretrained import tiny_weights
 
 nbclient = pytest.importorskip('nbclient')
 
@@ -57,6 +59,25 @@ def test_the_demo_names_actions_on_ones_own_video(tiny_run, tmp_path):
   assert any('<svg' in o.get('data', {}).get('text/html', '') for o in outputs)
   assert '6 seen classes:' in text and '  <-  ' in text
   assert 'trained on rendered stick figures alone' in text
+
+
+def test_public_weights_name_ones_own_classes(tmp_path):
+  own = videos.write_video(tmp_path / 'own.mp4', videos.numbered_frames(20))
+  outputs = execute(
+    'name_real_actions.ipynb',
+    tmp_path,
+    ZSAR_VIDEO_WEIGHTS=test_public_encoders.write_classifier(tmp_path / 'v'),
+    ZSAR_TEXT_WEIGHTS=tiny_weights.write_bert(tmp_path / 'text'),
+    ZSAR_BANK=str(tmp_path / 'bank'),
+    ZSAR_VIDEO=str(own),
+    JAX_PLATFORMS='cpu',
+    MPLBACKEND='module://matplotlib_inline.backend_inline',
+    PYTHONPATH=str(tiny.ROOT),
+  )
+  text = ''.join(o.get('text', '') for o in outputs)
+  assert '5 classes are known: row, arm row' in text
+  assert 'throwing a ball into a hoop  <-  ' in text
+  assert sum('image/png' in o.get('data', {}) for o in outputs) == 2
 
 
 def test_training_on_a_mesh_of_eight(tmp_path):

@@ -34,6 +34,7 @@ import tempfile
 from absl import flags
 
 from zsar_jax import cli, predict
+from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
@@ -91,6 +92,7 @@ def _define_flags() -> flags.FlagValues:
   )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build: public weights of a text encoder, with --video.')
+  cli.define_descriptions(values, 'build, with --video, and add: of classes')
   text('drop_seen', 'build: names with commas that the bank leaves out.')
   text('output', 'The bank to write; with --video a folder.')
   text('push', 'export: a repository of the Hugging Face Hub, ORG/NAME.')
@@ -119,6 +121,8 @@ def main(argv: list[str]) -> None:
   command, paths = given[0], given[1:]
   if values.push and command != 'export':
     raise ValueError(f'--push belongs to export, not to {command}')
+  if values.descriptions and command not in ('build', 'add'):
+    raise ValueError(f'--descriptions belongs to build and add, not {command}')
   if values.format != _OWN_FORMAT and command != 'export':
     raise ValueError(f'--format belongs to export, not to {command}')
   if command == 'export':
@@ -180,9 +184,11 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
-  text = recognizer.encode_class_names(prototype_bank.new_names(bank, names))[
-    'embedding'
-  ]
+  new = prototype_bank.new_names(bank, names)
+  described = cli.read_descriptions(values.descriptions, new)
+  if described:
+    recognizer = recognizer.with_descriptions(described)
+  text = recognizer.encode_class_names(new)['embedding']
   bank = prototype_bank.add_names(bank, names, text)
   model = action_model.ActionModel(recognizer, bank, path)
   for name, made_of in model.explain().items():
@@ -299,6 +305,14 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
+  if values.descriptions:
+    names, dataset = encoders.seen_classes, ''
+    if values.dataset:
+      prepared = prepared_dataset.PreparedDataset(values.dataset)
+      dataset = prepared.metadata['dataset']
+      names = dict.fromkeys((*names, *prepared.classes()))
+    described = cli.read_descriptions(values.descriptions, names, dataset)
+    encoders = public_folders.describe(encoders, described)
   bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
@@ -330,6 +344,11 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
+  if values.descriptions:
+    raise ValueError(
+      '--descriptions belongs to build --video --text: the encoders of '
+      f'{values.workdir} keep those that they were made with'
+    )
   recognizer = saved_encoders.load(values.workdir, values.step)
   if public_folders.is_public(model_files.resolve(values.workdir)):
     return _public_bank(recognizer, values, values.workdir)

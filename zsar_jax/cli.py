@@ -23,7 +23,7 @@ twice with other flags. A config flag needs `sys_argv=argv`, because it looks
 for its overrides there, by default in `sys.argv`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import gc
 import os
@@ -33,6 +33,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.system import compilation_cache, interruption, terminal
 
 # Errors that a user can fix: shown as one line, without a traceback. OSError
@@ -72,6 +73,43 @@ def define_step(values: flags.FlagValues) -> None:
     flag_values=values,
     lower_bound=0,
   )
+
+
+def define_descriptions(values: flags.FlagValues, of: str) -> None:
+  """Adds the flag of class descriptions; `of` says for which classes."""
+  flags.DEFINE_string(
+    'descriptions',
+    '',
+    f'{of}: a JSON file, class name -> sentences, or '
+    f'"{class_descriptions.SHIPPED}" for those that come along.',
+    flag_values=values,
+  )
+
+
+def read_descriptions(
+  source: str, names: Iterable[str], dataset: str = ''
+) -> dict[str, tuple[str, ...]]:
+  """Reads what `define_descriptions` asks for; says what has none.
+
+  Args:
+    source: value of the flag; '' for no descriptions.
+    names: canonical names of the classes.
+    dataset: see `class_descriptions.shipped`.
+
+  Returns:
+    Canonical name -> sentences, also of other classes.
+
+  Raises:
+    FileNotFoundError: the file does not exist.
+    ValueError: it is damaged, or describes none of the classes.
+  """
+  if not source:
+    return {}
+  described = class_descriptions.find(source, dataset)
+  lacking = class_descriptions.check_some(described, names, source)
+  if lacking:
+    terminal.say(f'warning: {lacking}', error=True)
+  return described
 
 
 def parse(

@@ -17,6 +17,12 @@ show what they look like, and which are unseen:
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
 
+Public weights with a joint space of videos and names, with nothing trained and
+no seen classes, by the nearest name:
+
+python -m zsar_jax.evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
+  --protocol=ucf101/half-class-seed0-9
+
 Videos are embedded once: a second evaluation of the same weights only scores.
 
 Embeddings or scores of any other system (docs/score_files.md), with a CSV
@@ -48,6 +54,7 @@ from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
 from zsar_jax.evaluation import (
   label_files,
+  mteb_format,
   outside_scores,
   results,
   results_text,
@@ -100,6 +107,9 @@ def _define_flags() -> flags.FlagValues:
     'default below the workdir.',
   )
   text('report', 'HTML file to write: the results to look at.')
+  text(
+    'mteb', "JSON file to write: the row `transfer` as mteb's results have it."
+  )
   yes('overwrite', 'Replace an output that is there.')
   yes(
     'cache_tokens',
@@ -114,6 +124,7 @@ def _define_flags() -> flags.FlagValues:
     flag_values=values,
   )
   text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
+  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
   text('labels', 'CSV file id,label[,group][,source] for the two above.')
@@ -129,7 +140,7 @@ def main(argv: list[str]) -> None:
   """
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  sources = ('workdir', 'embeddings', 'scores', 'compare')
+  sources = ('workdir', 'pretrained', 'embeddings', 'scores', 'compare')
   given = [name for name in sources if values[name].value]
   if len(given) != 1:
     raise ValueError(
@@ -138,12 +149,14 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step is of a run: it needs --workdir')
-  for path in filter(None, (values.output, values.report)):
+  for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
     _compare(values.compare)
   elif values.workdir:
     _evaluate_run(values)
+  elif values.pretrained:
+    _evaluate_pretrained(values)
   else:
     _evaluate_files(values)
 
@@ -175,11 +188,7 @@ def _evaluate_files(values) -> None:
     outcome = outside_scores.evaluate_scores(
       values.scores, labels, values.protocol
     )
-  terminal.say(results_text.format_table(outcome.content))
-  if values.output:
-    _write(values.output, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _finish(values, outcome, values.output)
 
 
 def _evaluate_run(values) -> None:
@@ -219,20 +228,48 @@ def _evaluate_run(values) -> None:
     )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
-  if values.report:
-    _write_report(values.report, outcome)
+  _write_more(values, outcome)
+
+
+def _evaluate_pretrained(values) -> None:
+  """Public weights of a joint space, without seen classes."""
+  folder = os.path.dirname(values.output) or '.' if values.output else ''
+  protocols = _protocols_of(
+    bank_protocols.Seen((), '', ''), values, values.pretrained
+  )
+  outcome = evaluate_run.evaluate_pretrained(
+    public_folders.open_dual(values.pretrained),
+    protocols,
+    terminal.say,
+    folder and os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+  )
+  _finish(values, outcome, values.output)
+
+
+def _finish(values, outcome, path: str) -> None:
+  """Prints the table, and writes what was asked for; `path` may be ''."""
+  terminal.say(results_text.format_table(outcome.content))
+  if path:
+    _write(path, outcome.content, outcome.scores)
+  _write_more(values, outcome)
 
 
 def _bank_protocols(values):
   """The bank of public encoders, and the protocols that it is tested by."""
-  if not values.dataset:
-    raise ValueError(
-      f'{values.workdir} has no dataset of its own: give --dataset, a prepared '
-      'dataset to test on'
-    )
   bank = prototype_bank.load_bank(
     os.path.join(values.workdir, prototype_bank.BANK_FILE)
   )
+  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
+  return bank, _protocols_of(seen, values, values.workdir)
+
+
+def _protocols_of(seen: bank_protocols.Seen, values, source: str):
+  """The splits that the flags name, for encoders that were not trained here."""
+  if not values.dataset:
+    raise ValueError(
+      f'{source} has no dataset of its own: give --dataset, a prepared dataset '
+      'to test on'
+    )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,
     class_split_index=values.class_split_index,
@@ -240,8 +277,7 @@ def _bank_protocols(values):
     test_dataset_dir=values.dataset,
     allow_leaks=values.allow_leaks,
   )
-  seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
-  return bank, bank_protocols.make_bank_protocols(seen, choice)
+  return bank_protocols.make_bank_protocols(seen, choice)
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:
@@ -267,12 +303,21 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
   terminal.say(f'written to {path}')
 
 
-def _write_report(path: str, outcome) -> None:
-  from zsar_jax.evaluation.report import page
-  from zsar_jax.inference import report_content
+def _write_more(values, outcome) -> None:
+  """Writes the forms of the results that were asked for."""
+  if values.mteb:
+    results.write_results(
+      mteb_format.to_task_result(outcome.content), values.mteb
+    )
+    terminal.say(f"in mteb's format written to {values.mteb}")
+  if values.report:
+    from zsar_jax.evaluation.report import page
+    from zsar_jax.inference import report_content
 
-  page.write_report(outcome.content, report_content.make(outcome), path)
-  terminal.say(f'report written to {path}')
+    page.write_report(
+      outcome.content, report_content.make(outcome), values.report
+    )
+    terminal.say(f'report written to {values.report}')
 
 
 def _choice(values, say) -> dict[str, Any] | None:

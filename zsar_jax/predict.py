@@ -27,7 +27,7 @@ import sys
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import isolated
+from zsar_jax.data import class_names, isolated
 from zsar_jax.inference import model_files, predictions
 from zsar_jax.system import terminal
 
@@ -100,6 +100,7 @@ def _define_flags() -> flags.FlagValues:
     'Candidate class names with commas, or a file with a name a line; by '
     'default the classes added to the bank.',
   )
+  cli.define_descriptions(values, 'Of candidate classes')
   flags.DEFINE_integer(
     'top_k', 5, 'Names to show.', lower_bound=1, flag_values=values
   )
@@ -165,6 +166,11 @@ def main(argv: list[str]) -> None:
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
   names, paths = read_names(values.classes), _paths(values.video)
+  if values.descriptions and not names:
+    raise ValueError('--descriptions needs --classes')
+  described = cli.read_descriptions(
+    values.descriptions, map(class_names.canonical_name, names)
+  )
   isolated.start()
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is no run: it has no step to choose')
@@ -182,7 +188,7 @@ def main(argv: list[str]) -> None:
         values.bank or values.workdir, values.workdir or '', values.step
       )
     if names:
-      model.clear_classes().add_classes(names)
+      model.clear_classes().add_classes(names, described)
   of_classes = model.warnings
   if values.segments:
     _print_segments(model, paths, values)

@@ -14,7 +14,7 @@ def test_a_new_class_costs_less_than_ten_milliseconds():
   _, least = new_class.added(names, bank, rounds=10)
   assert least < 10
   of = candidates.Candidates(names, bank)
-  of.add(['juggling', 'class 3'])
+  of.add(['juggling', 'class 3'], names)
   weights = semantic_transfer.transfer_weights(
     names.encode_class_names(['juggling', 'class 3'])['embedding'],
     bank.class_embeddings,

@@ -11,7 +11,11 @@ from tests.pretrained import tiny_weights
 import zsar_jax
 from zsar_jax import bank, cli, evaluate, predict
 from zsar_jax.data.datasets import stick_figures
-from zsar_jax.data.protocols import bank_protocols, prepared_dataset
+from zsar_jax.data.protocols import (
+  bank_protocols,
+  prepared_dataset,
+  split_choice,
+)
 from zsar_jax.inference import (
   embedders,
   prototype_bank,
@@ -296,3 +300,42 @@ def test_bad_choices(weights, dataset, tmp_path, flags, message, capsys):
   assert run(bank, 'build', *given, f'--output={tmp_path / "out"}') == 1
   assert message in capsys.readouterr().err
   assert not (tmp_path / 'out').exists()
+
+
+def test_a_clip_is_measured_without_seen_classes(
+  weights, opened, dataset, tmp_path
+):
+  output = tmp_path / 'clip' / 'results.json'
+  command = [
+    'evaluate',
+    f'--pretrained={weights["clip"]}',
+    f'--dataset={dataset}',
+    f'--output={output}',
+    f'--report={tmp_path / "report.html"}',
+  ]
+  evaluate.main(command)
+  content = json.loads(output.read_text())
+  rows = {(r['method'], r['metric']): r['value'] for r in content['rows']}
+  assert {method for method, _ in rows} == {
+    'nearest_name',
+    'floor_chance',
+    'floor_verb_only',
+    'floor_place_only',
+    'floor_manner_only',
+  }
+  assert content['initialisation'].startswith('video=clip:')
+  assert 'nearest_name' in (tmp_path / 'report.html').read_text()
+  # The same by hand.
+  encoders = opened['clip', 'clip']
+  (protocol,) = bank_protocols.make_bank_protocols(
+    bank_protocols.Seen((), ''),
+    split_choice.SplitChoice(test_dataset_dir=dataset),
+  )
+  z = embedders.make_embedder(encoders)(protocol.test).embeddings[:, 0]
+  t = encoders.encode_class_names(protocol.unseen_classes)['embedding']
+  right = np.argmax(z @ t.T, axis=1) == protocol.test.labels
+  assert rows['nearest_name', 'top1'] == pytest.approx(right.mean(), abs=0.02)
+  # Kept for a second evaluation.
+  assert any((output.parent / 'embeddings').rglob('*.safetensors'))
+  with pytest.raises(ValueError, match='no dataset of its own'):
+    evaluate.main(['evaluate', f'--pretrained={weights["clip"]}'])

@@ -242,6 +242,30 @@ def sample_indices(
   )
 
 
+def sample_views(
+  timestamps: np.ndarray, duration: float, sampling: Sampling, num_views: int
+) -> np.ndarray:
+  """Samples all evaluation clips of a video.
+
+  Args:
+    timestamps: float [n], as `sample_indices` has them.
+    duration: seconds.
+    sampling: the method and its numbers.
+    num_views: evaluation clips per video.
+
+  Returns:
+    int64 [num_views num_frames].
+  """
+  return np.stack(
+    [
+      sample_indices(
+        timestamps, duration, sampling, view=view, num_views=num_views
+      )
+      for view in range(num_views)
+    ]
+  )
+
+
 def sample_window(
   timestamps: np.ndarray, start: float, window: float, sampling: Sampling
 ) -> np.ndarray:

@@ -103,17 +103,8 @@ def views_task(
       f'{terminal.visible_name(path)} has {len(info.timestamps)} frames, '
       f'fewer than the {prep.num_frames} of a clip: some are repeated'
     )
-  indices = np.stack(
-    [
-      clips.sample_indices(
-        info.timestamps,
-        info.duration,
-        prep.clip_sampling,
-        view=view,
-        num_views=num_views,
-      )
-      for view in range(num_views)
-    ]
+  indices = clips.sample_views(
+    info.timestamps, info.duration, prep.clip_sampling, num_views
   )
 
   def crops(frame):

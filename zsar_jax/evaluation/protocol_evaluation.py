@@ -143,27 +143,52 @@ def evaluate_protocols(
   return dataclasses.replace(embedded, table=table, gzsl=gzsl)
 
 
+def evaluate_nearest_name(
+  protocols: Sequence[class_split.Protocol], embed: embedding.Embedder
+) -> Evaluation:
+  """Measures encoders with a joint space, and nothing but them.
+
+  There are no seen classes, so the nearest name is the only method.
+
+  Args:
+    protocols: the splits of a protocol.
+    embed: embeds videos and names into one space.
+
+  Returns:
+    The table over all splits, and its arrays.
+  """
+  splits = protocol_arrays.join(protocols)
+  embed.say(
+    f'embedding {len(splits.videos)} videos of {len(splits.names)} classes'
+  )
+  test = embed(splits.videos, names=splits.names)
+  unseen = protocol_arrays.classes(protocols, splits.names, embed.encoders)
+  videos, ids = protocol_arrays.test_videos(splits, test)
+  scores = methods.nearest_name_scores(videos.embeddings, unseen.text)
+  table = evaluator.score_rows({'nearest_name': scores}, unseen, videos)
+  nothing = np.zeros((0, unseen.text.shape[1]), np.float32)
+  return Evaluation(
+    task.Seen(task.Classes((), nothing), nothing),
+    table,
+    unseen,
+    videos,
+    ids,
+    test_set=splits.videos,
+  )
+
+
 def nearest_name_rows(
   protocols: Sequence[class_split.Protocol],
   embed: embedding.Embedder,
   method: str,
 ) -> list[results.Row]:
-  """Accuracies on the test videos of a model that was not trained here.
-
-  Args:
-    protocols: the splits of a protocol.
-    embed: embeds videos; its match logits are the model's scores.
-    method: name of the rows.
-
-  Returns:
-    The rows.
-  """
-  splits = protocol_arrays.join(protocols)
-  test = embed(splits.videos, names=splits.names)
-  unseen = protocol_arrays.classes(protocols, splits.names, embed.encoders)
-  videos, _ = protocol_arrays.test_videos(splits, test)
-  table = evaluator.score_rows({method: videos.match}, unseen, videos)
-  return [row for row in table.rows if row.method == method]
+  """The rows of `evaluate_nearest_name` under another name of the method."""
+  table = evaluate_nearest_name(protocols, embed).table
+  return [
+    dataclasses.replace(row, method=method)
+    for row in table.rows
+    if row.method == 'nearest_name'
+  ]
 
 
 def _rows_without_leaks(

@@ -174,6 +174,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     if len(results['leaks']) > _SHOWN_LEAKS:
       top.append(f'  and {len(results["leaks"]) - _SHOWN_LEAKS} more')
   bottom = [
+    *_as_papers(results['rows']),
     *format_paired(results['paired']),
     *(f'{name}: {text}' for name, text in _facts(results.get('facts') or {})),
     *(f'note: {note}' for note in results.get('notes') or ()),
@@ -187,6 +188,16 @@ def format_table(results: Mapping[str, Any]) -> str:
       *bottom,
     ]
   )
+
+
+def _as_papers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Top-1 of each method as papers print it, where there are several splits."""
+  return [
+    f'as papers print it, top-1 over {row["n_splits"]} splits: '
+    f'{row["method"]} {100 * row["value"]:.1f} +- {100 * row["std"]:.1f}'
+    for row in rows
+    if row['metric'] == 'top1' and row['std'] is not None
+  ]
 
 
 def _number(value: Any) -> str:

@@ -12,7 +12,7 @@ Encoders and a prototype bank are all it needs: a class is added by its name,
 without any video of it and without training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import functools
 import itertools
 import os
@@ -82,11 +82,18 @@ class ActionModel:
     """Canonical names that `predict` chooses from."""
     return self._candidates.names
 
-  def add_classes(self, names: Sequence[str]) -> 'ActionModel':
+  def add_classes(
+    self,
+    names: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]] | None = None,
+  ) -> 'ActionModel':
     """Adds classes to choose from.
 
     Args:
       names: in any spelling; seen in training or not.
+      descriptions: canonical name -> sentences, see
+        `data.class_descriptions`; other classes than `names` are ignored.
+        Where there are none, those of the encoders hold.
 
     Returns:
       The model itself.
@@ -98,7 +105,10 @@ class ActionModel:
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that are there already: {again}')
-    self._candidates.add(names)
+    own = {n: s for n, s in (descriptions or {}).items() if n in names}
+    if own:
+      self.recognizer = self.recognizer.with_descriptions(own)
+    self._candidates.add(names, self.recognizer)
     return self
 
   def clear_classes(self) -> 'ActionModel':
@@ -115,7 +125,9 @@ class ActionModel:
     """Returns warnings about the classes for the user."""
     if self.bank is None:
       return []
-    return predictions.class_warnings(self.classes, self.bank.seen_classes)
+    return predictions.class_warnings(
+      self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
+    )
 
   def _check_classes(self) -> None:
     if not self.classes:

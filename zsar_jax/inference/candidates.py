@@ -32,7 +32,7 @@ class Candidates:
       recognizer: embeds names.
       bank: made by these encoders; None composites nothing.
     """
-    self._recognizer, self._bank = recognizer, bank
+    self._bank = bank
     self.names: tuple[str, ...] = ()
     self.text = self.prototypes = None
     self.weights = np.zeros((0, 0))
@@ -64,9 +64,16 @@ class Candidates:
       self.prototypes = self._bank.seen_prototypes[:0]
       self.weights = np.zeros((0, len(self._bank.seen_classes)))
 
-  def add(self, names: Sequence[str]) -> None:
-    """Adds canonical names that are not there yet."""
-    self._add(names, self._recognizer.encode_class_names(names)['embedding'])
+  def add(self, names: Sequence[str], recognizer: encoders.Recognizer) -> None:
+    """Adds classes that are not there yet.
+
+    Args:
+      names: canonical.
+      recognizer: the encoders, with what describes these classes.
+    """
+    if self._bank is not None and self._initial:
+      self._initial = recognizer.initial_embeddings()
+    self._add(names, recognizer.encode_class_names(names)['embedding'])
 
   def _add(self, names, text) -> None:
     """Adds encoded names, and composites their prototypes."""

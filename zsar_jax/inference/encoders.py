@@ -7,6 +7,7 @@ public weights. A bank, a prediction and an evaluation take either.
 import abc
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -69,9 +70,27 @@ class Recognizer(abc.ABC):
     commit, `hf:org/name@commit`, others by their folder.
     """
 
+  @property
+  def read_elsewhere(self) -> bool:
+    """Whether the text side learnt words from more than the seen names."""
+    return re.search(r'\b(text|clip)=', self.origin) is not None
+
   @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Embeds canonical class names: `embedding` [c e], unit vectors."""
+
+  @abc.abstractmethod
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'Recognizer':
+    """Returns the same encoders with further descriptions of classes.
+
+    `weights_hash` stays: the seen classes of a bank were embedded before.
+
+    Args:
+      descriptions: canonical class name -> sentences, in place of those that
+        the class has.
+    """
 
   @abc.abstractmethod
   def encode_videos(

@@ -159,13 +159,13 @@ class Outcome:
   Attributes:
     content: of results.json.
     evaluation: what it was made of.
-    bank: the prototypes of the seen classes.
+    bank: the prototypes of the seen classes; None without seen classes.
     scores: of every video, for predictions.safetensors; None without a test.
   """
 
   content: dict[str, Any]
   evaluation: protocol_evaluation.Evaluation
-  bank: prototype_bank.PrototypeBank
+  bank: prototype_bank.PrototypeBank | None
   scores: score_files.Scores | None
 
 
@@ -229,6 +229,37 @@ def evaluate(
     recognizer, first, evaluation.seen, settings, calibrated
   )
   return Outcome(content, evaluation, bank, _scores(evaluation, protocols))
+
+
+def evaluate_pretrained(
+  recognizer: encoders_lib.Recognizer,
+  protocols: Sequence[class_split.Protocol],
+  say: Callable[[str], Any],
+  embeddings_dir: str = '',
+) -> Outcome:
+  """Measures encoders with a joint space by the nearest name alone.
+
+  Args:
+    recognizer: with a joint space of videos and names.
+    protocols: the splits of one protocol; their seen classes play no part.
+    say: gets a line before each slow part.
+    embeddings_dir: parent of the embedding caches; '' embeds anew.
+
+  Returns:
+    The results, without a bank.
+  """
+  evaluation = protocol_evaluation.evaluate_nearest_name(
+    protocols,
+    embedders.make_embedder(recognizer, None, embeddings_dir, say=say),
+  )
+  content = _content(
+    recognizer,
+    protocols,
+    evaluation,
+    [*evaluation.rows],
+    (recognizer.transfer_settings, 'the config'),
+  )
+  return Outcome(content, evaluation, None, _scores(evaluation, protocols))
 
 
 def _calibrate(evaluation, settings, protocols) -> dict[str, Any] | None:

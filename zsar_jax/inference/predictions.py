@@ -80,13 +80,15 @@ class NamedSegment:
 
 
 def class_warnings(
-  names: Sequence[str], seen_classes: Sequence[str]
+  names: Sequence[str], seen_classes: Sequence[str], read_elsewhere: bool
 ) -> list[str]:
   """Says what a user should know about the names to choose from.
 
   Args:
     names: canonical names to choose from.
     seen_classes: canonical names of the classes of training.
+    read_elsewhere: whether the text side learnt words from other texts too.
+      Then words that no seen class has are no reason to doubt.
 
   Returns:
     A line about names that were trained on, and one about words that no seen
@@ -96,6 +98,8 @@ def class_warnings(
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
+  if read_elsewhere:
+    return found
   known = {
     word
     for name in seen_classes

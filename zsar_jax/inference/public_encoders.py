@@ -5,10 +5,12 @@ related names are, and the video side alone what classes look like. Only
 `nearest_name` needs both sides in one space, as CLIP has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -66,11 +68,25 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @functools.cached_property
   def weights_hash(self) -> str:
-    """12 hex digits over both sides, and how names become tokens."""
+    """12 hex digits over both sides, prompts and descriptions."""
     digest = hashlib.sha256(self.prep.to_json().encode())
     for part in (self.video.digest, self.text.digest, *self.texts.templates):
       digest.update(part.encode())
+    if self.texts.descriptions:
+      content = [self.texts.descriptions, self.texts.description_weight]
+      digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()[:12]
+
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'PublicEncoders':
+    """See `Recognizer.with_descriptions`."""
+    other = copy.copy(self)
+    # A cached property lies here, so the copy has it.
+    other.__dict__['weights_hash'] = self.weights_hash
+    other.text = self.text.described(descriptions)
+    other.texts, other._text_cache = other.text.texts, {}
+    return other
 
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Embeds class names.

@@ -2,17 +2,21 @@
 
 `encoders.json` holds where the two sides' weights are, and their digests. The
 weights stay where they are: a folder of a bank is small, and no licence is
-passed on by it.
+passed on by it. `descriptions.json` holds the descriptions of classes, where
+there are any.
 """
 
+from collections.abc import Mapping, Sequence
 import json
 import os
 from typing import Any
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.inference import public_encoders, public_sides
 from zsar_jax.system import json_files
 
-_FILE = 'encoders.json'
+_FILE, _DESCRIPTIONS_FILE = 'encoders.json', 'descriptions.json'
+_WEIGHT = 'description_weight'
 _KEYS = ('video', 'text', 'video_digest', 'text_digest', 'prompts')
 
 
@@ -75,6 +79,25 @@ def open_dual(weights: str) -> public_encoders.PublicEncoders:
   return public_encoders.PublicEncoders(video, public_sides.open_text(weights))
 
 
+def describe(
+  encoders: public_encoders.PublicEncoders,
+  descriptions: Mapping[str, Sequence[str]],
+  weight: float = public_sides.DESCRIPTION_WEIGHT,
+) -> public_encoders.PublicEncoders:
+  """Gives encoders the descriptions that a bank is built with.
+
+  Args:
+    encoders: of both sides.
+    descriptions: canonical class name -> sentences.
+    weight: see `class_texts.ClassTexts`.
+
+  Returns:
+    The encoders, with a `weights_hash` of their own.
+  """
+  text = encoders.text.described(descriptions, weight)
+  return public_encoders.PublicEncoders(encoders.video, text)
+
+
 def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
   """Writes where the weights are.
 
@@ -91,8 +114,16 @@ def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
     'num_frames': encoders.prep.num_frames,
     'prompts': list(encoders.texts.templates),
   }
-  with open(os.path.join(folder, _FILE), 'w') as f:
-    json.dump(content, f, indent=1)
+  described = encoders.texts.descriptions
+  if described:
+    content[_WEIGHT] = encoders.texts.description_weight
+    _write_json(os.path.join(folder, _DESCRIPTIONS_FILE), described)
+  _write_json(os.path.join(folder, _FILE), content)
+
+
+def _write_json(path: str, content: Mapping[str, Any]) -> None:
+  with open(path, 'w', encoding='utf-8') as f:
+    json.dump(content, f, indent=1, ensure_ascii=False)
     f.write('\n')
 
 
@@ -122,7 +153,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
 
   Raises:
     FileNotFoundError: the weights, or this revision of them, are not where
-      they were.
+      they were; or the descriptions are gone.
     OSError: as `pretrained.hub.resolve` has it.
     ValueError: a damaged file, or weights that have changed since.
   """
@@ -154,4 +185,9 @@ def read(folder: str) -> public_encoders.PublicEncoders:
         f'{content[f"{side}_digest"]}, there are {digest} now; build the bank '
         'again with `python -m zsar_jax.bank build`'
       )
+  if _WEIGHT in content:
+    described = class_descriptions.read(
+      os.path.join(folder, _DESCRIPTIONS_FILE)
+    )
+    encoders = describe(encoders, described, float(content[_WEIGHT]))
   return encoders

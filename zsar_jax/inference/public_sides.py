@@ -6,6 +6,7 @@ files do not say, are our choices.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import os
@@ -40,6 +41,9 @@ CLIP_PROMPTS = (
   '{}, a human action.',
 )
 SENTENCE_PROMPTS = ('a person {}', 'a video of {}', '{}')
+# Of the mean sentence of a description beside the mean prompt. Our choice, made
+# on the development draws of `experiments.relatedness`.
+DESCRIPTION_WEIGHT = 0.65
 _SENTENCE_LENGTH = 48
 # Texts are cut to a multiple of this many tokens: few lengths to compile for.
 _LENGTH_STEP = 8
@@ -121,22 +125,42 @@ class TextSide:
       function(params, *_shortened(ids, mask))
     )
 
+  def described(
+    self,
+    descriptions: Mapping[str, Sequence[str]],
+    weight: float | None = None,
+  ) -> 'TextSide':
+    """Returns the same side with further descriptions.
+
+    Args:
+      descriptions: canonical class name -> sentences.
+      weight: see `ClassTexts`; None keeps it.
+    """
+    other = copy.copy(self)  # with what is compiled, and on the devices
+    texts = self.texts.described(descriptions)
+    if weight is not None:
+      texts.description_weight = weight
+    object.__setattr__(other, 'texts', texts)
+    return other
+
   def embed_names(self, names: Sequence[str]) -> np.ndarray:
-    """Embeds class names in all prompts.
+    """Embeds class names in all prompts, and with their descriptions.
 
     Args:
       names: canonical class names.
 
     Returns:
-      [c d], unit vectors: the normalised mean over a class's texts.
+      [c d], unit vectors: see `ClassTexts.mean`.
 
     Raises:
-      ValueError: a name is longer than the encoder reads.
+      ValueError: a name or a sentence is longer than the encoder reads.
     """
+    return self.texts.mean(names, self.embed_texts(names))
+
+  def embed_texts(self, names: Sequence[str]) -> list[np.ndarray]:
+    """Returns embeddings [c d] of each row of `texts.token_ids`."""
     rows = self.texts.token_ids(names)
-    return self.texts.mean(
-      names, [self._embed(row['ids'], row['mask']) for row in rows]
-    )
+    return [self._embed(row['ids'], row['mask']) for row in rows]
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -309,7 +333,9 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   return TextSide(
     path,
     digest,
-    class_texts.ClassTexts(pieces, length, prompts),
+    class_texts.ClassTexts(
+      pieces, length, prompts, description_weight=DESCRIPTION_WEIGHT
+    ),
     length,
     (embed, params),
     space=digest if kind in dual_models.MODEL_TYPES else '',

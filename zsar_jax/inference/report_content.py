@@ -74,7 +74,8 @@ def make(
     dataset=_dataset(outcome, own),
   )
   changes = {}
-  if of.videos.embeddings is not None and of.seen is not None:
+  seen = of.seen is not None and len(of.seen.classes.names) > 0
+  if of.videos.embeddings is not None and seen:
     changes |= _spaces(of, split, _settings(outcome))
   if own:
     changes |= _calibrated(outcome, scores[method])
@@ -153,7 +154,7 @@ def _spaces(of, split: _Split, settings: methods.TransferSettings) -> dict:
 
 
 def _calibrated(outcome, scores) -> dict:
-  if not outcome.bank.calibration:
+  if outcome.bank is None or not outcome.bank.calibration:
     return {}
   fitted = calibration.Calibration.from_dict(outcome.bank.calibration)
   probabilities, _ = fitted.probabilities(scores)

@@ -1,6 +1,7 @@
 """The encoders of a trained run: tokenizer and model, joined here alone."""
 
 from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -61,10 +62,17 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
   def with_params(self, params: Any, step: int) -> 'TrainedEncoders':
     """Returns the same encoders with other weights, without recompiling."""
-    other = object.__new__(TrainedEncoders)
-    other.__dict__.update(self.__dict__)
+    other = copy.copy(self)
     other._params, other.step = params, step
     other._text_cache, other._weights_hash = {}, ''
+    return other
+
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'TrainedEncoders':
+    """See `Recognizer.with_descriptions`."""
+    other = copy.copy(self)
+    other.texts, other._text_cache = self.texts.described(descriptions), {}
     return other
 
   # Training puts videos and names into one space.

@@ -94,6 +94,7 @@ class _Run:
     workdir: of the run.
     start: the weights to start from, and the vocabulary.
     prep: the preprocessing that goes with the model.
+    texts: turns class names into texts and tokens.
     protocol: the classes and videos to train on.
     mesh: of all devices.
     stop: may stop the run.
@@ -104,6 +105,7 @@ class _Run:
   workdir: str
   start: initialisation.Start
   prep: preprocessing.Preprocessing
+  texts: class_texts.ClassTexts
   protocol: class_split.Protocol
   mesh: jax.sharding.Mesh
   stop: interruption.StopFlag
@@ -196,13 +198,19 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
       f'zeroshot.top_k={config.zeroshot.top_k}, but there are {len(seen)} seen '
       'classes'
     )
-  run_checks.read_descriptions(config, protocol, lambda text: None)
+  texts = class_texts.ClassTexts(
+    pieces,
+    prep.token_length,
+    config.names.prompts,
+    run_checks.read_descriptions(config, protocol, say),
+  )
+  texts.token_ids((*seen, *protocol.unseen_classes))  # refuses long ones
   if config.init.clip and protocol.unseen_classes:
     # Settings that would fail in a row of the table should fail now.
     evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes
     )
-  return _Run(config, workdir, start, prep, protocol, mesh, stop, say)
+  return _Run(config, workdir, start, prep, texts, protocol, mesh, stop, say)
 
 
 def _run(
@@ -211,7 +219,6 @@ def _run(
   measure: Measure | None,
 ) -> dict[str, Any]:
   """Trains and evaluates a run that was checked."""
-  descriptions = run_checks.read_descriptions(run.config, run.protocol, run.say)
   model = model_builder.build_model(
     run.config, run.prep, run.num_tokens, len(run.seen)
   )
@@ -232,12 +239,7 @@ def _run(
       run.config,
       model,
       distributed.to_local(state.params, run.mesh),
-      class_texts.ClassTexts(
-        run.start.pieces,
-        run.prep.token_length,
-        run.config.names.prompts,
-        descriptions,
-      ),
+      run.texts,
       run.seen,
       distributed.local_mesh(run.mesh),
       int(state.step),

@@ -1,0 +1,330 @@
+"""What do the experiments say together? The headline table and the figures.
+
+python -m experiments.results_page --docs=docs
+
+Reads the tables that the other experiments have put into the pages of
+docs/results. Prints the headline table, puts it into docs/results.md, and draws
+a figure of each experiment that does not draw its own. It measures nothing, so
+it always says what those pages say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from typing import Any
+
+from absl import flags
+
+from experiments import documents
+from zsar_jax import cli
+from zsar_jax.evaluation import results_text
+from zsar_jax.system import terminal
+
+_HEADER = (
+  'experiment',
+  'seen',
+  'unseen',
+  'chance',
+  'transfer',
+  'interval',
+  'beside it',
+  'transfer less it',
+  'over classes',
+)
+# Of the relatedness page: the settings that the product has.
+_PRODUCT = 'kernel, as the product'
+
+
+def table(text: str, name: str) -> list[dict[str, str]]:
+  """The first table between a page's markers.
+
+  Args:
+    text: of the page.
+    name: as in `<!-- table: NAME -->`.
+
+  Returns:
+    A dict a row, by the header's words. A header that comes twice is numbered:
+    'over classes', 'over classes 2'.
+
+  Raises:
+    ValueError: the page has no such table.
+  """
+  block = re.search(
+    rf'<!-- table: {re.escape(name)} -->\n```\n(.*?)```', text, re.DOTALL
+  )
+  lines = block.group(1).splitlines() if block else []
+  rules = [i for i, line in enumerate(lines) if re.fullmatch(r'[- ]+', line)]
+  if not rules:
+    raise ValueError(f'there is no table {name!r}')
+  spans = [(m.start(), m.end()) for m in re.finditer('-+', lines[rules[0]])]
+  header = []
+  for word in _cells(lines[rules[0] - 1], spans):
+    times = sum(re.sub(r' \d+$', '', old) == word for old in header)
+    header.append(f'{word} {times + 1}' if times else word)
+  rows = []
+  for line in lines[rules[0] + 1 :]:
+    if not line.strip():
+      break
+    rows.append(dict(zip(header, _cells(line, spans), strict=True)))
+  return rows
+
+
+def _cells(line: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+  return [line[begin:end].strip() for begin, end in spans]
+
+
+def _one(rows: Sequence[Mapping[str, str]], **wanted: str) -> Mapping[str, str]:
+  """The only row with these values; '_' in a key stands for a space."""
+  found = [
+    row
+    for row in rows
+    if all(row[key.replace('_', ' ')] == value for key, value in wanted.items())
+  ]
+  if len(found) != 1:
+    raise ValueError(f'{len(found)} rows have {wanted}, expected one')
+  return found[0]
+
+
+def _tight(interval: str) -> str:
+  return ' '.join(interval.split())
+
+
+def _real_clips(text: str) -> Iterator[Sequence[str]]:
+  rows, paired = table(text, 'text'), table(text, 'text, paired')
+  chance = {'same source': '37.5', 'all': '12.5'}
+  metrics = {'same source': 'same_source_per_class', 'all': 'per_class'}
+  for name, interval in (
+    ('same source', '95% interval'),
+    ('all', '95% interval 2'),
+  ):
+    transfer, beside = (
+      _one(rows, method=method) for method in ('transfer', 'nearest_name')
+    )
+    difference = _one(
+      paired, difference='transfer - nearest_name *', metric=metrics[name]
+    )
+    yield (
+      f'real clips, trained from random values, {name}',
+      '14',
+      '8',
+      chance[name],
+      transfer[f'{name} %'],
+      _tight(transfer[interval]),
+      f'nearest name {beside[f"{name} %"]}',
+      difference['points'],
+      _tight(difference['over classes']),
+    )
+
+
+def _i3d(text: str) -> Iterator[Sequence[str]]:
+  rows = table(text, 'splits 1 to 4')
+  for name, metric in (
+    ('same source', 'same_source_per_class'),
+    ('all', 'per_class'),
+  ):
+    transfer, beside = (
+      _one(rows, method=method, metric=f'{metric}_without_leaks')
+      for method in ('transfer', 'conse')
+    )
+    points = float(transfer['%']) - float(beside['%'])
+    yield (
+      f'real clips, I3D as it comes, without leaks, {name}',
+      '400',
+      '8',
+      transfer['chance'],
+      transfer['%'],
+      _tight(transfer['95% interval']),
+      f'ConSE {beside["%"]}',
+      f'{points:+.1f}',
+      '',
+    )
+
+
+def _relatedness(text: str) -> Iterator[Sequence[str]]:
+  rows, paired = table(text, 'methods'), table(text, 'paired')
+  for encoder in _encoders(rows):
+    for unseen, chance, suffix in (('40', '2.5', ''), ('200', '0.5', ' 2')):
+      transfer, beside = (
+        _one(rows, text=encoder, method=method)
+        for method in (_PRODUCT, 'ConSE')
+      )
+      difference = _one(paired, text=encoder, difference=f'{_PRODUCT} - ConSE')
+      top1 = f'{unseen} unseen: top-1 (sd)'
+      yield (
+        f'columns of I3D, names by {encoder.split(" ")[0]}',
+        str(400 - int(unseen)),
+        unseen,
+        chance,
+        transfer[top1].split(' ')[0],
+        f'{_tight(transfer[f"over classes{suffix}"])} *',
+        f'ConSE {beside[top1].split(" ")[0]}',
+        difference[f'{unseen} unseen: points'],
+        _tight(difference[f'over classes{suffix}']),
+      )
+
+
+def _encoders(rows: Sequence[Mapping[str, str]]) -> list[str]:
+  """The text encoders of the table, without those that only spell."""
+  return [
+    name
+    for name in dict.fromkeys(row['text'] for row in rows)
+    if name not in ('words', 'letters')
+  ]
+
+
+def _stick_figures(text: str) -> Iterator[Sequence[str]]:
+  rows = table(text, 'stick figures')
+  for seen in ('12', '24'):
+    row = _one(rows, varied='seen classes', to=seen)
+    transfer, interval = _split(row['transfer'])
+    beside, _ = _split(row['nearest name'])
+    yield (
+      'stick figures',
+      seen,
+      '12',
+      '8.3',
+      transfer,
+      f'{interval} *',
+      f'nearest name {beside}',
+      f'{float(transfer) - float(beside):+.1f}',
+      '',
+    )
+
+
+def _split(cell: str) -> tuple[str, str]:
+  """'65.6 (48-82)' into the value and the interval."""
+  value, interval = cell.rstrip(')').split(' (')
+  return value, interval.replace('-', ' - ')
+
+
+def headline(pages: Mapping[str, str]) -> list[str]:
+  """The headline table, as lines of text.
+
+  Args:
+    pages: texts of docs/results, by file name without its ending.
+
+  Raises:
+    ValueError: a page lacks a table or a row.
+  """
+  rows = [
+    *_real_clips(pages['real_clips']),
+    *_i3d(pages['i3d_bank']),
+    *_relatedness(pages['relatedness']),
+    *_stick_figures(pages['stick_figures']),
+  ]
+  return results_text.columns(_HEADER, rows)
+
+
+def draw_real_clips(text: str, path: str) -> None:
+  """Bars of every method on the real clips, same source, with intervals."""
+  rows = [row for row in table(text, 'text') if row['method'][:5] != 'floor']
+  bars = [
+    (row['method'], float(row['same source %']), row['95% interval'])
+    for row in rows
+  ]
+  with _figure(path, (7, 5)) as axis:
+    for y, (name, value, interval) in enumerate(reversed(bars)):
+      low, high = (float(end) for end in interval.split(' - '))
+      axis.barh(y, value, color=_colour(name), height=0.7)
+      axis.plot([low, high], [y, y], color='black', linewidth=1.2)
+    axis.axvline(37.5, color='#777777', linewidth=1, linestyle='--')
+    axis.set_yticks(range(len(bars)), [name for name, *_ in reversed(bars)])
+    axis.set_xlabel(
+      'accuracy among classes of the same source, % (chance 37.5)'
+    )
+    axis.set_xlim(0, 80)
+
+
+def draw_relatedness(text: str, path: str) -> None:
+  """Points of ConSE, softmax and kernel weights, for each kind of names."""
+  rows = table(text, 'methods')
+  names = list(dict.fromkeys(row['text'] for row in rows))
+  methods = {'ConSE': '#c44e52', 'softmax': '#8c8c8c', _PRODUCT: '#2b6cb0'}
+  with _figure(path, (7, 3.6)) as axis:
+    for k, (method, colour) in enumerate(methods.items()):
+      for j, suffix in enumerate(('', ' 2')):
+        x, y, low, high = [], [], [], []
+        for i, name in enumerate(names):
+          row = _one(rows, text=name, method=method)
+          unseen = ('40', '200')[j]
+          value = float(row[f'{unseen} unseen: top-1 (sd)'].split(' ')[0])
+          ends = row[f'over classes{suffix}'].split(' - ')
+          x.append(i + 0.2 * (k - 1) + 0.06 * (2 * j - 1))
+          y.append(value)
+          low.append(value - float(ends[0]))
+          high.append(float(ends[1]) - value)
+        axis.errorbar(
+          x,
+          y,
+          yerr=[low, high],
+          fmt='os'[j],
+          color=colour,
+          markerfacecolor=colour if j == 0 else 'white',
+          label=f'{method}, {("40", "200")[j]} unseen',
+        )
+    axis.set_xticks(range(len(names)), [name.split(' ')[0] for name in names])
+    axis.set_ylabel('unseen classes found, %')
+    axis.set_ylim(0, 100)
+    axis.legend(
+      fontsize=8,
+      frameon=False,
+      ncols=3,
+      loc='lower center',
+      bbox_to_anchor=(0.5, 1),
+    )
+
+
+def _colour(method: str) -> str:
+  kinds = {'control': '#bbbbbb', 'oracle': '#e0a030', 'transfer': '#2b6cb0'}
+  return kinds.get(re.split('[_,]', method)[0], '#7aa6d6')
+
+
+class _figure:
+  """One plot that is written at the end; the same data give the same file."""
+
+  def __init__(self, path: str, size: tuple[float, float]):
+    self._path, self._size = path, size
+
+  def __enter__(self) -> Any:
+    import matplotlib
+
+    matplotlib.use('Agg')
+    matplotlib.rcParams['svg.hashsalt'] = 'zsar_jax'
+    from matplotlib import pyplot
+
+    self._plots = pyplot
+    self._drawn, axis = pyplot.subplots(
+      figsize=self._size, layout='constrained'
+    )
+    axis.spines[['top', 'right']].set_visible(False)
+    return axis
+
+  def __exit__(self, kind, *_: object) -> None:
+    if kind is None:
+      self._drawn.savefig(self._path, metadata={'Date': None})
+    self._plots.close(self._drawn)
+
+
+def main(argv: list[str]) -> None:
+  """Prints the headline table, and updates page and figures."""
+  values = cli.new_flags()
+  flags.DEFINE_string('docs', 'docs', 'Folder of pages.', flag_values=values)
+  cli.parse(values, argv, usage=__doc__)
+  folder = os.path.join(values.docs, 'results')
+  pages = {}
+  for name in sorted(os.listdir(folder)):
+    if name.endswith('.md'):
+      with open(os.path.join(folder, name)) as f:
+        pages[name.removesuffix('.md')] = f.read()
+  lines = headline(pages)
+  for line in lines:
+    terminal.say(line)
+  documents.put_into(f'{values.docs}/results.md', {'headline': lines})
+  draw_real_clips(pages['real_clips'], f'{values.docs}/figures/real_clips.svg')
+  draw_relatedness(
+    pages['relatedness'], f'{values.docs}/figures/relatedness.svg'
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)

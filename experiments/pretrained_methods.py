@@ -74,20 +74,16 @@ class Settings:
   """Settings of the methods.
 
   Attributes:
-    transfer: of composites.
+    transfer: of composites; `text_ridge` of regressions and `conse_top` too.
     centre_video: take the mean seen clip off all features.
-    text_ridge: lambda of the regression to text.
     columns_share: share of the columns beside the seen clips, in (0, 1): in
       composites of both, and among the training points of a regression.
-    conse_top: T of ConSE.
     regression_share: share of the regression in the ensemble, in (0, 1).
   """
 
   transfer: methods.TransferSettings = methods.TransferSettings()
   centre_video: bool = True
-  text_ridge: float = 0.1
   columns_share: float = 0.5
-  conse_top: int = 10
   regression_share: float = 0.5
 
 
@@ -217,9 +213,10 @@ def _training_points(
 
 
 @kept.last
-def _basis(points: np.ndarray) -> np.ndarray:
-  """Orthonormal columns that span points [p d]: [d r]."""
-  return np.linalg.qr(points.T)[0]
+def _reduced(points: np.ndarray) -> np.ndarray:
+  """Rows of a basis of points [p d], then the points in it: [d + p, r]."""
+  basis, in_basis = np.linalg.qr(points.T)
+  return np.concatenate([basis, in_basis.T])
 
 
 def ridge(
@@ -229,7 +226,7 @@ def ridge(
 
   Args:
     of: the task.
-    settings: `text_ridge`, `columns_share`, and whether names and embeddings
+    settings: lambda, `columns_share`, and whether names and embeddings
       are centred.
     clips: whether the seen clips are training points.
     columns: whether the columns are training points.
@@ -243,13 +240,12 @@ def ridge(
     mean = weights @ known
     known, text = _unit(known - mean), _unit(text - mean)
   # The solution lies in the span of the points, which is smaller.
-  basis = _basis(points.astype(np.float64))
-  z = points @ basis
+  basis, z = np.split(_reduced(points.astype(np.float64)), [points.shape[1]])
   weighted = z * (weights / np.bincount(labels))[labels][:, None]
   sums = np.zeros((len(weights), z.shape[1]))
   np.add.at(sums, labels, weighted)
   regression = baselines.ridge_to_text(
-    weighted.T @ z, sums, weights, known, settings.text_ridge
+    weighted.T @ z, sums, weights, known, settings.transfer.text_ridge
   )
   return _unit(tested @ basis @ regression) @ text.T
 
@@ -270,7 +266,7 @@ def conse(of: Task, settings: Settings) -> Scores:
     1.0,
     known,
     text,
-    settings.conse_top,
+    settings.transfer.conse_top,
   )[:number]
 
 
@@ -351,7 +347,9 @@ def grid(name: str) -> list[Settings]:
     )
     for change in _TRANSFERS.get(name, ())
   ]
-  others = [dataclasses.replace(declared, **change) for change in _OTHERS[name]]
+  others = [
+    dataclasses.replace(declared, **change) for change in _OTHERS.get(name, ())
+  ]
   return [declared, *transfers, *others]
 
 
@@ -383,20 +381,17 @@ _TRANSFERS = {
     {'weighting': 'ridge'},
     {'centre_text': False},
   ),
-  CONSE: ({'centre_text': False},),
+  CONSE: ({'centre_text': False}, {'conse_top': 5}, {'conse_top': 40}),
   **dict.fromkeys(
-    (RIDGE_COLUMNS, RIDGE_SEEN, RIDGE_BOTH), ({'centre_text': False},)
+    (RIDGE_COLUMNS, RIDGE_SEEN, RIDGE_BOTH),
+    ({'centre_text': False}, {'text_ridge': 0.003}, {'text_ridge': 0.03}),
   ),
 }
-_LAMBDAS = tuple({'text_ridge': x} for x in (0.01, 0.03, 0.3))
 _SHARES = ({'columns_share': 0.25}, {'columns_share': 0.75})
 _OTHERS = {
   COLUMNS: ({'centre_video': True},),
   SEEN: ({'centre_video': False},),
   BOTH: (*_SHARES, {'centre_video': False}),
-  RIDGE_COLUMNS: _LAMBDAS,
-  RIDGE_SEEN: _LAMBDAS,
-  RIDGE_BOTH: (*_LAMBDAS, *_SHARES),
-  CONSE: ({'conse_top': 5}, {'conse_top': 40}),
+  RIDGE_BOTH: _SHARES,
   ENSEMBLE: ({'regression_share': 0.25}, {'regression_share': 0.75}),
 }

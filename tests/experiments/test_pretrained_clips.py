@@ -1,6 +1,7 @@
 """Real clips by public features: methods, choices and tables."""
 
 import dataclasses
+import json
 import types
 
 import numpy as np
@@ -12,6 +13,8 @@ from experiments import (
   pretrained_methods,
   pretrained_tables,
 )
+from tests.pretrained import tiny_weights
+from zsar_jax.pretrained import i3d
 from zsar_jax.zeroshot import baselines
 
 # I3D knows the first of them.
@@ -237,3 +240,54 @@ def test_tables_name_the_primary_the_leak_and_the_goal(clips, measured):
   assert 'without the clips of hugging' in tables['without leaks'][0]
   chosen = '\n'.join(tables['choices'])
   assert chosen.count('as declared') >= 8
+
+
+def test_the_command_puts_its_tables_into_the_document(
+  clips, tmp_path, monkeypatch, capsys
+):
+  words = tuple(f'word{i} row' for i in range(12))
+  named = dataclasses.replace(clips, classes=words)
+  monkeypatch.setattr(pretrained_arrays, 'embed', lambda *args, **kwargs: named)
+  rng = np.random.default_rng(0)
+  labels = tuple(f'word{i} arm' for i in range(20))
+  monkeypatch.setattr(i3d, 'labels', lambda: labels)
+  head = {'kernel': rng.normal(size=(DIM, 20)), 'bias': np.zeros(20)}
+  monkeypatch.setattr(i3d, 'load', lambda: ({'logits': head}, 'digest'))
+  wholes = [split(str(i), words[i : i + 12 : 3]) for i in range(2)]
+  wholes = [
+    types.SimpleNamespace(
+      **{
+        **vars(w),
+        'seen_classes': tuple(n for n in words if n not in w.unseen_classes),
+      }
+    )
+    for w in wholes
+  ]
+  monkeypatch.setattr(
+    pretrained_clips,
+    'make_protocols',
+    lambda *_: [(w, draws_of(w)) for w in wholes],
+  )
+  described = tmp_path / 'described.json'
+  described.write_text(json.dumps({words[0]: ['an arm moves.']}))
+  docs = tmp_path / 'page.md'
+  docs.write_text('<!-- table: all -->\n<!-- end -->\n')
+  arguments = [
+    'pretrained_clips',
+    '--dataset_dir=set',
+    '--class_split=file',
+    f'--text={tiny_weights.write_bert(tmp_path / "minilm")}',
+    f'--descriptions={described}',
+    f'--out={tmp_path / "out"}',
+    f'--docs={docs}',
+  ]
+  pretrained_clips.main(arguments)
+  first = capsys.readouterr().out
+  assert 'described' in first and 'all, development' in first
+  assert 'ensemble' in docs.read_text()
+  # Names are embedded once, and nothing else depends on chance.
+  monkeypatch.setattr(
+    pretrained_clips.class_texts.Encoder, 'embed', lambda *_: pytest.fail()
+  )
+  pretrained_clips.main(arguments)
+  assert capsys.readouterr().out == first

@@ -249,6 +249,9 @@ def tables_of(
   }
   if others:
     tables['texts'] = real_clips_tables.accuracy_table(pool, others)
+    tables['texts, paired'] = real_clips_tables.paired_lines(
+      pool.paired(MAIN, [f'{MAIN} [{name}]' for name in names[1:]])
+    )
   if leaks:
     left = overlap.leaking_classes(leaks)
     fewer = make_pool(clips, outcomes, names, left, resamples)

@@ -136,16 +136,7 @@ def _percent(row: results.Row | None) -> list[str]:
 def accuracy_table(
   pool: pooled.Pool, wanted: Sequence[str] = (*_ROWS, SOURCE_ONLY)
 ) -> list[str]:
-  """Both accuracies of methods side by side.
-
-  Args:
-    pool: the figures.
-    wanted: methods in the order of the lines; those without figures are left
-      out.
-
-  Returns:
-    The lines of the table.
-  """
+  """Both accuracies of the wanted methods that have them, side by side."""
   rows = {(r.method, r.metric): r for r in pool.figures.rows()}
   methods = [m for m in wanted if (m, pooled.METRICS[1]) in rows]
   lines = [

@@ -1,34 +1,34 @@
-"""What the page does when many people upload at once.
+"""Tests the web page with many visitors who upload at once.
 
 ```
 python -m benchmarks.app_uploads --visitors=20
 ```
 
-starts `zsar app` on a free port as a process of its own. Then as many visitors
-come at the same moment: each uploads a video of its own (an example that ships,
-with other bytes at its end) and asks for a ranking, as a browser does. All
-stay until the last has an answer, then all leave. A second round lets every
-visitor in the queue, a third leaves in the middle of the work.
+It starts `zsar app` on a free port, in its own process. Then many visitors come
+at the same moment. Each uploads its own video (a shipped example with some
+bytes added) and requests a ranking, like a browser. All stay until the last has
+an answer, then all leave. In a second round the queue is long enough for all.
+In a third round they leave during the work.
 
-Printed for each round: how many were answered and how many refused, in what
-words; seconds until the last; the server's memory (VmRSS before, VmHWM after);
-bytes in the folder of uploads while all are there, and after they left. Last,
-what is left of that folder when the server has ended. It exits with 1 where a
-visitor got neither, or where anything was left.
+For each round it prints the numbers of answers and refusals, with the messages;
+the seconds until the last answer; the server's memory (VmRSS before, VmHWM
+after); and the bytes of uploads, while the visitors are there and after they
+have left. At the end it prints what the server leaves in that folder. It exits
+with 1 if a visitor gets neither answer nor refusal, or if any file stays.
 
-Predicted: with a queue of 8, at least 8 of 20 are answered and the others read
+Predicted: with a queue of 8, at least 8 of 20 get an answer and the others read
 "Queue is full"; memory grows by less than 200 MiB, since one video is decoded
-and encoded at a time; no byte is left. Measured on 2026-11-27 on two cores of
-an AMD EPYC:
+and encoded at a time; no byte stays. Measured on 2026-11-27 on two cores of an
+AMD EPYC:
 
                          answered  refused  seconds  memory (MiB)
 one, which compiles             1        0      0.9    356 to 444
 20, a queue of 8                9       11      0.4    444 to 448
 20, a queue of 20              20        0      1.4    357 to 449
 
-The 11 read "Queue is full". No upload was left 0.1 s after all had left, also
-where they left in the middle of the work, nor anything of the folder when the
-server had ended.
+The 11 read "Queue is full". 0.1 s after all had left, no upload was there any
+more, also if they left during the work. After the server had ended, the folder
+was gone.
 """
 
 import argparse
@@ -62,9 +62,9 @@ class Server:
   """A running page.
 
   Attributes:
-    process: of it.
-    port: it listens on.
-    folder: that its temporary files are in.
+    process: the server's process.
+    port: port that it listens on.
+    folder: folder of its temporary files.
   """
 
   process: subprocess.Popen
@@ -72,22 +72,22 @@ class Server:
   folder: str
 
   def memory(self, key: str) -> float:
-    """MiB, of VmRSS or VmHWM."""
+    """Returns VmRSS or VmHWM in MiB."""
     with open(f'/proc/{self.process.pid}/status') as f:
       (kib,) = re.findall(rf'{key}:\s+(\d+) kB', f.read())
     return int(kib) / 1024
 
   def uploaded(self) -> int:
-    """Bytes in the folder of uploads."""
+    """Returns the size of all uploads in bytes."""
     paths = glob.glob(f'{self.folder}/zsar_app_*/**', recursive=True)
     return sum(os.path.getsize(p) for p in paths if os.path.isfile(p))
 
   def connect(self) -> http.client.HTTPConnection:
-    """A connection of its own, as every browser has."""
+    """Opens a connection."""
     return http.client.HTTPConnection('127.0.0.1', self.port, timeout=_PATIENCE)
 
   def post(self, path: str, body: bytes, kind: str) -> tuple[int, str]:
-    """Status and text of an answer."""
+    """Sends a request; returns status and text of the response."""
     connection = self.connect()
     try:
       headers = {'Content-Type': kind}
@@ -100,7 +100,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(waiting: int):
-  """Starts a page with a queue of some length, and ends it as a system does."""
+  """Starts a page with a queue of this length; stops it by a signal."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
@@ -129,14 +129,14 @@ def serving(waiting: int):
 
 
 class Visitor:
-  """Somebody with a video, whose page is open while the block lasts."""
+  """A visitor with a video; the page is open during the `with` block."""
 
   def __init__(self, server: Server, number: int):
     """Opens the page.
 
     Args:
-      server: of it.
-      number: tells this visitor's video from the others'.
+      server: the running page.
+      number: makes this visitor's video differ from the others.
     """
     self._server, self._number = server, number
     self._session = uuid.uuid4().hex[:12]
@@ -150,7 +150,7 @@ class Visitor:
     self._open.close()
 
   def upload(self) -> str:
-    """Path of the upload on the server, or why there is none."""
+    """Uploads the video; returns its path on the server, or the error."""
     mark = uuid.uuid4().hex
     with open(model_files.examples()[0], 'rb') as f:
       content = f.read() + self._number.to_bytes(8, 'big')
@@ -169,10 +169,10 @@ class Visitor:
     """Uploads a video and joins the queue.
 
     Args:
-      events: numbers of the page's events.
+      events: number of each event of the page.
 
     Raises:
-      ConnectionRefusedError: refused; the message is the server's.
+      ConnectionRefusedError: the server refuses; the message is the server's.
     """
     video = {'path': self.upload(), 'meta': {'_type': 'gradio.FileData'}}
     self._event('run/predict', [video], events['take'])
@@ -187,7 +187,7 @@ class Visitor:
       raise ConnectionRefusedError(json.loads(text)['detail'])
 
   def answer(self) -> str:
-    """Waits for the ranking; '' or what went wrong."""
+    """Waits for the ranking; returns '' or the error."""
     connection = self._server.connect()
     with contextlib.closing(connection):
       connection.request(
@@ -200,7 +200,7 @@ class Visitor:
     return 'the server said nothing'
 
   def visit(self, events: Mapping[str, int], start: threading.Barrier) -> str:
-    """Does all of it at the same moment as others."""
+    """Uploads, asks and waits, at the same moment as the others."""
     start.wait()
     try:
       self.ask(events)
@@ -210,7 +210,7 @@ class Visitor:
 
 
 def events_of(server: Server) -> dict[str, int]:
-  """The numbers of the page's events."""
+  """Returns name -> number of the page's events."""
   connection = server.connect()
   with contextlib.closing(connection):
     connection.request('GET', '/config')
@@ -219,7 +219,7 @@ def events_of(server: Server) -> dict[str, int]:
 
 
 def all_left(server: Server, seconds: float = 60.0) -> float:
-  """Seconds until no upload is left; raises where one stays."""
+  """Returns the seconds until all uploads are deleted; raises if one stays."""
   begin = time.monotonic()
   while server.uploaded():
     if time.monotonic() - begin > seconds:
@@ -229,7 +229,7 @@ def all_left(server: Server, seconds: float = 60.0) -> float:
 
 
 def measure(server: Server, visitors: int, title: str) -> None:
-  """One round; see the module docstring."""
+  """Runs one round; see the module docstring."""
   before, events = server.memory('VmRSS'), events_of(server)
   people = [Visitor(server, i) for i in range(visitors)]
   start, begin = threading.Barrier(visitors), time.monotonic()
@@ -254,7 +254,7 @@ def measure(server: Server, visitors: int, title: str) -> None:
 
 
 def leave_early(server: Server, visitors: int) -> None:
-  """A round in which all close the page while the first is served."""
+  """Runs a round in which all leave while the first one is served."""
   events = events_of(server)
   people = [Visitor(server, i) for i in range(visitors)]
   for person in people:

@@ -1,15 +1,15 @@
-"""How large are the pieces of the code?
+"""Measures the sizes of files and functions.
 
 ```
 python -m benchmarks.code_size
 python -m benchmarks.code_size --folder=zsar_jax/training --longest=20
 ```
 
-Prints a report, and fails nothing: files and their lines, what is longer than
-the project's own bounds, and the share of arguments with a type. The bounds
-are 400 lines a file, 60 a function and 8 parameters. A function's lines
-include its docstring. The defaults of the config are lists, not functions to
-read, and do not count. `self` and `cls` are no parameters.
+It prints the lines of all files, the files and functions above the project's
+limits, and the share of arguments with a type. The limits are 400 lines per
+file, 60 lines per function and 8 parameters. A function's lines include its
+docstring. The `defaults.py` files of the config do not count. `self` and `cls`
+are not parameters. It always exits with 0.
 """
 
 import argparse
@@ -30,10 +30,10 @@ class Function:
 
   Attributes:
     place: file and line.
-    name: of it, after its class.
-    lines: from its first line to its last.
-    parameters: how many.
-    annotated: how many of them have a type.
+    name: name of the function, after its class.
+    lines: number of lines.
+    parameters: number of parameters.
+    annotated: number of parameters with a type.
   """
 
   place: str
@@ -44,14 +44,14 @@ class Function:
 
 
 def functions(path: pathlib.Path, text: str) -> Iterator[Function]:
-  """Yields every function of a file, nested ones too; no lambdas.
+  """Yields every function of a file, including nested ones, without lambdas.
 
   Args:
-    path: of the file, for `place`.
-    text: its source.
+    path: path of the file, for `place`.
+    text: source of the file.
 
   Raises:
-    SyntaxError: it is no Python.
+    SyntaxError: the source is not valid Python.
   """
 
   def visit(node, prefix):
@@ -82,12 +82,12 @@ def report(root: pathlib.Path, folder: str, longest: int) -> str:
   """Returns the report of a folder.
 
   Args:
-    root: that paths are shown from.
-    folder: below it.
-    longest: how many of the longest files and functions are listed.
+    root: folder that printed paths are relative to.
+    folder: folder to measure, below `root`.
+    longest: number of longest files and functions to list.
 
   Raises:
-    ValueError: there is no Python in it.
+    ValueError: the folder holds no Python files.
   """
   lengths, found = {}, []
   for path in sorted((root / folder).rglob('*.py')):
@@ -121,7 +121,7 @@ def report(root: pathlib.Path, folder: str, longest: int) -> str:
 
 
 def main() -> None:
-  """Prints the reports of the folders asked for."""
+  """Prints the report of each folder."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--folder', default='zsar_jax,experiments,benchmarks')
   parser.add_argument('--longest', type=int, default=0)

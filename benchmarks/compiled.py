@@ -1,16 +1,16 @@
-"""What a compiled program moves between devices: bytes of its collectives.
+"""Counts the bytes that a compiled program's collectives send.
 
-A collective inside a loop counts as often as the loop runs. Bytes are those
-that a device sends in a ring over the n devices of the collective's groups,
-of an array of B bytes (the whole one, before scattering or after gathering):
+A collective inside a loop counts as often as the loop runs. The bytes are those
+that a device sends in a ring over the n devices of a group. B is the size of
+the whole array, before scattering or after gathering:
 
   all-reduce          2 B (n - 1) / n
   all-gather          B (n - 1) / n
   reduce-scatter      B (n - 1) / n
   all-to-all          B (n - 1) / n
-  collective-permute  B, the array that is sent
+  collective-permute  B
 
-An all-reduce that one fusion slices (TPU calls it all-reduce-scatter) counts
+An all-reduce whose fusion keeps only a slice (all-reduce-scatter on TPU) counts
 as a reduce-scatter.
 """
 
@@ -59,10 +59,10 @@ class Collective:
 
   Attributes:
     kind: one of the five above.
-    times: how often it runs.
-    array_bytes: of the whole array, each time.
-    group: devices that take part.
-    computation: name of the loop body or function that it is in.
+    times: number of times that it runs.
+    array_bytes: bytes of the whole array, each time.
+    group: number of devices that take part.
+    computation: name of its loop body or function.
   """
 
   kind: str
@@ -73,7 +73,7 @@ class Collective:
 
   @property
   def sent_bytes(self) -> float:
-    """Bytes that each device sends, all times together."""
+    """Bytes that each device sends, over all times."""
     if self.kind == 'collective-permute':
       return float(self.times * self.array_bytes)
     factor = 2 if self.kind == 'all-reduce' else 1
@@ -109,7 +109,7 @@ def _sizes(shape: str) -> list[int]:
 
 
 def _group_size(line: str) -> int:
-  """Devices of one group, in any of the three ways that XLA writes them."""
+  """Returns the devices per group, in any of XLA's three notations."""
   iota = re.search(r'replica_groups=\[(\d+),(\d+)\]', line)
   if iota:
     return int(iota.group(2))
@@ -139,7 +139,7 @@ def _trips(line: str, bodies: dict[str, list[str]], condition: str) -> int:
 
 
 def _times(text: str, bodies: dict[str, list[str]]) -> dict[str, int]:
-  """How often each computation runs."""
+  """Returns how often each computation runs."""
   times = collections.Counter({_entry(text): 1})
   todo = [_entry(text)]
   while todo:
@@ -151,8 +151,8 @@ def _times(text: str, bodies: dict[str, list[str]]) -> dict[str, int]:
       else:
         called = dict.fromkeys(_CALLED.findall(line), 1)
       for other, trips in called.items():
-        # Not the sum over callers: what is asynchronous is called where it
-        # starts, where it goes on and where it is done, and runs once.
+        # Not the sum over callers: an asynchronous computation has callers at
+        # its start, update and end, but runs once.
         if other in bodies and times[other] < times[name] * trips:
           times[other] = times[name] * trips
           todo.append(other)
@@ -163,13 +163,13 @@ def collectives(text: str) -> list[Collective]:
   """Returns the collectives of a compiled program.
 
   Args:
-    text: of the program, `compiled.as_text()`.
+    text: text of the program, from `compiled.as_text()`.
 
   Returns:
-    All of them; one of a single device is none.
+    The collectives of more than one device.
 
   Raises:
-    ValueError: a loop whose length is not known.
+    ValueError: the length of a loop is unknown.
   """
   bodies = _computations(text)
   times = _times(text, bodies)
@@ -190,7 +190,7 @@ def collectives(text: str) -> list[Collective]:
       elif kind == 'reduce-scatter':
         size = sum(sizes) * group
       elif start:
-        # A pair (what goes in, what comes out) and, it may be, counters.
+        # A tuple: input, output and perhaps counters.
         size = max(sizes)
       else:
         size = sum(sizes)
@@ -200,15 +200,15 @@ def collectives(text: str) -> list[Collective]:
       channel = re.search(r'channel_id=(\d+)', line)
       if channel is None:
         found.append(collective)
-      # TPU spreads one exchange over many fusions, all of its channel, some
-      # of them in loops: it runs as often as it is started.
+      # TPU spreads one exchange over many fusions of its channel, some in
+      # loops. It runs as often as it is started.
       elif collective.times < channels.get(channel[1], _OFTEN).times:
         channels[channel[1]] = collective
   return found + list(channels.values())
 
 
 def sent_by_kind(found: list[Collective]) -> dict[str, float]:
-  """Bytes that each device sends, by kind."""
+  """Returns kind -> bytes that each device sends."""
   total = collections.Counter()
   for collective in found:
     total[collective.kind] += collective.sent_bytes

@@ -1,20 +1,20 @@
-"""Our clip reader against decord and OpenCV, one thread each.
+"""Compares our clip reader with decord and OpenCV, with one thread each.
 
 ```
 pip install decord opencv-python-headless
 python -m benchmarks.decode --rounds=15
 ```
 
-Each reader opens the file anew, learns which frames make a clip of 16 and
-returns them as RGB [16, 256, 340, 3]: with us `read_info`, `clips.sample_*`
-and `decode_frames`. The others are given the indices: knowing the times is
-our own need. decord reads the batch; OpenCV grabs every frame up to the last
-one and retrieves those of the clip. Readers take turns in every round. The
-videos are H.264, 10 s, 300 frames of 340x256, made here.
+Each reader opens the file and returns a clip of 16 frames as RGB
+[16, 256, 340, 3]. Ours also reads the timestamps and chooses the frames, by
+`read_info`, `clips.sample_*` and `decode_frames`. The others get the indices.
+decord reads the batch. OpenCV grabs every frame up to the last one and
+retrieves those of the clip. Readers take turns in every round. The script makes
+the videos: H.264, 10 s, 300 frames of 340x256.
 
-Predicted before it was run: dense about equal to decord at every keyframe
-interval, uniform with a keyframe every 250 equal (all must be decoded), and
-OpenCV slower wherever a seek helps.
+Predicted before the first run: for dense clips about equal to decord at every
+keyframe interval; for uniform clips with a keyframe every 250 frames equal,
+since all frames must be decoded; OpenCV slower wherever seeking helps.
 
 2026-11-24, two cores of an AMD EPYC, 15 rounds:
 
@@ -66,28 +66,28 @@ def write_clip(path: str, keyframe_interval: int) -> None:
 
 
 def read_ours(path: str, sampling: str) -> np.ndarray:
-  """Reads a clip by this package's reader."""
+  """Reads a clip with this package's reader."""
   info = decode.read_info(path, path)
   indices = clip_indices(info, sampling)
   return decode.decode_frames(path, indices, path, info=info)
 
 
 def clip_indices(info: decode.VideoInfo, sampling: str) -> np.ndarray:
-  """The frames of the clip; dense ones are two apart, from the middle."""
+  """Returns the clip's frame indices; dense clips take every second frame."""
   if sampling == 'uniform':
     return clips.sample_uniform(info.timestamps, info.duration, NUM_FRAMES)
   return clips.sample_dense(info.timestamps, info.duration, NUM_FRAMES, 2, _FPS)
 
 
 def read_decord(path: str, indices: np.ndarray) -> np.ndarray:
-  """Reads the same clip by decord."""
+  """Reads the same clip with decord."""
   import decord
 
   return decord.VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
 
 
 def read_opencv(path: str, indices: np.ndarray) -> np.ndarray:
-  """Reads the same clip by OpenCV."""
+  """Reads the same clip with OpenCV."""
   import cv2
 
   capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -101,15 +101,15 @@ def read_opencv(path: str, indices: np.ndarray) -> np.ndarray:
 
 
 def compare(path: str, sampling: str, rounds: int) -> list[float]:
-  """Median milliseconds of ours, decord and OpenCV, which take turns.
+  """Returns median milliseconds of ours, decord and OpenCV, in turns.
 
   Args:
-    path: of a video.
+    path: path of a video.
     sampling: 'uniform' or 'dense'.
-    rounds: how often each reads.
+    rounds: number of times that each reads.
 
   Raises:
-    RuntimeError: they do not read the same frames.
+    RuntimeError: the readers return different frames.
   """
   indices = clip_indices(decode.read_info(path, path), sampling)
   readers = (
@@ -119,7 +119,7 @@ def compare(path: str, sampling: str, rounds: int) -> list[float]:
   )
   ours, *others = (reader().astype(int) for reader in readers)
   for other in others:
-    # The same frames, but for how colours are interpolated.
+    # The same frames, up to the interpolation of colours.
     if (difference := np.abs(ours - other).mean()) > 2:
       raise RuntimeError(f'{path}: frames differ by {difference:.1f} levels')
   seconds = [[] for _ in readers]

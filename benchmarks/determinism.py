@@ -1,19 +1,19 @@
-"""Does a resumed run equal an undisturbed one on this device, at what cost?
+"""Tests whether a resumed run equals an uninterrupted one, and at what cost.
 
 ```
 python -m benchmarks.determinism --config=configs/k400.py --clips=16
 ```
 
-The real training step of a config on clips of random pixels, in processes of
-their own: one takes six steps and writes a checkpoint after three, the other
-starts from that checkpoint and takes the last three. Parameters, optimiser
-state and metrics of both are compared bit by bit. Once as XLA does by default,
-and once with `--xla_gpu_deterministic_ops`, which also switches autotuning off
-and changes nothing on a CPU; the ratio of the step times is what that costs.
-Also printed: clips/s and MFU of the real step, text encoder, fusion and losses
-included.
+It runs the real training step of a config on clips of random pixels, in two
+processes. One takes six steps and writes a checkpoint after three. The other
+starts from that checkpoint and takes the last three. Their parameters,
+optimiser state and metrics are compared bit by bit. This is done twice: with
+XLA's defaults, and with `--xla_gpu_deterministic_ops`, which also turns off
+autotuning, and changes nothing on a CPU. The ratio of the step times is the
+cost of determinism. It also prints clips/s and MFU of the whole step, with text
+encoder, fusion and losses.
 
-Neither clu nor TensorFlow is needed.
+It needs neither clu nor TensorFlow.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import time
 _STEPS = 6
 _NUM_CLASSES = 400
 _VOCABULARY = 30522
-# What is compared -> flags of XLA.
+# Name of the mode -> flags of XLA.
 _MODES = {
   'default': '',
   'deterministic': '--xla_gpu_deterministic_ops=true',
@@ -37,7 +37,7 @@ _MODES = {
 
 
 def digest(tree) -> str:
-  """SHA-256 over all arrays of a tree."""
+  """Returns the SHA-256 over all arrays of a tree."""
   import jax
   import numpy as np
 
@@ -48,7 +48,7 @@ def digest(tree) -> str:
 
 
 def one_process(args: argparse.Namespace) -> dict:
-  """Takes the steps of one side; see the module docstring."""
+  """Takes the steps of one process; see the module docstring."""
   import jax
 
   from experiments import grid
@@ -110,7 +110,7 @@ def one_process(args: argparse.Namespace) -> dict:
 
 
 def _inputs(prep, clips: int, mesh):
-  """(number -> its batch), and the text of all classes, on a mesh."""
+  """Returns a function number -> batch, and the texts of all classes."""
   import jax
   import numpy as np
 
@@ -138,12 +138,12 @@ def _inputs(prep, clips: int, mesh):
 def run_side(
   args: argparse.Namespace, workdir: str, *, resume: bool, flags: str
 ) -> dict:
-  """Runs `one_process` in a process of its own."""
+  """Runs `one_process` in a new process."""
   environment = dict(os.environ)
   environment['XLA_FLAGS'] = ' '.join(
     filter(None, (environment.get('XLA_FLAGS'), flags))
   )
-  # A cached program would hide that another one may be chosen.
+  # Without a cache, each process compiles, and may choose another program.
   environment['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
   command = [sys.executable, '-m', 'benchmarks.determinism', '--one']
   command += [f'--config={args.config}', f'--clips={args.clips}']
@@ -163,9 +163,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--config', default='configs/k400.py')
-  parser.add_argument('--clips', type=int, default=16, help='in a batch')
-  parser.add_argument('--timed', type=int, default=20, help='steps')
-  parser.add_argument('--devices', type=int, default=1, help='of the mesh')
+  parser.add_argument('--clips', type=int, default=16, help='clips per batch')
+  parser.add_argument('--timed', type=int, default=20, help='steps to time')
+  parser.add_argument(
+    '--devices', type=int, default=1, help='devices of the mesh'
+  )
   parser.add_argument(
     '--modes', nargs='+', choices=_MODES, default=list(_MODES)
   )

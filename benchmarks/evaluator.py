@@ -1,20 +1,21 @@
-"""Is scoring free once videos are embedded? 50 half-class splits of UCF101.
+"""Times the evaluation of embedded videos: 50 half-class splits of UCF101.
 
 python -m benchmarks.evaluator [--streamed_videos=1000000]
 
-Random unit vectors of UCF101's size: 13,320 videos of 101 classes in 25 groups
-each, 768 dimensions, 400 seen classes, match logits for all names; 50 splits
-of 50 classes. Two programs, interleaved:
+The data are random unit vectors of UCF101's size: 13,320 videos of 101 classes
+in 25 groups each, 768 dimensions, 400 seen classes, match logits for all names,
+and 50 splits of 50 classes. Two programs run in turns:
 
-* ours: `evaluator.evaluate`, all eight methods, top-1, top-5 and
-  per-class accuracy, intervals over videos and over classes, paired
-  differences; diagnostics left out.
-* NumPy: for every split and method one product with BLAS, the same figures by
+* ours: `evaluator.evaluate` with all methods: top-1, top-5 and per-class
+  accuracy, intervals over videos and over classes, paired differences, but no
+  diagnostics.
+* NumPy: one BLAS product for every split and method, the same figures with
   vectorised NumPy, and the same bootstraps by one product of a matrix of
   resampling weights [10,000 x groups] with the gains of all methods.
 
-Then a stream of videos against 10,000 classes, top 5 each, with the largest
-memory of the process, and adding one class to a bank of 400.
+Then it scores a stream of videos against 10,000 classes, with the top 5 of
+each, and prints the peak memory of the process. Last, it adds one class to a
+bank of 400.
 
 Predicted: ours under 1 s and about twice as fast as NumPy.
 
@@ -29,8 +30,8 @@ adding one class to 400, softmax: 0.82 ms
 adding one class to 400, ridge: 3.42 ms
 adding one class to 400, simplex: 4.65 ms
 
-The ratio is larger than predicted: ranks of all splits are one product with
-the candidate sets, and no split's scores are made twice.
+The ratio is larger than predicted: the ranks of all splits come from one
+product with the candidate sets, and no scores are computed twice.
 """
 
 import argparse
@@ -48,12 +49,12 @@ GROUPS, RESAMPLES = 25, 10_000
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-  """Rows of length one, float32."""
+  """Normalises rows to unit length, float32."""
   return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def make_problem(rng: np.random.Generator):
-  """Seen classes, candidates and videos, hard enough to be wrong at times."""
+  """Makes random seen classes, candidates and videos, not too easy."""
   noise = lambda *shape: rng.normal(size=shape) / np.sqrt(DIMENSIONS)
   text = unit(noise(CLASSES, DIMENSIONS))
   mixtures = rng.dirichlet(np.full(CLASSES, 0.05), SEEN)
@@ -84,7 +85,7 @@ def make_problem(rng: np.random.Generator):
 
 
 def numpy_scores(seen, unseen, z, match, settings):
-  """Method -> a function from columns to scores, one product each."""
+  """Returns method -> function from columns to scores, one product each."""
   rows = methods_lib.all_composites(seen, unseen, settings)
   rows['nearest_name'] = unseen.text
   sums = seen.sums
@@ -114,7 +115,10 @@ def numpy_scores(seen, unseen, z, match, settings):
 
 
 def evaluate_numpy(seen, unseen, videos, settings):
-  """What `evaluator.evaluate` gives, split by split; per-class values [m]."""
+  """Does the work of `evaluator.evaluate` split by split, with NumPy.
+
+  Returns the per-class accuracies of all methods [m].
+  """
   z, labels = videos.embeddings[:, 0], videos.labels
   scores = numpy_scores(seen, unseen, z, videos.match, settings)
   counts = np.bincount(labels, minlength=CLASSES)
@@ -131,8 +135,8 @@ def evaluate_numpy(seen, unseen, videos, settings):
       gains[rows, 3 * m] += (rank < 1) * per_class
       gains[rows, 3 * m + 1] += (rank < 1) / (SPLITS * len(rows))
       gains[rows, 3 * m + 2] += (rank < 5) / (SPLITS * len(rows))
-  # One matrix of weights: how often each group is drawn within its class,
-  # over the class's share of drawn videos.
+  # Weight matrix: how often each group is drawn within its class, divided by
+  # the class's share of drawn videos.
   _, group = np.unique(np.array(videos.groups), return_inverse=True)
   n = group.max() + 1
   of_group = np.zeros((n, gains.shape[1]))
@@ -158,14 +162,14 @@ def evaluate_numpy(seen, unseen, videos, settings):
 
 
 def timed(function):
-  """Seconds, and what the function returned."""
+  """Calls a function; returns the seconds and its result."""
   began = time.perf_counter()
   out = function()
   return time.perf_counter() - began, out
 
 
 def compare(rounds: int) -> None:
-  """Ours against NumPy, interleaved."""
+  """Times ours and NumPy, in turns."""
   seen, unseen, videos = make_problem(np.random.default_rng(0))
   settings = methods_lib.TransferSettings()
   ours = lambda: evaluator.evaluate(
@@ -195,7 +199,7 @@ def compare(rounds: int) -> None:
 
 
 def stream(num_videos: int, num_classes: int = 10_000) -> None:
-  """Returns the top 5 of very many videos."""
+  """Ranks the top 5 classes of very many videos."""
   rng = np.random.default_rng(0)
   rows = unit(rng.normal(size=(num_classes, DIMENSIONS)))
 
@@ -216,7 +220,7 @@ def stream(num_videos: int, num_classes: int = 10_000) -> None:
 
 
 def add_a_class(rounds: int = 30) -> None:
-  """From a new name's embedding to its prototype."""
+  """Times compositing the prototype of a new class."""
   seen, unseen, _ = make_problem(np.random.default_rng(0))
   for weighting in ('softmax', 'ridge', 'simplex'):
     chosen = methods_lib.TransferSettings(weighting=weighting)
@@ -234,7 +238,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--streamed_videos', type=int, default=1_000_000)
   args = parser.parse_args()
-  # First, so that the largest memory is of the stream alone.
+  # The stream comes first, so that the peak memory is its own.
   if args.streamed_videos:
     stream(args.streamed_videos)
   compare(args.rounds)

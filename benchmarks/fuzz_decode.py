@@ -1,14 +1,13 @@
-"""Damaged videos: each decodes or is refused, and none crashes or hangs.
+"""Decodes damaged videos: each must decode or be refused, without a crash.
 
 ```
 python -m benchmarks.fuzz_decode --clips=FOLDER --seeds=0:2000
 ```
 
-A seed picks a clip and damages it in one of four ways: flipped bits, a cut,
-the header of another clip, an overwritten stretch. The file is then checked
-from end to end and eight frames are decoded, in a child with a deadline
-and bounded memory. Without --clips, small videos in several codecs are made
-and damaged.
+A seed chooses a clip and damages it in one of four ways: flipped bits, a cut,
+the header of another clip, or an overwritten stretch. A child process with a
+deadline and a memory limit then checks the whole file and decodes eight frames.
+Without --clips, the script makes small videos in several codecs.
 
 The program fails if a child crashes, a deadline passes, memory runs out or
 anything but a VideoError is raised.
@@ -54,15 +53,15 @@ _NUM_FRAMES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What became of a seed.
+  """The outcome of a seed.
 
   Attributes:
-    seed: which damage.
-    clip: name of the clip that was damaged.
+    seed: seed of the damage.
+    clip: name of the damaged clip.
     kind: one of KINDS.
     outcome: one of OUTCOMES.
-    reason: the error's words, '' if the file decoded.
-    seconds: that it took.
+    reason: message of the error; '' if the file decoded.
+    seconds: time taken.
   """
 
   seed: int
@@ -77,8 +76,8 @@ def damage(content: bytes, other: bytes, kind: str, rng) -> bytes:
   """Returns a damaged copy of a file.
 
   Args:
-    content: of the file.
-    other: content of another, for its header.
+    content: content of the file.
+    other: content of another file, for its header.
     kind: one of KINDS.
     rng: a numpy Generator.
 
@@ -87,7 +86,7 @@ def damage(content: bytes, other: bytes, kind: str, rng) -> bytes:
   """
   size = len(content)
   bad = np.frombuffer(content, np.uint8).copy()
-  # Headers are short and matter most: half of all damage is done to an end.
+  # Headers are short and matter most, so half of the damage is at an end.
   end = min(size, 4096)
   start = (0, size - end, 0, 0)[rng.integers(4)]
   reach = end if rng.random() < 0.5 else size
@@ -114,13 +113,13 @@ def damage(content: bytes, other: bytes, kind: str, rng) -> bytes:
 def try_seed(
   pool: isolated.Pool, clips: Sequence[str], seed: int, folder: str
 ) -> Result:
-  """Damages a clip and decodes it in a child.
+  """Damages a clip and decodes it in a child process.
 
   Args:
-    pool: of children.
-    clips: paths of whole videos.
-    seed: picks the clip and the damage.
-    folder: where the damaged file is written, and removed again.
+    pool: child processes.
+    clips: paths of undamaged videos.
+    seed: chooses the clip and the damage.
+    folder: folder for the damaged file, which is deleted afterwards.
   """
   rng = np.random.default_rng(seed)
   clip, other = (clips[i] for i in rng.integers(len(clips), size=2))
@@ -167,7 +166,7 @@ def try_seeds(
 
 
 def make_clips(folder: str) -> list[str]:
-  """Writes small videos in several codecs and containers; their paths."""
+  """Writes small videos in several codecs and containers; returns the paths."""
   frames = videos.numbered_frames(30)
   frames[:, 8:24, 8:24] = np.random.default_rng(0).integers(
     256, size=(30, 16, 16, 3), dtype=np.uint8
@@ -187,7 +186,7 @@ def make_clips(folder: str) -> list[str]:
 
 
 def find_clips(folder: str) -> list[str]:
-  """The sorted paths of the videos below a folder, empty ones left out."""
+  """Returns the sorted paths of videos below a folder, except empty ones."""
   suffixes = ('.mp4', '.mkv', '.avi', '.mov', '.webm', '.gif')
   paths = [
     os.path.join(parent, file)
@@ -202,7 +201,7 @@ def find_clips(folder: str) -> list[str]:
 
 
 def report(results: Sequence[Result]) -> str:
-  """A table of outcomes by kind of damage, and all that should not be."""
+  """Returns a table of outcomes by kind of damage, then all failures."""
   lines = [f'{"damage":18}' + ''.join(f'{o:>10}' for o in OUTCOMES)]
   for kind in (*KINDS, 'all'):
     counts = [
@@ -225,15 +224,15 @@ def report(results: Sequence[Result]) -> str:
 
 
 def is_bad(result: Result) -> bool:
-  """Returns whether a seed did anything but decode or be refused."""
+  """Returns whether a seed neither decoded nor was refused."""
   return result.outcome not in ('decoded', 'refused')
 
 
 def main() -> None:
-  """Reads the flags, runs, prints."""
+  """Parses the flags, runs all seeds and prints the table."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--clips', default='', help='folder of videos')
-  parser.add_argument('--seeds', default='0:2000', help='first:end')
+  parser.add_argument('--seeds', default='0:2000', help='range, first:end')
   parser.add_argument('--workers', type=int, default=2)
   args = parser.parse_args()
   seeds = range(*map(int, args.seeds.split(':')))

@@ -1,27 +1,27 @@
-"""What makes the training step of ViT-B/16x2 faster on a GPU, and what not.
+"""Compares variants of the training step of ViT-B/16x2 on a GPU.
 
 ```
 python -m benchmarks.gpu_step [--batch=32] [--rounds=4] [--profile=NAMES]
 ```
 
-Variants of the step of `benchmarks.train_step` live in one process: the
-activation, options of XLA, the batch, and whose attention kernel. Whenever one
-more is compiled, all of them take turns, five steps at a time. Printed: the
-median of each, its MFU, and its speed relative to the first, with a 95%
-interval over rows.
+The variants of the step of `benchmarks.train_step` differ in the activation,
+XLA's options, the batch size and the attention kernel. All run in one process.
+After each new one is compiled, all variants so far take turns, five steps at a
+time. It prints the median of each, its MFU, and its speed relative to the
+first, with a 95% interval over rows.
 
-Where tokamax is installed (Python 3.12, jax 0.11.1), its attention for NVIDIA
-GPUs is tuned first: blocks and stages of both directions, for `--tune_s`
-seconds. The choices are printed; the best one is a variant of the step.
+If tokamax is installed (Python 3.12, jax 0.11.1), its attention for NVIDIA GPUs
+is tuned first: blocks and stages of both directions, for `--tune_s` seconds.
+The choices are printed; the best one is a variant of the step.
 
-Written down before the first run, for an H100, milliseconds a step at batch
+Predicted before the first run, for an H100, in milliseconds per step at batch
 32: erf 92, tanh 89, with cublasLt's epilogues 87, with cuDNN's norms no
-change, tokamax's attention 86, all together 83; batch 64 3% more clips/s.
+change, tokamax's attention 86, all together 83; batch 64 gives 3% more clips/s.
 
 One run, 2026-11-27, an H100: a variant takes 50 s to compile on that machine,
-and the run was stopped before the steps were timed. The attention of one layer
-was: cuDNN's kernel is 8% faster than tokamax's in both directions together
-(2.61 against 2.82 ms), so the prediction for tokamax was wrong.
+and the run was stopped before it timed the steps. It did time the attention of
+one layer: in both directions together, cuDNN's kernel is 8% faster than
+tokamax's (2.61 against 2.82 ms). So the prediction for tokamax was wrong.
 """
 
 import argparse
@@ -40,12 +40,12 @@ from benchmarks import kernels, train_step
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """A way to build the step.
+  """A variant of the step.
 
   Attributes:
     activation: a key of `layers.ACTIVATIONS`.
-    options: of XLA, name -> value.
-    times: the batch in multiples of `--batch`.
+    options: options of XLA, name -> value.
+    times: batch size in multiples of `--batch`.
     tokamax: whether tokamax computes the attention.
   """
 
@@ -76,7 +76,7 @@ VARIANTS = {
 
 
 def seconds(run, *values, repeats: int = 10) -> float:
-  """Returns the seconds of one call, the median of three rows."""
+  """Returns the seconds per call: the median of three rows of calls."""
   import jax
 
   jax.block_until_ready(run(*values))
@@ -91,7 +91,7 @@ def seconds(run, *values, repeats: int = 10) -> float:
 
 
 def directions(attend):
-  """Returns compiled (forward, backward) of an attention."""
+  """Compiles an attention; returns (forward, backward)."""
   import jax
 
   def backward(q, k, v, out):
@@ -104,8 +104,8 @@ def attention_times(attend, shape: tuple[int, ...]) -> tuple[float, float]:
   """Returns seconds of forward, and of forward and backward.
 
   Args:
-    attend: of query, key and value [b n h d].
-    shape: theirs.
+    attend: function of query, key and value [b n h d].
+    shape: shape of query, key and value.
   """
   import jax
   import jax.numpy as jnp
@@ -135,11 +135,11 @@ def tune(shape: tuple[int, ...], limit: float) -> tuple[dict, dict] | None:
   """Finds the fastest blocks of tokamax's attention.
 
   Args:
-    shape: of query, key and value, [b n h d].
+    shape: shape of query, key and value, [b n h d].
     limit: seconds for each direction.
 
   Returns:
-    Settings (forward, backward); None where no kernel runs.
+    Settings (forward, backward); None if no kernel runs.
   """
   backward = dict(
     block_q_dkv=64, block_kv_dkv=64, block_q_dq=64, block_kv_dq=64
@@ -166,7 +166,7 @@ def tune(shape: tuple[int, ...], limit: float) -> tuple[dict, dict] | None:
       (2, 1),
     )
   ]
-  # The same blocks for both parts first: they differ most.
+  # Try equal blocks for both parts first, since those settings differ most.
   backwards.sort(
     key=lambda c: (
       (c['block_q_dkv'], c['block_kv_dkv'])
@@ -189,7 +189,7 @@ def _fastest(settings, make, shape, direction: int, limit: float):
     tried += 1
     try:
       taken = attention_times(tokamax_attention(*make(one)), shape)[direction]
-    except Exception as error:  # Blocks that do not fit, each in its own way.
+    except Exception as error:  # blocks that do not fit raise various errors
       failed += 1
       if failed < 4:
         print(f'  {one}: {type(error).__name__} {str(error)[:120]}', flush=True)
@@ -202,7 +202,7 @@ def _fastest(settings, make, shape, direction: int, limit: float):
 
 
 def build(args, variant: Variant, blocks):
-  """Returns a compiled step of a variant, run once."""
+  """Compiles the step of a variant, and runs it once."""
   args = copy.copy(args)
   args.activation = variant.activation
   args.jax_options = dict(variant.options) or None
@@ -213,7 +213,7 @@ def build(args, variant: Variant, blocks):
   if variant.tokamax:
     kernel = tokamax_attention(*blocks)
     attend = lambda q, k, v, *_: kernel(q, k, v)
-  # Looked up while the step is traced, which is at its first call.
+  # The first call traces the step, and looks up the attention.
   with mock.patch.object(layers, 'attend', attend):
     step, _ = train_step.jax_step(args)
     train_step.several_seconds(step, 1)
@@ -293,21 +293,27 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser = argparse.ArgumentParser()
   parser.add_argument('--batch', type=int, default=32)
   parser.add_argument('--variant', choices=train_step._SIZES, default='B')
-  parser.add_argument('--depth', type=int, default=12, help='blocks')
+  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument(
-    '--rounds', type=int, default=4, help='after each variant is built'
+    '--rounds', type=int, default=4, help='rounds after each new variant'
   )
   parser.add_argument('--tune_s', type=float, default=45)
   parser.add_argument(
-    '--build_s', type=float, default=1e9, help='starts no variant after that'
+    '--build_s',
+    type=float,
+    default=1e9,
+    help='seconds after which no more variants are built',
   )
   parser.add_argument(
     '--only', type=lambda x: x.split(';'), default=list(VARIANTS)
   )
   parser.add_argument(
-    '--profile', type=lambda x: x.split(';'), default=[], help='variants'
+    '--profile',
+    type=lambda x: x.split(';'),
+    default=[],
+    help='variants to profile',
   )
   return parser.parse_args(argv)
 
@@ -355,13 +361,12 @@ def main(argv: list[str] | None = None) -> None:
     began = time.monotonic()
     try:
       steps[name] = build(args, VARIANTS[name], blocks)
-    except Exception as error:  # Too little memory, an option that is gone.
+    except Exception as error:  # too little memory, or an unknown option
       print(f'{name}: {type(error).__name__} {str(error)[:300]}', flush=True)
       continue
     times[name] = []
     print(f'{name}: ready in {time.monotonic() - began:.0f} s', flush=True)
-    # Measured while the next is not built yet: a run that is stopped has told
-    # what it knew.
+    # Measure before building the next: a stopped run has printed its results.
     for _ in range(args.rounds):
       for built, step in steps.items():
         times[built] += train_step.several_seconds(step, 1)

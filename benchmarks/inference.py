@@ -1,22 +1,23 @@
-"""Videos a second from files to answers, here and in PyTorch.
+"""Compares prediction speed with PyTorch: videos/s, from files to rankings.
 
 ```
 python -m benchmarks.inference --text=FOLDER [--batches=1,8,32] [--rounds=2]
 ```
 
 `--text` is a folder of sentence-encoder weights, for the banks of classifiers.
-The models: a VideoMAE-B and a CLIP-B/16 of random weights, made by
-transformers, and the model that ships here, which has no peer. Both sides read
-the same files (10 s, 340x256, H.264), take the same frames of each, preprocess
-and encode them, and rank the same 400 classes, or names.
+The models are a VideoMAE-B and a CLIP-B/16 with random weights, made by
+transformers, and this project's shipped model, which has no peer. Both sides
+read the same files (10 s, 340x256, H.264), decode the same frames, preprocess
+and encode them, and rank the same 400 classes or names.
 
-The peer is what transformers' pages show: PyAV decodes the file, the model's
-own processor makes tensors of the frames, PyTorch computes; the same number of
-threads. Ours is `ActionModel.predict_many`. The sides take turns.
+The peer follows transformers' documentation: PyAV decodes the file, the model's
+own processor makes tensors of the frames, PyTorch computes, with the same
+number of threads. Ours is `ActionModel.predict_many`. The sides take turns.
 
-Predicted before it was run, two cores with AVX-512: VideoMAE 0.8 to 0.9 of the
-peer, because matrix products are most of the work there and XLA's are slower;
-CLIP 1.0; both better at batch 8 than at 1, where nothing overlaps.
+Predicted before the first run, for two cores with AVX-512: VideoMAE at 0.8 to
+0.9 of the peer's speed, because matrix products are most of the work and XLA's
+are slower; CLIP at 1.0; both better at batch 8 than at 1, where nothing
+overlaps.
 """
 
 import argparse
@@ -31,14 +32,14 @@ import numpy as np
 
 from benchmarks import moving_texture, train_step
 
-# Ti is for trying the script.
+# Ti is small, to try out the script.
 _SIZES = {'Ti': (192, 2, 3), 'B': (768, 12, 12)}
 _CLASSES = [f'action number {i}' for i in range(400)]
 _FRAMES = {'videomae': 16, 'clip': 8}
 
 
 def write_videomae(folder: str, size: str) -> None:
-  """Writes a VideoMAE classifier of random weights, processor included."""
+  """Writes a VideoMAE classifier with random weights, and its processor."""
   import transformers
 
   width, depth, heads = _SIZES[size]
@@ -57,7 +58,7 @@ def write_videomae(folder: str, size: str) -> None:
 
 
 def write_clip(folder: str, size: str) -> None:
-  """Writes a CLIP of random weights, with a tokenizer of bytes."""
+  """Writes a CLIP with random weights, and a byte tokenizer."""
   import json
 
   import tokenizers
@@ -97,7 +98,7 @@ def write_clip(folder: str, size: str) -> None:
 
 
 def frames_of(path: str, prep) -> list[np.ndarray]:
-  """Decodes a file by PyAV, and returns the frames that our side takes."""
+  """Decodes a file with PyAV; returns the same frames as our side."""
   import av
 
   from zsar_jax.data import clips, decode
@@ -118,7 +119,7 @@ def frames_of(path: str, prep) -> list[np.ndarray]:
 
 
 def peer(kind: str, folder: str, prep) -> Callable[[Sequence[str]], object]:
-  """Returns transformers' way from files to the best class of each."""
+  """Returns the peer: a function from files to the best class of each."""
   import torch
   import transformers
 
@@ -137,7 +138,7 @@ def peer(kind: str, folder: str, prep) -> Callable[[Sequence[str]], object]:
   processor = transformers.CLIPImageProcessor.from_pretrained(folder)
   load = transformers.CLIPModel.from_pretrained
   model = load(folder, attn_implementation='sdpa').eval()
-  # The names' side is computed once on both sides.
+  # Both sides embed the names once.
   names = torch.nn.functional.normalize(torch.randn(400, 512), dim=-1)
 
   def answer(paths):
@@ -167,12 +168,12 @@ def ours(kind: str, folder: str, text: str, work: str):
   built = os.path.join(work, f'{kind}_bank')
   command = ['bank', 'build', f'--video={folder}', f'--text={text}']
   bank.main([*command, f'--output={built}'])
-  # As the classifier itself: every name that it was trained on.
+  # The same classes as the classifier.
   return zsar_jax.load(built).add_classes(_CLASSES)
 
 
 def rate(answer: Callable, paths: Sequence[str], batch: int) -> float:
-  """Returns videos a second, all files in batches of `batch`."""
+  """Returns videos per second, with all files in batches of `batch`."""
   began = time.perf_counter()
   for first in range(0, len(paths), batch):
     answer(paths[first : first + batch])
@@ -182,8 +183,8 @@ def rate(answer: Callable, paths: Sequence[str], batch: int) -> float:
 def compare(
   model, other: Callable | None, paths: Sequence[str], batch: int, rounds: int
 ) -> tuple[list[float], list[float]]:
-  """Returns videos a second of both sides, in turns."""
-  # A stream of files on our side: the next are decoded meanwhile.
+  """Returns videos per second of both sides, in turns."""
+  # Our side gets all files at once, and decodes the next ones meanwhile.
   whole = lambda files: list(model.predict_many(files, batch_size=batch))
   sides = {'ours': (whole, len(paths))}
   if other:
@@ -199,7 +200,7 @@ def compare(
 
 
 def videos(folder: str, count: int) -> Iterable[str]:
-  """Writes files to predict on."""
+  """Writes videos to predict on."""
   for i in range(count):
     moving_texture.write_clip(os.path.join(folder, f'{i:03}.mp4'), i)
   return sorted(glob.glob(os.path.join(folder, '*.mp4')))

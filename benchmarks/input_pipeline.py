@@ -1,20 +1,21 @@
-"""The whole input path against tf.data with the same decoder.
+"""Compares the input pipeline with tf.data, with the same decoder.
 
 ```
 python -m benchmarks.input_pipeline --rounds=9
 ```
 
-From prepared records to batches of 8 clips of 16 frames of 224 pixels, with
-two threads: ours through `input_pipeline.train_batches`, the peer through
+Both make batches of 8 clips of 16 frames of 224 pixels from prepared records,
+with two threads. Ours is `input_pipeline.train_batches`. The peer is
 `tf.data.Dataset.map(tf.py_function)` around the same reader's `train_clip`,
-shuffled, two calls at a time, batched and prefetched. Loaders take turns in
-every round. The videos are made here: 10 s, 340x256, 25 frames a second, once
-as mp4 with a keyframe every 12 frames, once as 100 JPEG pictures a record.
+shuffled, with two calls at a time, batched and prefetched. Loaders take turns
+in every round. The script makes the videos: 10 s, 340x256, 25 frames per
+second, as mp4 with a keyframe every 12 frames, and as 100 JPEG images per
+record.
 
-Predicted before it was run: about equal to tf.data in each row, because the
+Predicted before the first run: about equal to tf.data in each row, because the
 decoder is most of the work; `frames` above 100 clips/s on two cores, three
-quarters of it JPEG decoding; `video` a fifth of that or less, and slower
-where the clip is spread over the whole video.
+quarters of it JPEG decoding; `video` a fifth of that or less, and slower if the
+clip is spread over the whole video.
 
 2026-11-24, two cores of an AMD EPYC (clips/s, a core, tf.data, ours / tf.data
 with the spread over rounds):
@@ -55,19 +56,19 @@ CLIP = 16, 224, 224, 3
 _VIEW = input_pipeline.TrainView(crop_area=(0.3, 1.0))
 _STORAGES = {'video': {}, 'frames': {'kind': 'frames'}}
 _SAMPLINGS = ('dense', 'segment')
-# Of one rate: a few seconds.
+# Batches per measurement, which takes a few seconds.
 _NUM_BATCHES = {'video': 4, 'frames': 24}
 
 
 def prepare(folder: str, num_videos: int) -> dict[str, class_split.Protocol]:
-  """Makes videos and stores them in both ways.
+  """Makes videos and prepares them in both storages.
 
   Args:
-    folder: they go there.
-    num_videos: at least 8, so that there is a batch of different ones.
+    folder: folder for the videos.
+    num_videos: number of videos, at least 8, one batch.
 
   Returns:
-    Storage -> a protocol whose training videos are these.
+    Storage -> a protocol with these training videos.
   """
   for i in range(num_videos):
     path = os.path.join(folder, 'videos', 'ab'[i % 2], f'{i}.mp4')
@@ -88,7 +89,7 @@ def prepare(folder: str, num_videos: int) -> dict[str, class_split.Protocol]:
 def make_reader(
   protocol: class_split.Protocol, sampling: str
 ) -> input_pipeline.ClipReader:
-  """A reader of clips of 16 frames, every fourth at 25 frames/s if dense."""
+  """Returns a reader of clips of 16 frames; dense ones take every fourth."""
   return input_pipeline.ClipReader(
     protocol.train,
     preprocessing.Preprocessing(
@@ -110,7 +111,7 @@ def make_reader(
 def our_batches(
   protocol: class_split.Protocol, sampling: str
 ) -> Iterator[np.ndarray]:
-  """Batches uint8 [8 16 224 224 3] by this package's loader."""
+  """Yields batches uint8 [8 16 224 224 3] from this package's loader."""
   for batch in input_pipeline.train_batches(
     make_reader(protocol, sampling),
     protocol.seen_classes,
@@ -124,7 +125,7 @@ def our_batches(
 def tf_data_batches(
   protocol: class_split.Protocol, sampling: str
 ) -> Iterator[np.ndarray]:
-  """Returns the same by tf.data."""
+  """Returns the same batches from tf.data."""
   import tensorflow as tf
 
   reader = make_reader(protocol, sampling)
@@ -153,17 +154,18 @@ def tf_data_batches(
 
 
 def clips_per_second(batches: Iterator[np.ndarray], num_batches: int) -> float:
-  """Returns the rate of a loader, once it is under way.
+  """Returns the rate of a loader after its first batches.
 
   Args:
-    batches: new.
-    num_batches: to count; as many threads as there are go before.
+    batches: a new loader.
+    num_batches: number of batches to count, after one uncounted batch per
+      thread.
 
   Returns:
-    Clips a second.
+    Clips per second.
 
   Raises:
-    ValueError: batches of another shape.
+    ValueError: a batch has another shape.
   """
   for batch in itertools.islice(batches, THREADS):
     if batch.shape != (BATCH, *CLIP):
@@ -175,7 +177,7 @@ def clips_per_second(batches: Iterator[np.ndarray], num_batches: int) -> float:
 
 
 def wait_until_idle() -> None:
-  """A loader that was left goes on for a while: not in the other's turn."""
+  """Waits until the threads of the last loader have stopped."""
   while True:
     before = time.process_time()
     time.sleep(0.1)
@@ -186,16 +188,16 @@ def wait_until_idle() -> None:
 def compare(
   protocol: class_split.Protocol, sampling: str, rounds: int, num_batches: int
 ) -> tuple[list[float], list[float]]:
-  """Rates of ours and of tf.data, which take turns.
+  """Measures the rates of ours and of tf.data, in turns.
 
   Args:
     protocol: the videos.
-    sampling: of the clips.
-    rounds: how many rates of each.
-    num_batches: of each rate.
+    sampling: sampling of the clips.
+    rounds: number of measurements of each.
+    num_batches: batches per measurement.
 
   Returns:
-    Clips a second of ours and of tf.data, in each round.
+    Clips per second of ours and of tf.data, in each round.
   """
   rates = [], []
   for _ in range(rounds):
@@ -210,16 +212,16 @@ def compare(
 def profile(
   storage: str, protocol: class_split.Protocol, sampling: str, num_clips: int
 ) -> dict[str, float]:
-  """Milliseconds a clip of each part of the path, in one thread.
+  """Measures the milliseconds per clip of each part, in one thread.
 
   Args:
     storage: 'video' or 'frames'.
     protocol: the videos.
-    sampling: of the clips.
-    num_clips: a multiple of the batch.
+    sampling: sampling of the clips.
+    num_clips: number of clips, a multiple of the batch size.
 
   Returns:
-    Of each part, and of the rest.
+    Part -> milliseconds, and those of the rest.
   """
   reader = make_reader(protocol, sampling)
   profiler = cProfile.Profile()
@@ -243,7 +245,7 @@ def profile(
   seconds = {
     'record': spent('records.py', '_record'),
     'times': spent('decode.py', 'read_info'),
-    # Frames are cut to size as they come out of the decoder.
+    # Frames are cropped and resized as soon as they are decoded.
     'crop, resize': spent('clip_reader.py', '<lambda>'),
     'batch': spent('shape_base.py', 'stack'),
   }
@@ -256,12 +258,12 @@ def profile(
 
 
 def main() -> None:
-  """Reads the flags, runs, prints two tables."""
+  """Parses the flags, measures and prints two tables."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--videos', type=int, default=16)
   args = parser.parse_args()
-  # Grain refuses to work while absl's flags are unparsed.
+  # Grain does not work until absl's flags are parsed.
   flags.FLAGS.mark_as_parsed()
   with tempfile.TemporaryDirectory() as folder:
     protocols = prepare(folder, args.videos)

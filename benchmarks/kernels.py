@@ -1,7 +1,7 @@
-"""Where the time of a step goes on a GPU, by kind of kernel.
+"""Sums the time of a GPU step by kind of kernel.
 
-Traces a few steps by JAX's or PyTorch's own profiler and adds up the kernels'
-times, so that both frameworks are counted alike.
+It traces a few steps with JAX's or PyTorch's profiler and adds up the kernels'
+times. Both frameworks are counted in the same way.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ import re
 import tempfile
 
 _STEPS = 5
-# Kind -> what names of its kernels contain; the first that fits counts.
+# Kind -> parts of its kernels' names. The first kind that matches counts.
 KINDS = {
   'attention': r'sdpa|flash|fmha|attention',
   'matrix products': r'gemm|nvjet|cutlass|xmma|cublas|dot',
@@ -21,13 +21,13 @@ OTHER = 'elementwise, norms and sums'
 
 
 def by_kind(kernels: Mapping[str, float]) -> dict[str, float]:
-  """Adds up kernels' times.
+  """Adds up the times of kernels by kind.
 
   Args:
     kernels: name -> seconds.
 
   Returns:
-    Kind -> seconds, every kind once.
+    Kind -> seconds, for every kind.
   """
   total = dict.fromkeys((*KINDS, OTHER), 0.0)
   for name, seconds in kernels.items():
@@ -39,18 +39,18 @@ def by_kind(kernels: Mapping[str, float]) -> dict[str, float]:
 def of_jax(
   step: Callable[[], object], plane: str = '/device:GPU', line: str = 'Stream'
 ) -> dict[str, float]:
-  """Kernel -> its seconds a step, by JAX's profiler.
+  """Measures the seconds per step of each kernel with JAX's profiler.
 
   Args:
     step: runs a step to its end.
-    plane: how the names of the profile's planes begin that are counted.
-    line: likewise of the lines of a plane: on GPUs one for each stream.
+    plane: prefix of the profile's planes to count.
+    line: prefix of the lines of a plane to count; a GPU has one per stream.
 
   Returns:
-    Times by kernel name.
+    Kernel name -> seconds.
 
   Raises:
-    ValueError: the profile has nothing there.
+    ValueError: the profile has no such events.
   """
   import jax
 
@@ -77,7 +77,7 @@ def of_jax(
 
 
 def of_torch(step: Callable[[], object]) -> dict[str, float]:
-  """As `of_jax`, by PyTorch's profiler."""
+  """Measures the same as `of_jax`, with PyTorch's profiler."""
   from torch import profiler
 
   with profiler.profile(activities=[profiler.ProfilerActivity.CUDA]) as found:
@@ -97,7 +97,7 @@ def _add_up(events: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def lines(kernels: Mapping[str, float], most: int = 12) -> list[str]:
-  """Returns the kinds with their shares, and the kernels that take longest."""
+  """Returns lines with the kinds and their shares, then the slowest kernels."""
   whole = sum(kernels.values()) or 1.0
   show = lambda name, seconds: (
     f'  {1e3 * seconds:8.2f} ms {seconds / whole:6.1%}  {name[:90]}'

@@ -1,21 +1,21 @@
-"""What every model costs, beside what was published of it.
+"""Prints the cost of every model, beside its published cost.
 
 python -m benchmarks.model_table [PART_OF_A_NAME ...]
 
 Nothing is computed or allocated: each model is traced on abstract arrays.
 
-- Parameters: all that the model has, so without a classifier; what the
-  published count has besides is named in the row and taken off it.
-- GMAC: 10^9 multiply-adds of the matrix products and convolutions of one
-  forward pass of one clip (or image, or text), written "GFLOPs" in most
-  vision papers. A floating-point operation count is twice that; norms,
-  softmax and activations come on top and are about 1%. Loops count as often
-  as they run, which XLA's own cost analysis does not do.
-- Activations: what the forward pass of one training clip in bfloat16 keeps
-  for the backward pass, 10^6 bytes, before XLA fuses or recomputes any of it
-  and without remat: an upper estimate.
+- Parameters: of the model without a classifier. If the published count includes
+  more, the row names it, and it is subtracted.
+- GMAC: 10^9 multiply-adds of the matrix products and convolutions in one
+  forward pass of one clip (or image, or text). Most vision papers call them
+  "GFLOPs". The number of floating-point operations is twice that. Norms,
+  softmax and activations are not counted; they add about 1%. Loops count as
+  often as they run, unlike in XLA's own cost analysis.
+- Activations: 10^6 bytes that the forward pass of one training clip in bfloat16
+  keeps for the backward pass, without remat, and before XLA fuses or recomputes
+  anything: an upper estimate.
 
-The published numbers and their sources stand in PUBLISHED.
+PUBLISHED has the published numbers and their sources.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +36,12 @@ class Published:
   """Published cost of a model.
 
   Attributes:
-    parameters: as published.
-    macs: multiply-adds, halved here where operations were published.
-    source: where the numbers stand.
-    without: parameters that the published model has and ours has not (a
-      negative number where it is the other way).
-    note: what those are, or why a number differs.
+    parameters: published number of parameters.
+    macs: published multiply-adds; published operations are halved.
+    source: source of the numbers.
+    without: number of parameters that only the published model has; negative
+      if only ours has them.
+    note: names these parameters, or explains another difference.
   """
 
   parameters: float
@@ -56,9 +56,9 @@ class Row:
   """One line of the table.
 
   Attributes:
-    name: of the model.
+    name: name of the model.
     build: dtype -> (module, abstract arguments of its call).
-    published: its published cost, where it is public.
+    published: its published cost; None if unknown.
   """
 
   name: str
@@ -72,9 +72,9 @@ def parameter_shapes(module: nn.Module, arguments: tuple) -> Any:
 
 
 def count_parameters(params: Any) -> int:
-  """Returns how many numbers a tree of parameters has.
+  """Counts the numbers in a tree of parameters.
 
-  Stored statistics of a norm do not count, nor do they in published counts.
+  Stored statistics of norms do not count; published counts leave them out too.
   """
   return sum(
     leaf.size
@@ -239,7 +239,7 @@ ROWS = (
 
 
 def measure(row: Row) -> dict[str, float]:
-  """Parameters, multiply-adds and activation bytes of a row's model."""
+  """Returns parameters, multiply-adds and activation bytes of a row's model."""
   module, arguments = row.build(jnp.bfloat16)
   params = parameter_shapes(module, arguments)
   return {
@@ -266,7 +266,7 @@ def line(row: Row) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the rows whose name contains one of the arguments; all for none."""
+  """Prints rows whose name contains an argument; all rows without arguments."""
   print(
     f'{"":36}{"ours":>8}{"":18}{"published":>9}\n'
     f'{"":36}{"Mparam":>8}{"GMAC":>9}{"act. MB":>9}{"Mparam":>9}{"ratio":>7}'

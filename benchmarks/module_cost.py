@@ -1,4 +1,4 @@
-"""What a module costs, without running or compiling it."""
+"""Computes the cost of a module without running or compiling it."""
 
 from typing import Any
 
@@ -8,27 +8,26 @@ import jax.extend
 
 from zsar_jax.parallel import program_cost
 
-# Of a parameter these are the parameter again.
+# The result of these operations on a parameter does not count as an activation.
 _VIEWS = ('convert_element_type', 'reshape', 'transpose', 'broadcast_in_dim')
 
 
 def forward_macs(module: nn.Module, params: Any, arguments: tuple) -> int:
-  """Multiply-adds of one call of a module; all arguments may be abstract."""
+  """Counts the multiply-adds of one call; all arguments may be abstract."""
   program = jax.make_jaxpr(module.apply)({'params': params}, *arguments)
   return program_cost.count_macs(program.jaxpr)
 
 
 def activation_bytes(module: nn.Module, params: Any, arguments: tuple) -> int:
-  """Bytes that the forward pass keeps for the backward pass.
+  """Computes the bytes that the forward pass keeps for the backward pass.
 
   Args:
     module: a model.
-    params: its parameters; they and what is only another view or dtype of
-      them do not count.
-    arguments: of its call, likewise not counted.
+    params: its parameters. They do not count, nor do views and casts of them.
+    arguments: arguments of the call, likewise not counted.
 
   Returns:
-    Bytes of the distinct arrays kept.
+    Bytes of the distinct arrays that are kept.
   """
 
   def kept(params, *arguments):

@@ -1,4 +1,4 @@
-"""Videos that are about as hard to decode as filmed ones, made on the spot."""
+"""Makes videos that are about as hard to decode as filmed ones."""
 
 import av
 import cv2
@@ -8,8 +8,8 @@ import numpy as np
 def write_clip(path: str, seed: int, gop: int = 250) -> None:
   """Writes 10 seconds of a moving texture, 340x256, 25 frames/s, H.264."""
   rng = np.random.default_rng(seed)
-  # Coarse and fine detail: JPEGs of about 30 kB; filmed videos of this size
-  # have 17 to 35.
+  # Coarse and fine detail gives JPEGs of about 30 kB. Filmed videos of this
+  # size have 17 to 35 kB.
   coarse = rng.integers(0, 220, (40, 50, 3), np.uint8)
   texture = cv2.resize(coarse, (800, 640), interpolation=cv2.INTER_CUBIC)
   texture = texture + rng.integers(0, 16, (640, 800, 1))

@@ -1,10 +1,10 @@
-"""Small faults in a module: the operators of cosmic-ray, and one of ours.
+"""Makes small faults in a module, with cosmic-ray's operators and one of ours.
 
-Left out is what no test should fix: annotations, docstrings, decorators, words
-of errors and `strict` of a zip. Left out, too, is what says nothing: bitwise
-operators in the place of arithmetic ones, which hardly any array survives,
-`is` in the place of `==`, the order of words, and whatever gives the same code
-as another mutant.
+Some changes are left out because no test should notice them: those of
+annotations, docstrings, decorators, error messages and `strict` of a zip.
+Others are left out because they prove nothing: bitwise instead of arithmetic
+operators, which hardly any array survives; `is` instead of `==`; comparing the
+order of strings; and changes that give the same code as another mutant.
 """
 
 import ast
@@ -24,7 +24,7 @@ from parso.python import tree
 _ROOT = pathlib.Path(__file__).parents[1]
 _ARITHMETIC = {'Add', 'Sub', 'Mul', 'Div', 'FloorDiv', 'Mod', 'Pow'}
 _BITWISE = {'BitOr', 'BitAnd', 'BitXor', 'RShift', 'LShift'}
-# Names of functions that are easily taken for one another.
+# Functions that are easily mistaken for one another.
 _LIKE_NAMES = (
   ('min', 'max'),
   ('argmin', 'argmax'),
@@ -39,12 +39,12 @@ _LIKE_NAMES = (
 
 
 class SwapName(operator.Operator):
-  """Calls a function that is easily taken for the right one."""
+  """Replaces a function by one that is easily mistaken for it."""
 
   _OTHER = {a: b for pair in _LIKE_NAMES for a, b in (pair, pair[::-1])}
 
   def mutation_positions(self, node):
-    """Names in `_LIKE_NAMES`, where they are used."""
+    """Yields the positions of names in `_LIKE_NAMES`."""
     if isinstance(node, tree.Name) and node.value in self._OTHER:
       yield node.start_pos, node.end_pos
 
@@ -55,7 +55,7 @@ class SwapName(operator.Operator):
 
   @classmethod
   def examples(cls):
-    """As cosmic-ray asks."""
+    """Returns the examples that cosmic-ray requires."""
     return (operator.Example('x.min()', 'x.max()'),)
 
 
@@ -64,11 +64,11 @@ class Mutant:
   """A fault in one line of a module.
 
   Attributes:
-    module: below `zsar_jax`, without the ending.
-    row: of the line, from 1.
-    line: what stands there, without indentation.
-    becomes: what stands there instead.
-    code: of the whole module.
+    module: path below `zsar_jax`, without the ending.
+    row: number of the line, from 1.
+    line: the original line, without indentation.
+    becomes: the changed line.
+    code: code of the whole module.
   """
 
   module: str
@@ -79,13 +79,13 @@ class Mutant:
 
   @property
   def digest(self) -> str:
-    """Tells this mutant from all others, and from those of other code."""
+    """Hash that identifies this mutant and its code."""
     text = f'{self.module}\n{self.code}'
     return hashlib.sha1(text.encode()).hexdigest()
 
 
 def _is_used(name: str) -> bool:
-  """Whether an operator of cosmic-ray says anything about our code."""
+  """Returns whether an operator of cosmic-ray is useful for our code."""
   base, *kinds = name.removeprefix('core/').split('_')
   if base == 'ReplaceBinaryOperator':
     return any(set(kinds) <= kind for kind in (_ARITHMETIC, _BITWISE))
@@ -100,10 +100,10 @@ def _operators() -> list[operator.Operator]:
 
 
 class _Bare(ast.NodeTransformer):
-  """Code without what no test should fix."""
+  """Removes parts of the code that no test should check."""
 
   def visit_Raise(self, node):
-    """Which class is raised matters, with which words does not."""
+    """Keeps the class of an error, and drops its message."""
     if isinstance(node.exc, ast.Call):
       node.exc = node.exc.func
     return node
@@ -117,7 +117,7 @@ class _Bare(ast.NodeTransformer):
     return node
 
   def visit_arguments(self, node):
-    """A '*' that is a '/' instead says nothing of what is done."""
+    """Drops `*` and `/` of a signature."""
     node.args = node.posonlyargs + node.args + node.kwonlyargs
     node.defaults += [default for default in node.kw_defaults if default]
     node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
@@ -127,7 +127,7 @@ class _Bare(ast.NodeTransformer):
     return None if node.arg == 'strict' else self.generic_visit(node)
 
   def visit_Compare(self, node):
-    """Words are the same or are not: their order says nothing."""
+    """Reduces comparisons of strings to equal or not; order proves nothing."""
     words = isinstance(node.comparators[-1], ast.Constant) and isinstance(
       node.comparators[-1].value, str
     )
@@ -151,7 +151,7 @@ def _bare(code: str) -> str:
 
 
 def _mutated(part: str) -> Iterator[str]:
-  """Returns all that one statement may become."""
+  """Yields all mutants of one statement."""
   nodes = list(cosmic_ast.ast_nodes(cosmic_ast.get_ast(part)))
   for op in _operators():
     count = sum(len(list(op.mutation_positions(node))) for node in nodes)
@@ -163,12 +163,11 @@ def find_mutants(module: str, source: str) -> list[Mutant]:
   """Returns all mutants of a module, in the order of its lines.
 
   Args:
-    module: below `zsar_jax`, without the ending.
-    source: its code.
+    module: path below `zsar_jax`, without the ending.
+    source: code of the module.
 
   Returns:
-    Mutants that differ from the code and from each other in more than what
-    the module docstring leaves out.
+    The mutants, without the changes that the module docstring leaves out.
   """
   found, start = [], 0
   for child in cosmic_ast.get_ast(source).children:
@@ -197,7 +196,7 @@ def _describe(module: str, source: str, code: str) -> Mutant:
 
 
 class Finder:
-  """Imports a mutant in the place of its module."""
+  """An import finder that imports a mutant instead of its module."""
 
   def __init__(self, mutant: Mutant):
     self._name = 'zsar_jax.' + mutant.module.replace('/', '.')
@@ -205,7 +204,7 @@ class Finder:
     self._code = mutant.code
 
   def find_spec(self, name, path=None, target=None):
-    """As `importlib` asks; None leaves it to others."""
+    """Returns the spec of the mutant; None for other modules."""
     del path, target
     if name != self._name:
       return None

@@ -1,4 +1,4 @@
-"""How many small faults in the pure parts do their tests notice?
+"""Measures how many small faults in the pure parts their tests notice.
 
 ```
 pip install -e '.[test,dev]'
@@ -7,18 +7,17 @@ python -m benchmarks.mutation --sample=0 --only=zeroshot/gzsl
 ```
 
 The operators of cosmic-ray, and one of ours, change one place of a module at a
-time: an operator, a number, a condition, the name of a function. Each mutant
-runs the module's tests. A mutant that fails a test, or hangs one, is killed.
-One that fails none survives: a test is missing, unless the mutant does the
-same as the code. Those are listed with the reason in
-`mutation_equivalents.txt`, and do not count. `mutants.py` says which changes
-are left out.
+time: an operator, a number, a condition, the name of a function. The module's
+tests run on each mutant. If a test fails or hangs, the mutant is killed. If
+none fails, it survives: then a test is missing, unless the mutant is equivalent
+to the code. `mutation_equivalents.txt` lists equivalent mutants with the
+reason; they do not count. `mutants.py` explains which changes are left out.
 
-Nothing is written to the code: a mutant lives in a process of its own, forked
-from one that has imported all but this project. That takes a fifth of the time
-of starting Python anew. `--sample` mutants of each module are drawn by
-`--seed`; 0 runs all. `--results` keeps what was found: mutants that failed a
-test are not run again, others are.
+The code on disk is never changed. Each mutant runs in its own process, forked
+from one that has imported everything except this project. That takes a fifth of
+the time of starting Python. `--sample` mutants of each module are drawn by
+`--seed`; 0 runs all. `--results` keeps the outcomes: mutants that failed a test
+are not run again, others are.
 """
 
 import argparse
@@ -49,7 +48,7 @@ _REGISTRY = (
   'data/protocols/test_registry.py',
   'data/protocols/test_registry_check.py',
 )
-# Module -> its tests, fast ones first, as pytest is asked for them.
+# Module -> arguments of pytest that select its tests, fast ones first.
 _TESTS: Mapping[str, tuple[str, ...]] = {
   **{
     f'zeroshot/{name}': (f'zeroshot/test_{name}.py',)
@@ -88,7 +87,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
   'data/protocols/specs': _REGISTRY,
   'training/losses': ('training/test_losses.py',),
   'training/optim': ('training/test_optim.py',),
-  # Eight devices take most of the time and find nothing that one does not.
+  # Tests on eight devices take most of the time and find nothing more.
   'models/pixel_ops': ('models/test_pixel_ops.py', '-k', 'not device'),
   'evaluation/accuracy': _EVALUATION,
   'evaluation/choosing': ('evaluation/test_choosing.py',),
@@ -104,7 +103,7 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _fork(work) -> int:
-  """Starts `work` without a voice in a process of its own; returns its id."""
+  """Runs `work` in a forked process without output; returns its id."""
   pid = os.fork()
   if not pid:
     status = 1
@@ -141,13 +140,13 @@ def _run_tests(module: str, *more: str) -> int:
     str(_ROOT / 'tests' / word) if word.endswith('.py') else word
     for word in _TESTS[module]
   ]
-  # Without what collects all garbage before the tests and after.
+  # Plugins that collect garbage or write a cache are off, for speed.
   quick = ['-p', 'no:cacheprovider', '-p', 'no:unraisableexception']
   return pytest.main(['-x', '-q', *quick, *more, *tests])
 
 
 def _preload(module: str) -> None:
-  """Imports all that the module's tests import, but for this project."""
+  """Imports all that the module's tests import, except this project."""
   read, write = os.pipe()
 
   def look():
@@ -167,10 +166,10 @@ def _preload(module: str) -> None:
   os.environ.update(environment)
   for name in names:
     if name.split('.')[0] not in _OURS:
-      # Some that are in use cannot be imported by their names.
+      # Some loaded modules cannot be imported by their names.
       with contextlib.suppress(Exception):
         importlib.import_module(name)
-  gc.freeze()  # nothing of it is garbage in a mutant's process
+  gc.freeze()  # a mutant's process need not look for garbage in it
 
 
 def run(
@@ -179,14 +178,14 @@ def run(
   """Runs the module's tests on each mutant.
 
   Args:
-    module: below `zsar_jax`, without the ending.
-    faults: mutants of it.
+    module: path below `zsar_jax`, without the ending.
+    faults: mutants of the module.
 
   Yields:
     The mutant, and 'passed', 'failed' or 'timed out'.
 
   Raises:
-    SystemExit: the tests fail on the code as it is.
+    SystemExit: the tests fail on the unchanged code.
   """
   _preload(module)
   seconds = []
@@ -207,14 +206,14 @@ def run(
 
 
 def read_equivalents(text: str) -> set[tuple[str, str, str]]:
-  """(module, line, what it becomes) of mutants that do the same as the code.
+  """Parses the list of equivalent mutants; returns (module, line, becomes).
 
   Args:
-    text: a mutant a line, `module || line || becomes || reason`; '#' begins a
-      comment.
+    text: one mutant per line, `module || line || becomes || reason`; '#' begins
+      a comment.
 
   Raises:
-    ValueError: a line of other form, or without a reason.
+    ValueError: a line has another form, or no reason.
   """
   found = set()
   for number, line in enumerate(text.splitlines(), 1):
@@ -231,14 +230,14 @@ def read_equivalents(text: str) -> set[tuple[str, str, str]]:
 
 
 def _row(name: str, counts: Sequence[int]) -> str:
-  """Counts are: exist, run, killed, of them timed out, equivalent, survived."""
+  """Formats counts: exist, run, killed, timed out, equivalent, survived."""
   counted = counts[2] + counts[5]
   score = f'{100 * counts[2] / counted:7.1f}%' if counted else '       -'
   return f'{name:31}' + ''.join(f'{n:9d}' for n in counts) + score
 
 
 def _run_module(module: str, flags, equivalents) -> list[int]:
-  """Runs what is not known yet, prints survivors, returns the counts."""
+  """Runs mutants without outcome, prints survivors, returns the counts."""
   log = flags.results
   source = (_ROOT / f'zsar_jax/{module}.py').read_text()
   exist = mutants.find_mutants(module, source)
@@ -247,7 +246,7 @@ def _run_module(module: str, flags, equivalents) -> list[int]:
     print(_SEPARATOR.join((f'NO MUTANT {module}', line, becomes)), flush=True)
   chosen = exist
   if 0 < flags.sample < len(exist):
-    # Every module has a draw of its own, whatever others are asked for.
+    # A module's draw does not depend on the other modules.
     draw = random.Random(f'{flags.seed} {module}')
     # A larger sample holds the smaller ones.
     chosen = draw.sample(exist, len(exist))[: flags.sample]
@@ -256,7 +255,7 @@ def _run_module(module: str, flags, equivalents) -> list[int]:
     for line in log.read_text().splitlines():
       outcome = json.loads(line)
       outcomes[outcome['digest']] = outcome['outcome']
-  # Killed for good; a machine that was too busy makes tests late as well.
+  # Run mutants that timed out again: a busy machine may have caused that.
   left = [m for m in chosen if outcomes.get(m.digest) != 'failed']
   is_equivalent = lambda m: (m.module, m.line, m.becomes) in equivalents
   left = [m for m in left if not is_equivalent(m)]
@@ -284,7 +283,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--sample', type=int, default=20)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--only', default='', help='modules, with commas')
+  parser.add_argument('--only', default='', help='modules, separated by commas')
   parser.add_argument(
     '--results', type=pathlib.Path, default=_ROOT / 'runs/mutation.jsonl'
   )

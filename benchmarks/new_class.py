@@ -1,12 +1,12 @@
-"""What does a new class cost, beside encoding its name?
+"""Times adding a class to a bank, apart from encoding its name.
 
 python -m benchmarks.new_class [--workdir=FOLDER]
 
-Adds names to the bank of a model, one at a time: of a run, of a folder that
-`bank build --video` wrote, or by default of the model that ships. Then the same
-with banks of random unit vectors as large as public ones, and with every kind
-of weights. A figure is the least of 30, since other programs may run on the
-machine. The bound is 10 ms.
+It adds names one at a time to the bank of a model: of a run, of a folder that
+`bank build --video` wrote, or by default of the shipped model. Then it does the
+same with banks of random unit vectors as large as public ones, and with every
+kind of transfer weights. Each figure is the least of 30, since other programs
+may run on the machine. The limit is 10 ms.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from zsar_jax.zeroshot import semantic_transfer
 
 _BOUND = 10.0
 _ROUNDS = 30
-# Seen classes, dimensions of videos and of names: I3D with MiniLM, a ViT-L of
-# Kinetics-700 with a base-size encoder.
+# Numbers of seen classes and of dimensions of videos and names: those of I3D
+# with MiniLM, and of a ViT-L of Kinetics-700 with a base-size text encoder.
 _BANKS = ((400, 1024, 384), (700, 1024, 768))
 
 
 def milliseconds(call) -> float:
-  """The time that a call takes."""
+  """Returns the milliseconds of a call."""
   began = time.perf_counter()
   call()
   return 1000 * (time.perf_counter() - began)
@@ -38,15 +38,15 @@ def added(
   bank: prototype_bank.PrototypeBank,
   rounds: int = _ROUNDS,
 ) -> tuple[float, float]:
-  """Adds a class to a bank, again and again.
+  """Times adding a class to a bank.
 
   Args:
-    recognizer: encodes the names, and keeps what it has encoded.
-    bank: its bank.
-    rounds: how often, after a first time that does not count.
+    recognizer: encodes the names, and caches the embeddings.
+    bank: bank of the recognizer.
+    rounds: number of repetitions, after a first one that does not count.
 
   Returns:
-    The least time to encode a name, and the least to add it; milliseconds.
+    The least milliseconds to encode a name, and the least to add it.
   """
   to_choose_from = candidates.Candidates(recognizer, bank)
   encoding, adding = [], []
@@ -63,10 +63,10 @@ def added(
 
 
 class RandomNames:
-  """Stands for encoders: a random embedding for each name, kept as theirs are.
+  """Replaces encoders: a random embedding per name, cached as theirs are.
 
   Attributes:
-    transfer_settings: of other encoders.
+    transfer_settings: settings of other encoders.
   """
 
   def __init__(self, like: encoders.Recognizer, width: int):
@@ -85,7 +85,7 @@ class RandomNames:
 
 
 def random_units(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
-  """Unit vectors [n width]."""
+  """Returns random unit vectors [n width]."""
   x = rng.normal(size=(n, width))
   return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
@@ -93,7 +93,7 @@ def random_units(rng: np.random.Generator, n: int, width: int) -> np.ndarray:
 def random_bank(
   like: prototype_bank.PrototypeBank, seen: int, video: int, text: int
 ) -> prototype_bank.PrototypeBank:
-  """A bank of random prototypes, with the settings of another one."""
+  """Returns a bank of random prototypes, with the settings of another one."""
   rng = np.random.default_rng(0)
   return dataclasses.replace(
     like,

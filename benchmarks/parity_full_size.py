@@ -1,13 +1,13 @@
-"""Parity with PyTorch at full size.
+"""Tests parity with PyTorch at full size.
 
 python -m benchmarks.parity_full_size [--models=NAME,...]
 
-The tests compare small networks. This compares those whose sizes public
-weights have: each is built by transformers from a fixed seed, saved, loaded
-by `zsar_jax.pretrained`, and run here and there in float32 on the CPU on the
-same random input of batch size 1. A row is ok where the last hidden states (of
-X-CLIP, VideoPrism and V-JEPA 2 what they pool) differ by at most 1e-4; the exit
-code is 1 if any row is not. It needs the extra `parity`.
+The tests compare small networks. This script compares networks of the sizes of
+public weights. Each is built by transformers from a fixed seed, saved, loaded
+by `zsar_jax.pretrained`, and run on both sides in float32 on the CPU, on the
+same random input of batch size 1. A row is ok if the last hidden states (for
+X-CLIP, VideoPrism and V-JEPA 2 the pooled output) differ by at most 1e-4. The
+exit code is 1 if any row is not ok. It needs the extra `parity`.
 
 Random weights are not as transformers leaves them: a Transformer's all get
 noise, so that a bias, norm, class token or position that starts at zero or one
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     '--models',
     default=','.join(parity_models.CASES),
-    help='comma-separated, of %(default)s',
+    help='names separated by commas, of %(default)s',
   )
   names = parser.parse_args(argv).models.split(',')
   unknown = sorted(set(names) - set(parity_models.CASES))

@@ -1,16 +1,16 @@
-"""Pixels of public weights: ours against the models' own processors.
+"""Compares our pixels for public weights with the models' own processors.
 
 python -m benchmarks.pixel_parity [--video=FILE]
 
-Each processor of transformers is made as public weights have it, saved, read
-by `zsar_jax.pretrained.pixels`, and given one frame: of a video's middle, or a
-made one of 360 x 640 with smooth areas, edges and noise. The differences are
-those of the inputs of the model, in levels of 255; `averaging` is how large
-they would be if frames were resized by averaging areas and cropped to the
-largest square, as earlier versions did. V-JEPA 2's processor needs
-torchvision, whose resizing of frames is PyTorch's antialiased interpolation:
-the row compares with that. Exits with 1 where a difference is above its bound.
-It needs the extra `parity`.
+Each processor of transformers is made with the settings of public weights,
+saved, and read by `zsar_jax.pretrained.pixels`. Both process one frame: the
+middle of a video, or an artificial one of 360 x 640 with smooth areas, edges
+and noise. The differences are between the model's inputs, in levels of 255.
+`averaging` is the difference if frames were resized by averaging areas and
+cropped to the largest square, as in earlier versions. V-JEPA 2's processor
+needs torchvision, which resizes with PyTorch's antialiased interpolation: its
+row compares with that. The script exits with 1 if a difference is above its
+limit. It needs the extra `parity`.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import transformers
 from zsar_jax.data import decode, preprocessing, video_transforms
 from zsar_jax.pretrained import directory, pixels
 
-# In levels: of processors that resize with Pillow, and with PyTorch, which
-# rounds otherwise.
+# Limits in levels, for processors that resize with Pillow, and with PyTorch,
+# which rounds differently.
 _BOUND, _TORCH_BOUND = 1e-3, 1.001
 _CROPPED = {'size': {'shortest_edge': 224}, 'crop_size': 224}
 _WHOLE = {'size': {'height': 224, 'width': 224}}
@@ -33,14 +33,14 @@ _IMAGENET = {
   'image_mean': [0.485, 0.456, 0.406],
   'image_std': [0.229, 0.224, 0.225],
 }
-# What V-JEPA 2's weights say.
+# Settings of V-JEPA 2's weights.
 _VJEPA2 = {
   'size': {'shortest_edge': 292},
   'crop_size': 256,
   'resample': 2,
   **_IMAGENET,
 }
-# Model, its model type, processor, what public weights tell it.
+# Model, its model type, its processor, and the settings of public weights.
 _CASES = (
   ('CLIP, MetaCLIP 2', 'clip', 'CLIPImageProcessorPil', _CROPPED),
   ('SigLIP', 'siglip', 'SiglipImageProcessorPil', _WHOLE),
@@ -69,7 +69,7 @@ _CASES = (
 
 
 def _frame(path: str) -> np.ndarray:
-  """A frame uint8 [h w 3]: of a video's middle, or a made one."""
+  """Returns a frame uint8 [h w 3]: a video's middle, or an artificial one."""
   if path:
     info = decode.check_video(path, path)
     return decode.decode_frames(path, [len(info.timestamps) // 2], path)[0]
@@ -82,7 +82,7 @@ def _frame(path: str) -> np.ndarray:
 
 
 def _ours(frame: np.ndarray, found: dict) -> np.ndarray:
-  """The inputs of the model [h w 3]."""
+  """Returns the inputs of the model [h w 3], by this project."""
   prep = preprocessing.Preprocessing(
     **found,
     num_frames=1,
@@ -98,7 +98,7 @@ def _ours(frame: np.ndarray, found: dict) -> np.ndarray:
 
 
 def _by_processor(processor, frame: np.ndarray) -> np.ndarray:
-  """The same [3 h w] by the model's own processor."""
+  """Returns the same [3 h w], by the model's own processor."""
   clips = type(processor).__name__.startswith(('VideoMAE', 'Vivit'))
   given = [[frame]] if clips else frame
   (out,) = processor(given, return_tensors='np').values()
@@ -106,7 +106,7 @@ def _by_processor(processor, frame: np.ndarray) -> np.ndarray:
 
 
 def _by_torch(given: dict, frame: np.ndarray) -> np.ndarray:
-  """The same [3 h w] by PyTorch's antialiased interpolation."""
+  """Returns the same [3 h w], by PyTorch's antialiased interpolation."""
   short, crop = given['size']['shortest_edge'], given['crop_size']
   h, w = frame.shape[:2]
   size = [int(short * n / min(h, w)) for n in (h, w)]
@@ -123,7 +123,7 @@ def _by_torch(given: dict, frame: np.ndarray) -> np.ndarray:
 def compare(
   title: str, kind: str, name: str, given: dict, frame: np.ndarray
 ) -> bool:
-  """Prints a row and says whether it is ok; a value of _CASES and a frame."""
+  """Compares a case of _CASES, prints its row, returns whether it is ok."""
   if name:
     processor = getattr(transformers, name)(**given)
     theirs = _by_processor(processor, frame)

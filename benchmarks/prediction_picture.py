@@ -1,11 +1,11 @@
-"""Draws what a prediction looks like: frames of a video, and its ranking.
+"""Draws a prediction: frames of a video, and its ranking.
 
 ```
 python -m benchmarks.prediction_picture --output=docs/figures/prediction.png
 ```
 
-The picture in the README is made by this, with the model that ships and an
-example that ships. Any model, video and names can be given.
+It makes the picture in the README, with the shipped model and a shipped
+example. Flags give another model, video or names.
 """
 
 import argparse
@@ -25,10 +25,10 @@ _NONE_COLOUR, _FIRST_COLOUR, _COLOUR = '#999999', '#d55e00', '#0072b2'
 
 
 def bars(prediction: predictions.Prediction) -> list[tuple[str, float, str]]:
-  """What the chart shows of a prediction.
+  """Returns the bars of the chart.
 
   Args:
-    prediction: calibrated.
+    prediction: a calibrated prediction.
 
   Returns:
     Name, probability and colour of each bar, most probable name first, then
@@ -38,7 +38,9 @@ def bars(prediction: predictions.Prediction) -> list[tuple[str, float, str]]:
     ValueError: the prediction has no probabilities.
   """
   if prediction.none_of_these is None:
-    raise ValueError('the bank has no calibration, so no probabilities to draw')
+    raise ValueError(
+      'the bank has no calibration, so there are no probabilities'
+    )
   found = [
     (ranked.name, ranked.probability, _COLOUR) for ranked in prediction.ranking
   ]
@@ -51,9 +53,9 @@ def draw(path: str, prediction: predictions.Prediction, output: str) -> None:
   """Writes the picture.
 
   Args:
-    path: of the video.
-    prediction: of it.
-    output: the picture; its ending is the format.
+    path: path of the video.
+    prediction: its prediction.
+    output: path of the picture; its ending chooses the format.
   """
   import matplotlib
 
@@ -94,7 +96,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', default='stick_figures')
   parser.add_argument('--video', default=_VIDEO)
-  parser.add_argument('--classes', default=_CLASSES, help='with commas')
+  parser.add_argument('--classes', default=_CLASSES, help='class names')
   parser.add_argument('--output', required=True)
   flags = parser.parse_args()
   model = zsar_jax.load(flags.workdir).add_classes(flags.classes.split(','))

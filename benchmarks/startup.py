@@ -1,20 +1,20 @@
-"""How long `predict` takes on one short video, as whole processes.
+"""Times `predict` on one short video, as a whole process.
 
 ```
 python -m benchmarks.startup --before=DIR
 ```
 
-runs `predict` on an example of the model that ships and the shortest program
-that computes anything with JAX, `jax.jit(lambda x: x + 1)(1.)`, in turns. What
-counts is the ratio of the two within a round, which other work on the machine
-changes little. DIR is another checkout, to be run in the same rounds. A first
-call finds no compiled programs; later calls find those of an earlier one.
+It runs `predict` on an example of the shipped model, and the shortest program
+that computes with JAX, `jax.jit(lambda x: x + 1)(1.)`, in turns. The result is
+the ratio of the two within a round, which other work on the machine hardly
+changes. DIR is another checkout to run in the same rounds. A first call finds
+no compiled programs; later calls find those of an earlier one.
 
-Predicted from a profile of the version before (commit 926db35: 1.5 s of
-imports, 34 programs, a trace of the whole model for its shapes): 2.0 times the
-shortest program in later calls; the goal was 2.5. Measured on 2026-11-26 on two
-cores of an AMD EPYC that had much other work, 9 rounds, medians (least to
-most):
+Predicted from a profile of the earlier version (commit 926db35: 1.5 s of
+imports, 34 programs, a trace of the whole model for its shapes): later calls
+take 2.0 times as long as the shortest program; the goal was 2.5. Measured on
+2026-11-26 on two cores of an AMD EPYC with much other work, 9 rounds, medians
+(least to most):
 
              seconds  CPU seconds  ratio (least to most)  of CPU seconds
 before          8.32         5.26   8.62 (5.35 to 11.04)              8.06
@@ -22,11 +22,12 @@ first call      4.13         2.71   4.18 (2.83 to 5.33)               4.28
 jax             0.99         0.62   1.00                              1.00
 later call      2.14         1.29   2.05 (1.46 to 2.51)               2.12
 
-What remains of a later call, the least seconds of 9 rounds: 0.35 to import JAX,
-0.20 to import the rest (a third of it Flax), 0.58 after that: 0.29 to trace two
-programs (about a third of it Flax's check of every parameter's shape), 0.08 to
-lower and 0.06 to read them, 0.05 to load the model. The child process that
-decodes the video starts while JAX is imported: 0.02 are spent waiting for it.
+The parts of a later call, in least seconds of 9 rounds: 0.35 to import JAX;
+0.20 to import the rest (a third of it Flax); 0.58 after that, of which 0.29 to
+trace two programs (about a third of it Flax's check of every parameter's
+shape), 0.08 to lower and 0.06 to read them, and 0.05 to load the model. The
+child process that decodes the video starts while JAX is imported; waiting for
+it takes 0.02.
 """
 
 import argparse
@@ -55,7 +56,7 @@ _FLAGS = (
   'walking to the right slowly',
   '--explain',
 )
-# JAX's own events -> what they are called here.
+# Event of JAX -> name of the stage.
 _EVENTS = {
   '/jax/core/compile/jaxpr_trace_duration': 'trace',
   '/jax/core/compile/jaxpr_to_mlir_module_duration': 'lower',
@@ -64,7 +65,7 @@ _EVENTS = {
 
 
 def _environment(folder: str, caches: str) -> dict[str, str]:
-  """Nothing of the user's own settings of a cache."""
+  """Returns the environment, with a cache of its own."""
   variables = {
     key: value
     for key, value in os.environ.items()
@@ -74,7 +75,7 @@ def _environment(folder: str, caches: str) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str], folder: str, caches: str) -> tuple[float, float]:
-  """Seconds by the clock and of CPU time (all threads, children too)."""
+  """Runs a program; returns seconds of wall and CPU time, with children."""
   start = time.perf_counter()
   process = subprocess.Popen(
     [sys.executable, *argv],
@@ -90,7 +91,7 @@ def _run(argv: Sequence[str], folder: str, caches: str) -> tuple[float, float]:
 
 
 def _measure(before: str | None, rounds: int) -> dict[str, list]:
-  """Seconds of every program in every round."""
+  """Returns the seconds of every program in every round."""
   predict = ('-m', 'zsar_jax.predict', *_FLAGS)
   measured = {}
   with tempfile.TemporaryDirectory() as kept:
@@ -105,7 +106,7 @@ def _measure(before: str | None, rounds: int) -> dict[str, list]:
         if before:
           programs['before'] = (predict, os.path.abspath(before), empty)
         names = sorted(programs)
-        # None always follows the same other.
+        # Rotate, so that no program always follows the same one.
         for name in names[i % len(names) :] + names[: i % len(names)]:
           measured.setdefault(name, []).append(_run(*programs[name]))
   return measured
@@ -129,7 +130,7 @@ def _report(measured: Mapping[str, Sequence[tuple[float, float]]]) -> None:
 
 
 def _print_stages() -> None:
-  """One prediction in this process: seconds by stage, as JSON."""
+  """Predicts in this process; prints seconds per stage as JSON."""
   seconds = {}
 
   def timed(stage, function):
@@ -154,7 +155,7 @@ def _print_stages() -> None:
 
     return action_model, cli, predict, user_videos
 
-  gc.disable()  # as the command has it while it loads
+  gc.disable()  # as in the command while it loads
   jax = timed('import jax', load_jax)()
   jax.monitoring.register_event_duration_secs_listener(
     lambda name, duration, **_: (
@@ -198,7 +199,7 @@ def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--rounds', type=int, default=9)
-  parser.add_argument('--before', help='another checkout')
+  parser.add_argument('--before', help='folder of another checkout')
   parser.add_argument('--stages', action='store_true', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.stages:

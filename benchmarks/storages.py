@@ -1,10 +1,10 @@
-"""What each storage of a prepared dataset costs on disk and to read.
+"""Compares storages of a prepared dataset: disk space and reading speed.
 
 python -m benchmarks.storages [--source=FOLDER] [--rounds=5]
 
-Predicted before it was run: frames take several times the disk of the
-re-encoded video and are read several times as fast; re-encoding costs the
-most to prepare, keeping bytes the least.
+Predicted before the first run: frames take several times the disk space of
+re-encoded videos and are read several times as fast; re-encoding takes the
+longest to prepare, keeping the files the shortest.
 
 2026-11-24, two cores of an AMD EPYC, 5 rounds:
 
@@ -14,9 +14,10 @@ most to prepare, keeping bytes the least.
 | video, re-encoded | 0.60 | 5.3 | 35.4 |
 | frames | 2.81 | 11.8 | 88.7 |
 
-The prediction was wrong in two ways. Re-encoding costs disk, not saves it,
-where the source is no larger than the result and has fewer keyframes. And many
-keyframes hardly help here: clips of 2.6 s out of 10 s touch most of the groups.
+The prediction was wrong in two ways. Re-encoding needs more disk space, because
+the source is not larger than the result and has fewer keyframes. And many
+keyframes hardly help here: clips of 2.6 s out of 10 s touch most of the groups
+of pictures.
 """
 
 import os
@@ -31,7 +32,7 @@ from zsar_jax.data import clips, datasets, video_transforms
 from zsar_jax.data.datasets import records
 
 _SOURCE = flags.DEFINE_string(
-  'source', '', 'Folder of videos; by default 20 clips of 10 s are made.'
+  'source', '', 'Folder of videos; by default the script makes 20 of 10 s.'
 )
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Interleaved readings.')
 _STORAGES = {
@@ -43,7 +44,7 @@ _SIZE, _NUM_FRAMES = 224, 16
 
 
 def read_clips(source: records.VideoSource) -> float:
-  """Seconds to read a clip of every video: one thread, from the middle."""
+  """Returns the seconds to read the middle clip of every video, one thread."""
   began = time.perf_counter()
   for i in range(len(source)):
     video = source.open(i)

@@ -1,21 +1,22 @@
-"""Kills a training run again and again; the end must be as if it never was.
+"""Kills and resumes a training run; it must end like an undisturbed one.
 
 ```
 python -m benchmarks.survival --kills=20
 ```
 
 A short run on stick figures is killed at random moments, half of the times by
-SIGKILL and half by SIGTERM, and started again each time until it is finished;
-another of the same config is left alone. Their parameters, optimiser state
-and step must be bit-equal, and so must results.json.
-After every kill no process of the run may be left, and no new file in
-/dev/shm. Then the other ways in which a run may die, each in less than a
-minute, with a message and without a hang: a disk that is full (a small tmpfs;
-needs root), and a dataset that vanishes.
+SIGKILL and half by SIGTERM. It is started again each time, until it finishes.
+Another run of the same config is left alone. Parameters, optimiser state, step
+and results.json of both must be equal bit by bit. After every kill, no process
+of the run and no new file in /dev/shm may remain.
 
-Moments are drawn evenly over the time that the undisturbed run took, start
-and evaluation included; SIGTERM must save (exit code 75) wherever there is
-something to save.
+Then a run fails in two other ways: its disk is full (a small tmpfs; needs
+root), or its dataset vanishes. Each time it must end within a minute, with a
+message.
+
+The moments are drawn uniformly over the duration of the undisturbed run, with
+start and evaluation. After SIGTERM the run must save (exit code 75) whenever
+there is something to save.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def command(workdir: str, data_dir: str, **changes) -> list[str]:
 
 
 def start(argv: Sequence[str], log) -> subprocess.Popen:
-  """Starts a run in a session of its own, so that its children are known."""
+  """Starts a run in a new session, by which its children can be found."""
   return subprocess.Popen(
     argv,
     stdout=log,
@@ -76,7 +77,7 @@ def start(argv: Sequence[str], log) -> subprocess.Popen:
 
 
 def of_session(leader: int) -> list[int]:
-  """Processes that still live in a session."""
+  """Returns the ids of the running processes of a session."""
   found = []
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
     try:
@@ -90,7 +91,7 @@ def of_session(leader: int) -> list[int]:
 
 
 def shared_memory() -> set[str]:
-  """Names in /dev/shm."""
+  """Returns the names in /dev/shm."""
   return set(os.listdir('/dev/shm'))
 
 
@@ -112,13 +113,13 @@ def state_of(workdir: str) -> dict[str, object]:
 
 
 def results_of(workdir: str) -> dict:
-  """results.json, which has no time stamps, without the commit."""
+  """Returns results.json without the commit; it has no time stamps."""
   with open(os.path.join(workdir, 'results.json')) as f:
     return {**json.load(f), 'commit': None}
 
 
 def differences(a: str, b: str) -> list[str]:
-  """Lists what differs between two finished runs."""
+  """Lists the differences between two finished runs."""
   import numpy as np
 
   left, right = state_of(a), state_of(b)
@@ -138,7 +139,7 @@ def differences(a: str, b: str) -> list[str]:
 
 
 def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
-  """Returns how many things went wrong, and prints what happened."""
+  """Kills and resumes a run; prints each kill, returns the number of errors."""
   rng = random.Random(seed)
   wrong = 0
   calm, stormy = os.path.join(root, 'calm'), os.path.join(root, 'stormy')
@@ -154,7 +155,7 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
   number = 0
   while number < kills:
     if os.path.exists(os.path.join(stormy, 'results.json')):
-      # Finished before all kills were spent: from the start again.
+      # The run has finished before all kills: start another one.
       wrong += report(calm, stormy)
       shutil.rmtree(stormy)
     how = (signal.SIGKILL, signal.SIGTERM)[number % 2]
@@ -163,7 +164,7 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
     try:
       code = process.wait(wait)
       wrong += code != 0
-      continue  # it was done before: no kill
+      continue  # it had finished before: no kill
     except subprocess.TimeoutExpired:
       process.send_signal(how)
       asked = time.monotonic()
@@ -172,7 +173,7 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
     time.sleep(0.2)
     left, memory = of_session(process.pid), shared_memory() - before
     fine = not left and not memory
-    # Before Python has set the handler SIGTERM ends it like any program.
+    # Before Python has set its handler, SIGTERM kills the process.
     allowed = {0, -signal.SIGKILL}
     if how == signal.SIGTERM:
       allowed = {0, _AGAIN, -signal.SIGTERM}
@@ -191,7 +192,7 @@ def kill_and_resume(root: str, data_dir: str, kills: int, seed: int) -> int:
 
 
 def report(calm: str, stormy: str) -> int:
-  """Prints and counts what differs from the undisturbed run."""
+  """Prints and counts the differences from the undisturbed run."""
   found = differences(calm, stormy)
   print(
     'equal to the undisturbed run, bit by bit'
@@ -203,14 +204,14 @@ def report(calm: str, stormy: str) -> int:
 
 
 def dies_well(name: str, argv, log_path: str, disturb, least: str) -> int:
-  """A run that is disturbed must end soon, with a message; 1 if it does not.
+  """Disturbs a run; returns 1 unless it ends soon and with a message.
 
   Args:
-    name: of the disturbance.
+    name: name of the disturbance.
     argv: the command line.
-    log_path: its output goes there.
-    disturb: called when the first checkpoint is there.
-    least: what the message must say, in lower case.
+    log_path: file for its output.
+    disturb: called when the first checkpoint exists.
+    least: text that the message must contain, in lower case.
   """
   with open(log_path, 'w') as log:
     process = start(argv, log)
@@ -236,7 +237,7 @@ def dies_well(name: str, argv, log_path: str, disturb, least: str) -> int:
 
 
 def full_disk(root: str, data_dir: str) -> int:
-  """A workdir on a small file system; skipped where none can be mounted."""
+  """Trains on a small file system; skipped if none can be mounted."""
   mount = os.path.join(root, 'small')
   os.makedirs(mount)
   done = subprocess.run(
@@ -244,7 +245,7 @@ def full_disk(root: str, data_dir: str) -> int:
     capture_output=True,
   )
   if done.returncode:
-    print('full disk: not tried, it needs root to mount a small disk')
+    print('full disk: not tried, since mounting a small disk needs root')
     return 0
   try:
     argv = command(
@@ -260,7 +261,7 @@ def full_disk(root: str, data_dir: str) -> int:
 
 
 def vanished_dataset(root: str, data_dir: str) -> int:
-  """The records are taken away in the middle of training."""
+  """Removes the records during training."""
   copy = os.path.join(root, 'data_copy')
   shutil.copytree(data_dir, copy)
   argv = command(
@@ -280,11 +281,11 @@ def vanished_dataset(root: str, data_dir: str) -> int:
 
 
 def main() -> int:
-  """Returns how many things went wrong."""
+  """Runs everything; returns the number of errors."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--kills', type=int, default=20)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--keep', default='', help='keep everything here')
+  parser.add_argument('--keep', default='', help='folder to keep all files in')
   args = parser.parse_args()
   root = args.keep or tempfile.mkdtemp(prefix='survival_')
   os.makedirs(root, exist_ok=True)
@@ -292,7 +293,7 @@ def main() -> int:
   wrong = kill_and_resume(root, data_dir, args.kills, args.seed)
   wrong += full_disk(root, data_dir)
   wrong += vanished_dataset(root, data_dir)
-  print(f'{wrong} things went wrong')
+  print(f'{wrong} errors')
   if not args.keep:
     shutil.rmtree(root, ignore_errors=True)
   return wrong

@@ -1,16 +1,16 @@
-"""Does the TPU path of attention compile, and what does flash attention save?
+"""Compiles attention for TPUs, and measures the memory that flash saves.
 
-Compiles one training step of a one-block ViT-B encoder (16 frames of 224, so
-1568 tokens, bfloat16) ahead of time for a TPU slice, sharded over it; no TPU
-is needed, only libtpu. Needs an environment of its own, as libtpu stays out
-of the one that runs the tests:
+It compiles one training step of a one-block ViT-B encoder (16 frames of 224, so
+1568 tokens, bfloat16) ahead of time, sharded over a TPU slice. It needs no TPU,
+only libtpu, in its own environment, because libtpu must stay out of the one of
+the tests:
 
   pip install 'jax[tpu]==0.10.2' flax absl-py
   TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python -m benchmarks.tpu_aot_attention
 
-Seen with jax 0.10.2 and libtpu 0.0.42.1 on a 2-core CPU, minutes a row (the
-calls are the kernels of the forward pass and of both halves of the backward
-pass; it compiled, which is not yet to say that it ran on a TPU):
+Seen with jax 0.10.2 and libtpu 0.0.42.1 on a 2-core CPU, which takes minutes
+per row. The calls are the kernels of the forward pass and of both halves of the
+backward pass. It compiled; it has not run on a TPU.
 
   v5e:2x2, 8 clips a chip
   implementation  custom calls  temporaries MiB
@@ -28,11 +28,11 @@ import jax.numpy as jnp
 from zsar_jax.models import video_encoder
 from zsar_jax.parallel import sharding
 
-_TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'the slice of TPUs')
+_TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'TPU slice')
 _IMPLEMENTATIONS = flags.DEFINE_list(
-  'implementations', ['einsum', 'auto'], 'what to compile and compare'
+  'implementations', ['einsum', 'auto'], 'implementations to compare'
 )
-_CLIPS = flags.DEFINE_integer('clips_per_chip', 8, 'clips on each chip')
+_CLIPS = flags.DEFINE_integer('clips_per_chip', 8, 'clips per chip')
 
 
 def compile_step(implementation: str, mesh: jax.sharding.Mesh, clips: int):
@@ -40,8 +40,8 @@ def compile_step(implementation: str, mesh: jax.sharding.Mesh, clips: int):
 
   Args:
     implementation: see `attention.choose`.
-    mesh: over the topology's devices.
-    clips: in the whole batch.
+    mesh: mesh of the topology's devices.
+    clips: clips in the whole batch.
 
   Returns:
     The compiled step.
@@ -66,7 +66,7 @@ def compile_step(implementation: str, mesh: jax.sharding.Mesh, clips: int):
     params,
     sharding.tree_shardings(params, mesh),
   )
-  # Attention asks the mesh what it is compiled for.
+  # Attention reads the platform from the mesh.
   with jax.set_mesh(mesh):
     return jax.jit(jax.value_and_grad(loss)).lower(params, video).compile()
 

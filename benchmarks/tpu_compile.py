@@ -1,8 +1,8 @@
-"""The real training step on a TPU slice, compiled without a TPU.
+"""Compiles the real training step for TPU slices, without a TPU.
 
-Compiles the sharded training step of a config ahead of time, and prints for
-every slice what each chip would do. No TPU is needed, only libtpu, in an
-environment of its own (it stays out of the one that runs the tests):
+It compiles the sharded training step of a config ahead of time, and prints the
+cost per chip for every slice. It needs no TPU, only libtpu, in its own
+environment, because libtpu must stay out of the one of the tests:
 
   pip install -e . 'jax[tpu]==0.10.2'
   export TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu
@@ -11,24 +11,25 @@ environment of its own (it stays out of the one that runs the tests):
 
 Columns, each for one chip and one step:
 
-  memory    parameters, optimiser state, batch and temporaries, as the
-            compiler says, and their share of the chip's HBM
-  compute   model operations (every matrix product of the forward pass, times
-            three; nothing that remat computes again) at the published peak
-  exchange  bytes sent by collectives, each counted as often as its loop runs,
-            over the links of one torus axis alone: slower than what XLA does,
-            which may use all axes at once
-  HBM       bytes accessed as the compiler says, at the published bandwidth:
-            pessimistic, because it counts what stays in fast memory too. XLA
-            counts a loop once, so it is measured on one and two blocks
-            without a loop, and continued to the model's depth
-  clips/s   what a host must read where a step takes as long as the slowest of
-            compute at 40% of the peak, and exchange; and what its cores can
-            read, at the rate of one core here, for each storage
+  memory    parameters, optimiser state, batch and temporaries, by the
+            compiler, and their share of the chip's HBM
+  compute   time of the model operations at the published peak: every matrix
+            product of the forward pass, times three, without those that remat
+            repeats
+  exchange  time to send the bytes of all collectives over the links of one
+            torus axis, with collectives in loops counted as often as they run.
+            XLA may be faster, since it can use all axes at once
+  HBM       time to access the compiler's number of bytes, at the published
+            bandwidth. It is pessimistic, because bytes in fast memory count
+            too. XLA counts a loop once, so the number is measured on one and
+            two blocks without a loop, and extrapolated to the model's depth
+  clips/s   rate that a host must read, if a step takes as long as the slower
+            of compute at 40% of the peak and exchange; and the rate that its
+            cores can read, from that of one core here, for each storage
             (benchmarks/input_pipeline.py)
 
-A step is scanned over blocks (`model.video.scan_blocks`), as it should be on
-a slice. docs/performance.md has the tables.
+The step scans over blocks (`model.video.scan_blocks`), as it should on a slice.
+docs/performance.md has the tables.
 """
 
 from collections.abc import Sequence
@@ -47,38 +48,40 @@ from zsar_jax.parallel import hardware, sharding
 from zsar_jax.training import make_step, step_cost, train_state
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'the config file')
-_TOPOLOGY = flags.DEFINE_list('topology', ['v5e:4x4'], 'slices of TPUs')
+_TOPOLOGY = flags.DEFINE_list('topology', ['v5e:4x4'], 'TPU slices')
 _PRESET = flags.DEFINE_string('preset', 'fsdp', 'mesh preset')
-_CLIPS = flags.DEFINE_integer('clips_per_chip', 8, 'clips on each chip')
+_CLIPS = flags.DEFINE_integer('clips_per_chip', 8, 'clips per chip')
 _CLASSES = flags.DEFINE_integer('num_classes', 400, 'seen classes')
 _WINDOWED = flags.DEFINE_bool(
   'windowed',
   True,
-  'as XLA does it by default: gathers and scatters of matrix products in rings '
-  'of permutations; --nowindowed shows them as all-gather and reduce-scatter',
+  "XLA's default: gathers and scatters of matrix products as rings of "
+  'permutations; --nowindowed shows them as all-gather and reduce-scatter',
 )
-_HBM_TIME = flags.DEFINE_bool('hbm_time', True, 'two more compilations a kind')
+_HBM_TIME = flags.DEFINE_bool(
+  'hbm_time', True, 'estimate the HBM time: two more compilations per slice'
+)
 
-# Clips a second that one core reads, from benchmarks/input_pipeline.py:
+# Clips per second that one core reads, from benchmarks/input_pipeline.py:
 # 2026-11-24, two cores of an AMD EPYC, 16 of 250 frames of 340 x 256.
 READ_RATES = {'video': 31.7, 'frames': 78.8}
 _UTILISATION = 0.4
-# In MiB, above all sizes.
+# A threshold in MiB above all sizes.
 _NO_WINDOWS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
-# What public checkpoints of BERT have.
+# The vocabulary size of public BERT checkpoints.
 _VOCABULARY = 30522
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What one chip does in a step.
+  """The cost of a step on one chip.
 
   Attributes:
-    memory: bytes.
+    memory: bytes of memory.
     flops: model operations.
-    sent: bytes by kind of collective.
-    accessed: bytes of HBM, of a loop only one turn.
-    kernels: calls of Pallas kernels (flash attention) in the program.
+    sent: kind of collective -> bytes sent.
+    accessed: bytes accessed in HBM, with one iteration of each loop.
+    kernels: number of calls of Pallas kernels (flash attention).
   """
 
   memory: float
@@ -95,7 +98,7 @@ def compile_step(
   vocabulary_size: int = _VOCABULARY,
   compiler_options: dict[str, str] | None = None,
 ):
-  """Compiles a config's training step for a mesh of described devices."""
+  """Compiles a config's training step for a mesh of abstract devices."""
   prep = model_builder.make_preprocessing(
     config, [f'piece{i}' for i in range(vocabulary_size)]
   )
@@ -162,7 +165,7 @@ def make_mesh(topology: str, preset: str) -> jax.sharding.Mesh:
 def bytes_accessed(
   config, topology, preset, num_classes, clips_per_chip, depth
 ) -> float:
-  """Bytes of HBM of a step of so many blocks, none of them in a loop."""
+  """Returns the bytes accessed in HBM, for that many blocks without a loop."""
   mesh = make_mesh(topology, preset)
   found = []
   for blocks in (1, 2):
@@ -175,7 +178,7 @@ def bytes_accessed(
 
 
 def row(topology: str, cost: Cost, accessed: float, clips: int) -> str:
-  """One line of the table."""
+  """Returns one line of the table."""
   kind, _, shape = topology.partition(':')
   device = hardware.TPU[kind]
   compute = cost.flops / device.peak_flops
@@ -210,7 +213,7 @@ HEADER = (
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints a row for each slice, then what its collectives are."""
+  """Prints a row for each slice, then its collectives."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   config, clips = _CONFIG.value, _CLIPS.value

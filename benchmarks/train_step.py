@@ -1,30 +1,30 @@
-"""The same training step of a video ViT here and in PyTorch.
+"""Compares the training step of a video ViT with PyTorch.
 
 ```
-python -m benchmarks.train_step                     # whatever device there is
+python -m benchmarks.train_step                     # on any device
 python -m benchmarks.train_step --variant=B --frames=16 --size=224 --batch=32
 ```
 
 The peer is transformers' VideoMAE for classification with PyTorch's `sdpa`
-attention, and on a GPU that compiled by `torch.compile` too. Both sides:
+attention; on a GPU, `torch.compile` of it is a second peer. Both sides have
 tubelets of 2 x 16 x 16, joint attention, mean pooling, a linear classifier of
-400 classes, cross-entropy, backward, AdamW with weight decay; the same sizes,
-the same clips, the same dtypes (float32 on a CPU; on a GPU bfloat16
-computation with float32 parameters, on PyTorch's side by autocast).
+400 classes, cross-entropy, backward pass, and AdamW with weight decay. They
+have the same sizes, clips and dtypes: float32 on a CPU; on a GPU bfloat16
+computation with float32 parameters, in PyTorch by autocast.
 
-On a CPU both sides live in one process and take turns, each step timed. On a
-GPU every round is a process of its own for each side, one after the other:
-neither takes memory from the other.
+On a CPU both sides run in one process, in turns, and each step is timed. On a
+GPU each side runs in its own process in every round, one after the other, so
+that neither takes memory from the other.
 
-It imports jax, flax, optax, numpy, torch, transformers, and of this project
-the models and what they need, so that it runs on a bare GPU machine.
+It imports jax, flax, optax, numpy, torch and transformers, and only the models
+of this project, so that it runs on a bare GPU machine.
 
-Predicted before it was run: a ratio of 0.93 to 0.95 on two CPU cores; the gap
-is attention and GELU, matrix products run at equal speed.
+Predicted before the first run: a ratio of 0.93 to 0.95 on two CPU cores. The
+gap would be attention and GELU; matrix products would be equally fast.
 
-It was 1.38 on an AMD EPYC, 0.75 on an Intel Xeon, where MKL multiplies faster
-than XLA, and 1.296 on an H200 beside eager PyTorch. Figures, dates, a profile
-and what was not measured are in docs/performance.md.
+Measured: 1.38 on an AMD EPYC; 0.75 on an Intel Xeon, where MKL multiplies
+faster than XLA; 1.296 on an H200 against eager PyTorch. docs/performance.md has
+the figures with dates, a profile, and a list of what was not measured.
 """
 
 import argparse
@@ -46,22 +46,22 @@ CLASSES = 400
 _SIZES = {'Ti': (192, 3), 'S': (384, 6), 'B': (768, 12)}
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-4, 0.05
 TUBELET = (2, 16, 16)
-# Steps in a row on a GPU.
+# Steps per timed row on a GPU.
 _ROW = 5
 
 
 def model_flops(variant: str, frames: int, size: int, depth: int = 12) -> int:
-  """Operations of one training clip in closed form.
+  """Computes the floating-point operations of one training clip.
 
-  Multiply-adds of the forward pass, n tokens of width d: patches n d p, each
-  block 12 n d^2 + 2 n^2 d, classifier d c; twice that in operations, three
-  times that with the backward pass.
+  Multiply-adds of the forward pass, with n tokens of width d: patches n d p,
+  each block 12 n d^2 + 2 n^2 d, classifier d c. Operations are twice that, and
+  with the backward pass three times as many.
 
   Args:
-    variant: of `_SIZES`.
-    frames: of the clip.
-    size: of its sides.
-    depth: blocks.
+    variant: a key of `_SIZES`.
+    frames: frames of the clip.
+    size: height and width in pixels.
+    depth: number of blocks.
 
   Returns:
     Floating-point operations.
@@ -85,7 +85,7 @@ def clips_and_labels(args: argparse.Namespace):
 
 
 def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
-  """(a step that returns its loss when it is on its way, the device's name)."""
+  """Returns a step, which returns its loss asynchronously, and the device."""
   from flax import linen as nn
   import jax
   import jax.numpy as jnp
@@ -140,7 +140,7 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
 def torch_step(
   args: argparse.Namespace, compile_it: bool = False
 ) -> tuple[Callable[[], Any], str]:
-  """As `jax_step`."""
+  """Returns the same as `jax_step`, in PyTorch."""
   import torch
   import transformers
 
@@ -189,17 +189,17 @@ SIDES = {
 
 
 def seconds_of(step: Callable[[], Any]) -> float:
-  """Returns how long one step takes."""
+  """Returns the seconds of one step."""
   began = time.perf_counter()
   float(step())
   return time.perf_counter() - began
 
 
 def several_seconds(step: Callable[[], Any], turns: int) -> list[float]:
-  """Returns how long a step takes, on average over each of some rows of `_ROW`.
+  """Returns the mean seconds per step of each of several rows of `_ROW` steps.
 
-  Only the last of a row is waited for: a step is sent off while the one before
-  it runs, as in training.
+  Only the last step of a row is waited for. Each step is dispatched while the
+  one before it runs, as in training.
   """
   found = []
   for _ in range(turns):
@@ -212,7 +212,7 @@ def several_seconds(step: Callable[[], Any], turns: int) -> list[float]:
 
 
 def interleaved(args, sides) -> dict[str, list[float]]:
-  """Seconds of every step, the sides taking turns in one process."""
+  """Returns the seconds of every step, with sides in turns in one process."""
   import torch
 
   torch.set_num_threads(args.threads)
@@ -222,14 +222,14 @@ def interleaved(args, sides) -> dict[str, list[float]]:
       seconds_of(step)
   times = {side: [] for side in sides}
   for number in range(args.rounds):
-    # Who goes first changes, so that neither always finds a warm machine.
+    # Alternate which side goes first: a warm machine may be faster.
     for side in sides if number % 2 else reversed(sides):
       times[side].append(seconds_of(steps[side]))
   return times
 
 
 def in_processes(args, sides) -> dict[str, list[float]]:
-  """Seconds of all rows of steps of all processes, sides taking turns."""
+  """Returns the seconds per step of all rows, with sides in turns."""
   times = {side: [] for side in sides}
   for _ in range(args.rounds):
     for side in sides:
@@ -247,7 +247,10 @@ def in_processes(args, sides) -> dict[str, list[float]]:
 
 
 def ratio_interval(ours, theirs, resamples: int = 2000):
-  """Ratio of medians theirs / ours (above 1: ours is faster), 95% interval."""
+  """Returns the ratio of medians theirs / ours, and its 95% interval.
+
+  Above 1, ours is faster.
+  """
   rng = np.random.default_rng(0)
   draw = lambda x: np.median(rng.choice(x, (resamples, len(x))), axis=1)
   low, high = np.percentile(draw(theirs) / draw(ours), [2.5, 97.5])
@@ -258,7 +261,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
-  parser.add_argument('--depth', type=int, default=12, help='blocks')
+  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
   parser.add_argument('--frames', type=int, default=8)
   parser.add_argument('--size', type=int, default=112)
   parser.add_argument('--batch', type=int, default=4)
@@ -266,19 +269,24 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     '--activation',
     choices=layers.ACTIVATIONS,
     default='gelu',
-    help="of our side; PyTorch's is gelu, by erf",
+    help="activation of our side; PyTorch's is gelu, by erf",
   )
   parser.add_argument(
-    '--jax_options', type=json.loads, help='options of XLA, as JSON'
+    '--jax_options', type=json.loads, help="XLA's options as JSON"
   )
   parser.add_argument('--rounds', type=int, default=30)
   parser.add_argument(
-    '--steps', type=int, default=10, help=f'a GPU process takes {_ROW} times'
+    '--steps',
+    type=int,
+    default=10,
+    help=f'steps to time; on a GPU {_ROW} times as many',
   )
   parser.add_argument('--threads', type=int, default=os.cpu_count())
-  parser.add_argument('--side', choices=SIDES, help='one side, one process')
+  parser.add_argument('--side', choices=SIDES, help='run only this side')
   parser.add_argument(
-    '--profile', action='store_true', help='with --side: its kernels, on a GPU'
+    '--profile',
+    action='store_true',
+    help='with --side, on a GPU: print the time per kernel',
   )
   return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Class embeddings by text encoders, and by controls that have read nothing."""
+"""Embeds class names with text encoders, and with controls that only spell."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,21 @@ import numpy as np
 
 from zsar_jax.inference import class_texts, public_sides
 
-# Controls: names that share words, or runs of three to five letters.
+# Controls: names are alike if they share words, or runs of 3 to 5 letters.
 WORDS, LETTERS = 'words', 'letters'
 CONTROLS = (WORDS, LETTERS)
 
 
 def control(kind: str, names: Sequence[str]) -> np.ndarray:
-  """Embeds names by what they are spelt of, rare parts weighing more.
+  """Embeds names by their spelling, with larger weights for rare parts.
 
   Args:
     kind: one of `CONTROLS`.
     names: canonical class names, or longer texts of the classes.
 
   Returns:
-    float32 [c e], unit vectors: counts times log(classes / classes with it).
+    float32 [c e], unit vectors: the count of each part times log(classes /
+    classes with that part).
   """
 
   def parts(name):
@@ -41,15 +42,15 @@ def control(kind: str, names: Sequence[str]) -> np.ndarray:
 
 
 class Encoder:
-  """A public text encoder that is opened once for many prompts.
+  """A public text encoder, opened once for many prompts.
 
   Attributes:
-    name: for tables.
-    prompts: its default ones.
+    name: its name in tables.
+    prompts: its default prompts.
   """
 
   def __init__(self, path: str):
-    """Reads the weights of a folder, or of an id, as `--text` takes them."""
+    """Reads the weights of a folder or an id, as `--text` takes them."""
     self._side = public_sides.open_text(path)
     self.name = f'{_short(path)} {self._side.digest}'
     self.prompts = self._side.texts.templates
@@ -61,7 +62,7 @@ class Encoder:
 
     Args:
       names: canonical class names.
-      prompts: () for the default ones.
+      prompts: prompts; () takes the default ones.
 
     Returns:
       [c e], unit vectors: the normalised mean over a class's prompts.
@@ -99,6 +100,6 @@ class Encoder:
 
 
 def _short(path: str) -> str:
-  """The last part of a path that says something."""
+  """Returns the last part of a path that is a useful name."""
   parts = [part for part in path.split('/') if part not in ('', 'model', '.')]
   return parts[-1] if parts else path

@@ -1,9 +1,10 @@
-"""Draws of unseen classes among a classifier's, and who finds them by name.
+"""Tests semantic transfer on the columns of a classifier, without videos.
 
-A classifier's column says how its class looks. In a draw some classes play
-unseen: each is composited from the other columns, by its name alone, and its
-own column must be found among all unseen ones. No video is needed, and there
-are hundreds of classes.
+A classifier's column (the weight vector of a class) shows what its class looks
+like. A draw treats some classes as unseen. Each of them is composited from the
+seen columns, by its name alone, and compared with the true columns of all
+unseen classes: its own column should be the nearest. There are hundreds of
+classes, and no video is needed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,22 +18,24 @@ from zsar_jax.data.protocols import registry
 from zsar_jax.evaluation import methods, task
 from zsar_jax.zeroshot import baselines, claims, semantic_transfer, statistics
 
-# Development draws choose settings; the others are reported.
+# First seeds of the development draws, which choose settings, and of the
+# reported ones.
 DEVELOPMENT, REPORTED = 1000, 0
 _RESAMPLES = 10_000
-# (draw, class embeddings [c e]) -> scores [u u]; the true classes are diagonal.
+# (draw, class embeddings [c e]) -> scores [u u]; true pairs are the diagonal.
 Scorer = Callable[['Draw', np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """Which classes are seen, and which play unseen.
+  """A draw of seen and unseen classes.
 
   Attributes:
-    seen: int [s], ascending.
-    unseen: int [u], ascending.
-    seen_prototypes: float32 [s d]: columns less the mean seen one, unit.
-    unseen_prototypes: float32 [u d]: less the same mean, unit.
+    seen: int [s], ascending indices of classes.
+    unseen: int [u], ascending indices of classes.
+    seen_prototypes: float32 [s d], columns minus the mean seen column, unit
+      vectors.
+    unseen_prototypes: float32 [u d], minus the same mean, unit vectors.
   """
 
   seen: np.ndarray
@@ -42,7 +45,7 @@ class Draw:
 
 
 def make_draw(columns: np.ndarray, unseen, seen=None) -> Draw:
-  """Makes a draw; the mean of the seen columns alone is taken off."""
+  """Makes a draw; only the mean of the seen columns is subtracted."""
   unseen = np.sort(np.asarray(unseen))
   if seen is None:
     seen = np.setdiff1d(np.arange(len(columns)), unseen)
@@ -59,11 +62,11 @@ def random_draws(
   """Draws classes at random.
 
   Args:
-    columns: of the classifier [c d].
-    unseen: classes that play unseen.
-    number: of draws.
+    columns: columns of the classifier [c d].
+    unseen: number of unseen classes.
+    number: number of draws.
     first: seed of the first draw.
-    seen: classes that are seen; 0 for all others.
+    seen: number of seen classes; 0 for all others.
 
   Returns:
     The draws.
@@ -87,15 +90,15 @@ def random_draws(
 def registered_draws(
   labels: Sequence[str], columns: np.ndarray
 ) -> dict[str, list[Draw]]:
-  """The splits of registered protocols whose classes a classifier has.
+  """Returns the splits of registered protocols whose classes a classifier has.
 
   Args:
     labels: canonical names of its classes.
-    columns: of the classifier [c d].
+    columns: columns of the classifier [c d].
 
   Returns:
-    Protocol -> a draw for each split; where a split names no seen classes,
-    all others are seen.
+    Protocol -> a draw for each split. If a split names no seen classes, all
+    other classes are seen.
   """
   at = {name: i for i, name in enumerate(labels)}
   found = {}
@@ -115,7 +118,7 @@ def registered_draws(
 
 
 def transfer(settings: methods.TransferSettings) -> Scorer:
-  """Scores by semantic transfer with any of the product's settings."""
+  """Returns a scorer by semantic transfer with these settings."""
 
   def score(draw, text):
     composites, _ = methods.unseen_prototypes(
@@ -130,7 +133,7 @@ def transfer(settings: methods.TransferSettings) -> Scorer:
 
 
 def conse(scale: float, top: int, centre: bool) -> Scorer:
-  """Scores by ConSE: the mean name of the most similar seen columns."""
+  """Returns a scorer by ConSE: the mean name of the nearest seen columns."""
 
   def score(draw, text):
     unseen, seen = semantic_transfer.centred_rows(
@@ -144,12 +147,12 @@ def conse(scale: float, top: int, centre: bool) -> Scorer:
 
 
 class Outcome:
-  """Whether each unseen class of each draw was found.
+  """The outcome of a method over all draws.
 
   Attributes:
-    ranks: of the true class in each draw, 0 is best, [draws u].
-    answers: the class that each unseen column is taken for, [draws u].
-    found: sum over draws of being first, for each class [c].
+    ranks: rank of the true class [draws u]; 0 is best.
+    answers: the answer for each unseen column [draws u].
+    found: number of draws in which each class ranks first [c].
     drawn: number of draws in which each class is unseen [c].
   """
 
@@ -159,7 +162,7 @@ class Outcome:
     for draw in draws:
       scores = scorer(draw, text)
       own = scores.diagonal()[:, None]
-      # Equal scores count against the method.
+      # Ties count against the method.
       rank = (scores >= own).sum(axis=1) - 1
       self.ranks.append(rank)
       self.answers.append(draw.unseen[scores.argmax(axis=1)])
@@ -167,26 +170,26 @@ class Outcome:
       self.drawn[draw.unseen] += 1
 
   def top(self, k: int) -> np.ndarray:
-    """Share of classes among the k best, in percent, of each draw."""
+    """Returns top-k accuracy of each draw in percent."""
     return np.array([100 * np.mean(rank < k) for rank in self.ranks])
 
 
 @functools.cache
 def _resamples(classes: int) -> np.ndarray:
-  """How often each class is drawn, [resamples c]."""
+  """Returns how often each class is drawn in each resample, [resamples c]."""
   rng = np.random.default_rng(0)
   return rng.multinomial(classes, np.full(classes, 1 / classes), _RESAMPLES)
 
 
 def class_interval(gain: np.ndarray, drawn: np.ndarray) -> tuple[float, float]:
-  """95% percentile interval over classes; a class brings all its draws.
+  """Computes a 95% percentile interval over classes, each with all its draws.
 
   Args:
     gain: sum over draws for each class [c], such as `Outcome.found`.
-    drawn: draws in which each class is unseen [c].
+    drawn: number of draws in which each class is unseen [c].
 
   Returns:
-    Both ends, in percent.
+    Lower and upper end, in percent.
   """
   times = _resamples(len(gain))
   ratios = 100 * (times @ gain) / np.maximum(times @ drawn, 1)
@@ -195,10 +198,10 @@ def class_interval(gain: np.ndarray, drawn: np.ndarray) -> tuple[float, float]:
 
 
 def spearman(draws: Sequence[Draw], text: np.ndarray, centre: bool) -> float:
-  """Mean over draws of Spearman's rho between names and columns.
+  """Computes Spearman's rho between names and columns, as a mean over draws.
 
-  Over unseen x seen pairs: relatedness of the names against similarity of
-  the columns.
+  It correlates the relatedness of names with the similarity of columns, over
+  all pairs of an unseen and a seen class.
   """
   rhos = []
   for draw in draws:
@@ -215,15 +218,15 @@ def choose(
   text: np.ndarray,
   candidates: Mapping[str, Scorer],
 ) -> str:
-  """The candidate with the best top-1, mean over sizes of development draws.
+  """Returns the candidate with the best mean top-1 accuracy over sizes.
 
   Args:
-    draws: of each size.
+    draws: development draws of each size.
     text: class embeddings [c e].
-    candidates: by a description of their settings.
+    candidates: description of the settings -> scorer.
 
   Returns:
-    The description of the best.
+    The description of the best candidate.
   """
   value = {
     name: np.mean([Outcome(d, text, scorer).top(1).mean() for d in draws])

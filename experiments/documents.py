@@ -1,4 +1,4 @@
-"""Tables that commands put into documents, and where they were made."""
+"""Puts tables into documents, and names the machine that made them."""
 
 from collections.abc import Mapping, Sequence
 import datetime
@@ -8,7 +8,7 @@ import re
 
 
 def machine() -> str:
-  """Date and processor, for the document."""
+  """Returns date and processor, for the document."""
   name = platform.processor() or platform.machine()
   if os.path.exists('/proc/cpuinfo'):
     with open('/proc/cpuinfo') as f:
@@ -21,13 +21,13 @@ def machine() -> str:
 
 
 def put_into(path: str, tables: Mapping[str, Sequence[str]]) -> None:
-  """Replaces what stands between a document's markers.
+  """Replaces the tables between a document's markers.
 
   A table NAME goes between `<!-- table: NAME -->` and `<!-- end -->`.
 
   Args:
-    path: of the document.
-    tables: by name; those that the document has no marker for are left out.
+    path: path of the document.
+    tables: name -> lines. Tables without a marker are left out.
   """
   with open(path) as f:
     text = f.read()

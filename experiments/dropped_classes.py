@@ -1,21 +1,20 @@
-"""Can I3D name a class that its bank has never seen? Real clips, one by one.
+"""Ranks a class that was dropped from I3D's bank, for real clips one by one.
 
 python -m experiments.dropped_classes --text=MINILM_DIR --data=FOLDER
 
-Every clip shows a class that I3D was trained on. That class is taken out of
-the bank (`bank build --drop_seen`), and the true name must be found by name
-alone. `--clips` is a CSV file with the columns path and label: paths, or
-patterns of paths, below --data, and classes of Kinetics-400. Every video is
-embedded once; what is dropped is a matter of the bank. Ranks are of the true
-name, 1 is best:
+Every clip shows a class that I3D was trained on. That class is dropped from the
+bank (`bank build --drop_seen`), so its prototype is composited by its name.
+`--clips` is a CSV file with the columns path and label: paths or patterns below
+--data, and classes of Kinetics-400. Every video is embedded once, since
+dropping changes only the bank. The ranks are those of the true name; 1 is best:
 
-- 10 seen: among ten names; the nine others are drawn, and keep their columns.
-- 10 new: among the same ten, all ten dropped, so all are composites.
-- 400: among all names; 399 of them are seen and keep their columns.
+- 10 seen: among ten names. The nine others are drawn, and keep their columns.
+- 10 new: among the same ten, all dropped, so all are composites.
+- 400: among all names. The 399 others are seen and keep their columns.
 
-`first of 10` is the share of 100 draws of the nine others in which the true
-name is first, in percent. The bank's class has still been trained on: this
-measures names, not an encoder that has never seen the class.
+`first of 10` is the percentage of 100 draws of the nine others in which the
+true name is first. The encoder has been trained on the class. So this measures
+the names, not an encoder that has never seen the class.
 """
 
 import csv
@@ -40,17 +39,17 @@ _OTHERS, _DRAWS = 9, 100
 
 
 def read_clips(path: str, folder: str) -> list[tuple[str, str]]:
-  """Reads which clips show which class.
+  """Reads the class of each clip.
 
   Args:
-    path: of the CSV file.
-    folder: that its paths are relative to.
+    path: path of the CSV file.
+    folder: folder that the paths in it are relative to.
 
   Returns:
     (path below the folder, canonical class name) of each clip.
 
   Raises:
-    ValueError: other columns, or a path that leads to no file.
+    ValueError: the columns are others, or a path matches no file.
   """
   with open(path, newline='') as f:
     rows = csv.DictReader(f)
@@ -68,7 +67,7 @@ def read_clips(path: str, folder: str) -> list[tuple[str, str]]:
 
 
 def make_network():
-  """Returns clips uint8 [b t h w 3] -> features [b d] and logits [b 400]."""
+  """Returns a function: clips uint8 [b t h w 3] -> features, logits [b 400]."""
   params, _ = i3d_weights.load()
   mean, std = (i3d_weights.PREPROCESSING[key] for key in ('mean', 'std'))
 
@@ -85,11 +84,11 @@ def make_network():
 def prototypes_without(
   bank: prototype_bank.PrototypeBank, dropped: np.ndarray
 ) -> np.ndarray:
-  """Prototypes of all classes of a bank, some of them composited.
+  """Returns prototypes of all classes of a bank, some of them composited.
 
   Args:
-    bank: of the classifier, with all its classes.
-    dropped: bool [s], the classes that are composited from the others.
+    bank: bank of the classifier, with all its classes.
+    dropped: bool [s], the classes to composite from the others.
 
   Returns:
     float32 [s d].
@@ -110,15 +109,15 @@ def prototypes_without(
 def ranks(
   bank: prototype_bank.PrototypeBank, feature: np.ndarray, true: int
 ) -> dict[str, float]:
-  """The ranks that the module docstring explains, of one video.
+  """Computes the ranks of one video; see the module docstring.
 
   Args:
-    bank: of the classifier.
-    feature: of the video [d].
-    true: its class, an index of the bank.
+    bank: bank of the classifier.
+    feature: feature of the video [d].
+    true: index of its class in the bank.
 
   Returns:
-    By column; 'first of 10' in percent.
+    Column of the table -> value; 'first of 10' is in percent.
   """
   s = len(bank.seen_classes)
   rank = lambda scores, own: (
@@ -150,8 +149,8 @@ def main(argv: list[str]) -> None:
   )
   text('text', '', 'Weights of a text encoder.')
   text('data', os.environ.get('ZSAR_TEST_DATA', ''), 'Folder of the clips.')
-  text('clips', _CLIPS, 'CSV file, path,label.')
-  text('docs', '', 'Document to update.')
+  text('clips', _CLIPS, 'CSV file with the columns path and label.')
+  text('docs', '', 'Document to put the tables into.')
   cli.parse(values, argv, usage=__doc__)
   if not values.text or not values.data:
     raise ValueError('--text and --data are needed')
@@ -172,7 +171,7 @@ def main(argv: list[str]) -> None:
 
 
 def make_table(clips, folder: str, prep, bank) -> list[str]:
-  """Returns the lines of the table: a clip each, then means over classes."""
+  """Returns the lines of the table: one per clip, then means over classes."""
   network = make_network()
   lines, figures = [], []
   for path, label in clips:

@@ -1,13 +1,13 @@
-"""Many runs of one experiment: cells that are trained once and kept.
+"""Trains the runs of an experiment, each once, and keeps their arrays.
 
-A *cell* is a config with some keys changed. It is trained in a folder of its
-own and leaves `evaluation.safetensors` there: all arrays that any method,
-setting or statistic needs, so that everything that needs no training is
-computed from these files, in seconds. A cell whose file is there is never
-trained again, and a grid that was stopped at any moment goes on where it was.
+A *cell* is a config with some keys changed. It is trained in its own folder and
+writes `evaluation.safetensors` there: all arrays that any method, setting or
+statistic needs. So everything else is computed from these files in seconds. A
+cell with such a file is never trained again. A grid can be stopped at any
+moment; the same command resumes it.
 
-Several worker processes share the cells, each on cores of its own: runs this
-small gain nothing from a second core. The videos are decoded once by each.
+Several worker processes share the cells, each with its own cores, because such
+small runs gain nothing from a second core. Each worker decodes the videos once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,12 +41,12 @@ from zsar_jax.zeroshot import prototypes
 EVALUATION_FILE = 'evaluation.safetensors'
 PLAN_FILE = 'plan.json'
 _LOCK_FILE = '.lock'
-# Config files are named from here.
+# Paths of config files are relative to this folder.
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def load_config(name: str) -> ml_collections.ConfigDict:
-  """The config of a file, `configs/x.py:argument`, named from the root."""
+  """Returns the config of a file, such as `configs/x.py:argument`."""
   path, _, argument = name.partition(':')
   spec = importlib.util.spec_from_file_location(
     'grid_config', os.path.join(_ROOT, path)
@@ -61,7 +61,7 @@ class Cell:
   """One training run.
 
   Attributes:
-    name: of its folder.
+    name: name of its folder.
     config: path of a config file, with its argument.
     changes: dotted config key -> value.
   """
@@ -78,7 +78,7 @@ class Cell:
       for key, value in self.changes.items()
     }
     config.update_from_flattened_dict(values)
-    # One checkpoint at the end: to start a cell again costs less.
+    # One checkpoint at the end: starting a cell again costs less than saving.
     config.train.checkpoint_every = config.train.num_steps
     config.train.keep_checkpoints = 1
     config.train.tensorboard = False
@@ -88,11 +88,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What a finished cell knows.
+  """The content of a finished cell.
 
   Attributes:
-    evaluation: its arrays, without tables.
-    facts: `config`, `seen_val_top1`, `seconds`, `protocol`, `hash`, ...
+    evaluation: its arrays, without table.
+    facts: `config`, `seen_val_top1`, `seconds`, `protocol`, `hash` and more.
   """
 
   evaluation: protocol_evaluation.Evaluation
@@ -157,10 +157,10 @@ def write_evaluation(
   """Writes the arrays of one split.
 
   Args:
-    evaluation: of `protocol_evaluation.embed_protocols`, of one split with a
+    evaluation: from `protocol_evaluation.embed_protocols`, of one split with a
       test.
-    facts: JSON-able.
-    path: where; whole or absent.
+    facts: JSON-able values.
+    path: path of the file, which is written whole or not at all.
   """
   seen, arrays, header = evaluation.seen, {}, {'facts': facts}
   arrays['prototypes'] = seen.prototypes
@@ -185,14 +185,14 @@ def write_evaluation(
 
 
 def read_evaluation(path: str) -> Trained:
-  """Inverts `write_evaluation`.
+  """Reads a file of `write_evaluation`.
 
   Args:
-    path: of the file.
+    path: path of the file.
 
   Raises:
     OSError: no such file.
-    SafetensorError: a damaged one.
+    SafetensorError: the file is damaged.
   """
   with safetensors.safe_open(path, framework='numpy') as f:
     header = json.loads(f.metadata()['header'])
@@ -223,7 +223,7 @@ def read_evaluation(path: str) -> Trained:
 
 
 def is_finished(out: str, name: str) -> bool:
-  """Returns whether a cell's file is there."""
+  """Returns whether a cell's file exists."""
   return os.path.exists(os.path.join(out, name, EVALUATION_FILE))
 
 
@@ -232,17 +232,17 @@ def read_cell(out: str, name: str) -> Trained:
 
   Args:
     out: folder of the grid.
-    name: of the cell.
+    name: name of the cell.
 
   Raises:
-    OSError: it is not finished.
+    OSError: the cell is not finished.
   """
   return read_evaluation(os.path.join(out, name, EVALUATION_FILE))
 
 
 @contextlib.contextmanager
 def _claim(folder: str):
-  """Whether this process may train a cell; none other does meanwhile."""
+  """Context manager that locks a cell; yields whether it got the lock."""
   os.makedirs(folder, exist_ok=True)
   with open(os.path.join(folder, _LOCK_FILE), 'w') as f:
     try:
@@ -292,12 +292,12 @@ def _train(cell: Cell, folder: str, caches: dict[int, clip_reader.VideoCache]):
 def work(
   cells: Sequence[Cell], out: str, say: Callable[[str], Any] = print
 ) -> list[str]:
-  """Trains those cells that nobody has trained yet or is training.
+  """Trains the cells that are neither finished nor locked.
 
   Args:
-    cells: in the order of their importance.
+    cells: cells, most important first.
     out: folder of the grid.
-    say: prints a line for every cell.
+    say: called with a line for every cell.
 
   Returns:
     Names of the cells that failed.
@@ -316,7 +316,7 @@ def work(
         _train(cell, folder, caches)
       except interruption.Interrupted:
         raise
-      except Exception as e:  # One cell must not take the others with it.
+      except Exception as e:  # a failed cell must not stop the others
         failed.append(cell.name)
         say(f'{cell.name} failed: {type(e).__name__}: {e}')
         continue
@@ -330,23 +330,23 @@ def run(
   """Trains all cells of a grid that are not finished.
 
   Args:
-    cells: in the order of their importance.
+    cells: cells, most important first.
     out: folder of the grid.
-    workers: processes; 0 takes one for every `num_threads` cores, or one in
-      all where there is an accelerator.
-    num_threads: cores of each.
+    workers: number of processes; 0 takes one per `num_threads` cores, or a
+      single one if there is an accelerator.
+    num_threads: cores per process.
 
   Returns:
     Names of the cells that are not finished.
   """
   names = [cell.name for cell in cells]
   if len(set(names)) < len(names):
-    raise ValueError('two cells of a grid have one name')
+    raise ValueError('two cells of a grid have the same name')
   left = [cell for cell in cells if not is_finished(out, cell.name)]
   if not left:
     return []
   for cell in left:
-    cell.make_config()  # a misspelt key now, not in an hour
+    cell.make_config()  # finds a misspelt key now, not in an hour
   os.makedirs(out, exist_ok=True)
   plan = os.path.join(out, PLAN_FILE)
   with open(plan, 'w') as f:
@@ -379,14 +379,14 @@ def run(
 
 
 def main(argv: list[str]) -> None:
-  """A worker: `python -m experiments.grid OUT CORES`."""
+  """Runs a worker: `python -m experiments.grid OUT CORES`."""
   out, cores = argv[1:]
   os.sched_setaffinity(0, {int(core) for core in cores.split(',')})
   jax.config.update('jax_compilation_cache_dir', os.path.join(out, '.compiled'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   from absl import flags
 
-  flags.FLAGS.mark_as_parsed()  # grain asks
+  flags.FLAGS.mark_as_parsed()  # grain needs it
   with open(os.path.join(out, PLAN_FILE)) as f:
     cells = [Cell(**values) for values in json.load(f)]
   try:

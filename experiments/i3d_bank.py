@@ -1,15 +1,16 @@
-"""What a public classifier's bank names on real clips, nothing trained.
+"""Evaluates a public classifier's bank on real clips, without training.
 
-python -m zsar_jax.bank build --video=i3d --text=MINILM_DIR --output=BANK
+python -m zsar_jax.bank build --video=i3d --text=MINILM_DIR --descriptions= \
+  --output=BANK
 python -m experiments.i3d_bank --workdir=BANK --dataset_dir=DIR \
   --class_split=experiments/real_clips_splits.json
 
-DIR is a prepared dataset. The seen classes are the classifier's. First all
-classes of the dataset are candidates, then those of splits 1 to 4, as one
-measurement. No setting is chosen on these videos. Classes that the classifier
-knows are named as leaks; the rows `..._without_leaks` are the strict ones.
-Embeddings are kept in BANK/embeddings. --docs=docs/results/i3d_bank.md also
-puts the tables into the document.
+DIR is a prepared dataset. The seen classes are the classifier's. First, all
+classes of the dataset are candidates; then those of splits 1 to 4, evaluated
+together. No setting is chosen on these videos. Classes that the classifier was
+trained on are listed as leaks; the rows `..._without_leaks` are strictly
+zero-shot. Embeddings are cached in BANK/embeddings.
+--docs=docs/results/i3d_bank.md also puts the tables into the document.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ _SPLITS = (1, 2, 3, 4)
 
 
 def main(argv: list[str]) -> None:
-  """Evaluates, and prints the tables."""
+  """Evaluates and prints the tables."""
   values = cli.new_flags()
   for name, what in (
     ('workdir', 'Folder of the bank.'),
@@ -82,7 +83,7 @@ def _protocols(bank, dataset: str, split_file: str = '', index: int = 0):
 
 
 def _of_splits(bank, dataset: str, split_file: str):
-  """The splits that nothing was developed on, as one protocol."""
+  """Evaluates splits 1 to 4, which no development has used, as one protocol."""
   protocols = [
     protocol
     for index in _SPLITS

@@ -1,9 +1,9 @@
-"""Accuracies over several splits, each with models of its own.
+"""Pools accuracies over several splits, each with its own models.
 
-The statistics are those of `zsar_jax.evaluation.accuracy`: a video that is
-tested in two splits stands there twice, and since both are of one class and
-one recording session, the bootstraps draw them together. Seeds are averaged
-video by video before anything is resampled; their spread is told apart.
+The statistics are those of `zsar_jax.evaluation.accuracy`. A video that two
+splits test counts twice. Both copies have the same class and recording session,
+so the bootstraps draw them together. Seeds are averaged video by video before
+resampling; their spread is reported separately.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ Scores = Mapping[str, np.ndarray]
 def all_scores(
   evaluation: Evaluation, settings: methods.TransferSettings
 ) -> dict[str, np.ndarray]:
-  """Methods, controls and oracles of one model.
+  """Scores the test videos by all methods, controls and oracles.
 
   Args:
-    evaluation: its arrays.
+    evaluation: arrays of one model.
     settings: of the methods.
 
   Returns:
-    Method -> scores [n u], readable videos.
+    Method -> scores [n u] of the readable videos.
   """
   seen, unseen, videos = evaluation.seen, evaluation.unseen, evaluation.videos
   z = scoring.view_means(videos.embeddings)
@@ -49,18 +49,18 @@ def all_scores(
 
 
 class Pool:
-  """Figures over some splits.
+  """Accuracies over some splits.
 
   Attributes:
-    figures: what they are added to.
+    figures: the accuracies.
   """
 
   def __init__(self, splits: Sequence[Evaluation], resamples: int = 0):
-    """Lays the test videos of all splits one after the other.
+    """Concatenates the test videos of all splits.
 
     Args:
-      splits: one evaluation of each split; only what is tested counts.
-      resamples: of the bootstraps; 0 means the default.
+      splits: one evaluation per split; only its test is used.
+      resamples: number of bootstrap resamples; 0 means the default.
     """
     names = sorted({n for e in splits for n in e.unseen.names})
     self._own = [
@@ -111,13 +111,13 @@ class Pool:
     self.spread: dict[tuple[str, str], np.ndarray] = {}
 
   def _local(self, s: int):
-    """Labels and which classes share a source, within split s."""
+    """Returns labels, and which classes share a source, within split s."""
     own = self._own[s]
     labels = np.searchsorted(own, self.figures.tested.labels[self._rows[s]])
     return labels, self.figures.same_source[np.ix_(own, own)]
 
   def _correct(self, s: int, scores: np.ndarray, same_source: bool):
-    """Returns whether each video of a split is right, [n]."""
+    """Returns whether each video of a split is recognised, [n]."""
     labels, alike = self._local(s)
     everything = np.ones((len(self._own[s]), 1), bool)
     padded = self._videos[s].pad(scores)
@@ -127,7 +127,7 @@ class Pool:
     )
 
   def _permuted(self, s: int, scores: np.ndarray, same_source: bool):
-    """The same with the names swapped within their source, mean of 20."""
+    """Returns the same with names permuted within their source, mean of 20."""
     labels, alike = self._local(s)
     own = self._own[s]
     everything = np.ones(len(own), bool)
@@ -143,13 +143,13 @@ class Pool:
     """Adds a method.
 
     Args:
-      name: of its rows.
-      scores: of each split, of each seed, [n u].
+      name: name of its rows.
+      scores: for each split and each seed, scores [n u].
     """
     self._add(name, scores, self._correct)
 
   def add_permuted(self, name: str, scores: Sequence[Sequence[np.ndarray]]):
-    """Adds a method with its names swapped; arguments as `add`."""
+    """Adds a method with permuted names; arguments as for `add`."""
     self._add(name, scores, self._permuted)
 
   def _add(self, name, scores, judge) -> None:
@@ -180,14 +180,14 @@ class Pool:
     return float(np.mean([right[labels == c].mean() for c in set(labels)]))
 
   def rows(self) -> list[results.Row]:
-    """All rows, then chance and what knowing the source alone would score."""
+    """Returns all rows, then chance and the accuracy of knowing the source."""
     floors = [diagnostics.floor_rows(self.figures)]
     return [*self.figures.rows(), *floors[0]]
 
   def paired(
     self, first: str, others: Sequence[str], primary: str = ''
   ) -> list[results.Paired]:
-    """Differences of one method from others, both metrics."""
+    """Returns differences of one method from others, in both metrics."""
     return [
       pair
       for metric in METRICS
@@ -199,7 +199,7 @@ def generalised_means(
   evaluations: Sequence[Evaluation],
   settings: Sequence[methods.TransferSettings],
 ) -> dict[tuple[str, str], float]:
-  """GZSL figures, means over models: (method, metric) -> value."""
+  """Returns mean GZSL figures over models: (method, metric) -> value."""
   found: dict[tuple[str, str], list[float]] = {}
   for evaluation, chosen in zip(evaluations, settings, strict=True):
     if evaluation.seen_videos is None:
@@ -220,7 +220,7 @@ def fact_means(
   evaluations: Sequence[Evaluation],
   settings: Sequence[methods.TransferSettings],
 ) -> dict[str, float]:
-  """Hubness, semantic gap and what names kept, means over models."""
+  """Returns means over models of hubness, semantic gap, relatedness kept."""
   found: dict[str, list[float]] = {}
 
   def walk(prefix, value):

@@ -1,19 +1,20 @@
-"""Does it work on videos that people filmed, and does each idea earn its place?
+"""Evaluates the recipe on real clips, and ablates each of its ideas.
 
 python -m experiments.real_clips --dataset_dir=DIR --class_split=splits.json \
   --text=MINILM_DIR --out=runs/real_clips
 
-DIR is a prepared dataset of a few hundred clips from several sources,
-splits.json a class split file of several splits, MINILM_DIR a folder of BERT
-weights. Trains what is not trained yet, by tiers, and prints the tables; with
---tables_only it trains nothing. Stopped at any moment, the same command goes
-on. --docs=docs/results/real_clips.md also puts the tables into the document.
+DIR is a prepared dataset of a few hundred clips from several sources.
+splits.json is a class split file of several splits. MINILM_DIR is a folder of
+BERT weights. The script trains the missing runs, tier by tier, and prints the
+tables. With --tables_only it trains nothing. It can be stopped at any moment;
+the same command resumes it. --docs=docs/results/real_clips.md also puts the
+tables into the document.
 
 Tier 1: the recipe (configs/video_folder.py) on every split with three seeds,
-with the text side from public weights and from random values. Tier 2: one
-thing changed at a time, one seed. Tier 3: inner draws, on which every split
-chooses its settings of the transfer; the true unseen classes are not looked
-at for that. Split 0 is where the recipe was developed and is reported apart.
+with the text encoder from public weights and from random values. Tier 2:
+ablations that change one thing at a time, with one seed. Tier 3: inner draws,
+on which every split chooses its transfer settings, without its true unseen
+classes. The recipe was developed on split 0, which is reported separately.
 """
 
 import os
@@ -25,13 +26,13 @@ from zsar_jax import cli
 
 
 def main(argv: list[str]) -> None:
-  """Trains what is missing, and prints the tables."""
+  """Trains the missing runs and prints the tables."""
   values = cli.new_flags()
   for name, what in (
     ('dataset_dir', 'Prepared dataset.'),
     ('class_split', 'Class split file of several splits.'),
     ('text', 'Folder of BERT weights.'),
-    ('out', 'Folder for everything that is made.'),
+    ('out', 'Folder for all runs.'),
   ):
     flags.DEFINE_string(name, None, what, flag_values=values, required=True)
   flags.DEFINE_list('tiers', ['1', '3', '2'], 'In order.', flag_values=values)

@@ -16,7 +16,7 @@ WITH_TEXT = f'{CONFIG}:frozen_text'
 DEVELOPMENT = 0  # the split that the recipe was developed on
 NUM_SEEDS, NUM_DRAWS = 3, 3
 FROZEN_TEXT, FROZEN_PROJECTION = '^text_encoder/', '^text_projection/'
-# One thing changed at a time; what it says of is in the table's rows.
+# Name in the table -> changed config keys. One thing changes at a time.
 ABLATIONS: dict[str, dict[str, Any]] = {
   'without the fusion': {'loss.match': 0.0},
   'with the transfer loss': {'loss.transfer': 1.0},
@@ -51,14 +51,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """Where everything is.
+  """The paths of the experiment.
 
   Attributes:
-    dataset_dir: prepared dataset.
-    class_split: file of several splits.
+    dataset_dir: folder of the prepared dataset.
+    class_split: class split file with several splits.
     text: folder of BERT weights.
     out: folder of the grid.
-    num_splits: in the file.
+    num_splits: number of splits in the file.
   """
 
   dataset_dir: str
@@ -81,7 +81,7 @@ class Experiment:
     return grid.Cell(name, config, {**common, **changes})
 
   def main(self, split: int, seed: int, text: bool = True) -> grid.Cell:
-    """A cell of tier 1."""
+    """Returns a cell of tier 1."""
     name = f'{"main" if text else "random_text"}_split{split}_seed{seed}'
     return self._cell(name, split, {'seed': seed}, text)
 
@@ -100,7 +100,7 @@ class Experiment:
     return self._cell(name, split, changes)
 
   def tiers(self) -> dict[int, list[grid.Cell]]:
-    """Returns all cells, the ones that most depends on first."""
+    """Returns tier -> cells, most important first."""
     splits = range(self.num_splits)
     return {
       1: [
@@ -115,14 +115,14 @@ class Experiment:
     }
 
   def read(self, cell: grid.Cell) -> grid.Trained | None:
-    """Returns a finished cell; None for one that is not."""
+    """Returns a finished cell; None if it is not finished."""
     if not grid.is_finished(self.out, cell.name):
       return None
     return grid.read_cell(self.out, cell.name)
 
 
 def declared_settings(cell: grid.Cell) -> methods.TransferSettings:
-  """Returns the settings of the transfer that a cell's config declares."""
+  """Returns the transfer settings of a cell's config."""
   section = cell.make_config().zeroshot
   names = {f.name for f in dataclasses.fields(methods.TransferSettings)}
   return methods.TransferSettings(
@@ -152,7 +152,7 @@ def settings_of(choice, default) -> methods.TransferSettings:
 
 
 def num_splits(path: str) -> int:
-  """How many splits a class split file has; each is read, and checked."""
+  """Returns the number of splits of a file; reads and checks each."""
   with open(os.path.expanduser(path)) as f:
     content = json.load(f)
   count = len(content.get('splits', [None]))

@@ -29,9 +29,9 @@ class Series:
   """One kind of run over some splits.
 
   Attributes:
-    splits: which.
-    cells: of each split, of each seed.
-    settings: of each split.
+    splits: the splits.
+    cells: for each split and each seed, a cell.
+    settings: transfer settings of each split.
   """
 
   splits: tuple[int, ...]
@@ -40,7 +40,7 @@ class Series:
 
   @functools.cached_property
   def scores(self) -> list[list[dict[str, np.ndarray]]]:
-    """Of each split, of each seed, method -> [n u]."""
+    """Returns, for each split and each seed, method -> scores [n u]."""
     return [
       [pooled.all_scores(cell.evaluation, settings) for cell in seeds]
       for seeds, settings in zip(self.cells, self.settings, strict=True)
@@ -64,13 +64,13 @@ def gather(
   settings: Mapping[int, methods_lib.TransferSettings],
   splits: Sequence[int],
 ) -> Series | None:
-  """Reads a series; None where a split has no finished cell.
+  """Reads a series; returns None if a split has no finished cell.
 
   Args:
-    experiment: where they are.
-    cells_of: of each split of the experiment, of each seed.
-    settings: split -> settings of the transfer.
-    splits: those wanted.
+    experiment: the experiment.
+    cells_of: for each split of the experiment and each seed, a cell.
+    settings: split -> transfer settings.
+    splits: splits to read.
   """
   found = []
   for split in splits:
@@ -110,7 +110,7 @@ def pool_of(series: Series, default=None) -> pooled.Pool:
 
 
 def add_source_only(pool: pooled.Pool) -> None:
-  """Adds what knowing the source and guessing within it gives every video."""
+  """Adds the accuracy of guessing within a video's known source."""
   figures = pool.figures
   if not figures.many_sources:
     return
@@ -136,7 +136,7 @@ def _percent(row: results.Row | None) -> list[str]:
 def accuracy_table(
   pool: pooled.Pool, wanted: Sequence[str] = (*_ROWS, SOURCE_ONLY)
 ) -> list[str]:
-  """Both accuracies of the wanted methods that have them, side by side."""
+  """Returns the lines of a table with both accuracies of wanted methods."""
   rows = {(r.method, r.metric): r for r in pool.figures.rows()}
   methods = [m for m in wanted if (m, pooled.METRICS[1]) in rows]
   lines = [
@@ -156,7 +156,7 @@ def accuracy_table(
 
 
 def paired_lines(pairs: Sequence[results.Paired]) -> list[str]:
-  """Differences as a table, in points."""
+  """Returns the lines of a table of differences, in points."""
   return results_text.format_paired(
     [dataclasses.asdict(pair) for pair in pairs]
   )
@@ -167,12 +167,12 @@ def ablation_pairs(
   settings: Mapping[int, methods_lib.TransferSettings],
   splits: Sequence[int],
 ) -> tuple[list[results.Paired], list[results.Row], list[str]]:
-  """Each ablation less the recipe (seed 0), on the same videos.
+  """Compares each ablation with the recipe (seed 0), on the same videos.
 
-  Every one with the settings of the transfer that are the split's own.
+  All use the split's own transfer settings.
 
   Returns:
-    The differences, the rows, and the names of those that are unfinished.
+    The differences, the rows, and the names of unfinished ablations.
   """
   cells = [[experiment.main(s, 0)] for s in range(experiment.num_splits)]
   main = gather(experiment, cells, settings, splits)
@@ -209,7 +209,7 @@ def ablation_pairs(
 
 
 def spread_lines(pool: pooled.Pool) -> list[str]:
-  """Returns how far seeds and splits lie apart, of the transfer."""
+  """Returns lines with the spread of the transfer over seeds and splits."""
   lines = []
   for metric in pooled.METRICS:
     values = pool.spread.get(('transfer', metric))
@@ -225,7 +225,7 @@ def spread_lines(pool: pooled.Pool) -> list[str]:
   return lines
 
 
-# What transfer is compared with, video by video.
+# Methods that the transfer is compared with, video by video.
 _COMPARED = (
   methods_lib.PRIMARY,
   SOURCE_ONLY,
@@ -243,7 +243,7 @@ _COMPARED = (
 
 
 def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
-  """Returns all tables, by name."""
+  """Returns table name -> lines."""
   tables: dict[str, list[str]] = {}
   splits = range(experiment.num_splits)
   claimed = [s for s in splits if s != real_clips_cells.DEVELOPMENT]
@@ -293,7 +293,7 @@ def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
 
 
 def _ablation_lines(pairs, rows) -> list[str]:
-  """Accuracy of each, and what the recipe gains on it."""
+  """Returns lines with each ablation's accuracy, and what the recipe gains."""
   values = {(r.method, r.metric): r for r in rows}
   of = {(p.other, p.metric): p for p in pairs}
   names = list(dict.fromkeys(r.method for r in rows))
@@ -328,7 +328,7 @@ def _protocol_line(series: Series) -> str:
 
 
 def _mean_lines(series: Series) -> list[str]:
-  """Returns the figures that are not zero-shot accuracy: means over models."""
+  """Returns lines with means over models of figures other than accuracies."""
   cells = [cell for seeds in series.cells for cell in seeds]
   number = cells[0].facts['num_validation']
   validation = np.mean([cell.facts['seen_val_top1'] for cell in cells])

@@ -1,4 +1,4 @@
-"""Where the methods fail on the real clips: sources, classes, mix-ups."""
+"""Shows where the methods fail on the real clips: sources and classes."""
 
 import collections
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from zsar_jax.evaluation import results_text
 
-# What says where it fails; the first is what videos are taken for.
+# Methods to show. The wrong answers are those of the first.
 _WHERE = (
   'transfer',
   'nearest_name',
@@ -19,11 +19,11 @@ _WHERE = (
 
 
 def where_lines(series: Any) -> list[str]:
-  """Shows which sources and classes fail, and what videos are taken for.
+  """Returns tables of accuracies by source and class, with wrong answers.
 
   Accuracies are among the unseen classes of a video's own source. A class has
-  one value for every split that tests it, seeds averaged. A source has the
-  mean of its classes.
+  one value for every split that tests it, as a mean over seeds. A source has
+  the mean of its classes.
 
   Args:
     series: a `real_clips_tables.Series`.
@@ -37,7 +37,7 @@ def where_lines(series: Any) -> list[str]:
   for (source, _), values in of_class.items():
     by_source.setdefault(source, []).extend(values)
   percent = lambda values: [f'{100 * v:.1f}' for v in np.mean(values, axis=0)]
-  # The two that come most often.
+  # The two most frequent wrong answers.
   wrong = lambda key: ', '.join(
     [
       f'{name} {100 * count / taken[key].total():.0f}%'
@@ -67,7 +67,7 @@ def where_lines(series: Any) -> list[str]:
 
 
 def _collect(series, methods):
-  """Accuracies of every (source, class), and counts of its videos' names."""
+  """Returns accuracies of every (source, class), and counts of its answers."""
   of_class: dict[tuple[str, str], list[list[float]]] = {}
   taken: dict[tuple[str, str], collections.Counter] = {}
   for seeds, scores in zip(series.cells, series.scores, strict=True):

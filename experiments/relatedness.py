@@ -1,13 +1,14 @@
-"""Do names say how actions look? Asked of a classifier's columns, no videos.
+"""Tests whether names predict the looks of actions, on a classifier's columns.
 
 python -m experiments.relatedness --video=i3d --text=MINILM_DIR
 
-The columns of a public classifier say how its classes look. Some classes play
-unseen: each is composited from the columns of the others, by names alone, and
-its own column must be found among the unseen ones. Settings are chosen on
-development draws, which are not reported. --text may be repeated, and takes
-`words` and `letters` as controls, which know nothing but the spelling.
---docs=docs/results/relatedness.md also puts the tables into the document.
+The columns of a public classifier show what its classes look like. Some classes
+are treated as unseen. Each is composited from the columns of the others, by
+names alone, and its own column should be the nearest among the unseen ones. No
+video is needed. Settings are chosen on development draws, which are not
+reported. --text may be repeated. It also takes the controls `words` and
+`letters`, which only use the spelling. --docs=docs/results/relatedness.md also
+puts the tables into the document.
 """
 
 import hashlib
@@ -21,11 +22,10 @@ from experiments import (
   relatedness_tables,
 )
 from zsar_jax import cli
-from zsar_jax.data import prompts
 from zsar_jax.inference import public_sides
 
 UNSEEN = (40, 200)
-# Seen and unseen classes where few are seen, as in small datasets.
+# Numbers of seen and unseen classes, for few seen classes as in small datasets.
 FEW = ((14, 8), (50, 20), (100, 40))
 
 
@@ -41,11 +41,9 @@ def _flags() -> flags.FlagValues:
     flag_values=values,
     required=True,
   )
-  flags.DEFINE_string(
-    'descriptions', '', 'JSON file, class -> sentences.', flag_values=values
-  )
+  cli.define_descriptions(values, 'Of the classes')
   flags.DEFINE_integer(
-    'draws', 30, 'Of each size.', flag_values=values, lower_bound=2
+    'draws', 30, 'Draws of each size.', flag_values=values, lower_bound=2
   )
   flags.DEFINE_list(
     'unseen', [*map(str, UNSEEN)], 'Unseen classes.', flag_values=values
@@ -55,7 +53,7 @@ def _flags() -> flags.FlagValues:
 
 
 def _protocol(labels, columns, sizes, draws: int) -> str:
-  """What was measured, and 12 hex digits over all that defines it."""
+  """Describes the test, with 12 hex digits over all that defines it."""
   digest = hashlib.sha256('\n'.join(labels).encode())
   digest.update(np.ascontiguousarray(columns).tobytes())
   digest.update(f'{sizes} {draws}'.encode())
@@ -66,19 +64,17 @@ def _protocol(labels, columns, sizes, draws: int) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Reads the weights, and prints the tables."""
+  """Reads the weights and prints the tables."""
   values = _flags()
   cli.parse(values, argv, usage=__doc__)
   video = public_sides.open_video(values.video)
   if video.columns is None:
-    raise ValueError(f'{values.video} has no classifier, so no columns')
+    raise ValueError(f'{values.video} has no classifier')
   sizes = [int(size) for size in values.unseen]
   study = relatedness_tables.Study(
     video.labels, video.columns, sizes, values.draws
   )
-  described = None
-  if values.descriptions:
-    described = prompts.read_descriptions(values.descriptions, video.labels)
+  described = cli.read_descriptions(values.descriptions, video.labels)
   for path in values.text:
     if path in class_texts.CONTROLS:
       embeddings = class_texts.control(path, video.labels)
@@ -87,7 +83,8 @@ def main(argv: list[str]) -> None:
     encoder = class_texts.Encoder(path)
     study.add(encoder.name, encoder.embed(video.labels))
     if described:
-      text = encoder.embed(video.labels, descriptions=described)
+      weights = (public_sides.DESCRIPTION_WEIGHT,)
+      (text,) = encoder.embed_described(video.labels, described, weights)
       study.add(f'{encoder.name}, described', text)
     study.add_prompts(encoder)
   tables = {

@@ -1,4 +1,4 @@
-"""The tables of `experiments.relatedness`."""
+"""Makes the tables of `experiments.relatedness`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ PROMPTS = (
 )
 CONSE = 'ConSE'
 DEFAULT = 'kernel, as the product'
-# What is measured of controls.
+# Methods to measure with controls.
 OF_CONTROLS = (CONSE, 'softmax', 'kernel', DEFAULT)
-# Draws of each size in the table of few seen classes.
+# Number of draws of each size in the table of few seen classes.
 _FEW_DRAWS = 100
 _WORST = 12
 _Settings = methods.TransferSettings
 
 
 def product_settings() -> _Settings:
-  """What `bank build --video` writes into a bank."""
+  """Returns the transfer settings that `bank build --video` writes."""
   return public_encoders.SETTINGS
 
 
 def candidates() -> dict[str, dict[str, column_draws.Scorer]]:
-  """Method -> settings in words -> scorer: what development draws choose of."""
+  """Returns method -> settings as text -> scorer, for the development draws."""
   scorers = lambda weighting, grid: {
     ', '.join(f'{_SHORT[k]} {v:g}' for k, v in changes.items()): (
       column_draws.transfer(_Settings(weighting=weighting, **changes))
@@ -79,12 +79,12 @@ _SHORT = {
 
 @dataclasses.dataclass
 class _Text:
-  """Class embeddings, and what each method found with them.
+  """Class embeddings, and the outcome of each method with them.
 
   Attributes:
     embeddings: [c e].
-    chosen: method -> settings in words.
-    outcomes: method -> one for each size of draws.
+    chosen: method -> chosen settings as text.
+    outcomes: method -> an outcome for each size of draws.
   """
 
   embeddings: np.ndarray
@@ -93,10 +93,11 @@ class _Text:
 
 
 class Study:
-  """What names find, by several text encoders.
+  """Compares text encoders and methods on draws of classes.
 
   Attributes:
-    registered: protocol -> draws, where the classifier has its classes.
+    registered: protocol -> draws, for protocols whose classes the classifier
+      has.
   """
 
   def __init__(
@@ -110,9 +111,9 @@ class Study:
 
     Args:
       labels: canonical names of the classes [c].
-      columns: of the classifier [c d].
+      columns: columns of the classifier [c d].
       sizes: numbers of unseen classes.
-      number: draws of each size; half as many choose the settings.
+      number: draws of each size; half as many more choose the settings.
     """
     self._labels, self._columns = tuple(labels), np.asarray(columns)
     self._names = [f'{size} unseen' for size in sizes]
@@ -141,9 +142,9 @@ class Study:
     """Chooses settings on development draws, and measures on the others.
 
     Args:
-      name: of the text encoder.
-      embeddings: of the classes [c e].
-      only: methods; () for all.
+      name: name of the text encoder.
+      embeddings: class embeddings [c e].
+      only: methods to measure; () for all.
     """
     text = _Text(embeddings, {}, {})
     for method, options in candidates().items():
@@ -160,7 +161,7 @@ class Study:
     self._texts[name] = text
 
   def add_prompts(self, encoder: class_texts.Encoder) -> None:
-    """Measures an encoder's single prompts, and the product's settings."""
+    """Measures each prompt of an encoder, and changes of the settings."""
     base = product_settings()
     own = self._texts[encoder.name].embeddings
     rows: list[tuple[str, np.ndarray, _Settings]] = [
@@ -191,13 +192,13 @@ class Study:
       self._changes.append(line)
 
   def tables(self, few: Sequence[tuple[int, int]]) -> dict[str, list[str]]:
-    """All tables.
+    """Returns all tables.
 
     Args:
-      few: pairs of seen and unseen classes.
+      few: pairs (number of seen classes, number of unseen classes).
 
     Returns:
-      Name -> lines.
+      Table name -> lines.
     """
     first = next(iter(self._texts))
     return {
@@ -269,9 +270,9 @@ class Study:
     return results_text.columns(header, lines)
 
   def _looks(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The class nearest by column and by name, and the former's rank by name.
+    """Finds, for each class, the nearest other class by column and by name.
 
-    Among all classes, each but itself.
+    Returns both, and the rank by name of the nearest by column.
     """
     text = self._texts[name].embeddings
     related = np.array(semantic_transfer.relatedness(text, text))
@@ -285,7 +286,7 @@ class Study:
     return looks, named, (related > own).sum(axis=1) + 1
 
   def _summed(self, name: str, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Times each class was found and drawn, over all random draws."""
+    """Returns how often each class was found and drawn, over random draws."""
     outcomes = self._texts[name].outcomes[method][: len(self._develop)]
     return (
       np.sum([o.found for o in outcomes], axis=0),
@@ -293,7 +294,7 @@ class Study:
     )
 
   def _thirds(self, name: str) -> list[str]:
-    """Accuracies by how near, by name, the class is that looks most alike."""
+    """Returns accuracies by the rank of the lookalike class, by name."""
     _, _, rank = self._looks(name)
     lines = []
     for words, group in (
@@ -312,7 +313,7 @@ class Study:
     return results_text.columns((*header, DEFAULT, 'softmax', CONSE), lines)
 
   def _losses(self, name: str) -> list[str]:
-    """The classes where transfer loses most to ConSE, and why."""
+    """Returns the classes where the transfer loses most to ConSE, and why."""
     looks, named, rank = self._looks(name)
     ours, drawn = self._summed(name, DEFAULT)
     theirs, _ = self._summed(name, CONSE)
@@ -338,7 +339,7 @@ class Study:
     return results_text.columns(header, lines)
 
   def _taken_for(self, name: str) -> list[str]:
-    """The most frequent wrong answer of the product for each class."""
+    """Returns each class's most frequent wrong answer, by default settings."""
     wrong = [Counter() for _ in self._labels]
     outcomes = self._texts[name].outcomes[DEFAULT]
     for draws, outcome in zip(self._reported, outcomes, strict=True):
@@ -349,7 +350,7 @@ class Study:
     return [count.most_common(1)[0][0] if count else '' for count in wrong]
 
   def _few(self, few: Sequence[tuple[int, int]]) -> list[str]:
-    """Declared and product settings where few classes are seen."""
+    """Compares declared and default settings, with few seen classes."""
     options: Mapping[str, _Settings] = {
       'softmax, tau 0.1 (declared)': _Settings(),
       'softmax, tau 0.2': _Settings(temperature=0.2),

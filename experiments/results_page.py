@@ -1,11 +1,11 @@
-"""What do the experiments say together? The headline table and the figures.
+"""Makes the headline table and the figures of docs/results.md.
 
 python -m experiments.results_page --docs=docs
 
-Reads the tables that the other experiments have put into the pages of
-docs/results. Prints the headline table, puts it into docs/results.md, and draws
-a figure of each experiment that does not draw its own. It measures nothing, so
-it always says what those pages say.
+It reads the tables that the other experiments have put into the pages of
+docs/results. It prints the headline table, puts it into docs/results.md, and
+draws a figure of each experiment that does not draw its own. It measures
+nothing, so it always agrees with those pages.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,20 +31,20 @@ _HEADER = (
   'transfer less it',
   'over classes',
 )
-# Of the relatedness page: the settings that the product has.
+# Row of the default settings on the page about relatedness.
 _PRODUCT = 'kernel, as the product'
 
 
 def table(text: str, name: str) -> list[dict[str, str]]:
-  """The first table between a page's markers.
+  """Parses the first table between a page's markers.
 
   Args:
-    text: of the page.
-    name: as in `<!-- table: NAME -->`.
+    text: text of the page.
+    name: name of the table, as in `<!-- table: NAME -->`.
 
   Returns:
-    A dict a row, by the header's words. A header that comes twice is numbered:
-    'over classes', 'over classes 2'.
+    A dict per row, from header to cell. A repeated header is numbered: 'over
+    classes', 'over classes 2'.
 
   Raises:
     ValueError: the page has no such table.
@@ -74,7 +74,7 @@ def _cells(line: str, spans: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def _one(rows: Sequence[Mapping[str, str]], **wanted: str) -> Mapping[str, str]:
-  """The only row with these values; '_' in a key stands for a space."""
+  """Returns the only row with these values; '_' in a key means a space."""
   found = [
     row
     for row in rows
@@ -164,7 +164,7 @@ def _relatedness(text: str) -> Iterator[Sequence[str]]:
 
 
 def _encoders(rows: Sequence[Mapping[str, str]]) -> list[str]:
-  """The text encoders of the table, without those that only spell."""
+  """Returns the text encoders of the table, without the controls."""
   return [
     name
     for name in dict.fromkeys(row['text'] for row in rows)
@@ -192,16 +192,16 @@ def _stick_figures(text: str) -> Iterator[Sequence[str]]:
 
 
 def _split(cell: str) -> tuple[str, str]:
-  """'65.6 (48-82)' into the value and the interval."""
+  """Splits '65.6 (48-82)' into the value and the interval."""
   value, interval = cell.rstrip(')').split(' (')
   return value, interval.replace('-', ' - ')
 
 
 def headline(pages: Mapping[str, str]) -> list[str]:
-  """The headline table, as lines of text.
+  """Returns the lines of the headline table.
 
   Args:
-    pages: texts of docs/results, by file name without its ending.
+    pages: file name in docs/results, without its ending -> text of the page.
 
   Raises:
     ValueError: a page lacks a table or a row.
@@ -216,7 +216,7 @@ def headline(pages: Mapping[str, str]) -> list[str]:
 
 
 def draw_real_clips(text: str, path: str) -> None:
-  """Bars of every method on the real clips, same source, with intervals."""
+  """Draws the accuracy of every method on the real clips, with intervals."""
   rows = [row for row in table(text, 'text') if row['method'][:5] != 'floor']
   bars = [
     (row['method'], float(row['same source %']), row['95% interval'])
@@ -236,7 +236,7 @@ def draw_real_clips(text: str, path: str) -> None:
 
 
 def draw_relatedness(text: str, path: str) -> None:
-  """Points of ConSE, softmax and kernel weights, for each kind of names."""
+  """Draws the accuracies of ConSE, softmax and kernel weights per encoder."""
   rows = table(text, 'methods')
   names = list(dict.fromkeys(row['text'] for row in rows))
   methods = {'ConSE': '#c44e52', 'softmax': '#8c8c8c', _PRODUCT: '#2b6cb0'}
@@ -280,7 +280,7 @@ def _colour(method: str) -> str:
 
 
 class _figure:
-  """One plot that is written at the end; the same data give the same file."""
+  """Context manager of one plot, which it writes reproducibly at the end."""
 
   def __init__(self, path: str, size: tuple[float, float]):
     self._path, self._size = path, size
@@ -306,7 +306,7 @@ class _figure:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the headline table, and updates page and figures."""
+  """Prints the headline table, and updates the page and the figures."""
   values = cli.new_flags()
   flags.DEFINE_string('docs', 'docs', 'Folder of pages.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)

@@ -1,16 +1,18 @@
-"""When does semantic transfer work, and which part fails when it does not?
+"""Studies when semantic transfer works, on rendered stick figures.
 
 python -m experiments.stick_figure_study --out=runs/study
 
-Rendered stick figures, where the true relatedness of the classes is known:
-accuracy on unseen classes against the number of seen classes, the clips of
-each, and the nuisance (bodies, colours, backgrounds, camera, speed), one of
-them changed at a time. With the error ladder: what true prototypes, the best
-mixtures of seen ones, true relatedness, learnt relatedness and wrong names
-reach on the same videos. The recipe is configs/demo.py with half its steps.
+The true relatedness of the rendered classes is known. The study measures the
+accuracy on unseen classes while one setting varies: the number of seen classes,
+the clips per class, or the nuisance (bodies, colours, backgrounds, camera,
+speed). The error ladder shows which part fails: it has the accuracies of true
+prototypes, the best mixtures of seen ones, true relatedness, learnt relatedness
+and wrong names on the same videos. The recipe is configs/demo.py with half its
+steps.
 
-Stopped at any moment, the same command goes on. --figure=FILE.svg draws the
-plots, --docs=docs/results/stick_figures.md puts the table into the document.
+It can be stopped at any moment; the same command resumes it. --figure=FILE.svg
+draws the plots. --docs=docs/results/stick_figures.md puts the table into the
+document.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ from zsar_jax.evaluation import accuracy, results, results_text
 from zsar_jax.inference import evaluate_run
 
 CONFIG = 'configs/demo.py'
-# What is varied, and what is not: the demo's own.
+# Settings that vary, and their usual values, which are the demo's.
 USUAL = {'num_seen': 24, 'clips_per_class': 24, 'nuisance': 1.0}
 VARIED: dict[str, tuple[Any, ...]] = {
   'num_seen': (12, 16, 20, 24),
@@ -38,7 +40,7 @@ WORDS = {
   'nuisance': 'nuisance',
 }
 NUM_SEEDS = 3
-# From what could be reached to what has been, and two that stand beside.
+# Rows to show -> their labels: the error ladder, and two others.
 SHOWN = {
   'oracle_prototypes': 'true prototypes',
   'oracle_mixture': 'best mixture of seen ones',
@@ -50,11 +52,11 @@ SHOWN = {
 
 
 def cell(values: dict[str, Any], seed: int) -> grid.Cell:
-  """One run.
+  """Returns one run.
 
   Args:
-    values: of the keys of USUAL.
-    seed: of the training; the videos are the same.
+    values: values of the keys of USUAL.
+    seed: seed of the training; the videos stay the same.
   """
   name = '_'.join(f'{key}{value}' for key, value in values.items())
   changes = {f'data.stick_figures.{k}': v for k, v in values.items()}
@@ -67,7 +69,7 @@ def cell(values: dict[str, Any], seed: int) -> grid.Cell:
 
 
 def points() -> dict[str, list[dict[str, Any]]]:
-  """Key that is varied -> the values of all keys at each point."""
+  """Returns varied key -> values of all keys at each point."""
   return {
     key: [{**USUAL, key: value} for value in values]
     for key, values in VARIED.items()
@@ -75,7 +77,7 @@ def points() -> dict[str, list[dict[str, Any]]]:
 
 
 def cells() -> list[grid.Cell]:
-  """Returns all runs, each once; first those of the first seed."""
+  """Returns all runs, each once, those of the first seed first."""
   distinct = {
     made.name: made
     for seed in range(NUM_SEEDS)
@@ -86,14 +88,14 @@ def cells() -> list[grid.Cell]:
 
 
 def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
-  """Method -> per-class accuracy at a point, seeds averaged.
+  """Returns the per-class accuracies at a point, as means over seeds.
 
   Args:
     out: folder of the grid.
-    values: of the point.
+    values: values of the point.
 
   Returns:
-    Rows by method; none where no seed is finished.
+    Method -> row; empty if no seed is finished.
   """
   trained = [
     grid.read_cell(out, made.name)
@@ -117,10 +119,10 @@ def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
 
 
 def table(found) -> list[str]:
-  """Returns the ladder at every point.
+  """Returns the lines of the ladder at every point.
 
   Args:
-    found: key -> rows by method, of each of its points.
+    found: varied key -> for each of its points, method -> row.
   """
   lines = []
   for key, rows_of_points in found.items():
@@ -137,12 +139,12 @@ def table(found) -> list[str]:
   return results_text.columns(('varied', 'to', *SHOWN.values()), lines)
 
 
-# Okabe and Ito's colours, which differ for the colour-blind, too.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = ('#999999', '#009e73', '#0072b2', '#d55e00', '#cc79a7', '#000000')
 
 
 def _draw_axis(axis, known) -> None:
-  """Draws every method against one varied setting: (value, rows) in order."""
+  """Draws every method over one varied setting."""
   x = [value for value, _ in known]
   for (method, label), colour in zip(SHOWN.items(), _COLOURS, strict=True):
     y = [100 * rows[method].value for _, rows in known]
@@ -170,11 +172,11 @@ def _draw_axis(axis, known) -> None:
 
 
 def draw(found, path: str) -> None:
-  """Plots the ladder against what is varied; format by the ending of path."""
+  """Draws the ladder over each varied setting; `path` chooses the format."""
   import matplotlib
 
   matplotlib.use('Agg')
-  # The same figure gives the same file.
+  # Make the file reproducible.
   matplotlib.rcParams['svg.hashsalt'] = 'zsar_jax'
   from matplotlib import pyplot as plt
 
@@ -209,12 +211,14 @@ def draw(found, path: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Trains what is missing, prints the table, draws the plots."""
+  """Trains the missing runs, prints the table, draws the plots."""
   values = cli.new_flags()
   flags.DEFINE_string(
-    'out', None, 'Folder for everything.', flag_values=values, required=True
+    'out', None, 'Folder for all runs.', flag_values=values, required=True
   )
-  flags.DEFINE_string('data_dir', '', "'' is TFDS's.", flag_values=values)
+  flags.DEFINE_string(
+    'data_dir', '', "Folder of datasets; '' is TFDS's.", flag_values=values
+  )
   flags.DEFINE_integer('workers', 0, 'See grid.run.', flag_values=values)
   flags.DEFINE_bool('tables_only', False, 'No training.', flag_values=values)
   flags.DEFINE_string('figure', '', 'File to draw.', flag_values=values)
@@ -228,7 +232,7 @@ def main(argv: list[str]) -> None:
       )
       for one in cells()
     ]
-    for one in made:  # Two workers must not render one dataset at once.
+    for one in made:  # two workers must not render the same dataset at once
       if not grid.is_finished(out, one.name):
         evaluate_run.dataset_dir(one.make_config().data)
     grid.run(made, out, values.workers)

@@ -1,4 +1,4 @@
-"""Chromium without a window, for pages to be looked at in tests."""
+"""Runs headless Chromium for tests of web pages."""
 
 import contextlib
 import shutil
@@ -20,7 +20,7 @@ _FLAGS = (
 
 @contextlib.contextmanager
 def chromium(profile):
-  """Yields a driver; skips the test where something is not installed.
+  """Yields a driver; skips the test if something is not installed.
 
   Args:
     profile: an empty folder.
@@ -47,7 +47,7 @@ def chromium(profile):
 
 
 def look_like(driver, width, scheme):
-  """Sets the width of the window and the wanted colours, light or dark."""
+  """Sets the width of the window and the colour scheme, light or dark."""
   driver.execute_cdp_cmd(
     'Emulation.setDeviceMetricsOverride',
     {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': False},

@@ -4,26 +4,26 @@ import pathlib
 
 _FLAGS = [
   os.environ.get('XLA_FLAGS', ''),
-  # Eight fake devices share a few threads. XLA's scheduler for the CPU may
-  # start independent exchanges between them in different orders, and then they
-  # wait for each other for ever.
+  # Eight fake devices share a few threads. XLA's CPU scheduler may start
+  # independent collectives in different orders on them, which deadlocks.
   '--xla_cpu_enable_concurrency_optimized_scheduler=false',
 ]
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  # Compiling takes less than half as long. Later versions have no such choice,
-  # and refuse a flag that they do not know.
+  # Compiling takes less than half as long. Later versions do not have this flag
+  # and refuse unknown ones.
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join(_FLAGS)
 # Read when TensorFlow is first imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# Commands that tests start leave the user's cache folder alone.
+# Commands that tests start must not use the user's cache folder.
 os.environ['ZSAR_COMPILATION_CACHE'] = 'off'
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
-# Compiling is most of the time. What one test, worker or child process has
-# compiled the others read; without optimisations it takes half as long.
-# Variables, so that child processes do the same and a caller can say otherwise.
+# Compiling takes most of the time. All tests, workers and child processes share
+# a cache of compiled programs; without optimisations compiling takes half as
+# long. These are environment variables, so that child processes inherit them
+# and a caller can override them.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.jax_cache'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
@@ -38,12 +38,12 @@ if not os.environ.get('ZSAR_TEST_GPU'):
   jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 
-# Grain refuses to work while absl's flags are unparsed.
+# Grain does not work until absl's flags are parsed.
 flags.FLAGS.mark_as_parsed()
 
 
 class _FailuresAtOnce:
-  """Prints what failed when it fails: a later hang must not keep it back."""
+  """Prints each failure at once, in case a later test hangs."""
 
   def __init__(self, config):
     self._config = config
@@ -60,11 +60,11 @@ class _FailuresAtOnce:
       terminal.flush()
 
 
-# Files that take longest, so that no worker starts one of them at the end.
+# The slowest files, which start first so that no worker is left with one.
 _FIRST = (
-  'test_train_step',
-  'test_train',
   'test_distributed',
+  'test_train',
+  'test_train_step',
   'test_command_lines',
   'test_collectives',
   'test_inference_commands',
@@ -73,6 +73,10 @@ _FIRST = (
   'test_survival',
   'test_grid',
   'test_notebooks',
+  'test_exported_model',
+  'test_pixel_ops',
+  'test_model_files',
+  'test_packed_videos',
 )
 
 
@@ -100,7 +104,7 @@ def pytest_runtest_setup(item):
 
 
 def _policy():
-  """How this thread is scheduled; None where the system does not say."""
+  """Returns the scheduling of this thread; None if the system lacks it."""
   get = getattr(os, 'sched_getscheduler', None)
   return get and get(0)
 
@@ -110,7 +114,7 @@ _AT_START = _policy()
 
 @pytest.fixture(autouse=True)
 def nothing_takes_the_machine_for_itself():
-  """Fails a test after which this process goes before all others for good."""
+  """Fails a test that leaves this process with real-time priority."""
   yield
   policy = _policy()
   if policy != _AT_START:
@@ -120,14 +124,14 @@ def nothing_takes_the_machine_for_itself():
 
 @pytest.fixture(scope='module', autouse=True)
 def compiled_programs_are_let_go():
-  """One process that runs all tests must not hold the programs of all."""
+  """Frees compiled programs, since one process may run all tests."""
   yield
   jax.clear_caches()
 
 
 @pytest.fixture(scope='session')
 def tiny_run(tmp_path_factory):
-  """Workdir of a run of `tests.tiny`, once per worker: copy it to change it."""
+  """Workdir of a run of `tests.tiny`, once per worker; copy it to change it."""
   from tests import tiny
   from zsar_jax import main
 
@@ -150,7 +154,7 @@ def averaged(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def test_data():
-  """Folder of real videos, which the repository does not hold."""
+  """Folder of real videos, which are not in the repository."""
   path = os.environ.get('ZSAR_TEST_DATA')
   if not path:
     pytest.skip('ZSAR_TEST_DATA does not name a folder of real videos')

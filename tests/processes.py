@@ -1,4 +1,4 @@
-"""Child processes that end with their test, whatever happens to either."""
+"""Starts child processes that always end with their test."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 
-# Seconds that a program may take where a test says nothing else: several times
-# what it needs, and less than a test may take on a machine at rest.
-# Busy machines take several times as long as calm ones.
+# Default time limit of a program in seconds: several times what it needs, and
+# less than the limit of a test on an idle machine.
+# Busy machines take several times as long as idle ones.
 DEADLINE = 150.0
 
 
 def kill(process: subprocess.Popen) -> None:
-  """Ends a process of `start` and all it has started, and waits for it."""
-  # The number of a group stays taken for as long as anybody is in it.
+  """Ends a process of `start` and all its child processes, and waits."""
+  # The id of a process group stays in use while any process is in it.
   with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
   process.wait()
@@ -22,7 +22,7 @@ def kill(process: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def start(argv: Sequence[str], **kwargs) -> Iterator[subprocess.Popen]:
-  """A program in a session of its own, gone when the block is left.
+  """Starts a program in a new session; ends it at the end of the block.
 
   Args:
     argv: the command line.

@@ -1,4 +1,4 @@
-"""What every command does where its output is not read, or is hostile."""
+"""Tests commands whose output is closed or holds control characters."""
 
 import ast
 import contextlib
@@ -26,7 +26,7 @@ def unread():
 
 @contextlib.contextmanager
 def unread_streams(monkeypatch, *names):
-  """Within the block nobody reads these; not in a fixture, before capsys."""
+  """Closes the readers of these streams; not a fixture, because of capsys."""
   with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
     for name in names:
       patch.setattr(sys, name, stack.enter_context(unread()))
@@ -104,7 +104,7 @@ def test_warnings_in_the_log_are_not_obeyed_either():
 
 
 def test_people_are_told_by_terminal_alone():
-  """Elsewhere only JSON, numbers and what moves the cursor is printed."""
+  """Other code may only print JSON, numbers and cursor movements."""
   folder = pathlib.Path(cli.__file__).parent
   found = {}
   for path in folder.rglob('*.py'):

@@ -1,4 +1,4 @@
-"""The commands as a user types them, from rendering to prediction."""
+"""Tests the commands as a user types them, from rendering to prediction."""
 
 import glob
 import json
@@ -94,7 +94,7 @@ def test_predict_ranks_names_never_trained_on(workdir, capsys):
     assert len(weights) == 3 and 0 < sum(weights) <= 1 + 1e-6
   probabilities = [candidate['probability'] for candidate in answer['ranking']]
   assert sum(probabilities) + answer['none_of_these'] == pytest.approx(1)
-  # No training class had these words; it is no drawing's fault.
+  # No training class had these words; the video is a drawing.
   (warning,) = answer['warnings']
   assert 'had: juggling, arm, wrestling' in warning or (
     'had: juggling, wrestling' in warning
@@ -188,7 +188,7 @@ def test_main_refuses_a_bad_config_before_it_writes(
   workdir = tmp_path / 'run'
   assert run(main, *tiny.flags(), *flags, f'--workdir={workdir}') == 1
   assert reason in capsys.readouterr().err
-  # A mended config must not find the bad one in its way.
+  # After a bad config, the corrected one must work in the same workdir.
   assert not workdir.exists()
 
 

@@ -27,7 +27,7 @@ def load(name):
 
 
 def known_args(name):
-  """What the file hands to `parse_arg`, read from its source."""
+  """Returns the arguments of `parse_arg` in a config file's source."""
   for node in ast.walk(ast.parse((_FOLDER / name).read_text())):
     if isinstance(node, ast.Call) and (
       getattr(node.func, 'attr', '') == 'parse_arg'
@@ -170,9 +170,9 @@ def test_missing_key_raises():
     ('augmentation__randaugment_magnitude', 11.0, r'must be in \[0, 10\]'),
     ('augmentation__mixup_alpha', -1.0, 'mixup_alpha must not be negative'),
     ('augmentation__cutmix_alpha', -1.0, 'cutmix_alpha must not be negative'),
-    ('names__prompts', (), "must hold texts with one '{}' each"),
-    ('names__prompts', ('a video',), "must hold texts with one '{}' each"),
-    ('names__prompts', (1,), "must hold texts with one '{}' each"),
+    ('names__prompts', (), "must be texts that each hold '{}' once"),
+    ('names__prompts', ('a video',), "must be texts that each hold '{}' once"),
+    ('names__prompts', (1,), "must be texts that each hold '{}' once"),
     ('zeroshot__num_crops', 0, 'num_crops must be positive, got 0'),
     ('data__protocol', 'ucf101/truze', 'needs data.dataset_dir'),
     ('data__test_dataset_dir', 'x', 'needs data.dataset_dir'),
@@ -232,7 +232,7 @@ def test_smoke_of_a_full_size_config_runs_on_stick_figures_of_32_pixels():
     assert full.data.dataset_dir and not smoke.data.dataset_dir
     assert (full.preprocessing.size, smoke.preprocessing.size) == (224, 32)
     assert smoke.optim.warmup_steps < smoke.train.num_steps
-    # What is shown to run is what will be run.
+    # The command in the docstring is the one that works.
     assert smoke.augmentation == full.augmentation
 
 

@@ -1,4 +1,4 @@
-"""Links, names and commands in the documents are those of the code."""
+"""Tests that links, names and commands in the documents are valid."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Who may import whom, and what runs where TensorFlow is not installed."""
+"""Tests imports between rooms, and running without TensorFlow."""
 
 import ast
 import graphlib
@@ -69,7 +69,7 @@ _MORE_LIBRARIES = {
   'data.tokenizer': 'tensorflow tensorflow_text',
   'inference.checkpoint_files': 'tensorstore',
   # Copied into the folder that it runs in: it imports nothing of ours.
-  'inference.exported_model': 'jax2onnx onnxruntime',
+  'inference.exported_model': 'jax2onnx onnx onnxruntime',
   'inference.exported_predict': 'av onnxruntime',
   'inference.saved_checkpoints': 'absl orbax',
   'training.checkpointing': 'orbax',
@@ -123,7 +123,7 @@ def _imports(path):
 
 
 def _room(module):
-  """The room that a module is in; its own name where there is no such room."""
+  """Returns the room of a module; its own name at the root."""
   top = _top(module)
   if module.rpartition('.')[2] in _CONFIG:
     return 'config'
@@ -137,7 +137,7 @@ def _top(module):
 
 
 def violations(module, path):
-  """What a module's imports do against the table, one text each."""
+  """Lists the imports of a module that the table forbids."""
   room = _room(module)
   if room not in _ROOMS:
     return [f'is in no room of the table: {sorted(_ROOMS)}']

@@ -1,4 +1,4 @@
-"""What users do with a trained model, from its commands and from Python."""
+"""Tests the uses of a trained model, from commands and from Python."""
 
 import csv
 import dataclasses
@@ -84,7 +84,7 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   assert run(evaluate, *flags) == 1
   assert 'already exists' in capsys.readouterr().err
   assert run(evaluate, *flags, '--overwrite') == 0
-  # Found before any work: not even the workdir is looked at.
+  # Found before any work, even before the workdir is read.
   assert run(evaluate, '--workdir=nowhere', f'--report={tmp_path}') == 1
   assert 'is a folder' in capsys.readouterr().err
 
@@ -197,7 +197,7 @@ def test_three_lines_of_python(workdir, examples):
   }
   total = sum(r.probability for r in prediction.ranking)
   assert total + prediction.none_of_these == pytest.approx(1)
-  with pytest.raises(ValueError, match="there already: .'juggling'"):
+  with pytest.raises(ValueError, match="added already: .'juggling'"):
     model.add_classes(['juggling'])
 
 
@@ -214,14 +214,14 @@ def test_classes_may_come_in_any_order_and_one_by_one(workdir, examples):
 
 def test_a_model_without_classes_says_so(workdir, examples):
   model = zsar_jax.load(workdir)
-  with pytest.raises(ValueError, match='add_classes comes first'):
+  with pytest.raises(ValueError, match='call add_classes first'):
     model.predict(examples[0])
   with pytest.raises(ValueError, match=r'reject_below=2 is not in \[0, 1\]'):
     model.add_classes(['a']).predict(examples[0], reject_below=2)
 
 
 def sure_calibration(threshold=0.0):
-  """One that knows everything above a score and nothing below."""
+  """A calibration that is sure above a score, and rejects below it."""
   rng = np.random.default_rng(0)
   labels = np.arange(200) % 8
   scores = 0.01 * rng.normal(size=(200, 8)) + threshold - 0.5
@@ -247,7 +247,7 @@ def test_below_the_threshold_none_of_these_is_the_answer(workdir, examples):
   prediction = model.predict(examples[0])
   assert prediction.ranking[0].probability is None
   assert 'the bank has no calibration' in prediction.probabilities
-  with pytest.raises(ValueError, match='no calibration'):
+  with pytest.raises(ValueError, match='without a calibration'):
     model.predict(examples[0], reject_below=0.5)
 
 
@@ -302,11 +302,11 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert run(predict, f'--workdir={run_dir}', '--step=4', *flags) == 1
   assert 'no checkpoint of step 4, only of [3, 6]' in capsys.readouterr().err
   assert run(predict, '--workdir=stick_figures', '--step=4', *flags) == 1
-  assert 'has no step to choose' in capsys.readouterr().err
+  assert 'is not a run, so it has no --step' in capsys.readouterr().err
   assert run(predict, '--pretrained=x', '--step=4', *flags) == 1
-  assert 'has no step to choose' in capsys.readouterr().err
+  assert 'is not a run, so it has no --step' in capsys.readouterr().err
   assert run(evaluate, '--embeddings=x', '--step=4') == 1
-  assert 'it needs --workdir' in capsys.readouterr().err
+  assert '--step needs --workdir' in capsys.readouterr().err
 
 
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):
@@ -504,7 +504,7 @@ def test_bank_is_built_shown_added_to_and_merged(workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
   'argv,reason',
   [
-    ([], 'say what to do'),
+    ([], 'give a command: one of'),
     (['show'], 'show needs a bank file'),
     (['merge', 'a', '--output=o'], 'at least two banks'),
     (['build', '--output=o'], 'build needs --workdir'),

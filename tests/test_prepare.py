@@ -79,10 +79,10 @@ class TestMain:
     out = capsys.readouterr().out.splitlines()
     assert out == [
       'cannot be used: run/empty.mp4 is empty (0 bytes)',
-      'staged 4 videos, 0 of them before; 1 cannot be used',
+      'staged 4 videos, 0 of them in an earlier run; 1 cannot be used',
     ]
     prepare.main([*argv, '--stage_only'])
-    assert ' 4 of them before' in capsys.readouterr().out
+    assert ' 4 of them in an earlier run' in capsys.readouterr().out
     prepare.main(argv)
     assert 'prepared in' in capsys.readouterr().out
 
@@ -108,7 +108,7 @@ class TestMain:
       (['--source=/nowhere'], '/nowhere: no such folder'),
       (['--source=/nowhere.csv'], 'no such CSV file'),
       (['--sorce=x'], 'sorce'),
-      (['--dataset=stick_figures', '--stage_only'], 'not made of files'),
+      (['--dataset=stick_figures', '--stage_only'], 'has no video files'),
       (['video_folder'], 'arguments not understood: video_folder'),
       (['--source=x', '--option=a'], 'not name=value'),
       (['--source=.', '--option=colour=1'], 'no option colour'),

@@ -68,7 +68,7 @@ def test_compare_refuses_what_does_not_compare(tmp_path, capsys):
   'argv, words',
   [
     ([], "unknown command ''"),
-    (['lst'], 'there are list, show'),
+    (['lst'], 'commands are list, show'),
     (['show'], 'expected 1 arguments'),
     (['show', 'ucf101/truz'], 'nearest are ucf101/truze'),
     (['check', 'ucf101/truze'], 'needs --dataset'),

@@ -1,18 +1,18 @@
-"""Zero-shot action recognition in JAX: name actions, point at a video."""
+"""Zero-shot action recognition in JAX: ranks class names for a video."""
 
 __version__ = '0.1.0'
 
 
 def load(path: str, workdir: str = ''):
-  """Loads a trained model to name actions with; see `action_model.load`."""
-  # Here, so that importing a part of the package stays quick.
+  """Loads a trained model; see `action_model.load`."""
+  # Imported here, so that `import zsar_jax` stays fast.
   from zsar_jax.inference import action_model
 
   return action_model.load(path, workdir)
 
 
 def load_pretrained(weights: str):
-  """Loads public weights without a bank; see `action_model.load_pretrained`."""
+  """Loads public CLIP weights; see `action_model.load_pretrained`."""
   from zsar_jax.inference import action_model
 
   return action_model.load_pretrained(weights)

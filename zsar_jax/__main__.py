@@ -1,7 +1,7 @@
-"""One command for all of them: `zsar train`, `zsar predict` and so on.
+"""The command `zsar`, with its subcommands: `zsar train`, `zsar predict`, ...
 
 `zsar COMMAND ...` and `python -m zsar_jax COMMAND ...` are the same. Each
-command is the `main` of a module, which is imported only when it is called:
+subcommand is the `main` of a module, and only that module is imported:
 `zsar prepare` never loads JAX.
 """
 
@@ -15,15 +15,15 @@ import zsar_jax
 from zsar_jax import cli
 from zsar_jax.system import terminal
 
-# Command -> module, and what it does.
+# Subcommand -> module, and its line in the help.
 COMMANDS: Mapping[str, tuple[str, str]] = {
   'train': ('main', 'train a model, then evaluate it'),
   'evaluate': ('evaluate', 'measure a trained model, or files of scores'),
   'predict': ('predict', 'rank class names for videos'),
   'prepare': ('prepare', 'check videos and pack them for training'),
   'bank': ('bank', 'show, build, extend and export prototype banks'),
-  'app': ('app', 'a page in the browser to name actions in videos'),
-  'protocols': ('protocols', 'list, check and audit what results are of'),
+  'app': ('app', 'serve a web page that ranks class names for videos'),
+  'protocols': ('protocols', 'list, check and audit protocols and names'),
 }
 _PACKAGES = (
   'jax',
@@ -62,7 +62,7 @@ def _package_version(name: str) -> str:
 
 
 def _devices() -> str:
-  """JAX's devices by kind, or why there are none."""
+  """Counts JAX's devices by kind, or says why there are none."""
   import jax
 
   try:
@@ -75,7 +75,7 @@ def _devices() -> str:
 
 
 def describe_versions() -> str:
-  """Returns what `zsar --version` prints: a line a package, then devices."""
+  """Returns what `zsar --version` prints: package versions and devices."""
   import av
 
   lines = {
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
     argv: the command line, the program's name first.
 
   Raises:
-    ValueError: an unknown command; the message has the nearest one.
+    ValueError: an unknown command; the message suggests the nearest one.
   """
   command, *rest = argv[1:] or ['--help']
   if command in ('--help', '-h', 'help'):

@@ -1,11 +1,11 @@
-"""A page in the browser: upload a video, type names, see what happens.
+"""Serves a web page: upload a video, type names, see the ranking.
 
 python -m zsar_jax.app --workdir=stick_figures
 
-It needs gradio (`pip install 'zsar_jax[app]'`), and nothing from elsewhere once
-that is installed. Without --auth it is for this machine alone. Users and
-passwords are lines `user:password` of a file that nobody else may read, or of
-the variable ZSAR_APP_AUTH.
+It needs gradio (`pip install 'zsar_jax[app]'`), and works offline.
+Without --auth only this machine can open the page. --auth names a file with
+lines `user:password` that only its owner may read. The environment variable
+ZSAR_APP_AUTH may hold the same lines.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import passwords
 
 _LIMITS = limits_lib.Limits()
-# Read by gradio when it is imported, or when it makes a component.
+# Gradio reads these when it is imported, or when it makes a component.
 _OFFLINE = {
   'GRADIO_ANALYTICS_ENABLED': 'False',
   'GRADIO_SHARE': 'False',
@@ -46,20 +46,25 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Of a finished run, or a prototype bank beside its encoders, or a model '
-    f'that ships: {", ".join(model_files.shipped())}.',
+    'Folder of a finished run, or of a prototype bank beside its encoders; or '
+    'a model that comes with the package: '
+    f'{", ".join(model_files.shipped())}.',
   )
-  text('compare', 'A second workdir, to be shown beside the first.')
+  text('compare', 'A second workdir, shown beside the first.')
   text(
     'pretrained',
-    'Public CLIP weights, instead of a run or to be shown beside it: a '
-    'directory, or an id of the Hugging Face Hub, hf:org/name.',
+    'Public CLIP weights, instead of a run or shown beside it: a folder, or '
+    'an id of the Hugging Face Hub, hf:org/name.',
   )
-  text('host', 'Address to listen on; others need --auth.', '127.0.0.1')
+  text(
+    'host',
+    'Address to listen on; any but this machine needs --auth.',
+    '127.0.0.1',
+  )
   flags.DEFINE_integer(
     'port',
     7860,
-    'To listen on; 0 takes a free one.',
+    'Port to listen on; 0 takes a free one.',
     lower_bound=0,
     upper_bound=65535,
     flag_values=values,
@@ -67,15 +72,19 @@ def _define_flags() -> flags.FlagValues:
   flags.DEFINE_bool(
     'share',
     False,
-    'Make a public link through servers of gradio; needs --auth.',
+    "Make a public link through gradio's servers; needs --auth.",
     flag_values=values,
   )
-  text('auth', 'File of lines user:password; only its owner may read it.')
-  number('max_megabytes', _LIMITS.megabytes, 'Of an upload.')
-  number('max_minutes', _LIMITS.minutes, 'Of a video.')
-  whole('max_names', _LIMITS.names, 'To choose from.')
-  whole('max_waiting', _LIMITS.waiting, 'Requests that wait for their turn.')
-  number('store_megabytes', _LIMITS.store_megabytes, 'Of all uploads together.')
+  text('auth', 'File with lines user:password, which only its owner may read.')
+  number('max_megabytes', _LIMITS.megabytes, 'Maximum size of an upload.')
+  number('max_minutes', _LIMITS.minutes, 'Maximum length of a video.')
+  whole('max_names', _LIMITS.names, 'Maximum number of class names.')
+  whole('max_waiting', _LIMITS.waiting, 'Maximum number of waiting requests.')
+  number(
+    'store_megabytes',
+    _LIMITS.store_megabytes,
+    'Maximum size of all uploads together.',
+  )
   return values
 
 
@@ -90,10 +99,10 @@ def _limits(values) -> limits_lib.Limits:
 
 
 def _sources(values) -> list[tuple[str, bool]]:
-  """Path of each model, and whether it is of public weights.
+  """Returns the path of each model, and whether it is public weights.
 
   Raises:
-    ValueError: none, or more than two.
+    ValueError: no model, more than two, or --compare without --workdir.
   """
   given = (
     (values.workdir, False),
@@ -103,14 +112,14 @@ def _sources(values) -> list[tuple[str, bool]]:
   found = [(path, public) for path, public in given if path]
   if not found or len(found) > 2 or (values.compare and not values.workdir):
     raise ValueError(
-      'give --workdir or --pretrained; for two models side by side also '
-      '--compare, or both'
+      'give --workdir or --pretrained; for two models side by side, give '
+      '--workdir and either --compare or --pretrained'
     )
   return found
 
 
 def _titles(paths: list[str]) -> list[str]:
-  """What to call the models: the ends of their paths, told apart."""
+  """Returns a title per model: the last part of its path, if all differ."""
   titles = [os.path.basename(os.path.normpath(path)) for path in paths]
   return titles if len(set(titles)) == len(titles) else paths
 
@@ -141,16 +150,17 @@ def _import_page():
 
 @contextlib.contextmanager
 def started(argv: list[str]):
-  """Serves the page until the block ends; `main` waits in it.
+  """Context manager that serves the page until the block ends.
 
   Args:
     argv: the command line, the program's name first.
 
   Yields:
-    The page's address, and its folder of uploads, which is gone afterwards.
+    The page's address, and its uploads. Their folder is deleted at the end.
 
   Raises:
-    ValueError: flags that do not go together, no gradio, or no model.
+    ValueError: the flags contradict each other, gradio is missing, or the
+      model cannot be used.
     OSError: the port is taken.
   """
   values = _define_flags()
@@ -187,13 +197,13 @@ def started(argv: list[str]):
 
 
 def _folders(folder: str) -> dict[str, str]:
-  """Gradio keeps uploads, and else what it would keep where we stand, here."""
+  """Returns variables that make gradio keep all its files in one folder."""
   return {'GRADIO_TEMP_DIR': folder, 'GRADIO_EXAMPLES_CACHE': folder}
 
 
 @contextlib.contextmanager
 def _variables(wanted: dict[str, str]):
-  """Sets variables of the environment for the block."""
+  """Context manager that sets environment variables for the block."""
   before = {name: os.environ.get(name) for name in wanted}
   os.environ.update(wanted)
   try:

@@ -1,4 +1,4 @@
-"""Prototype banks: what inference needs beside the encoders, in one file.
+"""Shows, builds, extends, merges and exports prototype banks.
 
 python -m zsar_jax.bank show runs/demo/bank.safetensors
 python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
@@ -15,15 +15,17 @@ python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
 python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
   --classes="juggling,rowing" --output=FOLDER
 
-`build` makes the prototypes of a run's training videos, or of all classes of
+A prototype bank is the file that inference needs beside the encoders.
+
+`build` makes prototypes from a run's training videos, or from all classes of
 another prepared dataset. `add` adds classes by name, without any video.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
-a folder of plain files with a model card, to give to others: every command
-takes it as --workdir. --push uploads it to the Hugging Face Hub. Public weights
-stay where they are: the folder names them, and their revision.
+a folder of plain files with a model card, to share. Every command accepts it as
+--workdir. --push uploads it to the Hugging Face Hub. Public weights are not
+copied: the folder holds their name and revision.
 
---format=stablehlo or onnx writes a folder that names actions where this project
-is not: weights, prototypes of --classes, and a script for JAX or onnxruntime.
+--format=stablehlo, onnx or onnx-int8 writes a folder that works without this
+project: weights, prototypes of --classes, and a script for JAX or onnxruntime.
 """
 
 from collections.abc import Sequence
@@ -34,7 +36,6 @@ import tempfile
 from absl import flags
 
 from zsar_jax import cli, predict
-from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
@@ -54,7 +55,7 @@ from zsar_jax.system import json_files, terminal
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
-# What `export` writes by default: files that this project reads again.
+# Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
 
 
@@ -63,53 +64,54 @@ def _define_flags() -> flags.FlagValues:
   text = lambda name, what: flags.DEFINE_string(
     name, '', what, flag_values=values
   )
-  text('workdir', "Of the encoders; by default the bank's folder.")
+  text('workdir', "Folder of the encoders; by default the bank's folder.")
   text(
     'dataset',
-    "build: a prepared dataset; by default the run's own. With --video its "
-    'videos make prototypes and calibrate.',
+    "build: a prepared dataset; by default the run's own. With --video, its "
+    'videos give prototypes and the calibration.',
   )
   flags.DEFINE_enum(
     'prototypes',
     '',
     ('', *public_banks.SOURCES),
-    'build, with --video: what makes the prototypes; by default all that there '
-    'is.',
+    'build, with --video: source of the prototypes; by default all sources.',
     flag_values=values,
   )
   text(
     'classes',
-    'add: names with commas, or a file with a name a line. export, with '
-    '--format: the classes to choose from; by default those added to the bank, '
-    'or its seen classes.',
+    'Class names separated by commas, or a file with one name per line. add: '
+    'the classes to add. export, with --format: the classes to choose from; by '
+    "default the bank's added classes, or else its seen classes.",
   )
   flags.DEFINE_enum(
     'format',
     _OWN_FORMAT,
     (_OWN_FORMAT, *exported_model.FORMATS),
-    'export: for this project, for JAX alone, or for onnxruntime.',
+    'export: files for this project, for JAX alone, or for onnxruntime.',
     flag_values=values,
   )
   text('video', 'build: public weights of a video classifier or a CLIP.')
-  text('text', 'build: public weights of a text encoder, with --video.')
-  cli.define_descriptions(values, 'build, with --video, and add: of classes')
-  text('drop_seen', 'build: names with commas that the bank leaves out.')
-  text('output', 'The bank to write; with --video a folder.')
-  text('push', 'export: a repository of the Hugging Face Hub, ORG/NAME.')
+  text('text', 'build, with --video: public weights of a text encoder.')
+  cli.define_descriptions(
+    values, 'build, with --video, and add: of classes', None
+  )
+  text('drop_seen', 'build: seen classes to leave out, separated by commas.')
+  text('output', 'Bank file to write; with --video or export, a folder.')
+  text('push', 'export: repository of the Hugging Face Hub, ORG/NAME.')
   text(
     'licence',
-    'build: under which the videos may be used. export: of the model card, as '
-    'the Hub spells it, such as apache-2.0.',
+    'build: licence of the videos. export: licence in the model card, as the '
+    'Hub spells it, such as apache-2.0.',
   )
   cli.define_step(values)
   flags.DEFINE_bool(
-    'overwrite', False, 'Replace an output that is there.', flag_values=values
+    'overwrite', False, 'Replace an existing output.', flag_values=values
   )
   return values
 
 
 def main(argv: list[str]) -> None:
-  """Parses the command line and does what it says.
+  """Parses the command line and runs one of the commands.
 
   Args:
     argv: the command line, the program's name first.
@@ -117,7 +119,7 @@ def main(argv: list[str]) -> None:
   values = _define_flags()
   given = cli.parse(values, argv, usage=__doc__, allow_arguments=True)
   if not given or given[0] not in _COMMANDS:
-    raise ValueError(f'say what to do: one of {", ".join(_COMMANDS)}')
+    raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
   if values.push and command != 'export':
     raise ValueError(f'--push belongs to export, not to {command}')
@@ -166,7 +168,7 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   merged = prototype_bank.merge(banks)
   if any(bank.calibration for bank in banks):
     terminal.say(
-      'the calibration is left out: it was measured on other seen classes'
+      'the calibration is dropped: it was measured with other seen classes'
     )
   if any(bank.settings != banks[0].settings for bank in banks):
     terminal.say(f'the settings of {paths[0]} are kept')
@@ -185,7 +187,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
   new = prototype_bank.new_names(bank, names)
-  described = cli.read_descriptions(values.descriptions, new)
+  described = cli.read_descriptions(values.descriptions or '', new)
   if described:
     recognizer = recognizer.with_descriptions(described)
   text = recognizer.encode_class_names(new)['embedding']
@@ -199,23 +201,21 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 
 
 def _check_export(values) -> None:
-  """Refuses what could not be written or uploaded, before anything is read."""
+  """Checks the flags of `export`, before anything is read."""
   if values.format != _OWN_FORMAT and values.push:
     raise ValueError(
-      f'--push uploads the format {_OWN_FORMAT} alone, not {values.format}'
+      f'--push uploads only the format {_OWN_FORMAT}, not {values.format}'
     )
   if values.push:
     hub_upload.check_id(values.push)
   elif not values.output:
     raise ValueError('export needs --output, or --push')
   if values.output and os.path.exists(values.output):
-    raise FileExistsError(
-      f'{values.output} is there already: export writes a new folder'
-    )
+    raise FileExistsError(f'{values.output} exists: export writes a new folder')
 
 
 def _export(values) -> None:
-  """Writes encoders and bank as plain files, and uploads them."""
+  """Writes encoders and bank as plain files, and uploads them with --push."""
   model = action_model.load(values.workdir, step=values.step)
   if values.format != _OWN_FORMAT:
     _export_elsewhere(model, values)
@@ -224,8 +224,8 @@ def _export(values) -> None:
   local = public_folders.local_weights(model.recognizer) if public else []
   if local and values.push:
     raise ValueError(
-      f'{" and ".join(local)} are on this machine alone, so nobody could use '
-      'what is uploaded: upload the weights to the Hub, and build the bank '
+      f'{" and ".join(local)} are only on this machine, so nobody else could '
+      'use the upload: upload the weights to the Hub first, and build the bank '
       'from there (hf:org/name)'
     )
   if not values.output:
@@ -236,8 +236,8 @@ def _export(values) -> None:
   _write_export(model, values, values.output)
   if local:
     terminal.say(
-      f'{" and ".join(local)} are no part of it: the folder says where they '
-      'are on this machine'
+      f'{" and ".join(local)} are not copied: the folder holds their place on '
+      'this machine'
     )
   terminal.say(f'encoders and bank written to {values.output}')
   if values.push:
@@ -245,7 +245,7 @@ def _export(values) -> None:
 
 
 def _export_elsewhere(model, values) -> None:
-  """Writes a folder for where this project is not."""
+  """Writes a folder that works without this project."""
   names = exported_model.write(
     model.recognizer,
     model.bank,
@@ -254,22 +254,21 @@ def _export_elsewhere(model, values) -> None:
     values.format,
   )
   terminal.say(
-    f'{values.format} that chooses from {len(names)} classes written to '
-    f'{values.output}: try\npython {values.output}/predict.py VIDEO'
+    f'{values.format} with {len(names)} classes written to {values.output}: '
+    f'try\npython {values.output}/predict.py VIDEO'
   )
   if model.recognizer.origin != 'random':
     terminal.say(
-      f'it holds weights of {model.recognizer.origin}: their licence goes with '
-      'it'
+      f'it holds weights of {model.recognizer.origin}: their licence applies'
     )
 
 
 def _write_export(model, values, folder: str) -> None:
-  """Writes encoders, bank and model card, and what the run has besides."""
+  """Writes encoders, bank and model card; copies results and examples."""
   saved_encoders.export(model.recognizer, folder)
   path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
-  # How good it is, and something to try it on, where the run has them.
+  # Copy the results and example videos, if the run has them.
   workdir = model_files.resolve(values.workdir)
   for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
@@ -300,19 +299,14 @@ def _push(values, folder: str) -> None:
 
 
 def _build_public(values, command: str) -> None:
-  """Writes a folder with the bank of public encoders."""
+  """Builds the bank of public encoders, and writes its folder."""
   sides = values.video and values.text
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
-  if values.descriptions:
-    names, dataset = encoders.seen_classes, ''
-    if values.dataset:
-      prepared = prepared_dataset.PreparedDataset(values.dataset)
-      dataset = prepared.metadata['dataset']
-      names = dict.fromkeys((*names, *prepared.classes()))
-    described = cli.read_descriptions(values.descriptions, names, dataset)
-    encoders = public_folders.describe(encoders, described)
+  encoders = public_banks.describe(
+    encoders, values.descriptions, values.dataset, terminal.say
+  )
   bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
@@ -326,7 +320,7 @@ def _build_public(values, command: str) -> None:
 
 
 def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
-  """The bank of public encoders; embeddings are kept below a folder."""
+  """Builds the bank of public encoders; caches embeddings in the folder."""
   bank = public_banks.make_bank(
     encoders,
     public_banks.Choice(
@@ -354,8 +348,8 @@ def _build(values) -> prototype_bank.PrototypeBank:
     return _public_bank(recognizer, values, values.workdir)
   if values.prototypes or values.drop_seen:
     raise ValueError(
-      '--prototypes and --drop_seen are for public weights, and '
-      f'{values.workdir} was trained here'
+      '--prototypes and --drop_seen need public weights, and '
+      f'{values.workdir} is a trained run'
     )
   config = recognizer.config
   data = config.data

@@ -1,6 +1,6 @@
-"""Shared flags of the command line entries, and their one-line errors.
+"""Flags that all commands share, and one-line errors.
 
-An entry makes its flags anew in every call:
+A command defines its flags inside `main`:
 
 ```python
 def main(argv):
@@ -17,10 +17,10 @@ if __name__ == '__main__':
   cli.run(main)
 ```
 
-Nothing is defined in absl's global `flags.FLAGS`: entries may share a flag's
-name, several can be imported into one process, and a test may call `main`
-twice with other flags. A config flag needs `sys_argv=argv`, because it looks
-for its overrides there, by default in `sys.argv`.
+Nothing is defined in absl's global `flags.FLAGS`. So commands may use the same
+flag name, one process can import several, and a test can call `main` twice. A
+config flag needs `sys_argv=argv`: it reads its overrides from there, by default
+from `sys.argv`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,50 +36,52 @@ from absl import app, flags, logging
 from zsar_jax.data import class_descriptions
 from zsar_jax.system import compilation_cache, interruption, terminal
 
-# Errors that a user can fix: shown as one line, without a traceback. OSError
-# is a file that is missing or not theirs, or a disk that is full.
+# Errors that a user can fix, printed as one line without a traceback. OSError
+# covers a missing file, missing permissions and a full disk.
 USER_ERRORS = (ValueError, OSError, flags.Error)
 _INTERRUPTED = 130
-# 128 + SIGPIPE: whoever read the output has left, as `head` does.
+# 128 + SIGPIPE: the reader of the output has closed it, as `head` does.
 _READER_LEFT = 141
-# Set by `run`: who calls `main` from Python keeps his own settings of JAX.
+# Set by `run`. Calling `main` from Python keeps the caller's JAX settings.
 _is_program = False
 
 
 def new_flags() -> flags.FlagValues:
-  """Makes a set of flags that holds those which every entry has."""
+  """Returns a set of flags with those that every command has."""
   values = flags.FlagValues()
   flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
   flags.DEFINE_bool(
     'traceback',
     False,
-    'Show where an error came from instead of one line.',
+    'Show the traceback of an error instead of one line.',
     flag_values=values,
   )
   flags.DEFINE_string(
     'compilation_cache', None, compilation_cache.HELP, flag_values=values
   )
-  # The only one of absl's own flags that is of use here.
+  # The only one of absl's own flags that is useful here.
   values['verbosity'] = flags.FLAGS['verbosity']
   return values
 
 
 def define_step(values: flags.FlagValues) -> None:
-  """Adds the flag that chooses a checkpoint of a run."""
+  """Defines --step, which chooses a checkpoint of a run."""
   flags.DEFINE_integer(
     'step',
     None,
-    "Of the run's checkpoint; by default the newest.",
+    "Step of the run's checkpoint; by default the newest.",
     flag_values=values,
     lower_bound=0,
   )
 
 
-def define_descriptions(values: flags.FlagValues, of: str) -> None:
+def define_descriptions(
+  values: flags.FlagValues, of: str, default: str | None = ''
+) -> None:
   """Adds the flag of class descriptions; `of` says for which classes."""
   flags.DEFINE_string(
     'descriptions',
-    '',
+    default,
     f'{of}: a JSON file, class name -> sentences, or '
     f'"{class_descriptions.SHIPPED}" for those that come along.',
     flag_values=values,
@@ -120,23 +122,25 @@ def parse(
 ) -> list[str]:
   """Parses a command line into `values`.
 
-  A program also begins to keep what it compiles; see `compilation_cache`.
+  In a program, it also turns on the compilation cache; see
+  `compilation_cache`.
 
   Args:
-    values: from `new_flags`, with the entry's own flags added.
+    values: from `new_flags`, with the command's own flags added.
     argv: the command line, the program's name first.
-    usage: what `--help` says before the flags: the entry's docstring.
-    allow_arguments: whether the entry takes arguments that are no flags.
+    usage: text that `--help` prints before the flags: the docstring of the
+      command's module.
+    allow_arguments: whether the command takes positional arguments.
 
   Returns:
-    Those arguments.
+    The positional arguments.
 
   Raises:
     flags.Error: an unknown flag, or a flag with a value it does not take.
-    ValueError: an argument that is no flag where none is allowed.
+    ValueError: a positional argument where none is allowed.
     SystemExit: after `--help`.
   """
-  # Looked for first, because parsing fails where a required flag is missing.
+  # Checked first: parsing fails if a required flag is missing.
   if '--help' in argv[1:]:
     terminal.say(f'{usage or ""}\n{values.get_help()}')
     raise SystemExit(0)
@@ -150,11 +154,12 @@ def parse(
 
 @contextlib.contextmanager
 def start_up() -> Iterator[None]:
-  """For what a short command loads: most of it stays to the end.
+  """Context manager that imports and loads without garbage collection.
 
-  Python looks through all objects again and again for those that only refer
-  to each other. A program does not do so in here, and leaves out later what
-  was made in here. That is a quarter of a short command's time.
+  Most objects of a command's start-up live until it ends, so searching them
+  for cycles finds nothing. Without that, a short command takes a quarter less
+  time. Afterwards the collector runs again, and skips these objects. Outside
+  of a program, this does nothing.
   """
   if not _is_program:
     yield
@@ -168,23 +173,23 @@ def start_up() -> Iterator[None]:
 
 
 def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
-  """Calls an entry's `main`; a user's mistake becomes one line on stderr.
+  """Calls a command's `main`; prints a user's mistake as one line on stderr.
 
   Args:
     main: takes the command line, the program's name first.
-    argv: the command line. With `--traceback` in it nothing is caught.
+    argv: the command line. With `--traceback`, errors and Ctrl-C are raised.
 
   Returns:
-    0, 1 after one of `USER_ERRORS`, 75 where a run was told to stop and can
-    be started again, 130 after Ctrl-C or 141 where nobody reads the output
-    any more, as shells have it.
+    0 on success, 1 after one of `USER_ERRORS`, 75 after a run was told to
+    stop and can be resumed, 130 after Ctrl-C, 141 if the reader of the output
+    has closed it. 130 and 141 are the codes that shells use.
   """
   code = 0
   try:
     code = _call(main, argv)
     sys.stdout.flush()
   except BrokenPipeError:
-    # Another pipe, say to a child process, may have broken.
+    # Otherwise another pipe has broken, such as one to a child process.
     if not _silence_unread():
       raise
     return code or _READER_LEFT
@@ -192,7 +197,7 @@ def exit_code(main: Callable[[list[str]], Any], argv: list[str]) -> int:
 
 
 def _call(main: Callable[[list[str]], Any], argv: list[str]) -> int:
-  """Does the work of `exit_code` while the output can be written."""
+  """Does the work of `exit_code`, except for a closed output."""
   try:
     main(argv)
   except USER_ERRORS as e:
@@ -215,9 +220,9 @@ def _has_reader(stream) -> bool:
   try:
     descriptor = stream.fileno()
   except (AttributeError, OSError, ValueError):
-    return True  # what tests and notebooks put in its place
+    return True  # tests and notebooks replace it by an object without one
   poll = select.poll()
-  poll.register(descriptor, 0)  # errors are told unasked
+  poll.register(descriptor, 0)  # poll always reports errors
   return not poll.poll(0)
 
 
@@ -229,10 +234,12 @@ def _is_of_output(error: Exception) -> bool:
 
 
 def _silence_unread() -> bool:
-  """Makes streams without a reader lead nowhere; whether there were any.
+  """Redirects streams without a reader to /dev/null.
 
-  What is left in their buffers would fail once more when Python ends, and
-  noisily.
+  Otherwise Python would flush their buffers at exit, fail and print that.
+
+  Returns:
+    Whether there were such streams.
   """
   unread = [s for s in (sys.stdout, sys.stderr) if not _has_reader(s)]
   for stream in unread:
@@ -243,20 +250,20 @@ def _silence_unread() -> bool:
 
 
 def _make_visible(record) -> bool:
-  """A logging filter that lets everything through, but no control character."""
+  """Makes control characters of a log record visible; keeps every record."""
   record.msg, record.args = terminal.visible(record.getMessage()), ()
   return True
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
-  """Runs an entry as a program and exits; see the module docstring."""
+  """Runs a command as a program and exits; see the module docstring."""
   global _is_program
   _is_program = True
 
   def leave_flags_to_main(argv):
-    # Libraries (grain) refuse to work while absl's own flags are unparsed.
+    # Some libraries (grain) do not work until absl's own flags are parsed.
     flags.FLAGS(argv[:1])
-    # They also talk at INFO, which absl shows by default.
+    # They also log at INFO, which absl shows by default.
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_make_visible)
     return argv

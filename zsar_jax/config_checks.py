@@ -1,4 +1,4 @@
-"""Which values of a config can work: what its types do not say."""
+"""Checks values of a config, beyond their types."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ _POSITIVE = 'must be positive', lambda x: x > 0
 _NOT_NEGATIVE = 'must not be negative', lambda x: x >= 0
 _SHARE = 'must be in [0, 1]', lambda x: 0 <= x <= 1
 
-# Key -> what its value must be, in words and as a function.
+# Key -> rule for its value, in words and as a function.
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'data.class_split_index': _NOT_NEGATIVE,
   'data.inner_draw': ('must be -1 or a draw from 0', lambda x: x >= -1),
@@ -49,7 +49,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'augmentation.mixup_alpha': _NOT_NEGATIVE,
   'augmentation.cutmix_alpha': _NOT_NEGATIVE,
   'names.prompts': (
-    "must hold texts with one '{}' each, where the name goes",
+    "must be texts that each hold '{}' once, in place of the name",
     lambda x: (
       x and all(isinstance(text, str) and text.count('{}') == 1 for text in x)
     ),
@@ -85,13 +85,13 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def check_values(config: ml_collections.ConfigDict) -> None:
-  """Refuses values that cannot work, or not together.
+  """Checks the values of a config, alone and together.
 
   Args:
     config: with all keys, of the right types.
 
   Raises:
-    ValueError: names the key, what it must be and what it is.
+    ValueError: names the key, the rule and the value.
   """
   for key, (must, holds) in _RULES.items():
     value = config

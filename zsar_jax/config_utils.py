@@ -1,7 +1,7 @@
-"""The config: its sections, its checks, and what configs share.
+"""The config: all its keys, its checks, and helpers of the config files.
 
-A config file starts from `default_config()` and changes what it needs. The
-config is locked, so a misspelt key fails where it is written.
+A config file starts from `default_config()` and changes some keys. The config
+is locked, so a misspelt key raises an error at that line.
 """
 
 import difflib
@@ -27,7 +27,7 @@ _CHECK_MESSAGE = (
 def default_config() -> ml_collections.ConfigDict:
   """Returns all keys, with defaults that suit a small model.
 
-  Each section lies beside what it configures, in its room's `defaults.py`.
+  Each section is defined in `defaults.py` of the room that it configures.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -36,7 +36,7 @@ def default_config() -> ml_collections.ConfigDict:
       augmentation=data_defaults.augmentation(),
       names=data_defaults.names(),
       preprocessing=data_defaults.preprocessing(),
-      # Path of a vocab.txt; '' is the one that ships.
+      # Path of a vocab.txt; '' is the package's own.
       vocabulary='',
       model=model_defaults.model(),
       init=pretrained_defaults.init(),
@@ -50,10 +50,10 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def full_size(c: ml_collections.ConfigDict) -> None:
-  """Sets what full-size runs on public datasets share.
+  """Changes a config to the settings that full-size runs share.
 
   Args:
-    c: from `default_config`; changed.
+    c: from `default_config`; changed in place.
   """
   c.data.dataset_dir = 'set --config.data.dataset_dir'
   c.data.num_threads = 16
@@ -64,7 +64,7 @@ def full_size(c: ml_collections.ConfigDict) -> None:
   c.preprocessing.sampling = 'dense'
   c.preprocessing.sample_fps = 25.0
 
-  # The shape of MiniLM-L6, whose weights --config.init.text=DIR starts from.
+  # The sizes of MiniLM-L6; --config.init.text=DIR reads its weights.
   c.model.text.update(width=384, depth=6, num_heads=12, mlp_dim=1536)
   c.model.fusion.update(width=512, depth=2, num_heads=8, mlp_dim=2048)
   c.model.embedding_dim = 512
@@ -79,11 +79,11 @@ def full_size(c: ml_collections.ConfigDict) -> None:
 
 
 def shorten(c: ml_collections.ConfigDict, num_steps: int) -> None:
-  """Sets a schedule that only shows that all parts run.
+  """Shortens a config's schedule and encoder for a test that all parts run.
 
   Args:
-    c: changed.
-    num_steps: in place of the whole training.
+    c: changed in place.
+    num_steps: number of training steps.
   """
   c.train.num_steps = num_steps
   c.optim.warmup_steps = num_steps // 4
@@ -99,9 +99,9 @@ def shrink_to_smoke(c: ml_collections.ConfigDict) -> None:
   The backbone and the augmentation stay.
 
   Args:
-    c: changed.
+    c: changed in place.
   """
-  # The registry's protocols are of no rendered dataset.
+  # No registered protocol is of stick figures.
   c.data.update(dataset_dir='', test_dataset_dir='', protocol='', num_threads=2)
   c.data.stick_figures.clips_per_class = 4
   c.data.stick_figures.test_clips_per_class = 2
@@ -119,11 +119,11 @@ def parse_arg(arg: str | None, *known: str) -> frozenset[str]:
   """Parses the argument of a config file, `configs/x.py:one,other`.
 
   Args:
-    arg: what stands after the colon, or None.
-    *known: arguments that the config understands.
+    arg: the text after the colon, or None.
+    *known: arguments that the config accepts.
 
   Returns:
-    The arguments given; none for None.
+    The given arguments; empty for None.
 
   Raises:
     ValueError: an unknown argument.
@@ -148,14 +148,15 @@ def _flat(config: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-  """Refuses keys and values that cannot work, before anything starts.
+  """Checks the keys, types and values of a config.
 
   Args:
     config: from a config file.
 
   Raises:
-    ValueError: names an unknown key and the nearest known one, or a missing
-      or ill-typed key, or see `config_checks.check_values`.
+    ValueError: a key is unknown (the message suggests the nearest one),
+      missing or of another type than its default; or a value is wrong, see
+      `config_checks.check_values`.
   """
   known, given = _flat(default_config()), _flat(config)
   for key in given:
@@ -176,7 +177,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   config_checks.check_values(config)
 
 
-# Keys that change how fast or how chatty a run is, never what it computes.
+# Keys that change the speed, paths or output of a run, never its results.
 _HARMLESS = (
   'data.data_dir',
   'data.num_threads',
@@ -197,13 +198,13 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
-  """Inverts `to_dict`."""
+  """Returns the config of `to_dict`'s values, locked."""
   config = ml_collections.ConfigDict(values)
   config = config.copy_and_resolve_references()
   return config.lock()
 
 
-# Runs of earlier versions lack these keys, and did what is the default.
+# Runs of earlier versions lack these keys. They did what the default does.
 _ADDED = (
   'preprocessing.resize',
   'preprocessing.crop',
@@ -214,14 +215,14 @@ _ADDED = (
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-  """Keys on which two plain configs differ in what they compute.
+  """Lists the keys in which two configs differ and that change results.
 
   Args:
-    a: from `to_dict`.
-    b: likewise.
+    a: a config, from `to_dict`.
+    b: another one.
 
   Returns:
-    One 'key: value in a -> value in b' each.
+    'key: value in a -> value in b' for each key.
   """
   defaults = _flat(default_config())
   added = {key: defaults[key] for key in _ADDED}

@@ -1,44 +1,44 @@
-"""Evaluates a run, or anyone's embeddings or scores: one table for all.
+"""Evaluates a run, or the embeddings or scores of another system.
 
-The newest checkpoint of a run, the same table as after training:
+The newest checkpoint of a run gets the same table as after training:
 
 python -m zsar_jax.evaluate --workdir=runs/demo
 
-Classes of another prepared dataset (the folder that `zsar_jax.prepare`
-printed) are recognised by what the run's own training videos look like, on
-every split of a registered protocol:
+Test on another prepared dataset (the folder that `zsar_jax.prepare` printed),
+on every split of a registered protocol. The seen prototypes come from the run's
+own training videos:
 
 python -m zsar_jax.evaluate --workdir=runs/k664 --dataset=UCF_DIR \
   --protocol=ucf101/half-class-seed0-9
 
-or a file says which classes of the dataset are seen, so that its own videos
-show what they look like, and which are unseen:
+Or give a file with the dataset's seen and unseen classes. The seen prototypes
+then come from the dataset's own training videos:
 
 python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
 
-Public weights with a joint space of videos and names, with nothing trained and
-no seen classes, by the nearest name:
+Evaluate public weights with a joint space of videos and names, by the nearest
+name. They need no training and no seen classes:
 
 python -m zsar_jax.evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
   --protocol=ucf101/half-class-seed0-9
 
-Videos are embedded once: a second evaluation of the same weights only scores.
+Embeddings are cached: a second evaluation of the same weights only scores.
 
-Embeddings or scores of any other system (docs/score_files.md), with a CSV
-file id,label[,group][,source] that says which class each video is of:
+Evaluate embeddings or scores of another system (docs/score_files.md). A CSV
+file id,label[,group][,source] gives the class of each video:
 
 python -m zsar_jax.evaluate --embeddings=FILE --labels=CSV
 python -m zsar_jax.evaluate --scores=FILE --labels=CSV \
   --protocol=ucf101/half-class-seed0-9
 
-Two systems on the same videos, from what their evaluations have written:
+Compare two systems on the same videos, by the files of their evaluations:
 
 python -m zsar_jax.evaluate --compare=A/predictions.safetensors,\
 B/predictions.safetensors
 
-Settings are chosen on runs that were trained without some seen classes
-(--config.data.inner_draw=0, 1, ...), never on the unseen ones:
+Choose the transfer settings on runs that held out some seen classes
+(--config.data.inner_draw=0, 1, ...), never on the unseen classes:
 
 python -m zsar_jax.evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
 """
@@ -80,7 +80,7 @@ def _define_flags() -> flags.FlagValues:
   yes = lambda name, what: flags.DEFINE_bool(
     name, False, what, flag_values=values
   )
-  text('workdir', 'Of the run.', None)
+  text('workdir', 'Folder of the run.', None)
   cli.define_step(values)
   text('dataset', "Folder of a prepared dataset; by default the run's own.")
   text(
@@ -88,47 +88,56 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'protocol',
-    'Id of a registered protocol: `python -m zsar_jax.protocols list`.',
+    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
+    'them.',
   )
   yes(
     'allow_leaks',
-    'Go on although classes of the test were trained on; the results say so.',
+    'Test although the model was trained on test classes; the results say so.',
   )
   flags.DEFINE_integer(
     'class_split_index',
     0,
-    'Which split, where the file has several.',
+    'Index of the split in a --class_split file that has several.',
     flag_values=values,
     lower_bound=0,
   )
   text(
     'output',
-    'Where to write results.json, with predictions.safetensors beside it; by '
+    'Path of results.json to write; predictions.safetensors goes beside it. By '
     'default below the workdir.',
   )
-  text('report', 'HTML file to write: the results to look at.')
-  text(
-    'mteb', "JSON file to write: the row `transfer` as mteb's results have it."
-  )
-  yes('overwrite', 'Replace an output that is there.')
+  text('report', 'HTML report to write.')
+  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
+  yes('overwrite', 'Replace existing output files.')
   yes(
     'cache_tokens',
-    "Also keep every test video's tokens (large), so that match scores for "
-    'names that no protocol of the dataset has can be made later.',
+    'Also cache the video tokens of every test video (large). Later '
+    'evaluations then match new names without encoding the videos again.',
   )
-  yes('transductive', 'Also score with corrections that see all test videos.')
+  yes(
+    'transductive',
+    'Also score with corrections that use all test videos at once.',
+  )
   flags.DEFINE_bool(
     'motion_controls',
     True,
-    'Also embed first frames and shuffled frames: three times the work.',
+    'Also embed each test video as its first frame and with shuffled frames; '
+    'this triples the work.',
     flag_values=values,
   )
-  text('inner', 'Workdirs of inner draws to choose settings on, with commas.')
+  text(
+    'inner',
+    'Choose the settings on inner draws: their workdirs, separated by commas.',
+  )
   text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
-  text('labels', 'CSV file id,label[,group][,source] for the two above.')
-  text('compare', 'Two predictions.safetensors files, with a comma.')
+  text(
+    'labels',
+    'CSV file id,label[,group][,source], with --embeddings or --scores.',
+  )
+  text('compare', 'Two predictions.safetensors files, separated by a comma.')
   return values
 
 
@@ -148,7 +157,7 @@ def main(argv: list[str]) -> None:
       f'{given or "none"}'
     )
   if values.step is not None and not values.workdir:
-    raise ValueError('--step is of a run: it needs --workdir')
+    raise ValueError('--step needs --workdir: only a run has checkpoints')
   for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
@@ -164,17 +173,19 @@ def main(argv: list[str]) -> None:
 def _compare(pair: str) -> None:
   paths = pair.split(',')
   if len(paths) != 2:
-    raise ValueError(f'--compare takes two files with a comma, got {pair!r}')
+    raise ValueError(
+      f'--compare takes two files separated by a comma, got {pair!r}'
+    )
   a, b = map(score_files.read_scores, paths)
   terminal.say(outside_scores.format_comparison(a, b, *paths))
 
 
 def _evaluate_files(values) -> None:
-  """Anyone's embeddings or scores."""
+  """Evaluates embeddings or scores of another system."""
   if not values.labels:
     raise ValueError(
-      '--labels is missing: a CSV file id,label[,group][,source] that says '
-      'which class each video is of'
+      '--labels is missing: a CSV file id,label[,group][,source] with the '
+      'class of each video'
     )
   labels = label_files.read_labels(values.labels)
   if values.embeddings:
@@ -204,7 +215,7 @@ def _evaluate_run(values) -> None:
   if public_folders.is_public(values.workdir):
     bank, protocols = _bank_protocols(values)
   else:
-    # Of the run's own dataset, those that the run has seen.
+    # A class split file replaces the run's own seen classes.
     protocols = evaluate_run.make_protocols(
       config, () if values.class_split else recognizer.seen_classes
     )
@@ -224,7 +235,7 @@ def _evaluate_run(values) -> None:
     path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
     terminal.say(
-      f'settings and calibration of the inner draws written to {path}'
+      f'wrote the settings and calibration of the inner draws to {path}'
     )
   path = values.output or _default_output(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
@@ -232,7 +243,7 @@ def _evaluate_run(values) -> None:
 
 
 def _evaluate_pretrained(values) -> None:
-  """Public weights of a joint space, without seen classes."""
+  """Evaluates public weights with a joint space, without seen classes."""
   folder = os.path.dirname(values.output) or '.' if values.output else ''
   protocols = _protocols_of(
     bank_protocols.Seen((), '', ''), values, values.pretrained
@@ -247,7 +258,7 @@ def _evaluate_pretrained(values) -> None:
 
 
 def _finish(values, outcome, path: str) -> None:
-  """Prints the table, and writes what was asked for; `path` may be ''."""
+  """Prints the table, and writes the requested files; `path` may be ''."""
   terminal.say(results_text.format_table(outcome.content))
   if path:
     _write(path, outcome.content, outcome.scores)
@@ -255,7 +266,7 @@ def _finish(values, outcome, path: str) -> None:
 
 
 def _bank_protocols(values):
-  """The bank of public encoders, and the protocols that it is tested by."""
+  """Returns the bank of public encoders, and the protocols to test it on."""
   bank = prototype_bank.load_bank(
     os.path.join(values.workdir, prototype_bank.BANK_FILE)
   )
@@ -264,11 +275,11 @@ def _bank_protocols(values):
 
 
 def _protocols_of(seen: bank_protocols.Seen, values, source: str):
-  """The splits that the flags name, for encoders that were not trained here."""
+  """Returns the splits that the flags name, for public encoders."""
   if not values.dataset:
     raise ValueError(
-      f'{source} has no dataset of its own: give --dataset, a prepared dataset '
-      'to test on'
+      f'{source} holds public weights, which have no dataset: give --dataset, '
+      'a prepared dataset to test on'
     )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,
@@ -281,7 +292,7 @@ def _protocols_of(seen: bank_protocols.Seen, values, source: str):
 
 
 def _default_output(workdir: str, content: dict[str, Any]) -> str:
-  """Returns a path for each measurement, so that it replaces only itself."""
+  """Returns a path that differs for each protocol, weights and settings."""
   what = {
     key: content[key]
     for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
@@ -298,18 +309,18 @@ def _write(path: str, content, scores: score_files.Scores | None) -> None:
     score_files.write_scores(
       scores, os.path.join(folder, evaluate_run.PREDICTIONS_FILE)
     )
-  # Last: its presence says that the rest is there.
+  # Written last: if it exists, the predictions do too.
   results.write_results(content, path)
-  terminal.say(f'written to {path}')
+  terminal.say(f'results written to {path}')
 
 
 def _write_more(values, outcome) -> None:
-  """Writes the forms of the results that were asked for."""
+  """Writes the results in mteb's format, and the report, if requested."""
   if values.mteb:
     results.write_results(
       mteb_format.to_task_result(outcome.content), values.mteb
     )
-    terminal.say(f"in mteb's format written to {values.mteb}")
+    terminal.say(f"results in mteb's format written to {values.mteb}")
   if values.report:
     from zsar_jax.evaluation.report import page
     from zsar_jax.inference import report_content
@@ -321,7 +332,7 @@ def _write_more(values, outcome) -> None:
 
 
 def _choice(values, say) -> dict[str, Any] | None:
-  """Returns the inner draws' choice, else an earlier one, else None."""
+  """Chooses settings on --inner; else reads an earlier choice, or None."""
   path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
   if not values.inner:
     if not os.path.exists(path):
@@ -337,13 +348,13 @@ def _choice(values, say) -> dict[str, Any] | None:
 
 
 def _change(data, values) -> None:
-  """Sets what is tested on another dataset or by another protocol."""
+  """Sets the dataset, protocol and split to test on."""
   with data.unlocked():
     data.allow_leaks = data.allow_leaks or values.allow_leaks
-    # What else the model must not have seen was checked when it was trained.
+    # Training has already checked leaks into these protocols.
     data.strict_for = ()
     if values.dataset or values.protocol:
-      # It was trained on whatever leaks into this test.
+      # These change the training classes, and the model is trained already.
       data.drop_leaking = False
       data.inner_draw = -1
     if values.class_split:

@@ -1,13 +1,13 @@
-"""Trains and evaluates; started again on the same workdir, it goes on.
+"""Trains a model and evaluates it. The same command resumes a run.
 
 python -m zsar_jax.main --config=configs/demo.py --workdir=runs/demo
 
 Any key of the config can be set: --config.train.num_steps=1000. A config
 file may take an argument after a colon: --config=configs/demo.py:smoke.
 
-On several hosts start the same command on each. A Cloud TPU slice, SLURM and
-Open MPI are recognised; elsewhere --coordinator, --num_processes and
---process_id say who is who.
+On several hosts, start the same command on each. Cloud TPU slices, GKE, SLURM
+and Open MPI are recognised. Elsewhere, give --coordinator, --num_processes and
+--process_id.
 """
 
 import re
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_string(
     'workdir',
     None,
-    'Where checkpoints, metrics and results go.',
+    'Folder for checkpoints, metrics and results.',
     flag_values=values,
     required=True,
   )
@@ -53,30 +53,30 @@ def main(argv: list[str]) -> None:
 
 
 def _define_processes(values: flags.FlagValues) -> None:
-  """Flags of a run of several processes, where no cluster tells them."""
+  """Defines flags of several processes, where no cluster provides them."""
   flags.DEFINE_string(
     'coordinator',
     '',
-    'host:port of process 0; known on Cloud TPU, in GKE, SLURM and Open MPI.',
+    'host:port of process 0. Cloud TPU, GKE, SLURM and Open MPI need none.',
     flag_values=values,
   )
   flags.DEFINE_integer(
-    'num_processes', 0, 'Processes of the run.', flag_values=values
+    'num_processes', 0, 'Number of processes.', flag_values=values
   )
   flags.DEFINE_integer(
-    'process_id', -1, 'Which of them this is, from 0.', flag_values=values
+    'process_id', -1, 'Index of this process, from 0.', flag_values=values
   )
   flags.DEFINE_integer(
     'heartbeat_seconds',
     100,
-    'Silence after which another process counts as dead.',
+    'Seconds of silence after which another process counts as dead.',
     flag_values=values,
     lower_bound=10,
   )
 
 
 def _parse(values: flags.FlagValues, argv: list[str]):
-  """Parses the config; turns any mistake in it into one clear line."""
+  """Parses the config; turns any mistake in it into a one-line error."""
   try:
     cli.parse(values, argv, usage=__doc__)
     return values.config.copy_and_resolve_references()
@@ -85,9 +85,9 @@ def _parse(values: flags.FlagValues, argv: list[str]):
     words = re.findall(r'[\w.]+', str(e.args[0]).replace(r'\n', ' '))
     raise ValueError(f'the config has no such key: {" ".join(words)}') from e
   except BrokenPipeError:
-    raise  # of the help, not of the file
+    raise  # from printing the help, not from the config file
   except OSError as e:
-    # The file could not be read; the error is raised at first use.
+    # The file cannot be read. ml_collections says so at first use.
     raise FileNotFoundError(f'config: {e.__cause__ or e}') from e
   except flags.IllegalFlagValueError as e:
     # An error inside a config file comes wrapped in its own traceback.

@@ -1,16 +1,17 @@
-"""Ranks class names for videos; the names need never have been trained on.
+"""Ranks class names for videos. The names need not be training classes.
 
 python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
   --classes="juggling,rowing,arm wrestling"
 
---workdir=stick_figures is a small model that comes with the package; it knows
-drawings alone, and says so. A prototype bank beside its encoders does as well
-(--bank=FILE), several videos or a pattern ("clips/*.mp4"), and names from a
-file, one a line. --segments finds what happens when in a long video;
---reject_below=0.5 answers "none of these" where no name is as probable.
+--workdir=stick_figures is a small model that comes with the package. It knows
+only drawings, and warns about other videos. --bank=FILE gives a prototype bank.
+--video takes several videos or a pattern ("clips/*.mp4"). --classes takes a
+file with one name per line. --segments divides a long video into segments and
+names each. --reject_below=0.5 answers "none of these" if no name reaches this
+probability.
 
-Who has trained nothing gives public CLIP weights instead, and gets the nearest
-names:
+Without a trained model, give public CLIP weights. They rank by the nearest
+name:
 
 python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
   --video=clip.mp4 --classes="juggling,rowing,arm wrestling"
@@ -38,7 +39,7 @@ def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
   parts = []
   if ranked.probability is not None:
     parts.append(f'{100 * ranked.probability:5.1f}%')
-  # Without a bank the score is that of the name.
+  # Without a bank, the score is the similarity to the name.
   if ranked.composited_from:
     parts.append(f'transfer {ranked.score:+.3f}')
   if ranked.nearest_name is not None:
@@ -84,39 +85,44 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Of a finished run; with --bank, of its encoders. Or a model that ships: '
-    f'{", ".join(model_files.shipped())}.',
+    'Folder of a finished run; with --bank, of its encoders. Or a model that '
+    f'comes with the package: {", ".join(model_files.shipped())}.',
   )
   cli.define_step(values)
-  text('bank', 'File of a prototype bank, by default the one of the workdir.')
+  text('bank', 'Prototype bank file; by default the one of the workdir.')
   text(
     'pretrained',
-    'Public CLIP weights, instead of a run: a directory, or an id of the '
-    'Hugging Face Hub, hf:org/name or hf:org/name@revision.',
+    'Public CLIP weights, instead of a run: a folder, or an id of the Hugging '
+    'Face Hub, hf:org/name or hf:org/name@revision.',
   )
-  text('video', 'Video files or patterns, with commas.', required=True)
+  text('video', 'Video files or patterns, separated by commas.', required=True)
   text(
     'classes',
-    'Candidate class names with commas, or a file with a name a line; by '
-    'default the classes added to the bank.',
+    'Candidate class names separated by commas, or a file with one name per '
+    'line; by default the classes added to the bank.',
   )
   cli.define_descriptions(values, 'Of candidate classes')
   flags.DEFINE_integer(
-    'top_k', 5, 'Names to show.', lower_bound=1, flag_values=values
+    'top_k', 5, 'Number of names to show.', lower_bound=1, flag_values=values
   )
-  yes('explain', 'Say which seen classes each name was composited from.')
+  yes('explain', 'Show the seen classes that each name was composited from.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
-  yes('segments', 'Find what happens when in a long video.')
-  number('window', 0.0, 'Seconds of a window of --segments; 0 chooses.', 0)
+  yes('segments', 'Divide a long video into segments, and name each.')
+  number(
+    'window',
+    0.0,
+    'Seconds per window of --segments; 0 chooses it by the weights.',
+    0,
+  )
   number('stride', 0.0, 'Seconds between windows; 0 means half a window.', 0)
-  number('switch_cost', 1.0, 'Against too many segments, in nats.', 0)
+  number('switch_cost', 1.0, 'Cost of each change of segment, in nats.', 0)
   yes('json', 'Print JSON.')
   yes('csv', 'Print CSV.')
   return values
 
 
 def read_names(text: str | None) -> list[str]:
-  """Names with commas, or of a file with a name a line; none for None."""
+  """Returns names from a text with commas or a file; [] for None."""
   if text is None:
     return []
   if not text.strip():
@@ -133,13 +139,13 @@ def read_names(text: str | None) -> list[str]:
 
 
 def _paths(text: str) -> list[str]:
-  """Files of --video.
+  """Returns the files of --video.
 
   Raises:
-    FileNotFoundError: one that does not exist.
-    ValueError: a pattern that finds nothing.
+    FileNotFoundError: a file does not exist.
+    ValueError: a pattern finds no file.
   """
-  # A file may be named like a pattern, or have a comma in its name.
+  # A file name may look like a pattern, or hold a comma.
   if os.path.exists(text):
     return [text]
   paths = []
@@ -173,12 +179,12 @@ def main(argv: list[str]) -> None:
   )
   isolated.start()
   if values.pretrained and values.step is not None:
-    raise ValueError('--pretrained is no run: it has no step to choose')
+    raise ValueError('--pretrained is not a run, so it has no --step')
   if values.pretrained and not names:
     raise ValueError('--pretrained needs --classes')
   with cli.start_up():
-    # With JAX, so late: a mistake in the command line is told at once, and the
-    # child that decodes gets ready in the meantime.
+    # Imports JAX, so it comes late. Mistakes in the command line are reported
+    # at once, and the decoding process starts meanwhile.
     from zsar_jax.inference import action_model
 
     if values.pretrained:
@@ -203,17 +209,16 @@ def main(argv: list[str]) -> None:
 def _print_predictions(
   predictions, paths: Sequence[str], of_classes: Sequence[str], values
 ) -> None:
-  """Prints each as it comes, or all at the end for programs.
+  """Prints each prediction as it comes, or all at the end as JSON or CSV.
 
   Args:
-    predictions: of the videos, or the error of one that cannot be used.
-    paths: of the videos.
+    predictions: prediction of each video, or its error.
+    paths: paths of the videos.
     of_classes: warnings that every prediction repeats; printed once.
-    values: of the flags.
+    values: the flags.
 
   Raises:
-    ValueError: some of several videos could not be used; the others are
-      printed.
+    ValueError: some videos cannot be used. The others are printed.
   """
   done, failed, notes = [], [], []
   plain = not (values.json or values.csv)
@@ -253,7 +258,7 @@ def _print_predictions(
 
 
 def _notes(prediction: predictions.Prediction) -> list[str]:
-  """What holds for all videos: the risk, or that nothing was calibrated."""
+  """Returns notes for all videos: the risk, or how probabilities were made."""
   if prediction.none_of_these is None:
     return [f'probabilities: {prediction.probabilities}']
   return [prediction.risk] if prediction.risk else []
@@ -265,7 +270,7 @@ def _warn(texts: Sequence[str], error: bool = False) -> None:
 
 
 def _print_csv(header, rows) -> None:
-  # Programs get names as they are, people what a terminal does not obey.
+  # A terminal must not obey control characters in names; files keep them.
   shown = terminal.printable
   if sys.stdout.isatty():
     shown = terminal.visible_name

@@ -2,10 +2,10 @@
 
 python -m zsar_jax.prepare --dataset=video_folder --source=DIR --data_dir=DIR
 
-docs/datasets.md says what each dataset expects under `--source`, and which
-`--storage` is for whom. Files that cannot be used are listed with the reason
-and left out. What was interrupted goes on where it was; what is prepared
-already is not redone.
+docs/datasets.md says what each dataset expects under `--source`, and when to
+use which `--storage`. Files that cannot be used are left out and listed, each
+with the reason. The same command resumes an interrupted preparation, and does
+nothing if the dataset is prepared already.
 """
 
 import ast
@@ -24,7 +24,7 @@ _SHOWN = 20
 
 
 def main(argv: list[str]) -> None:
-  """Prepares one dataset and says what it holds.
+  """Prepares one dataset and prints a summary.
 
   Args:
     argv: the command line, the program's name first.
@@ -56,22 +56,24 @@ def main(argv: list[str]) -> None:
 
 
 def _stage(builder, name: str) -> None:
-  """Checks and transcodes a dataset's files, and says what was done."""
+  """Checks and transcodes a dataset's files, and prints the counts."""
   if not hasattr(builder, 'stage'):
-    raise ValueError(f'--stage_only: dataset {name} is not made of files')
+    raise ValueError(
+      f'--stage_only: dataset {name} has no video files to check'
+    )
   staged = builder.stage()
   reused = sum(s.is_reused for s in staged)
   failed = [s for s in staged if s.reason]
   for s in failed:
     _say_unusable('cannot be used', s.entry.id, s.reason)
   terminal.say(
-    f'staged {len(staged)} videos, {reused} of them before; '
+    f'staged {len(staged)} videos, {reused} of them in an earlier run; '
     f'{len(failed)} cannot be used'
   )
 
 
 def _describe(builder) -> None:
-  """Says what a prepared dataset holds."""
+  """Prints how many videos, classes and sources a prepared dataset has."""
   metadata = records.read_metadata(builder.data_dir)
   unreadable = metadata['unreadable']
   for video in unreadable[:_SHOWN]:
@@ -98,7 +100,8 @@ def _say_unusable(what: str, video_id: str, reason: str) -> None:
   terminal.say(f'{what}: {name(video_id)} {name(reason)}')
 
 
-# Flag -> option of `datasets.make_builder`; one not given is the default's.
+# Flag -> option of `datasets.make_builder`. A flag that is not given passes no
+# option, so the dataset's own default holds.
 _OPTIONS = {
   'storage': 'kind',
   'reencode': 'reencode',
@@ -116,88 +119,109 @@ _OPTIONS = {
 }
 
 
-# How each flag is defined, its name, its default and its help.
+# Function that defines the flag, then its name, default and help.
 _FLAGS = (
   (
     flags.DEFINE_string,
     'dataset',
     'video_folder',
-    f'Which dataset: {", ".join(datasets.builder_names())}.',
+    f'Name of the dataset: {", ".join(datasets.builder_names())}.',
   ),
-  (flags.DEFINE_string, 'source', None, 'Where the videos are.'),
+  (flags.DEFINE_string, 'source', None, 'Folder of the videos.'),
   (
     flags.DEFINE_string,
     'data_dir',
     None,
-    'Where datasets live; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.',
+    'Folder for prepared datasets; by default $TFDS_DATA_DIR, or '
+    '~/tensorflow_datasets.',
   ),
   (
     functools.partial(flags.DEFINE_enum, enum_values=transcode.KINDS),
     'storage',
     'video',
-    'video: encoded files; frames: JPEG pictures at a fixed rate.',
+    'video: encoded videos. frames: JPEG images at a fixed rate.',
   ),
   (
     flags.DEFINE_bool,
     'reencode',
     False,
-    'video: encode anew, small and with many keyframes, instead of keeping '
-    'the bytes.',
+    'With --storage=video: re-encode the videos, smaller and with many '
+    'keyframes, instead of keeping the files as they are.',
   ),
   (
     flags.DEFINE_integer,
     'short_side',
     256,
-    'Pixels that a longer short side is reduced to.',
+    'Shrink videos whose short side is longer to this many pixels.',
   ),
   (
     flags.DEFINE_integer,
     'keyframe_interval',
     12,
-    'Re-encoded: most frames between keyframes.',
+    'With --reencode: maximum number of frames between keyframes.',
   ),
-  (flags.DEFINE_integer, 'crf', 20, 'Re-encoded: x264 rate factor.'),
-  (flags.DEFINE_float, 'fps', 10.0, 'frames: pictures a second.'),
-  (flags.DEFINE_integer, 'quality', 85, 'frames: of the JPEGs.'),
-  (flags.DEFINE_integer, 'workers', 0, 'Processes; 0 is one a core.'),
-  (flags.DEFINE_float, 'deadline', 600.0, 'Seconds that one video may take.'),
+  (
+    flags.DEFINE_integer,
+    'crf',
+    20,
+    'With --reencode: x264 constant rate factor; lower is better quality.',
+  ),
+  (
+    flags.DEFINE_float,
+    'fps',
+    10.0,
+    'With --storage=frames: frames per second to keep.',
+  ),
+  (
+    flags.DEFINE_integer,
+    'quality',
+    85,
+    'With --storage=frames: JPEG quality, 1 to 100.',
+  ),
+  (
+    flags.DEFINE_integer,
+    'workers',
+    0,
+    'Number of processes; 0 starts one per core.',
+  ),
+  (flags.DEFINE_float, 'deadline', 600.0, 'Time limit per video, in seconds.'),
   (
     flags.DEFINE_bool,
     'allow_missing',
     False,
-    'Go on although videos that must be there, or whole classes, are not.',
+    'Continue although some required videos or whole classes are missing.',
   ),
   (
     flags.DEFINE_bool,
     'stage_only',
     False,
-    'Check and transcode, and pack another time.',
+    'Only check and transcode the videos; a later run packs them.',
   ),
   (
     flags.DEFINE_bool,
     'keep_staging',
     False,
-    'Keep the transcoded videos once they are packed.',
+    'Keep the transcoded videos after packing.',
   ),
   (
     flags.DEFINE_multi_string,
     'option',
     [],
-    'name=value, a further option of the dataset: annotations or lists, '
-    'where its official files lie elsewhere; or of stick_figures.',
+    'name=value, another option of the dataset: annotations or lists, if its '
+    'official files are in another folder; or an option of stick_figures.',
   ),
   (
     flags.DEFINE_multi_string,
     'beam_flag',
     [],
-    'A flag of Apache Beam, such as --runner=DirectRunner; with any, Beam '
-    'checks and transcodes.',
+    'A flag of Apache Beam, such as --runner=DirectRunner. If any is given, '
+    'Beam checks and transcodes the videos.',
   ),
   (
     flags.DEFINE_bool,
     'progress',
     None,
-    'Draw a progress bar; by default on a terminal.',
+    'Draw a progress bar; by default only on a terminal.',
   ),
 )
 
@@ -210,7 +234,7 @@ def _define_flags() -> flags.FlagValues:
 
 
 def _parse_option(text: str) -> tuple[str, object]:
-  """Splits name=value; a value that is a Python literal is taken as one."""
+  """Splits name=value, and parses the value if it is a Python literal."""
   name, equals, value = text.partition('=')
   if not name or not equals:
     raise ValueError(f'--option={text} is not name=value')

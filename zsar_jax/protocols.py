@@ -1,4 +1,4 @@
-"""Looks things up about protocols, class names and results.
+"""Lists, checks and audits protocols; checks names; compares results.
 
 python -m zsar_jax.protocols list
 python -m zsar_jax.protocols show ucf101/half-class-seed0-9
@@ -7,10 +7,10 @@ python -m zsar_jax.protocols audit --seen=kinetics400 --unseen=ucf101
 python -m zsar_jax.protocols lint names.txt
 python -m zsar_jax.protocols compare A/results.json B/results.json
 
-Class names come from a text file with one a line, from the folder of a
-prepared dataset, or from a list by its name (such as kinetics400). Between
-two prepared datasets the audit looks for identical videos too; with
---workdir=RUN also for names that the run's text encoder has close together.
+Class names come from a text file with one name per line, from the folder of a
+prepared dataset, or from a class list of this package, such as kinetics400.
+Between two prepared datasets, the audit also finds identical videos. With
+--workdir=RUN, it also finds names whose embeddings are close together.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def _check(arguments: list[str], values: flags.FlagValues) -> None:
     raise ValueError(
       '\n  '.join([f'{values.dataset} is not {name}:', *problems])
     )
-  terminal.say(f'{values.dataset} is what {name} ({spec.hash}) expects')
+  terminal.say(f'{values.dataset} fits the protocol {name} ({spec.hash})')
 
 
 def _audit(arguments: list[str], values: flags.FlagValues) -> None:
@@ -82,10 +82,10 @@ def _audit(arguments: list[str], values: flags.FlagValues) -> None:
 
 
 def _embeddings(values, seen: list[str], unseen: list[str]):
-  """Embeddings of all names by a run's text encoder, if one is given."""
+  """Embeds all names with a run's text encoder; None without --workdir."""
   if not values.workdir:
     return None
-  # Here, because the other commands need no JAX.
+  # Imported here: the other commands need no JAX.
   from zsar_jax.inference import saved_encoders
 
   names = list(dict.fromkeys([*seen, *unseen]))
@@ -141,14 +141,14 @@ def _expect(arguments: list[str], count: int) -> list[str]:
 
 
 def _protocol(name: str):
-  """A registered protocol, or that of a class split file."""
+  """Returns a registered protocol, or that of a class split file."""
   if name.endswith('.json'):
     return registry.from_split_file(name)
   return registry.get(name)
 
 
 def _read_names(source: str) -> list[str]:
-  """Class names in the spelling of their source; see the module docstring."""
+  """Returns class names as their source spells them; see the module."""
   if source in known_classes.list_names():
     return list(known_classes.read(source))
   if os.path.isdir(source):
@@ -171,7 +171,7 @@ def _names(source: str) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Runs one of the commands.
+  """Parses the command line and runs one of the commands.
 
   Args:
     argv: the command line, the program's name first.
@@ -182,17 +182,17 @@ def main(argv: list[str]) -> None:
   values = cli.new_flags()
   for name, text in (
     ('dataset', 'check: folder of a prepared dataset.'),
-    ('seen', 'audit: classes that are trained on.'),
-    ('unseen', 'audit: classes that are tested on.'),
-    ('workdir', 'audit: a run whose text encoder says which names are alike.'),
-    ('vocabulary', 'lint: a vocab.txt; by default the one that ships.'),
+    ('seen', 'audit: source of the seen class names.'),
+    ('unseen', 'audit: source of the unseen class names.'),
+    ('workdir', 'audit: run whose text encoder compares the names.'),
+    ('vocabulary', "lint: path of a vocab.txt; by default the package's own."),
   ):
     flags.DEFINE_string(name, '', text, flag_values=values)
   arguments = cli.parse(values, argv, usage=__doc__, allow_arguments=True)
   command, *arguments = arguments or ['']
   if command not in _COMMANDS:
     raise ValueError(
-      f'unknown command {command!r}; there are {", ".join(_COMMANDS)}'
+      f'unknown command {command!r}; commands are {", ".join(_COMMANDS)}'
     )
   _COMMANDS[command](arguments, values)
 

@@ -1,4 +1,4 @@
-"""The benchmarks of the training step count and compare rightly."""
+"""Tests counts and comparisons of the benchmarks of the training step."""
 
 import sys
 

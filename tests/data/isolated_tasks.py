@@ -1,4 +1,4 @@
-"""What `isolated` is tried with: functions that behave as bad videos do."""
+"""Tasks for tests of `isolated`, which behave like bad videos."""
 
 import ctypes
 import errno

@@ -151,7 +151,7 @@ def test_seeks_only_over_whole_groups(mp4, monkeypatch):
 
 
 def noise(n, height=48, width=64, seed=0):
-  """Frames of which no two are alike, so that a wrong one is found out."""
+  """Returns frames that all differ, so that a wrong one is detected."""
   blocks = np.random.default_rng(seed).integers(
     256, size=(n, -(-height // 8), -(-width // 8), 3), dtype=np.uint8
   )

@@ -206,7 +206,7 @@ def test_classes_with_a_side_are_never_mirrored(mirror, protocol):
   allowed = {}
 
   class Reader:
-    """Takes down what it is asked for."""
+    """Records the requests."""
 
     videos = protocol.train
 

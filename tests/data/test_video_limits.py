@@ -54,7 +54,7 @@ def test_pixels_of_a_frame_larger_than_the_header_says(call, tmp_path):
     for width in (64, 640)
   ]
   content = b''.join(open(path, 'rb').read() for path in paths)
-  # Without the limit it is the change of size that is wrong.
+  # Without the limit, the error is about the change of size.
   with pytest.raises(decode.VideoError, match='changes its frame size'):
     call(content, 'v')
   with pytest.raises(decode.VideoError, match='damaged|has frames of 640x48'):
@@ -66,7 +66,7 @@ def test_decoded_bytes(mp4):
   words = 'would take 368640 bytes decoded; the limit is 368639'
   with pytest.raises(decode.VideoError, match=words):
     decode.decode_all(mp4, 'v', limits=limits)
-  # It is what the call returns that counts.
+  # Only the returned value counts.
   decode.decode_all(mp4, 'v', limits=limits, transform=lambda f: f[:8])
   with pytest.raises(decode.VideoError, match='737280 bytes'):
     decode.decode_frames(mp4, [3] * 80, 'v', limits=limits)

@@ -123,7 +123,7 @@ def test_a_class_without_a_video_is_left_out_and_said():
     groups=tuple(videos.groups[i] for i in keep),
   )
   table = evaluator.evaluate(seen, unseen, fewer, SETTINGS, resamples=200)
-  assert "no video of ['u2']" in ' '.join(table.notes)
+  assert "classes without video: ['u2']" in ' '.join(table.notes)
   row = next(r for r in table.rows if r.metric == 'per_class')
   answers = table.scores['transfer'].argmax(1)
   own = [(answers[fewer.labels == c] == c).mean() for c in range(6) if c != 2]
@@ -144,7 +144,7 @@ def test_nothing_is_made_of_what_is_no_number():
   with pytest.raises(ValueError, match="zeroshot.weighting='mean'"):
     methods.TransferSettings(weighting='mean')
   with pytest.raises(
-    ValueError, match='no class embeddings from before the training'
+    ValueError, match='needs class embeddings from before training'
   ):
     evaluator.evaluate(
       SEEN,
@@ -155,7 +155,7 @@ def test_nothing_is_made_of_what_is_no_number():
 
 
 def test_a_seen_class_composites_to_itself_as_the_temperature_falls():
-  # Text that is the prototypes' own space: class s2 asked for by its name.
+  # Text embeddings in the space of the prototypes: s2's name finds s2.
   again = task.Classes(('s2',), SEEN.classes.text[[2]])
   previous = -1
   for temperature in (10, 1, 0.1, 0.01):

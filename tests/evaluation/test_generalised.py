@@ -33,7 +33,7 @@ def test_gzsl_rows_equal_a_plain_argmax():
 
 
 def test_gzsl_rows_count_classes_and_videos_that_cannot_be_read():
-  # Nothing of the last class can be read, nor one video of a seen class.
+  # No video of the last class is readable, and one of a seen class is not.
   keep = np.flatnonzero(VIDEOS.labels < 5)
   unseen_videos = dataclasses.replace(
     VIDEOS,

@@ -134,7 +134,7 @@ def test_attributes_that_some_class_lacks_are_left_out():
 
 
 def test_oracle_relatedness_is_of_the_attributes():
-  # The names tell nothing, the attributes everything.
+  # Names carry no information; attributes identify the classes.
   blind = np.ones((U, 8), np.float32)
   own = tuple({'verb': str(i)} for i in range(U))
   rows = evaluate(
@@ -219,8 +219,8 @@ def out_of_fold_accuracy(embeddings, labels, groups):
 
 
 def test_oracle_prototypes_never_saw_the_group_of_the_video():
-  # Every session looks like nothing but itself, so prototypes that had seen
-  # it would be right nearly always.
+  # Videos only look like others of their session. So prototypes that included
+  # the session would nearly always be right.
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(4), 50)
   session = np.arange(200) // 5
@@ -229,7 +229,7 @@ def test_oracle_prototypes_never_saw_the_group_of_the_video():
   embeddings = looks[session].astype(np.float32)
   _, honest = out_of_fold_accuracy(embeddings, labels, session.astype(str))
   assert honest < 0.5
-  # Videos that are taken for their own sessions give themselves away.
+  # Without the folds, videos find their own sessions.
   alone = [str(i) for i in range(200)]
   _, leaking = out_of_fold_accuracy(embeddings, labels, alone)
   assert leaking > 0.9
@@ -279,7 +279,7 @@ def test_metadata_is_a_control_where_both_sides_have_it():
 
 
 def test_an_oracle_of_mixtures_is_bound_to_the_seen_prototypes():
-  # Two seen classes on two axes: what lies beyond cannot be told apart.
+  # Two seen classes span two axes: classes along other axes look the same.
   seen = task.Seen(
     dataclasses.replace(SEEN, names=SEEN.names[:2], text=TEXT[:2]), VISUAL[:2]
   )

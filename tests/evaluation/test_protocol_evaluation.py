@@ -7,7 +7,7 @@ from zsar_jax.data.protocols import class_split, overlap, video_sets
 from zsar_jax.evaluation import embedding, methods, protocol_evaluation
 
 SEEN, UNSEEN = ('s0', 's1', 's2'), ('u0', 'u1')
-# A name's embedding, and what a video of the class looks like to the encoder.
+# Embedding of each name, and embedding of a video of the class.
 NAMES = {
   's0': [1.0, 0.0, 0.0, 0.0],
   's1': [0.0, 1.0, 0.0, 0.0],
@@ -50,7 +50,7 @@ PROTOCOL = class_split.Protocol(
 
 
 def pixel(split, label, frames):
-  """The number that stands for what a video shows."""
+  """Returns the pixel value that encodes the class of a video."""
   if split == 'train':
     return label
   # Unseen class 0 looks like s0, class 1 like s2, still ones like s1, and

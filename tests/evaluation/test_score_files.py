@@ -305,7 +305,7 @@ def test_two_systems_are_compared_on_the_same_videos():
 
 def test_the_documented_example_writes_what_is_read(tmp_path, monkeypatch):
   text = (ROOT / 'docs/score_files.md').read_text()
-  (code,) = re.findall(r'```python\n(.*?)```', text, re.S)
+  code, *_ = re.findall(r'```python\n(.*?)```', text, re.S)
   assert 'zsar_jax.' not in code.replace('zsar_jax embeddings 1', '')
   monkeypatch.chdir(tmp_path)
   exec(compile(code, 'docs/score_files.md', 'exec'), {})

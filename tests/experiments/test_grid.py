@@ -1,4 +1,4 @@
-"""Grids of runs: what is kept of a run is all that its table needs."""
+"""Tests grids of runs, and the tables made from their stored arrays."""
 
 import json
 import os
@@ -180,7 +180,7 @@ def test_workers_are_processes_that_share_the_cells(
 
 
 def test_bad_grids_are_refused(tmp_path):
-  with pytest.raises(ValueError, match='one name'):
+  with pytest.raises(ValueError, match='the same name'):
     grid.run([cell('a'), cell('a')], str(tmp_path))
   with pytest.raises(KeyError, match='lerning_rate'):
     grid.run([cell('a', optim__lerning_rate=1.0)], str(tmp_path))

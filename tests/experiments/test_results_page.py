@@ -1,4 +1,4 @@
-"""The headline table and the figures say what the pages say."""
+"""Tests that headline table and figures agree with the pages."""
 
 import pathlib
 

@@ -200,7 +200,7 @@ def test_inference_names_the_damaged_one_and_a_whole_one(workdir):
   empty(main_files(workdir, 6, 'meta')[0])
   with (
     saved_checkpoints.open_existing(str(workdir)) as checkpoints,
-    pytest.raises(ValueError, match='no other is whole: train again'),
+    pytest.raises(ValueError, match='all others are damaged too: train again'),
   ):
     checkpoints.restore_meta()
 

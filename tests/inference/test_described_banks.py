@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from tests.inference import test_public_encoders as shared
 from tests.pretrained import tiny_weights
 import zsar_jax
 from zsar_jax import bank, predict
+from zsar_jax.data import class_descriptions
 from zsar_jax.inference import (
   prototype_bank,
+  public_banks,
   public_folders,
   saved_encoders,
 )
@@ -126,7 +129,9 @@ def test_names_are_described_at_prediction(
 
 def test_python_takes_sentences_for_the_classes_it_adds(bare):
   model = zsar_jax.load(bare)
-  model.add_classes(['word8']).add_classes(['word9'], DESCRIBED)
+  model.add_classes(['word8']).add_classes(
+    ['word9'], {'WORD9': DESCRIBED['word9']}
+  )
   of_names = zsar_jax.load(bare).add_classes(['word8', 'word9'])
   text = model.recognizer.encode_class_names(['word8', 'word9'])['embedding']
   plain = of_names.recognizer.encode_class_names(['word8', 'word9'])
@@ -135,7 +140,8 @@ def test_python_takes_sentences_for_the_classes_it_adds(bare):
   weights = [m._candidates.weights for m in (model, of_names)]
   np.testing.assert_allclose(weights[0][0], weights[1][0], atol=1e-6)
   assert np.abs(weights[0][1] - weights[1][1]).max() > 1e-4
-  assert 'row' not in model.recognizer.texts.descriptions
+  with pytest.raises(ValueError, match="'juggling' needs a list of sentences"):
+    model.add_classes(['juggling'], {'Juggling': 'Balls fly.'})
 
 
 def test_a_bank_gets_described_names(bare, sentences, tmp_path):
@@ -164,6 +170,32 @@ def test_where_the_flag_does_not_belong(argv, message, tmp_path):
   argv = [arg.replace('=O', f'={tmp_path / "out"}') for arg in argv]
   with pytest.raises(ValueError, match=message):
     bank.main(argv)
+
+
+def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
+  monkeypatch.setattr(
+    public_folders, 'describe', lambda _, described: described
+  )
+
+  def found(classes, source=None, space=''):
+    said = []
+    text = types.SimpleNamespace(space=space)
+    given = types.SimpleNamespace(seen_classes=classes, text=text)
+    out = public_banks.describe(given, source, say=said.append)
+    return (None if out is given else out), said
+
+  shipped = class_descriptions.shipped()
+  assert found(('archery', 'word1')) == (
+    shipped,
+    ['shipped describes 1 of 2 classes, but not word1'],
+  )
+  everything = found(('archery',))
+  assert everything[0] == shipped and 'leaves that out' in everything[1][0]
+  assert found(('word1',)) == (None, [])
+  assert found(('archery',), '') == (None, [])
+  # Of a joint space nothing was measured.
+  assert found(('archery',), space='clip') == (None, [])
+  assert found(('archery',), 'shipped', 'clip')[0] == shipped
 
 
 def test_descriptions_of_none_of_the_classes_are_refused(weights, tmp_path):

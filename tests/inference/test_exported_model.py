@@ -1,5 +1,6 @@
-"""Models exported to StableHLO and ONNX, where neither Flax nor ours is."""
+"""Tests exported models (StableHLO, ONNX) without Flax and this project."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ from zsar_jax.inference import (
 )
 
 NAMES = ('waving both arms', 'Juggling', 'walking to the left')
-# Runs predict.py where what is named is not installed.
+# Runs predict.py as if the named packages were not installed.
 _ALONE = """
 import runpy, sys
 script, video, *absent = sys.argv[1:]
@@ -41,7 +42,7 @@ FORMATS = [
 
 
 def need(kind):
-  if kind == 'onnx':
+  if kind != 'stablehlo':
     pytest.importorskip('jax2onnx')
     pytest.importorskip('onnxruntime')
 
@@ -88,7 +89,7 @@ def video(tmp_path_factory):
 def run_alone(folder, video):
   """The ranking that predict.py prints: name -> (score, probability or '')."""
   kind = json.loads((pathlib.Path(folder) / 'export.json').read_text())['kind']
-  absent = ['jax'] if kind == 'onnx' else ['onnxruntime']
+  absent = ['onnxruntime'] if kind == 'stablehlo' else ['jax']
   script = os.path.join(folder, 'predict.py')
   done = processes.run([sys.executable, '-c', _ALONE, script, video, *absent])
   assert done.returncode == 0, done.stderr[-2000:]
@@ -112,6 +113,31 @@ def test_the_script_gives_our_scores_alone(export, public, video, model, kind):
     assert score == pytest.approx(r.score, abs=1e-4)
     said = '' if r.probability is None else f'{r.probability:.1%}'
     assert probability == said
+
+
+def test_int8_is_a_quarter_of_the_size_and_ranks_alike(export, video):
+  whole = pathlib.Path(export('stick_figures', 'onnx'))
+  small = pathlib.Path(export('stick_figures', 'onnx-int8'))
+  size = lambda folder: (folder / 'video.onnx').stat().st_size
+  assert size(small) < 0.4 * size(whole)
+  found, exact = (run_alone(str(f), video) for f in (small, whole))
+  assert set(found) == set(exact)
+  for name, (score, _) in exact.items():
+    assert found[name][0] == pytest.approx(score, abs=0.03)
+
+
+def test_an_encoder_that_does_not_bear_int8_is_refused(export, tmp_path):
+  folder = export('stick_figures', 'onnx-int8')
+  described = json.loads((pathlib.Path(folder) / 'export.json').read_text())
+  right = zsar_jax.load('stick_figures').recognizer.programs['video']
+  exported_model._check('video', right, described['video'], folder, 'onnx-int8')
+  turned = dataclasses.replace(
+    right, function=lambda p, x: jax.numpy.roll(right.function(p, x), 1, -1)
+  )
+  with pytest.raises(ValueError, match='loses too much in int8.*--format=onnx'):
+    exported_model._check(
+      'video', turned, described['video'], folder, 'onnx-int8'
+    )
 
 
 @pytest.mark.parametrize('kind', FORMATS)
@@ -167,7 +193,7 @@ def test_the_description_says_what_is_there(export):
     composed = arrays['transfer_weights'] @ arrays['seen_prototypes']
     composed /= np.linalg.norm(composed, axis=1, keepdims=True)
     np.testing.assert_allclose(arrays['prototypes'], composed, atol=1e-5)
-  # What only the other side and the fusion read stays behind.
+  # Parameters of the other side and of the fusion are not exported.
   with np.load(os.path.join(folder, 'video.npz')) as params:
     assert {name.partition('/')[0] for name in params} == {
       'video_encoder',
@@ -226,6 +252,7 @@ def test_the_script_reads_the_clips_that_we_read(
   theirs = exported_predict.read_clips(
     path, {**prep, 'num_views': views, 'num_crops': crops}
   )
+  assert theirs.shape == (views * crops, *ours.shape[-4:])
   ours = ours.reshape(theirs.shape)
   difference = np.abs(ours.astype(int) - theirs)
   # OpenCV's own rounding differs between machines in a few pixels.
@@ -247,7 +274,7 @@ def program(function):
 
 
 class Recognizer:
-  """Encoders one of which computes what a target lacks."""
+  """Encoders, one of which uses an operation that a target lacks."""
 
   def __init__(self, function):
     ours = zsar_jax.load('stick_figures')
@@ -281,17 +308,23 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
   files, described = exported_model._to_stablehlo('video', right)
   for name, content in files.items():
     (tmp_path / name).write_bytes(content)
-  exported_model._check('video', right, described, str(tmp_path))
+  exported_model._check('video', right, described, str(tmp_path), 'stablehlo')
   other = program(lambda params, x: params['w'] * x + 2e-4)
-  with pytest.raises(ValueError, match='video encoder computes something else'):
-    exported_model._check('video', other, described, str(tmp_path))
+  with pytest.raises(
+    ValueError, match='video encoder computes other embeddings'
+  ):
+    exported_model._check('video', other, described, str(tmp_path), 'stablehlo')
 
 
 @pytest.mark.parametrize(
   'command,flags,message',
   [
     ('export', ['--format=tflite'], 'should be one of <zsar_jax|stablehlo'),
-    ('export', ['--format=onnx', '--push=a/b'], 'uploads the format zsar_jax'),
+    (
+      'export',
+      ['--format=onnx', '--push=a/b'],
+      'uploads only the format zsar_jax',
+    ),
     ('build', ['--format=onnx'], '--format belongs to export, not to build'),
     ('export', ['--format=stablehlo', '--classes=a,A'], 'duplicate class name'),
   ],
@@ -313,7 +346,7 @@ def test_flags_that_make_no_sense(tmp_path, command, flags, message):
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
   (tmp_path / 'mine').write_text('x')
   flags = '--workdir=stick_figures', '--format=stablehlo'
-  with pytest.raises(FileExistsError, match='is there already'):
+  with pytest.raises(FileExistsError, match='exists: export'):
     bank.main(['bank', 'export', *flags, f'--output={tmp_path}'])
   assert [path.name for path in tmp_path.iterdir()] == ['mine']
 
@@ -322,7 +355,7 @@ def test_a_bank_alone_is_no_model(tmp_path):
   made = zsar_jax.load('stick_figures').bank
   prototype_bank.save_bank(made, str(tmp_path / 'bank.safetensors'))
   flags = f'--workdir={tmp_path}', f'--output={tmp_path / "out"}'
-  with pytest.raises(FileNotFoundError, match='without its encoders'):
+  with pytest.raises(FileNotFoundError, match='without encoders'):
     bank.main(['bank', 'export', *flags, '--format=stablehlo'])
 
 

@@ -1,4 +1,4 @@
-"""Models as plain files, and the one that ships."""
+"""Tests models as plain files, and the shipped model."""
 
 import json
 import os
@@ -109,10 +109,10 @@ def no_vocabulary(folder):
   [
     (cut_weights, ValueError, 'model.safetensors is damaged'),
     (drop_weights, FileNotFoundError, 'model.safetensors is missing'),
-    (other_shape, ValueError, 'class_centres.* are not those of its config'),
-    (other_depth, ValueError, 'text_encoder.* are not those of its config'),
-    (no_json, ValueError, 'model.json is no JSON'),
-    (no_vocabulary, ValueError, r"has no \['vocabulary'\]"),
+    (other_shape, ValueError, 'class_centres.* do not fit its config'),
+    (other_depth, ValueError, 'text_encoder.* do not fit its config'),
+    (no_json, ValueError, 'model.json is not JSON'),
+    (no_vocabulary, ValueError, r"lacks the keys \['vocabulary'\]"),
   ],
 )
 def test_spoilt_files_are_refused(exported, tmp_path, change, error, message):
@@ -175,7 +175,7 @@ def test_the_model_that_ships_knows_classes_it_never_saw(tmp_path, capsys):
   right = sum(a == b for a, b in zip(answers, names, strict=True))
   # One clip of each class: chance is one of twelve.
   assert right >= 8, list(zip(answers, names, strict=True))
-  # Of any other video it says that it knows none of the kind.
+  # It warns about videos that are no drawings.
   own = videos.write_video(tmp_path / 'own.mp4', videos.numbered_frames(9))
   predict.main(
     [

@@ -46,7 +46,7 @@ def test_arrays_that_are_views_are_saved_as_they_read(tmp_path):
 
 
 def test_missing_bank_raises_and_says_why(tmp_path):
-  with pytest.raises(FileNotFoundError, match='finished training'):
+  with pytest.raises(FileNotFoundError, match='at the end of training'):
     prototype_bank.load_bank(str(tmp_path / 'bank.safetensors'))
 
 

@@ -263,7 +263,7 @@ def test_too_little_to_calibrate_says_so(
   ]
   assert run(bank, 'build', *flags) == 0
   out = capsys.readouterr().out
-  assert 'must have 3 classes or more, there are 2, and readable' in out
+  assert 'a calibration needs 3 classes or more' in out
   assert 'probabilities: none, because the bank has no calibration' in out
 
 
@@ -286,7 +286,7 @@ def test_single_sessions_are_all_for_training(dataset, monkeypatch):
   [
     (['--video=classifier', '--prototypes=both'], 'both needs --dataset'),
     (['--video=classifier', '--prototypes=videos'], 'videos needs --dataset'),
-    (['--video=clip'], 'has no classifier, so no prototypes: give --dataset'),
+    (['--video=clip'], 'has no classifier to make prototypes from: give'),
     (['--video=clip', '--dataset=D', '--prototypes=both'], 'has no classifier'),
     (['--video=clip', '--dataset=D', '--drop_seen=row'], 'has no class row'),
     (['--video=clip', '--dataset=nowhere'], 'nowhere'),
@@ -337,5 +337,5 @@ def test_a_clip_is_measured_without_seen_classes(
   assert rows['nearest_name', 'top1'] == pytest.approx(right.mean(), abs=0.02)
   # Kept for a second evaluation.
   assert any((output.parent / 'embeddings').rglob('*.safetensors'))
-  with pytest.raises(ValueError, match='no dataset of its own'):
+  with pytest.raises(ValueError, match='public weights, which have no dataset'):
     evaluate.main(['evaluate', f'--pretrained={weights["clip"]}'])

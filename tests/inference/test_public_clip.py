@@ -130,7 +130,7 @@ def test_the_api_takes_weights_too(directory, video):
   prediction = loaded.predict(video)
   assert prediction.answer == prediction.ranking[0].name
   loaded.clear_classes()
-  with pytest.raises(ValueError, match='add_classes comes first'):
+  with pytest.raises(ValueError, match='call add_classes first'):
     loaded.predict(video)
 
 
@@ -185,7 +185,10 @@ def test_several_videos_and_segments(directory, video, tmp_path, capsys):
     ([], 'give either --workdir'),
     (['--workdir=a', '--pretrained=b'], 'give either --workdir'),
     (['--pretrained=/nowhere'], '/nowhere do not exist'),
-    (['--pretrained=CLIP', '--reject_below=0.5'], 'no calibration, so nothing'),
+    (
+      ['--pretrained=CLIP', '--reject_below=0.5'],
+      'cannot reject without a calibration',
+    ),
     (['--pretrained=BERT'], "model_type is 'bert'"),
     (['--pretrained=VIT'], 'has no text side: build a bank with'),
   ],

@@ -120,11 +120,11 @@ def test_prototypes_are_centred_columns():
   np.testing.assert_allclose(
     found, away / np.linalg.norm(away, axis=1, keepdims=True), rtol=1e-6
   )
-  # A constant that all columns share says nothing.
+  # A constant that all columns share changes no prototype.
   np.testing.assert_allclose(
     classifier_bank.prototypes(columns + 7), found, rtol=1e-6
   )
-  with pytest.raises(ValueError, match='one class'):
+  with pytest.raises(ValueError, match='at least two classes'):
     classifier_bank.prototypes(columns[:1])
   with pytest.raises(ValueError, match='class 2 equals the mean'):
     classifier_bank.prototypes(np.array([[1.0], [-1.0], [0.0]]))
@@ -208,14 +208,14 @@ def test_weights_that_changed_are_refused(weights, tmp_path):
   write_classifier(tmp_path / 'classifier', columns=COLUMNS + 1)
   with pytest.raises(ValueError, match='have changed: .* build the bank again'):
     saved_encoders.load(path)
-  with pytest.raises(ValueError, match='no run: it has no step'):
+  with pytest.raises(ValueError, match='not a run, so it has no --step'):
     saved_encoders.load(path, step=3)
 
 
 @pytest.mark.parametrize(
   'labels, columns, message',
   [
-    (None, COLUMNS, 'have no names'),
+    (None, COLUMNS, 'has no id2label'),
     ({'0': 'row', '1': 'LABEL_1'}, COLUMNS[:2], "called \\['LABEL_1'\\]"),
     ({'0': 'row', '2': 'arm'}, COLUMNS[:2], 'from 0 to 1'),
     ({'0': 'row', 'x': 'arm'}, COLUMNS[:2], 'no number'),

@@ -31,7 +31,7 @@ server, there = test_hub.server, test_hub.there
 
 @pytest.fixture
 def weights(there, tmp_path):
-  """A classifier and a text encoder on the hub, with things never wanted."""
+  """A classifier and a text encoder on the hub, with files never requested."""
   for name, path in (
     ('classifier', shared.write_classifier(tmp_path / 'classifier')),
     ('bert', tiny_weights.write_bert(tmp_path / 'bert')),
@@ -105,7 +105,7 @@ def test_a_revision_that_changed_is_refused(weights, tmp_path, monkeypatch):
     ('gated', 'hf:org/classifier is gated or private'),
     ('pickles', 'hf:org/classifier has no safetensors'),
     ('unnamed', "the classes are called ['LABEL_0', 'LABEL_1', 'LABEL_2']"),
-    ('nameless', 'has no id2label: the classes of this classifier have no'),
+    ('nameless', 'has no id2label, which names the classes of a'),
     ('fewer', 'names 5 classes'),
     ('tokenizer', 'has no vocab.txt'),
   ],
@@ -154,7 +154,7 @@ def test_two_joint_spaces_are_no_pair(tmp_path, capsys):
   safetensors.numpy.save_file(content, tensors)
   flags = f'--video={one}', f'--text={other}', f'--output={tmp_path / "out"}'
   assert run(bank, 'build', *flags) == 1
-  assert 'are two different joint spaces' in capsys.readouterr().err
+  assert 'have different joint spaces' in capsys.readouterr().err
 
 
 def push(folder, *flags):
@@ -249,15 +249,15 @@ def test_weights_of_this_machine_alone_are_not_pushed(
   assert run(bank, 'build', *flags) == 0
   assert push(folder) == 1
   error = capsys.readouterr().err
-  assert f'--video={path} are on this machine alone' in error
+  assert f'--video={path} are only on this machine' in error
   assert 'me/open' not in weights.repositories
   exported = tmp_path / 'exported'
   assert run(bank, 'export', f'--workdir={folder}', f'--output={exported}') == 0
-  assert f'--video={path} are no part of it' in capsys.readouterr().out
+  assert f'--video={path} are not copied' in capsys.readouterr().out
   assert saved_encoders.load(str(exported)).seen_classes == shared.SEEN
   # Weights that have moved can be found again.
   shutil.move(path, tmp_path / 'moved')
-  with pytest.raises(FileNotFoundError, match='where they are now'):
+  with pytest.raises(FileNotFoundError, match='write their new place'):
     saved_encoders.load(str(exported))
   text = (exported / 'encoders.json').read_text()
   (exported / 'encoders.json').write_text(
@@ -287,6 +287,6 @@ def test_a_card_shows_what_was_measured():
   model = zsar_jax.load(folder)
   results = json_files.read(os.path.join(folder, 'results.json'))
   card = model_card.make(model.recognizer, model.bank, results=results)
-  assert '## Measured' in card and 'nearest_name' in card
+  assert '## Results' in card and 'nearest_name' in card
   assert '| public weights | random |' in card
   assert 'license' not in card and 'base_model' not in card

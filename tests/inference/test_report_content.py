@@ -77,4 +77,4 @@ def test_scores_of_others_show_their_first_method(tmp_path, labels):
   np.testing.assert_array_equal(made.hubness_counts['mine'], [1, 1, 1])
   html = page.render(outcome.content, made)
   assert '<b>100.0%</b> per-class accuracy of\nmine' in html
-  assert 'declared comparison mine − worse: +100.0' in html
+  assert 'mine − worse is +100.0 points' in html

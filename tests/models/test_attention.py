@@ -97,7 +97,7 @@ def test_platform_is_that_of_the_mesh():
   with jax.set_mesh(mesh):
     step(jnp.ones(3))
   assert found == ['cpu', 'cpu']
-  # Not where this process lives, but where the step is compiled for.
+  # The target of the compilation decides, not the platform of this process.
   device = jax.sharding.AbstractDevice('TPU v5e', None, 'tpu')
   abstract = mesh.abstract_mesh.update(abstract_device=device)
   with jax.sharding.use_abstract_mesh(abstract):

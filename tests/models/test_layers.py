@@ -16,7 +16,7 @@ def test_attend_equals_the_library(masked):
   mask = None
   if masked:
     mask = jax.random.bernoulli(jax.random.key(2), 0.5, (2, 3, 5, 7))
-    mask = mask.at[..., 0].set(True)  # every row attends to something
+    mask = mask.at[..., 0].set(True)  # every row attends to one key
   np.testing.assert_allclose(
     jax.jit(layers.attend)(query, key, value, mask),
     jax.nn.dot_product_attention(query, key, value, mask=mask),

@@ -1,4 +1,4 @@
-"""What earlier commits left behind is still read, used and gone on with.
+"""Tests that files of earlier commits can be read, used and resumed.
 
 README.md beside this file says what the archives hold and how they are made.
 """
@@ -60,7 +60,7 @@ def rows(content):
 
 
 def check_same_rows(stored, now):
-  """All that was measured then is measured now, with the same outcome."""
+  """Checks that a new evaluation has the same rows and values as the old."""
   for key in ('protocol', 'protocol_hash', 'step'):
     assert now[key] == stored[key]
   stored, now = rows(stored), rows(now)

@@ -1,4 +1,4 @@
-"""What the training step moves between devices, in bytes."""
+"""Tests the bytes that the training step sends between devices."""
 
 import jax
 import numpy as np

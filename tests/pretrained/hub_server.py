@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on loopback: what downloads and uploads ask for."""
+"""A small Hugging Face Hub on loopback, for downloads and uploads."""
 
 import base64
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Repository:
 
 @dataclasses.dataclass
 class Hub:
-  """What the server serves, and what it was asked for.
+  """The content of the server, and a record of the requests.
 
   Attributes:
     repositories: id -> model.
@@ -76,7 +76,7 @@ class Hub:
   endpoint: str = ''
 
   def names(self, *methods: str) -> list[str]:
-    """The names of the files that were asked for, since the last call."""
+    """Returns the names of the files requested since the last call."""
     asked, self.asked[:] = list(self.asked), []
     return [
       urllib.parse.unquote(_RESOLVE.fullmatch(path)[3])
@@ -86,7 +86,7 @@ class Hub:
 
 
 def repository_of(folder, **more: bytes) -> Repository:
-  """A model with the files of a folder, and further ones."""
+  """Makes a model from the files of a folder, and more files."""
   files = {}
   for name in os.listdir(folder):
     with open(os.path.join(folder, name), 'rb') as f:
@@ -242,7 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve() -> Iterator[Hub]:
-  """A hub without models, on a free port, until the block is left."""
+  """Context manager of a hub without models, on a free port."""
   hub = Hub()
   handler = type('Handler', (_Handler,), {'hub': hub})
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)

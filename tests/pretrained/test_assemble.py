@@ -66,7 +66,7 @@ def test_transforms_are_those_of_pytorch():
 def test_what_may_be_unused_is_said_by_name():
   extra = {'head.weight': np.ones(2)}
   with pytest.raises(
-    ValueError, match=r"/w: 1 tensors have no place .*\['head.weight'\]"
+    ValueError, match=r"/w: 1 tensors do not belong .*\['head.weight'\]"
   ):
     assemble.assemble(weights(**extra), PLAN, SHAPES)
   assemble.assemble(weights(**extra), PLAN, SHAPES, ignore=(r'^head\.',))
@@ -113,7 +113,7 @@ def test_stack_of_another_depth_is_refused():
 
 def test_parameter_without_a_source_is_named():
   plan = {k: v for k, v in PLAN.items() if k != 'scale'}
-  with pytest.raises(ValueError, match=r"nothing for .*\['scale'\]"):
+  with pytest.raises(ValueError, match=r"no tensor for .*\['scale'\]"):
     assemble.assemble(weights(), plan, SHAPES)
 
 

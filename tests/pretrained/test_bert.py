@@ -97,7 +97,7 @@ def test_tables_are_cut_and_padded(tmp_path):
     ({'position_embedding_type': 'relative_key'}, "'relative_key' is not 'ab"),
     ({'max_position_embeddings': 8}, 'fewer than token_length=12'),
     ({'num_hidden_layers': 3}, 'layer.2.* is missing'),
-    ({'num_hidden_layers': 1}, '16 tensors have no place in this model'),
+    ({'num_hidden_layers': 1}, '16 tensors do not belong to this model'),
     ({'intermediate_size': 32}, 'intermediate.dense.bias.* has shape .24,.'),
   ],
 )

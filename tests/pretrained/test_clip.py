@@ -115,7 +115,7 @@ def change(path, changes):
     ({'text_config.hidden_act': 'mish'}, "hidden_act 'mish' is not one of"),
     ({'text_config.vocab_size': 500}, 'expected 500 rows, as config.json'),
     ({'text_config.num_hidden_layers': 3}, 'layers.2.* is missing'),
-    ({'vision_config.num_hidden_layers': 1}, '16 tensors have no place'),
+    ({'vision_config.num_hidden_layers': 1}, '16 tensors do not belong'),
     ({'vision_config.image_size': 64}, 'position_embedding.weight.* shape'),
     ({'projection_dim': 13}, 'projection.weight.* does not fit'),
   ],
@@ -150,7 +150,7 @@ def test_tokenizer_of_another_size_is_refused(tmp_path):
 
 
 def test_metaclip_2_ends_texts_with_the_id_that_its_config_has(tmp_path):
-  """Where CLIP takes an end id of 2 for a misprint."""
+  """Tests an end id of 2, which CLIP ignores as a known misprint."""
   reason = 'parity with PyTorch needs the extra `parity`'
   torch = pytest.importorskip('torch', reason=reason)
   transformers = pytest.importorskip('transformers', reason=reason)

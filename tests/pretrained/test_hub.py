@@ -18,7 +18,7 @@ from zsar_jax.inference import evaluate_run, public_folders
 from zsar_jax.pretrained import directory, hub, initialisation, tensor_files
 
 COMMIT = 'a' * 40
-# Nothing of these may ever be asked for.
+# Files that must never be requested.
 OTHERS = {
   'pytorch_model.bin': b'\x80\x04',
   'model.ckpt': b'\x80\x04',
@@ -66,7 +66,7 @@ def unreachable(monkeypatch, cache):
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
   use(monkeypatch, f'http://127.0.0.1:{port}', cache)
-  # What newer versions do between tries.
+  # Newer versions sleep between attempts.
   monkeypatch.setattr(time, 'sleep', lambda seconds: None)
 
 
@@ -86,7 +86,7 @@ def test_only_what_is_read_is_downloaded_and_only_once(there, bert):
   assert sorted(os.listdir(located.folder)) == wanted
   asked = set(there.names('GET', 'HEAD'))
   assert asked >= set(wanted) and not asked & set(OTHERS)
-  # Whether the branch has moved is the only question of the second time.
+  # The second time, the only request is whether the branch has moved.
   assert hub.resolve('hf:org/tiny-bert') == located
   assert there.names('GET', 'HEAD') == ['config.json']
   assert hub.resolve(located.pinned).folder == located.folder
@@ -226,7 +226,7 @@ def test_without_network_the_cache_is_enough(
   located = hub.resolve('hf:org/tiny-bert')
   unreachable(monkeypatch, tmp_path / 'cache')
   assert hub.resolve('hf:org/tiny-bert') == located
-  # Another program's cache does not say which files there are not.
+  # A cache filled by another program does not record missing files.
   gone = tmp_path / 'cache' / 'models--org--tiny-bert' / '.no_exist'
   for file in gone.rglob('*'):
     if file.is_file():

@@ -37,7 +37,7 @@ def test_nothing_else_is_run(tmp_path):
   with pytest.raises(ValueError, match='which is no numpy array'):
     i3d.read_arrays(path, digest)
   assert not harmed.exists()
-  # Not even what is numpy's, but for the constructors of arrays.
+  # Of numpy, only the constructors of arrays are allowed.
   content = b'cnumpy\nsave\n(X\x01\x00\x00\x00xI1\ntR.'
   path, digest = write(tmp_path / 'w', content)
   with pytest.raises(ValueError, match='numpy.save'):

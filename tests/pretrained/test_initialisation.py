@@ -148,5 +148,5 @@ def test_clip_is_for_both_sides(bert, tmp_path):
   config = tiny.config(init__clip=path, init__text=bert)
   with pytest.raises(ValueError, match='leave out init.text'):
     initialisation.start(config)
-  with pytest.raises(ValueError, match='reads rgb alone'):
+  with pytest.raises(ValueError, match='needs rgb'):
     initialisation.start(tiny.config(init__clip=path))

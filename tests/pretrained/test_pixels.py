@@ -44,13 +44,13 @@ def test_without_a_crop_the_whole_frame_is_seen(size):
   [
     (dict(), "lacks 'size'"),
     ({**CROPPED, 'image_mean': None}, "missing or lacks 'image_mean'"),
-    (dict(size={'longest_edge': 32}), "size={'longest_edge': 32} is not und"),
-    (dict(size=40, crop_size={'height': 32, 'width': 8}), 'crop_size=.* not u'),
+    (dict(size={'longest_edge': 32}), "size={'longest_edge': 32} is not sup"),
+    (dict(size=40, crop_size={'height': 32, 'width': 8}), 'crop_size=.* not s'),
     (dict(size=40, crop_size=24), 'crop_size 24 is not the image_size 32'),
     ({**WHOLE, 'size': 24, 'do_center_crop': False}, 'size 24 is not the im'),
     ({**CROPPED, 'do_resize': False}, 'do_resize is false'),
     ({**CROPPED, 'resample': 1}, r'resample=1 is not one of \[2, 3\]'),
-    (dict(size={'height': 40, 'width': 40}), 'whose shape was changed'),
+    (dict(size={'height': 40, 'width': 40}), 'changing the aspect ratio'),
     (dict(size={'shortest_edge': 32}, do_center_crop=False), 'not be square'),
   ],
 )
@@ -94,8 +94,8 @@ def as_the_model_sees_it(image, found):
   return np.asarray(pixel_ops.to_inputs(view, prep.mean, prep.std))[0]
 
 
-# Model type, processor, and what to tell it; the sizes are small, the rest is
-# what public weights have.
+# Model type, processor, and its settings: those of public weights, but with
+# small sizes.
 PROCESSORS = [
   ('clip', 'CLIPImageProcessorPil', CROPPED),
   ('siglip', 'SiglipImageProcessorPil', WHOLE),

@@ -168,7 +168,10 @@ def test_lone_file_loads_without_classifier_and_counters(tmp_path):
   'change, message',
   [
     (lambda t: t.pop('layer1.0.conv2.weight'), 'conv2.weight.* is missing'),
-    (lambda t: t.update(extra=np.zeros(2)), "no place in this model: .'extra'"),
+    (
+      lambda t: t.update(extra=np.zeros(2)),
+      "do not belong to this model: .'extra'",
+    ),
     (
       lambda t: t.update({'bn1.bias': np.zeros(9, np.float32)}),
       r"'bn1.bias' has shape \(9,\)",
@@ -194,7 +197,7 @@ def test_tensors_that_do_not_fit_raise(change, message, tmp_path):
     ({'depths': [2, 2, 2, 2]}, r'depths is \[2, 2, 2, 2\], this ResNet has'),
     ({'hidden_act': 'gelu'}, "hidden_act is 'gelu'"),
     ({'downsample_in_first_stage': True}, 'downsample_in_first_stage is True'),
-    ({'downsample_in_bottleneck': True}, 'strides in the first 1x1'),
+    ({'downsample_in_bottleneck': True}, 'puts the stride into the first 1x1'),
   ],
 )
 def test_config_of_another_network_raises(change, message, tmp_path):

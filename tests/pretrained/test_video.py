@@ -38,7 +38,7 @@ def save_torch(name, path, **config):
   model = cls(cls.config_class(**config)).eval()
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
-    # What starts at zero or one would hide that it went to the wrong place.
+    # A parameter that starts at zero or one could hide in a wrong place.
     for parameter in model.parameters():
       noise = torch.randn(parameter.shape, generator=generator)
       parameter.add_(0.1 * noise)
@@ -297,7 +297,7 @@ def test_bad_tensors_are_named(tmp_path, changes, message):
   [
     ({'model_type': 'bert'}, "model_type is 'bert'"),
     ({'hidden_act': 'silu'}, "hidden_act 'silu' is not one of"),
-    ({'num_hidden_layers': 1}, 'have no place in this model'),
+    ({'num_hidden_layers': 1}, 'do not belong to this model'),
     ({'num_hidden_layers': 3}, 'encoder.layer.2.* is missing'),
     ({'hidden_size': 64}, 'does not fit'),
     (

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept; what a prediction compiles and loads."""
+"""Tests the compilation cache, and what a prediction compiles and loads."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 _LEAST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _OWN = compilation_cache.VARIABLE
-# What a prediction with plain files has no use for.
+# Libraries that a prediction with plain files must not load.
 _IDLE = (
   'scipy',
   'sklearn',
@@ -46,7 +46,7 @@ class _Config:
 def jax_config(monkeypatch, tmp_path):
   """The configuration of a JAX that was imported already; no variables."""
   for name in (_FOLDER, _LEAST, _OWN):
-    # Set first, so that what a test leaves behind is taken away again.
+    # Set first, so that monkeypatch restores them after the test.
     monkeypatch.setenv(name, '')
     monkeypatch.delenv(name)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'caches'))
@@ -199,7 +199,7 @@ except SystemExit as e:
 
 
 def _predict(tmp_path, *flags):
-  """Exit code, loaded libraries, output and errors of a command of its own."""
+  """Runs a command; returns exit code, loaded libraries, output, errors."""
   environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'caches')}
   for name in (_FOLDER, _LEAST, _OWN):
     environment.pop(name, None)

@@ -12,7 +12,7 @@ def unit_rows(seed, n, d):
 
 
 def cross_entropy(logits, q):
-  """By the definition, in float64."""
+  """Computes the loss by its definition, in float64."""
   logits = np.asarray(logits, np.float64)
   exp = np.exp(logits - logits.max(axis=1, keepdims=True))
   softmax = exp / exp.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A real process is really killed, and what follows is as if it never was."""
+"""Kills a real process, and tests that the resumed run is the same."""
 
 import pathlib
 import random

@@ -16,7 +16,7 @@ def call(*arguments):
     (['--share'], '--share makes a public link'),
     (['--auth=no/such/file'], 'no/such/file'),
     (['--compare=y', '--pretrained=z'], 'for two models side by side'),
-    (['--max_minutes=0'], 'minutes=0: must be above 0'),
+    (['--max_minutes=0'], 'minutes=0 must be above 0'),
     (['--max_names=0'], 'max_names'),
     (['--port=70000'], 'port'),
   ],

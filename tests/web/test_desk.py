@@ -39,7 +39,7 @@ def test_an_answer_has_all_that_the_page_shows(desk, example, tmp_path):
   picture = cv2.imdecode(np.frombuffer(answer.frames[0][1], np.uint8), 1)
   assert picture.shape == (48, 48, 3)
   assert len(answer.risks) == 101
-  assert 'at 0.29 or more were wrong' in answer.reliability(0.29)
+  assert 'answers at 0.29 or more, ' in answer.reliability(0.29)
   assert str(tmp_path) not in repr(answer)
 
 

@@ -51,7 +51,7 @@ def test_without_probabilities_there_are_scores():
   bars = chart.bars(made, 0.5)
   assert [bar.value for bar in bars] == ['score +0.90', 'score +0.80']
   assert [bar.share for bar in bars] == pytest.approx([0.9, 0.8])
-  assert 'how sure' in words_of(drawing.headline(made, 0.5))
+  assert 'gives no probability' in words_of(drawing.headline(made, 0.5))
   assert 'zsar-line' not in drawing.chart_html(made, 0.5, 'x')
 
 

@@ -15,12 +15,12 @@ def test_names_are_lines():
     ('', 'at least one name'),
     (None, 'at least one name'),
     (' \n\t\n', 'at least one name'),
-    ('rowing\n---', "'---' is no name"),
+    ('rowing\n---', "'---' is not a name"),
     ('rowing\nrowing', "'rowing' is there twice"),
     ('Arm Wrestling\narm_wrestling', "'Arm Wrestling' and 'arm_wrestling' are"),
     ('a\x1b[31mb', 'control characters'),
     ('\n'.join(f'name {i}' for i in range(10_000)), '10000 names are too many'),
-    ('!' * 5000, 'is no name'),
+    ('!' * 5000, 'is not a name'),
   ],
 )
 def test_bad_names_are_said_in_short(text, said):
@@ -49,7 +49,7 @@ def test_size_and_duration():
   [
     ({'megabytes': 0}, 'megabytes=0'),
     ({'minutes': float('nan')}, 'minutes=nan'),
-    ({'megabytes': 20, 'store_megabytes': 10}, 'no room for one'),
+    ({'megabytes': 20, 'store_megabytes': 10}, 'is less than one upload'),
   ],
 )
 def test_limits_that_make_no_sense(changes, said):

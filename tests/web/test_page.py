@@ -178,7 +178,7 @@ def _names_and_an_example(visitor):
   visitor.read('#zsar-answer strong', _NAMES[0])
   assert 'composited from' in visitor.text('#zsar-answer .zsar-bar')
   assert visitor.text('#zsar-answer .zsar-value').endswith('%')
-  visitor.read('#zsar-risk', 'were wrong in')
+  visitor.read('#zsar-risk', 'were wrong')
   assert len(visitor.driver.find_elements('css selector', '#zsar-details img'))
   visitor.name('<b>row ${1}', _NAMES[1])
   visitor.recognise()
@@ -196,7 +196,7 @@ def _a_long_video(visitor, tmp_path):
     videos.write_video(tmp_path / 'long.mp4', frames, b_frames=0)
   )
   visitor.recognise()
-  visitor.read('#zsar-timeline', 'What happens when')
+  visitor.read('#zsar-timeline', 'Timeline')
   now = lambda: visitor.driver.execute_script(
     'return document.querySelector("#zsar-video video").currentTime'
   )

@@ -58,15 +58,35 @@ def read(path: str, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     content = content[_KEY]
   if not isinstance(content, dict):
     raise ValueError(f'{path}: expected an object, class name -> sentences')
-  canonical = class_names.canonical_names(content, path)
-  described = {}
-  for name, sentences in zip(canonical, content.values(), strict=True):
+  described = checked(content, path)
+  for name in described:
     if names and name not in names:
       near = difflib.get_close_matches(name, names, n=3)
       hint = f'; nearest are {", ".join(near)}' if near else ''
       raise ValueError(f'{path} describes {name!r}, which is not a class{hint}')
-    described[name] = _sentences(sentences, f'{path}: {name!r}')
   return described
+
+
+def checked(
+  content: Mapping[str, Sequence[str]], what: str
+) -> dict[str, tuple[str, ...]]:
+  """Checks descriptions.
+
+  Args:
+    content: class name in any spelling -> list of sentences.
+    what: source of the descriptions, for messages.
+
+  Returns:
+    Canonical name -> sentences.
+
+  Raises:
+    ValueError: a name is twice there, or a class has no list of sentences.
+  """
+  canonical = class_names.canonical_names(content, what)
+  return {
+    name: _sentences(sentences, f'{what}: {name!r}')
+    for name, sentences in zip(canonical, content.values(), strict=True)
+  }
 
 
 def _without_doubles(pairs):
@@ -80,7 +100,7 @@ def _without_doubles(pairs):
 
 
 def _sentences(value, what: str) -> tuple[str, ...]:
-  good = isinstance(value, list) and all(
+  good = isinstance(value, list | tuple) and all(
     isinstance(text, str) and text.strip() for text in value
   )
   if not good or not value:

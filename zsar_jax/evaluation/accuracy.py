@@ -1,7 +1,7 @@
-"""Accuracies with their intervals, for all methods and splits at once.
+"""Computes accuracies with intervals, for all methods and splits at once.
 
 Methods are added one by one. Rows and paired differences then use one set of
-resamples, so methods are compared on the same draws.
+bootstrap resamples, so all methods are compared on the same draws.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,14 @@ from zsar_jax.zeroshot import metrics, ranking, statistics
 PER_CLASS = 'per_class'
 SAME_SOURCE = 'same_source_per_class'
 _NUM_DERANGEMENTS = 20
-# Methods that also get an accuracy for each attribute (verb, place, ...).
+# Methods that also get an accuracy per attribute (verb, place, ...).
 _SPELT_OUT = ('transfer', 'nearest_name', 'fusion')
 
 
 @dataclasses.dataclass
 class _Column:
+  """One figure: what each video adds to it [n], and its value per split [s]."""
+
   method: str
   metric: str
   gain: np.ndarray  # [n]
@@ -34,20 +36,20 @@ class Accuracies:
 
   Attributes:
     unseen: the candidate classes.
-    tested: the videos.
+    tested: the test videos.
     many_sources: whether the candidates come from several sources.
-    same_source: bool [c c], pairs of classes of one source.
+    same_source: bool [c c], whether two classes come from the same source.
   """
 
   def __init__(
     self, unseen: task.Classes, tested: task.Tested, resamples: int = 0
   ):
-    """Prepares the weights of videos.
+    """Computes the weight of each video.
 
     Args:
       unseen: the candidates of all splits.
-      tested: the videos.
-      resamples: of the bootstraps; 0 means the default.
+      tested: the test videos.
+      resamples: number of bootstrap resamples; 0 means the default.
 
     Raises:
       ValueError: a split without any video.
@@ -75,12 +77,12 @@ class Accuracies:
 
   @property
   def num_figures(self) -> int:
-    """The number of figures so far."""
+    """The number of figures added so far."""
     return len(self._columns)
 
   @property
   def empty_classes(self) -> list[str]:
-    """Candidates without a video in any split; all means leave them out."""
+    """Candidates without a video in any split. All means leave them out."""
     empty = self.num_of_class.sum(axis=1) == 0
     return [self.unseen.names[i] for i in np.flatnonzero(empty)]
 
@@ -99,7 +101,7 @@ class Accuracies:
       metric: name of the accuracy.
       correct: [n s] in [0, 1]; unreadable videos are set to 0.
       chance: accuracy of guessing, [n s] or an array that broadcasts to it.
-      stratified: give every class the same weight, else every video.
+      stratified: True gives every class the same weight, False every video.
     """
     weights = self._weights[stratified]
     gains = np.where(self.tested.readable[:, None], correct, 0) * weights
@@ -118,7 +120,10 @@ class Accuracies:
   def add_scores(
     self, method: str, scores: np.ndarray, brief: bool = False
   ) -> None:
-    """Adds top-1, top-5 and per-class accuracy, all and same source.
+    """Adds top-1, top-5 and per-class accuracies.
+
+    If the candidates come from several sources, it also adds the per-class
+    accuracy among the candidates of the video's own source.
 
     Args:
       method: name of the method.
@@ -142,12 +147,12 @@ class Accuracies:
       self._add_attributes(method, scores)
 
   def _same_source_chance(self) -> np.ndarray:
-    """1 / candidates of the video's own source, [n s]."""
+    """Returns 1 / number of candidates of the video's own source, [n s]."""
     sizes = self.same_source @ self.tested.candidates.astype(float)
     return 1 / np.maximum(sizes, 1)[self.tested.labels]
 
   def answers(self, scores: np.ndarray, same_source: bool = False):
-    """The best candidate of each video in each split, int [n s]."""
+    """Returns the best candidate of each video in each split, int [n s]."""
     allowed = self.same_source[self.tested.labels] if same_source else None
     return np.stack(
       [
@@ -158,12 +163,12 @@ class Accuracies:
     )
 
   def agreement(self, attribute: str) -> np.ndarray:
-    """Whether two classes have the same value of an attribute, bool [c c]."""
+    """Returns bool [c c]: whether two classes share a value of an attribute."""
     values = np.array([a[attribute] for a in self.unseen.attributes])
     return values[:, None] == values[None]
 
   def _add_attributes(self, method: str, scores: np.ndarray) -> None:
-    """How often the answer's verb, place, ... is right, per class."""
+    """Adds the per-class accuracy of each attribute (verb, place, ...)."""
     if not self.unseen.attribute_names:
       return
     answers = self.answers(scores)
@@ -181,10 +186,10 @@ class Accuracies:
       )
 
   def add_permuted(self, method: str, scores: np.ndarray) -> None:
-    """Adds a control: the unseen names swapped within their source.
+    """Adds a control: permutes the unseen names within their source.
 
-    The accuracy is the mean over 20 derangements in every split. Nothing is
-    added where no source has two candidates.
+    The accuracy is the mean over 20 derangements in every split. If no source
+    has two candidates, nothing is added.
 
     Args:
       method: name of the control.
@@ -192,7 +197,7 @@ class Accuracies:
     """
     sources = np.array(self.unseen.sources or ('',) * len(self.unseen.names))
     labels = self.tested.labels
-    # For each split and derangement, the name that each class's videos have.
+    # For each split and derangement, the name given to each class's videos.
     named = np.full((*self.tested.candidates.T.shape, _NUM_DERANGEMENTS), -1)
     for s, candidates in enumerate(self.tested.candidates.T):
       at = np.flatnonzero(candidates)
@@ -217,14 +222,14 @@ class Accuracies:
       self.add(method, metric, np.stack(right, axis=1), chance, True)
 
   def floor_row(self, name: str, agree: np.ndarray) -> results.Row:
-    """The accuracy of knowing one property of a video and guessing the rest.
+    """Computes the accuracy of guessing among classes that share a property.
 
     Args:
-      name: of the row.
-      agree: bool [c c], pairs of classes with the same property.
+      name: name of the row.
+      agree: bool [c c], whether two classes share the property.
 
     Returns:
-      The row; computed, without sampling.
+      The row. Its accuracy is exact, so its interval is empty.
     """
     candidates = self.tested.candidates.astype(float)
     alike = np.maximum(agree @ candidates, 1)[self.tested.labels]
@@ -240,7 +245,7 @@ class Accuracies:
     return results.Row(
       method,
       metric,
-      # A sum of many weights may pass 1 by rounding.
+      # Rounding can take a sum of many weights above 1.
       min(float(value), 1.0),
       *(None if end is None else float(end) for end in ends[:2]),
       float(chance),
@@ -253,7 +258,7 @@ class Accuracies:
     )
 
   def _resample(self) -> dict[bool, statistics.Resampled]:
-    """Whether stratified -> draws for the columns of that kind."""
+    """Returns, per value of `stratified`, the draws of its columns."""
     if self._resampled is None:
       families, kinds = [], []
       for stratified in (True, False):
@@ -278,7 +283,7 @@ class Accuracies:
     return self._resampled
 
   def _places(self) -> dict[tuple[str, str], tuple[bool, int]]:
-    """(method, metric) -> family and column within it."""
+    """Returns (method, metric) -> (`stratified`, column among its kind)."""
     places, counts = {}, {True: 0, False: 0}
     for column in self._columns:
       places[column.method, column.metric] = (
@@ -289,7 +294,7 @@ class Accuracies:
     return places
 
   def rows(self) -> list[results.Row]:
-    """All rows, in the order in which the figures were added."""
+    """Returns all rows, in the order in which the figures were added."""
     if not self._columns:
       return []
     drawn, places = self._resample(), self._places()
@@ -323,14 +328,14 @@ class Accuracies:
   def paired(
     self, first: str, others: Sequence[str], metric: str, primary: str
   ) -> list[results.Paired]:
-    """Differences of a per-class metric on the same videos and resamples.
+    """Computes paired differences of a per-class accuracy.
 
     Args:
       first: the method to compare.
       others: methods to compare it with; methods without the metric are left
         out.
       metric: name of a per-class accuracy.
-      primary: the method of the declared comparison; Holm's method corrects
+      primary: the method of the declared comparison. Holm's method corrects
         the p-values of all other comparisons.
 
     Returns:
@@ -370,5 +375,5 @@ class Accuracies:
     ]
 
   def methods(self) -> list[str]:
-    """The methods so far, each once."""
+    """Returns the methods added so far, each once."""
     return list(dict.fromkeys(column.method for column in self._columns))

@@ -1,12 +1,12 @@
-"""Chooses settings on inner draws, where seen classes play unseen.
+"""Chooses transfer settings on inner draws.
 
-A model that was trained on a class is not zero-shot on that class. So every
-draw has a model of its own, trained without the classes that play unseen. The
-true unseen classes are never used.
+An inner draw holds out some seen classes as pseudo-unseen classes. A model
+trained on a class is not zero-shot on it, so every draw has its own model,
+trained without the held-out classes. The true unseen classes are never used.
 
-The rule (our choice): `grid` lists few settings. The mean over draws of the
-per-class accuracy of the transfer, among the candidates of the video's own
-source, compares them. The best setting replaces the declared default only if
+The rule (our choice): `grid` lists a few settings. They are compared by the
+mean, over draws, of the transfer's per-class accuracy among the candidates of
+the video's own source. The best setting replaces the declared default only if
 it is better by more than one standard error.
 """
 
@@ -27,14 +27,15 @@ _PENALTIES = np.round(np.linspace(0, 0.5, 51), 3)
 def grid(
   default: methods.TransferSettings, num_seen: int
 ) -> list[methods.TransferSettings]:
-  """The settings to compare, at most eight, the default first.
+  """Returns the settings to compare.
 
   Args:
-    default: the settings that the config declares.
-    num_seen: seen classes that a composite can use.
+    default: the settings of the config.
+    num_seen: number of seen classes of a composite.
 
   Returns:
-    The default, and others that differ from it in one thing each.
+    At most eight settings: first the default, then settings that differ from
+    it in one field each.
   """
   changes = [
     {'temperature': default.temperature * factor} for factor in (0.5, 2, 4)
@@ -53,7 +54,7 @@ def _transfer_scores(draw: Evaluation, settings) -> np.ndarray:
 
 
 def _accuracy(draw: Evaluation, scores: np.ndarray) -> float:
-  """Per-class accuracy; with several sources, within the same source."""
+  """Computes per-class accuracy; with several sources, within the source."""
   figures = accuracy.Accuracies(
     draw.unseen, draw.videos.as_tested(len(draw.unseen.names)), resamples=2
   )
@@ -67,16 +68,16 @@ def choose(
   default: methods.TransferSettings,
   names: Sequence[str],
 ) -> dict[str, Any]:
-  """Settings, GZSL penalty and calibration from inner draws.
+  """Chooses settings and GZSL penalty on inner draws, and fits a calibration.
 
   Args:
     draws: one evaluation for each draw, by the draw's own model.
-    default: the settings that the config declares.
-    names: protocol of each draw.
+    default: the settings of the config.
+    names: protocol name of each draw.
 
   Returns:
-    JSON-able: `settings`, `calibration`, `chosen_on` (the names) and
-    `compared`, the accuracy of every setting in every draw.
+    A JSON-able dict: `settings`, `calibration`, `chosen_on` (the names) and
+    `compared` (the accuracy of every setting in every draw).
 
   Raises:
     ValueError: no draw, or draws with different numbers of unseen classes.
@@ -108,7 +109,7 @@ def choose(
 def _compare(
   draws: Sequence[Evaluation], default: methods.TransferSettings
 ) -> list[tuple[methods.TransferSettings, list[float]]]:
-  """The accuracy of each setting in each draw, the default first."""
+  """Returns each setting with its accuracy per draw, the default first."""
   have_initial = all(
     draw.seen.classes.initial_text is not None
     and draw.unseen.initial_text is not None
@@ -142,9 +143,9 @@ def best(
 
 
 def _penalty(draws: Sequence[Evaluation], settings) -> float | None:
-  """The penalty on seen classes with the best mean H over draws.
+  """Returns the penalty on seen classes with the best mean H over draws.
 
-  None where a draw has no videos of seen classes.
+  Returns None if a draw has no videos of seen classes.
   """
   curves = [
     generalised.transfer_curve(
@@ -167,20 +168,20 @@ def calibrate_on_seen(
   settings: methods.TransferSettings,
   protocol: str,
 ) -> calibration.Calibration | None:
-  """A calibration without inner draws: each seen class is left out in turn.
+  """Fits a calibration without inner draws, leaving out one class at a time.
 
   Every seen class is composited from the others. Held-out videos of the seen
-  classes then choose among these composites. The encoders were trained on
+  classes are scored against these composites. The encoders were trained on
   these classes, so the probabilities are too high; `measured_on` says so.
 
   Args:
-    evaluation: with held-out videos of seen classes.
+    evaluation: its `seen_videos` are used.
     settings: of the transfer.
-    protocol: its name.
+    protocol: name of the protocol, for `measured_on`.
 
   Returns:
-    The calibration; None without such videos, or with fewer than three seen
-    classes.
+    The calibration; None without held-out videos, or with fewer than three
+    seen classes.
   """
   seen, videos = evaluation.seen, evaluation.seen_videos
   if videos is None or len(seen.classes.names) < 3:
@@ -203,21 +204,21 @@ def calibrate(
   settings: methods.TransferSettings,
   measured_on: str,
 ) -> calibration.Calibration:
-  """A calibration where every candidate plays unseen.
+  """Fits a calibration that treats every candidate as unseen.
 
   Args:
     seen: the seen classes with their prototypes.
-    candidates: at least two. One that is a seen class too is composited from
-      the others.
-    videos: labels index the candidates.
+    candidates: at least two. A candidate that is also a seen class is
+      composited from the other seen classes.
+    videos: their labels index the candidates.
     settings: of the transfer.
-    measured_on: these videos and classes, in words.
+    measured_on: describes these videos and classes.
 
   Returns:
     The calibration.
 
   Raises:
-    ValueError: too few classes.
+    ValueError: fewer than two candidates.
   """
   composites = _left_out_composites(seen, candidates, settings)
   scores = scoring.score_videos(
@@ -231,7 +232,7 @@ def _left_out_composites(
   candidates: task.Classes,
   settings: methods.TransferSettings,
 ) -> np.ndarray:
-  """Each candidate composited from all other seen classes [c d]."""
+  """Composites each candidate from all other seen classes, [c d]."""
   names = np.array(seen.classes.names)
   limited = dataclasses.replace(
     settings, top_k=min(settings.top_k, len(names) - 1)
@@ -250,7 +251,7 @@ def _left_out_composites(
 
 
 def _only(classes: task.Classes, keep: np.ndarray) -> task.Classes:
-  """The names and embeddings of some classes, bool [c]."""
+  """Returns names and embeddings of the classes in a mask, bool [c]."""
   initial = classes.initial_text
   return task.Classes(
     tuple(classes.names[i] for i in np.flatnonzero(keep)),

@@ -1,4 +1,4 @@
-"""Seen-class validation: the cosine classifier on held-out videos."""
+"""Validates the classifier of the seen classes on held-out videos."""
 
 import numpy as np
 
@@ -13,9 +13,9 @@ def seen_validation_row(
   class_centres: np.ndarray,
   readable: np.ndarray | None = None,
 ) -> results.Row:
-  """Top-1 among all seen classes of videos held out from training.
+  """Computes top-1 accuracy of held-out videos among all seen classes.
 
-  It shows early whether training fails; it chooses no setting.
+  It shows early whether training fails. No setting is chosen by it.
 
   Args:
     embeddings: [n v d], unit vectors.
@@ -26,7 +26,7 @@ def seen_validation_row(
       readable.
 
   Returns:
-    The row `seen`, `seen_val_top1`.
+    The row of method `seen` and metric `seen_val_top1`.
   """
   scores = np.asarray(scoring.similarity_scores(embeddings, class_centres))
   correct = metrics.ranks_of_truth(scores, labels) < 1

@@ -1,12 +1,12 @@
-"""The config's keys about inference, with their defaults."""
+"""Defaults of the config's section `zeroshot`."""
 
 import ml_collections
 
 
 def zeroshot() -> ml_collections.ConfigDict:
   """Returns the settings of the semantic transfer and of test views."""
-  # TransferSettings in zsar_jax/evaluation/methods.py explains each key;
-  # zsar_jax/zeroshot/semantic_transfer.py has the method.
+  # TransferSettings in zsar_jax/evaluation/methods.py explains each key.
+  # zsar_jax/zeroshot/semantic_transfer.py gives the formulas.
   c = ml_collections.ConfigDict(
     dict(
       temperature=0.1,
@@ -26,13 +26,13 @@ def zeroshot() -> ml_collections.ConfigDict:
       transductive=False,
     )
   )
-  # Clips of a test video: number of temporal views, and number of crops of
-  # each view along its longer side.
+  # Clips of a test video: number of temporal views, and number of crops per
+  # view along the longer side.
   c.num_views = 1
   c.num_crops = 1
-  # Two controls see every test video again: as its first frame alone, and in
-  # another order of frames.
+  # Two controls embed every test video again: as its first frame alone, and
+  # with shuffled frames.
   c.motion_controls = True
-  # Videos in a batch.
+  # Videos per batch.
   c.batch_size = 32
   return c

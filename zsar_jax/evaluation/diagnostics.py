@@ -1,11 +1,10 @@
 """Explains a zero-shot result: floors, controls, oracles and facts.
 
-The *error ladder* reads from the top: `oracle_prototypes` (what the encoder
-could do), `oracle_mixture` (what mixtures of seen prototypes could do),
+The *error ladder* goes down from the best case: `oracle_prototypes` (true class
+means), `oracle_mixture` (the best mixtures of seen prototypes),
 `oracle_relatedness` (transfer with true relatedness), `transfer`,
-`control_permuted_names` (transfer with wrong names). The step with the
-largest loss shows what failed: the encoder, the span of the seen classes, or
-the names.
+`control_permuted_names` (transfer with wrong names). The step with the largest
+loss shows what failed: the encoder, the span of the seen classes, or the names.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,10 +37,10 @@ _HUBNESS_OF = ('transfer', 'nearest_name', 'ridge_to_text', 'fusion')
 
 
 def floor_rows(figures: accuracy.Accuracies) -> list[results.Row]:
-  """Accuracies of knowing nothing, or one property of a video.
+  """Computes accuracies of guessing, with or without one known property.
 
   Args:
-    figures: gives classes and splits.
+    figures: has the classes and splits.
 
   Returns:
     Rows `floor_chance`, `floor_<attribute>_only` and `floor_source_only`.
@@ -65,7 +64,10 @@ def add_controls(
   transfer,
   settings,
 ) -> None:
-  """Adds the controls: without the names, the motion, or the pictures.
+  """Adds the accuracies of the controls.
+
+  A control takes something away from the transfer: the right names, the
+  motion, the order of frames, or the pixels.
 
   Args:
     figures: receives the accuracies.
@@ -84,7 +86,7 @@ def add_controls(
 def control_scores(
   seen, unseen: task.Classes, videos, settings
 ) -> dict[str, np.ndarray]:
-  """Scores transfer without the motion, its direction, or the pictures.
+  """Scores the transfer without motion, frame order, or pixels.
 
   Args:
     seen: the seen classes.
@@ -93,7 +95,7 @@ def control_scores(
     settings: of the transfer.
 
   Returns:
-    Control -> scores [n u]; a control without its arrays is left out.
+    Control -> scores [n u]. A control whose arrays are missing is left out.
   """
   softmax = _softmax_weights(seen.classes, unseen, settings)
   controls = [
@@ -115,7 +117,7 @@ def control_scores(
 def _softmax_weights(
   seen: task.Classes, unseen: task.Classes, settings
 ) -> np.ndarray:
-  """The softmax transfer weights [u s], as `transfer` uses them."""
+  """Returns the softmax transfer weights [u s] of the method `transfer`."""
   initial = settings.relatedness_source == 'initial'
   return semantic_transfer.transfer_weights(
     unseen.initial_text if initial else unseen.text,
@@ -127,7 +129,7 @@ def _softmax_weights(
 
 
 def _attribute_vectors(groups: Sequence[task.Classes]) -> list[np.ndarray]:
-  """One-hot attribute values of each group of classes, side by side."""
+  """Returns one-hot attribute vectors [c a] for each group of classes."""
   values = sorted(
     {pair for g in groups for a in g.attributes for pair in a.items()}
   )
@@ -140,7 +142,7 @@ def _attribute_vectors(groups: Sequence[task.Classes]) -> list[np.ndarray]:
 def add_oracles(
   figures: accuracy.Accuracies, seen, unseen: task.Classes, videos, z, settings
 ) -> None:
-  """Adds the oracles: true relatedness, mixtures and prototypes.
+  """Adds the accuracies of the oracles; see `oracle_scores`.
 
   Args:
     figures: receives the accuracies.
@@ -158,7 +160,7 @@ def add_oracles(
 def oracle_scores(
   seen, unseen: task.Classes, videos, z, settings
 ) -> dict[str, np.ndarray]:
-  """Scores by the oracles, which use the unseen labels.
+  """Scores by the oracles, which use the labels of the unseen videos.
 
   Args:
     seen: the seen classes.
@@ -168,7 +170,7 @@ def oracle_scores(
     settings: of the transfer.
 
   Returns:
-    Oracle -> scores [n u]; an oracle without its arrays is left out.
+    Oracle -> scores [n u]. An oracle whose arrays are missing is left out.
   """
   found = {}
   if seen.classes.attribute_names and unseen.attribute_names:
@@ -202,11 +204,11 @@ def oracle_scores(
 
 
 def _divisible(labels: np.ndarray, groups: Sequence[str]) -> list[str]:
-  """Recording sessions, so that every class has several.
+  """Returns recording sessions such that every class has several.
 
   A class with a single session has no prototype outside that session. Each
   of its videos then counts as a session. This overestimates the oracle for
-  the class; leaving the class out would put the oracle below the method that
+  the class. Leaving the class out would put the oracle below the method that
   it bounds.
   """
   of_class: dict[int, set[str]] = {}
@@ -227,18 +229,20 @@ def out_of_fold_scores(
   num_classes: int,
   changes: Sequence[Callable[[np.ndarray], np.ndarray]],
 ) -> list[np.ndarray]:
-  """Scores against true class means from other groups than the video's.
+  """Scores videos against true class means, by cross-validation over groups.
+
+  A video's class means come from other recording sessions than its own.
 
   Args:
     embeddings: [n v d].
     labels: int [n].
     groups: recording session of each video.
     num_classes: u.
-    changes: functions of the true means [k d], each applied before scoring.
+    changes: functions of the true means [k d]; each is applied before scoring.
 
   Returns:
-    For each change scores [n u]; -inf for a class without a video outside
-    the fold.
+    Scores [n u] for each change; -inf for a class without a video outside the
+    fold.
   """
   names, group = np.unique(np.asarray(groups), return_inverse=True)
   fold_of_group = np.random.default_rng(0).permutation(len(names)) % _NUM_FOLDS
@@ -270,22 +274,22 @@ def facts(
   figures: accuracy.Accuracies,
   settings,
 ) -> dict[str, Any]:
-  """The paper's claims as numbers, and other figures than accuracies.
+  """Computes figures other than accuracies, for the paper's claims.
 
   Args:
     seen: the seen classes.
     unseen: the candidates.
     videos: the test videos.
     z: embeddings, means over views [n d].
-    scores: of each method [n u].
+    scores: method -> [n u].
     figures: the accuracies; only their splits are used.
     settings: of the transfer.
 
   Returns:
-    `hubness` (method -> k -> figures, means over splits), `semantic_gap`
-    and, with class embeddings from before the training, `relatedness_kept`,
-    the Spearman correlation of relatedness after and before the training;
-    JSON-able.
+    A JSON-able dict: `hubness` (method -> k -> figures, means over splits) and
+    `semantic_gap`. With class embeddings from before training also
+    `relatedness_kept`, the Spearman correlation of the relatedness before and
+    after training.
   """
   found = {
     'hubness': {
@@ -308,7 +312,7 @@ def facts(
 
 
 def _hubness(scores, videos, figures: accuracy.Accuracies) -> dict[str, Any]:
-  """Hubness for each k, mean over splits."""
+  """Measures hubness for each k, as means over splits."""
   n = len(videos.labels)
   of_splits = {}
   for candidates, tested in zip(
@@ -333,7 +337,11 @@ def _hubness(scores, videos, figures: accuracy.Accuracies) -> dict[str, Any]:
 
 
 def _semantic_gap(seen, unseen: task.Classes, videos, z) -> dict[str, Any]:
-  """1 - Spearman of names' relatedness with true prototypes' similarity."""
+  """Computes the semantic gap, between classes' names and their videos.
+
+  It is 1 - the Spearman correlation between the relatedness of class names and
+  the similarity of true prototypes.
+  """
   present = np.unique(videos.labels)
   if len(present) < 2 or len(seen.classes.names) < 2:
     return {}

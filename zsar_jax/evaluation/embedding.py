@@ -1,4 +1,4 @@
-"""Embeds videos, each once, from a cache where there is one."""
+"""Embeds videos once, and keeps the embeddings in a cache."""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -12,11 +12,11 @@ from zsar_jax.data.protocols import video_sets
 from zsar_jax.evaluation import embedding_cache
 from zsar_jax.parallel import distributed
 
-# What the table has controls for: no motion, and another order of frames.
+# Changes of the frames that the table has controls for.
 CONTROLS = (clip_reader.FIRST, clip_reader.SHUFFLED)
 Batches = Iterator[dict[str, np.ndarray]]
 _SAY_EVERY = 30.0  # seconds
-# Names of the kinds of clips in an embedding cache.
+# Change of the frames -> its name in an embedding cache.
 _KINDS = {
   clip_reader.FILMED: 'clips',
   clip_reader.FIRST: 'first_frames',
@@ -30,14 +30,14 @@ class Encoders:
 
   Attributes:
     class_embeddings: names -> unit vectors [c d].
-    videos: (clips uint8 [b v t h w 3], names) -> arrays: `embedding` [b v d],
-      unit vectors; `match` [b c], logits of each video with each name, mean
-      over views ([b 0] without names); where the model has it, `pooled`
-      [b e], the encoder's output before the shared projection, mean over
-      views, and `tokens` [b v n e].
-    match_tokens: (tokens [b v n e], names) -> match [b c]; None where tokens
-      cannot be matched later.
-    initial_embeddings: as `class_embeddings`, by the text encoder before
+    videos: (clips uint8 [b v t h w 3], names) -> dict of arrays: `embedding`
+      [b v d], unit vectors; `match` [b c], logits of each video with each
+      name, mean over views ([b 0] without names). Some models also give
+      `pooled` [b e], the encoder's output before the shared projection, mean
+      over views, and `tokens` [b v n e].
+    match_tokens: (tokens [b v n e], names) -> match [b c]; None if the model
+      cannot match stored tokens.
+    initial_embeddings: like `class_embeddings`, by the text encoder before
       training; None if unknown.
     class_centres: learnt centres [s d] of `trained_classes`, unit vectors.
     scale: alpha_v, the factor on cosines to the centres.
@@ -65,7 +65,7 @@ class Embedded:
     embeddings: [n v d], v views of each video, unit vectors.
     match: match logits [n c], mean over views; [n 0] without names; None if
       the cache lacks them.
-    readable: bool [n]; rows of unreadable videos hold no values to use.
+    readable: bool [n]; ignore the rows of unreadable videos.
     pooled: encoder output before the shared projection [n e]; None if the
       model does not give it.
     metadata: float32 [n 2], see `input_pipeline.eval_batches`; None if the
@@ -84,13 +84,13 @@ class Embedder:
   """Embeds sets of videos.
 
   Attributes:
-    encoders: of the model.
+    encoders: functions of the model.
     read: (video set, frames) -> batches of every video once, as
       `input_pipeline.eval_batches` makes them.
     cache_of: folder of a dataset -> its cache; None for no cache.
-    keep_tokens: also keep every video's tokens in the cache, to compute match
-      logits for other names later.
-    controls: changes of the frames that the table has controls for.
+    keep_tokens: also cache every video's tokens, to compute match logits for
+      other names later.
+    controls: changes of the frames to embed test videos with, for controls.
     say: receives lines about the progress.
   """
 
@@ -111,11 +111,11 @@ class Embedder:
     """Embeds every video of a set once.
 
     Args:
-      videos: the set; no video twice.
-      frames: the change of each clip's frames; see `clip_reader`.
+      videos: the set; it holds no video twice.
+      frames: change of each clip's frames; see `clip_reader`.
       names: class names to match every video with.
-      match_names: more names whose match logits the cache keeps for later;
-        ignored without a cache.
+      match_names: more names whose match logits go into the cache; ignored
+        without a cache.
 
     Returns:
       The videos, without padding.
@@ -158,8 +158,8 @@ class Embedder:
     )
 
   def _shared(self, videos, frames, names):
-    """Arrays of all videos; each process embeds its share."""
-    # A process without a share embeds the first video, for the arrays' shapes.
+    """Embeds all videos; each process embeds its share."""
+    # A process with an empty share embeds the first video, to know the shapes.
     mine = distributed.share(len(videos))
     empty = not mine.any()
     mine[0] |= empty
@@ -174,7 +174,7 @@ class Embedder:
     return distributed.gather_shares(joined, len(videos))
 
   def _compute(self, videos, frames, names, keep_tokens=False):
-    """Batches of arrays, without padding."""
+    """Yields batches of arrays, without padding."""
     began = said = time.monotonic()
     done = 0
     for batch in self.read(videos, frames):

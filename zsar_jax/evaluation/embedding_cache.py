@@ -1,11 +1,11 @@
-"""Embeddings on disk: the encoders see every video once.
+"""Caches embeddings on disk, so that each video is encoded once.
 
-A cache is a folder for one set of weights, preprocessing and dataset. Its
-name ends with a hash of these, so another model never reads it. Inside, each
-kind of clip (`clips`, `first_frames`) has a folder of shards, safetensors
-files written whole or not at all. So an interrupted run continues after the
-last shard. A shard holds arrays of some videos; its header lists the videos
-and the class names of their match logits.
+A cache is a folder for one combination of weights, preprocessing and dataset.
+Its name ends with a hash of these, so another model never reads it. Inside,
+each kind of clip (`clips`, `first_frames`, `shuffled`) has a folder of shards.
+A shard is a safetensors file, written whole or not at all, so an interrupted
+run continues after the last shard. It holds arrays of some videos. Its header
+lists the videos and the class names of their match logits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 _FORMAT = 'zsar_jax embedding cache 1'
-# The limits of a shard: number of videos, and seconds between two shards.
+# A shard is written after this many videos or seconds.
 _SHARD_VIDEOS = 2048
 _SHARD_SECONDS = 60.0
 MATCH = 'match'
@@ -33,7 +33,7 @@ Key = tuple[str, int]
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-  """12 hex digits of a hash over all that determines an embedding."""
+  """Hashes an identity to 12 hex digits."""
   text = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -61,18 +61,18 @@ def _read_header(path: str) -> _Shard:
 
 
 class EmbeddingCache:
-  """Videos of one dataset through one set of encoders.
+  """The embeddings of one dataset's videos by one set of encoders.
 
   Attributes:
-    folder: of the cache.
+    folder: folder of the cache.
   """
 
   def __init__(self, parent: str, name: str, identity: Mapping[str, Any]):
-    """Opens or starts a cache.
+    """Opens a cache; makes it if it is missing.
 
     Args:
       parent: folder of all caches of a run.
-      name: of the dataset; the folder's name begins with it.
+      name: name of the dataset; the folder's name begins with it.
       identity: everything that determines an embedding: hashes of weights and
         data, preprocessing, views; JSON-able.
 
@@ -113,14 +113,14 @@ class EmbeddingCache:
     """Finds the videos and names that the cache lacks.
 
     Args:
-      kind: of clips.
+      kind: kind of clip.
       keys: (split, row) of each wanted video.
       names: class names of the wanted match logits.
-      tokens: also want video tokens.
+      tokens: whether video tokens are wanted too.
 
     Returns:
-      Positions of the videos in no shard, and the names without a logit for
-      some stored video (and without tokens to compute it).
+      Positions of the videos that no shard holds, and the names for which
+      some shard has neither logits nor the tokens to compute them.
     """
     stored, unknown = set(), set()
     for shard in self._shards(kind):
@@ -142,22 +142,22 @@ class EmbeddingCache:
     tokens: bool = False,
     stored_names: Sequence[str] | None = None,
   ) -> Arrays:
-    """Arrays of videos, computed where they are not stored yet.
+    """Reads the arrays of videos; computes and stores those that are missing.
 
     Args:
-      kind: of clips.
+      kind: kind of clip.
       keys: (split, row) of each video, all different.
       names: class names of the wanted match logits.
-      compute: positions of videos -> batches of their arrays, in order;
-        `match` [b c] for `stored_names` among them, `tokens` [b v n e] if
+      compute: positions of videos -> batches of their arrays, in order. A
+        batch has `match` [b c] for `stored_names`, and `tokens` [b v n e] if
         wanted.
       match: (tokens, names) -> logits, for names that a shard lacks.
-      tokens: also keep the tokens.
+      tokens: also store the tokens.
       stored_names: names that `compute` matches with; None for `names`.
 
     Returns:
-      Arrays by name, in the order of the keys; without `match` if some stored
-      videos have no logits for the names, see `missing`.
+      Arrays by name, in the order of the keys. `match` is missing if some
+      stored videos have no logits for the names; see `missing`.
 
     Raises:
       ValueError: a damaged shard.

@@ -1,7 +1,8 @@
-"""The zero-shot table: rows of results from embeddings or scores.
+"""Makes the zero-shot table: rows of results from embeddings or scores.
 
-A *diagnostic* (its name starts with `oracle_`, `control_` or `floor_`) explains
-a result and is never a result itself: the oracles use the unseen labels.
+A *diagnostic* explains a result and is never a result itself: for example, the
+oracles use the labels of the unseen videos. Its name starts with `oracle_`,
+`control_` or `floor_`.
 """
 
 from collections.abc import Mapping
@@ -20,9 +21,9 @@ class Table:
   Attributes:
     rows: accuracies of methods, then diagnostics.
     paired: differences between methods on the same videos.
-    scores: of each method [n u], readable videos.
+    scores: method -> [n u], for the readable videos.
     facts: figures other than accuracies, by name; JSON-able.
-    notes: what was left out, and why.
+    notes: rows that are missing, and why.
   """
 
   rows: list[results.Row]
@@ -48,16 +49,16 @@ def evaluate(
     unseen: the unseen classes: the candidates of all splits.
     videos: videos of the unseen classes.
     settings: of the methods.
-    diagnose: also make the diagnostics and facts.
-    resamples: of the bootstraps; 0 means the default.
+    diagnose: also compute the diagnostics and facts.
+    resamples: number of bootstrap resamples; 0 means the default.
 
   Returns:
-    Rows of `methods.METHODS`, then the diagnostics that the data allow;
-    differences, scores, facts and notes.
+    The table: rows of `methods.METHODS`, then of the diagnostics that the data
+    allow.
 
   Raises:
-    ValueError: an embedding or a score is not a number, or the settings ask
-      for arrays that `seen` or `unseen` lack.
+    ValueError: an embedding or a score is NaN, or the settings need arrays
+      that `seen` or `unseen` lack.
   """
   prototypes.check_embeddings(videos.embeddings, 'test videos')
   figures = accuracy.Accuracies(
@@ -96,7 +97,7 @@ def evaluate(
 def _paired(
   figures: accuracy.Accuracies, first: str, others: list[str], primary: str
 ) -> list[results.Paired]:
-  """Differences of both per-class metrics, the declared measure first."""
+  """Computes differences of both per-class metrics, the declared one first."""
   return [
     pair
     for metric in (accuracy.SAME_SOURCE, accuracy.PER_CLASS)
@@ -110,12 +111,12 @@ def _notes(
   no_transductive: bool,
   joint: bool,
 ) -> tuple[str, ...]:
-  """What the table lacks, and why."""
+  """Lists the rows that the table lacks, and why."""
   notes = []
   if not joint:
     notes.append('nearest_name: videos and names have no joint space')
   if no_transductive:
-    notes.append('transductive rows are made for one split at a time')
+    notes.append('transductive rows: they need a protocol with one split')
   if not videos.changed_embeddings:
     notes.append('control_first_frame, control_shuffled_frames: not asked for')
   if videos.match is None:
@@ -126,7 +127,9 @@ def _notes(
 def _notes_of_empty_classes(figures: accuracy.Accuracies) -> tuple[str, ...]:
   if not figures.empty_classes:
     return ()
-  return (f'no video of {figures.empty_classes}: left out of all means',)
+  return (
+    f'all means leave out classes without video: {figures.empty_classes}',
+  )
 
 
 def score_rows(
@@ -134,16 +137,16 @@ def score_rows(
   unseen: task.Classes,
   videos: task.TestVideos,
 ) -> Table:
-  """The table of any other methods that scored the same videos.
+  """Makes the table of scores that are computed already.
 
   Args:
     scores: method -> [n u], higher is better.
     unseen: the candidates; their embeddings are not used.
-    videos: their labels, groups and unreadable videos are used.
+    videos: the test videos; their embeddings are not used.
 
   Returns:
-    Accuracies of the methods, and differences of the first method from the
-    others.
+    Accuracies of the methods and floors, and differences of the first method
+    from the others.
   """
   figures = accuracy.Accuracies(unseen, videos.as_tested(len(unseen.names)))
   for method, of_method in scores.items():

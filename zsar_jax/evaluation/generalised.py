@@ -1,4 +1,4 @@
-"""GZSL: seen and unseen classes are candidates together."""
+"""Generalised zero-shot learning (GZSL): all classes are candidates at once."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -8,7 +8,7 @@ import numpy as np
 from zsar_jax.evaluation import methods, results, task
 from zsar_jax.zeroshot import gzsl, scoring
 
-# Without the match score: every video would need one for every seen name.
+# No fusion: it would need match logits of every video with every seen name.
 METHODS = ('transfer', 'nearest_name')
 
 
@@ -17,9 +17,9 @@ class Generalised:
   """The outcome of GZSL.
 
   Attributes:
-    rows: AUSUC; S, U and H without a penalty and with the chosen one, if any.
-      Means over splits.
-    curve: S and U of the transfer over the penalty, in the first split.
+    rows: AUSUC; S, U and H without penalty, and with the chosen penalty if
+      there is one. Means over splits.
+    curve: S and U of the transfer for each penalty, in the first split.
   """
 
   rows: list[results.Row]
@@ -33,16 +33,19 @@ def evaluate(
   unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> Generalised:
-  """Measures S, U, H and AUSUC of the methods that also score seen names.
+  """Measures S, U, H and AUSUC of `METHODS`.
+
+  S and U are the per-class accuracies of videos of seen and unseen classes. H
+  is their harmonic mean. AUSUC is the area under U over S.
 
   Args:
     seen: the seen classes.
     unseen: the candidates of all splits.
-    seen_videos: videos of seen classes that served neither training nor a
-      choice; labels index the seen classes.
+    seen_videos: videos of seen classes that were used neither for training
+      nor to choose settings; labels index the seen classes.
     unseen_videos: as for `evaluator.evaluate`.
-    settings: of the methods; `seen_penalty` is the penalty that inner draws
-      chose, or None.
+    settings: of the methods; `seen_penalty` is the penalty chosen on inner
+      draws, or None.
 
   Returns:
     Rows without intervals, and the curve of the transfer.
@@ -75,7 +78,7 @@ def transfer_curve(
   unseen_videos: task.TestVideos,
   settings: methods.TransferSettings,
 ) -> gzsl.PenaltyCurve:
-  """S and U of the transfer over the penalty, in the first split.
+  """Computes S and U of the transfer for each penalty, in the first split.
 
   Args:
     seen: as for `evaluate`.
@@ -92,15 +95,14 @@ def transfer_curve(
 
 
 def _curves(of_seen, of_unseen, seen_videos, unseen_videos):
-  """One for each split."""
+  """Returns one penalty curve per split."""
   s, tested = len(of_seen), unseen_videos.as_tested(len(of_unseen))
   classes = np.concatenate([of_seen, of_unseen])
   score = lambda videos: scoring.score_videos(
     scoring.view_means(videos.embeddings), classes
   )
   seen_scores, unseen_scores = score(seen_videos), score(unseen_videos)
-  # An unreadable video is wrong at every penalty: its own class has the
-  # lowest score.
+  # Give an unreadable video's class the lowest score: it is always wrong.
   wrong = np.zeros((1, len(classes)), np.float32)
   curves = []
   for candidates, counted in zip(

@@ -1,4 +1,4 @@
-"""Lists of ids and names: without duplicates, and in another list's order."""
+"""Checks lists of ids for duplicates, and aligns one list with another."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ _SHOWN = 10
 
 
 def some(names: Sequence[str]) -> str:
-  """The first ten names and how many more there are, for a message."""
+  """Returns the first ten names and the number of others, for a message."""
   more = len(names) - _SHOWN
   shown = ', '.join(names[:_SHOWN])
   return f'{shown} and {more} more' if more > 0 else shown
 
 
 def unique(path: str, names: tuple[str, ...], what: str) -> tuple[str, ...]:
-  """Checks a file's list of ids.
+  """Checks that a file's list of ids is not empty and has no duplicates.
 
   Args:
-    path: of the file, for the message.
+    path: path of the file, for the message.
     names: the ids.
-    what: the kind of ids, for the message.
+    what: kind of the ids, for the message.
 
   Returns:
-    The ids as they are.
+    The ids unchanged.
 
   Raises:
-    ValueError: no id, or an id more than once.
+    ValueError: the list is empty, or an id is in it more than once.
   """
   if not names:
     raise ValueError(f'{path}: no {what}')
@@ -39,13 +39,13 @@ def unique(path: str, names: tuple[str, ...], what: str) -> tuple[str, ...]:
 def align(
   given: Sequence[str], wanted: Sequence[str], what: str, kind: str = 'videos'
 ) -> np.ndarray:
-  """The position of each wanted id among the given ones.
+  """Returns the position of each wanted id among the given ones.
 
   Args:
-    given: ids, unique.
-    wanted: ids, unique.
-    what: name of the given list, for the message, such as a file's path.
-    kind: what the ids belong to, for the message.
+    given: unique ids.
+    wanted: unique ids.
+    what: name of the given list for the message, such as a file's path.
+    kind: kind of the ids, for the message.
 
   Returns:
     int [wanted].

@@ -1,4 +1,4 @@
-"""CSV files with the class of each video."""
+"""Reads CSV files with the class of each video."""
 
 from collections.abc import Mapping
 import csv
@@ -15,8 +15,8 @@ class Labels:
   Attributes:
     video_ids: [n], unique.
     labels: canonical class names [n].
-    groups: recording sessions [n]; without one, the video's own id.
-    sources: class -> its source; '' without one.
+    groups: recording sessions [n]; the video's own id if the file has none.
+    sources: class -> its source; '' if the file has none.
   """
 
   video_ids: tuple[str, ...]
@@ -29,16 +29,16 @@ def read_labels(path: str) -> Labels:
   """Reads the class of each video.
 
   Args:
-    path: of a CSV file with the columns id (or path), label and, optionally,
-      group and source.
+    path: path of a CSV file with the columns id (or path), label and,
+      optionally, group and source.
 
   Returns:
     The labels, with canonical class names.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: a missing or unknown column, an empty cell, an id twice, or a
-      class with two sources.
+    ValueError: a column is missing or unknown, a cell is empty, an id is there
+      twice, or a class has two sources.
   """
   with open(path, newline='', encoding='utf-8-sig') as f:
     reader = csv.DictReader(f)

@@ -1,6 +1,6 @@
 """Methods of zero-shot recognition: from embeddings to scores of classes.
 
-Everything here is arithmetic on arrays: no model, no video.
+These are pure functions of arrays: they need no model and no videos.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import numpy as np
 from zsar_jax.evaluation import task
 from zsar_jax.zeroshot import baselines, hubness, scoring, semantic_transfer
 
-# The measured methods; all other rows are diagnostics.
+# The methods of the table; all other rows are diagnostics.
 METHODS = (
   'transfer',
   'transfer_ridge',
@@ -25,9 +25,10 @@ METHODS = (
 # Methods that use all test videos at once; only
 # `TransferSettings.transductive` adds them.
 TRANSDUCTIVE = ('transductive_inverted_softmax', 'transductive_sinkhorn')
-# The comparison that was declared before any result: transfer against this.
+# The comparison declared before any result: the transfer against this method.
 PRIMARY = 'nearest_name'
-# The most seen classes that say how near composites are to seen prototypes.
+# At most this many seen classes estimate how near composites are to seen
+# prototypes.
 _LEFT_OUT = 64
 RELATEDNESS_SOURCES = ('trained', 'initial')
 PROTOTYPE_SOURCES = ('videos', 'classifier')
@@ -41,13 +42,13 @@ class TransferSettings:
     temperature: tau of the softmax weights.
     top_k: number of seen classes in a composite; 0 means all.
     centre_text: subtract the mean seen class embedding first.
-    weighting: for `predict` and for composited prototypes; the table has all
-      of `semantic_transfer.WEIGHTINGS`.
+    weighting: weights of predictions and composites; the table has a row for
+      each of `semantic_transfer.WEIGHTINGS`.
     ridge: lambda of the ridge and kernel weights.
     kernel_gamma: gamma of the kernel weights.
-    hub_correction: beta of `hubness.shrink_hubs`, for kernel weights alone.
+    hub_correction: beta of `hubness.shrink_hubs`; only for kernel weights.
     relatedness_source: 'trained' for class embeddings of the trained text
-      encoder, 'initial' for those from before the training.
+      encoder, 'initial' for those from before training.
     prototype_source: 'videos' for means of training videos, 'classifier' for
       the classifier's centres.
     conse_top: T of ConSE.
@@ -56,7 +57,7 @@ class TransferSettings:
     ensemble_transfer_temperature: T1 of the ensemble.
     ensemble_match_temperature: T2 of the ensemble.
     seen_penalty: penalty that GZSL subtracts from the scores of seen classes,
-      chosen on inner draws; None without a choice.
+      chosen on inner draws; None if none was chosen.
     transductive: also score with corrections that use all test videos.
   """
 
@@ -92,12 +93,12 @@ class TransferSettings:
 def class_rows(
   seen: task.Classes, unseen: task.Classes, settings: TransferSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Selects the class embeddings that give relatedness.
+  """Returns the class embeddings that relatedness is computed from.
 
   Args:
     seen: the seen classes.
     unseen: the unseen classes.
-    settings: `relatedness_source` selects.
+    settings: `relatedness_source` selects the embeddings.
 
   Returns:
     Embeddings of the unseen [u e] and of the seen classes [s e].
@@ -109,8 +110,8 @@ def class_rows(
     return unseen.text, seen.text
   if seen.initial_text is None or unseen.initial_text is None:
     raise ValueError(
-      "zeroshot.relatedness_source='initial', but there are no class "
-      'embeddings from before the training'
+      "zeroshot.relatedness_source='initial' needs class embeddings from "
+      'before training, and there are none'
     )
   return unseen.initial_text, seen.initial_text
 
@@ -157,9 +158,9 @@ def _without_hubs(
   seen_prototypes: np.ndarray,
   settings: TransferSettings,
 ) -> np.ndarray:
-  """Composites by kernel weights, those near many seen classes shorter."""
+  """Shortens composites that are near many seen classes."""
   s = len(seen_text)
-  # Some seen classes stand for all, or adding one class would take long.
+  # A sample of the seen classes keeps adding a class fast.
   ids = np.arange(0, s, -(-s // _LEFT_OUT)) if s > 1 else np.arange(0)
   left_out = semantic_transfer.left_out_kernel_weights(
     seen_text, settings.kernel_gamma, settings.ridge, ids, settings.centre_text
@@ -176,7 +177,7 @@ def _without_hubs(
 def all_composites(
   seen: task.Seen, unseen: task.Classes, settings: TransferSettings
 ) -> dict[str, np.ndarray]:
-  """Composites by every weighting.
+  """Composites prototypes of unseen classes by every weighting.
 
   Args:
     seen: the seen classes.
@@ -184,17 +185,17 @@ def all_composites(
     settings: of the transfer; `weighting` is not used.
 
   Returns:
-    Method, such as 'transfer_ridge', -> prototypes [u d].
+    Method (such as 'transfer_ridge') -> prototypes [u d].
 
   Raises:
-    ValueError: the settings ask for arrays that are missing.
+    ValueError: the settings need arrays that are missing.
   """
   sources = seen.prototypes
   if settings.prototype_source == 'classifier':
     if seen.centres is None:
       raise ValueError(
-        "zeroshot.prototype_source='classifier', but there is no classifier "
-        'of these seen classes'
+        "zeroshot.prototype_source='classifier' needs a classifier of these "
+        'seen classes, and there is none'
       )
     sources = seen.centres
   composites = {}
@@ -220,15 +221,15 @@ def method_scores(
 
   Args:
     seen: the seen classes.
-    unseen: the candidates of any split; columns of the scores.
+    unseen: the candidates of all splits: the columns of the scores.
     embeddings: means over views [n d].
-    match: match logits [n u]; None leaves `fusion` and `ensemble` out.
+    match: match logits [n u]; None leaves out `fusion` and `ensemble`.
     settings: of the methods.
 
   Returns:
     Method -> float32 [n u], in the order of `METHODS`.
   """
-  # One product serves all methods that score by a product with embeddings.
+  # One matrix product scores all methods that multiply with embeddings.
   rows = all_composites(seen, unseen, settings)
   if seen.joint and unseen.text.shape[1] == embeddings.shape[1]:
     rows['nearest_name'] = unseen.text
@@ -271,7 +272,7 @@ def method_scores(
 def transductive_scores(
   scores: np.ndarray, temperature: float
 ) -> dict[str, np.ndarray]:
-  """Corrects hubness by looking at all test videos of one split at once.
+  """Corrects hubness, using all test videos of one split at once.
 
   Args:
     scores: transfer scores of the split [n u].
@@ -288,7 +289,7 @@ def transductive_scores(
 
 
 def nearest_name_scores(embeddings: np.ndarray, text: np.ndarray) -> np.ndarray:
-  """Mean over views of z . t.
+  """Scores videos by the mean over views of z . t.
 
   Args:
     embeddings: [n v d].

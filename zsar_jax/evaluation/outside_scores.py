@@ -1,4 +1,4 @@
-"""Measures embeddings and scores that another system made."""
+"""Evaluates embeddings and scores of another system."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -22,14 +22,14 @@ from zsar_jax.evaluation import (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """The measurement of a file.
+  """The evaluation of a file.
 
   Attributes:
     content: content of results.json.
     scores: scores and labels of every video.
     seen: the seen classes; None if the file has none.
     unseen: the candidates.
-    videos: the videos, with embeddings if the file has any.
+    videos: the videos, with embeddings if the file has them.
     table: rows and scores.
   """
 
@@ -42,11 +42,11 @@ class Outcome:
 
 
 def _splits(protocol: str, names, labels: label_files.Labels, path: str):
-  """Candidates [c s], tested [n s], and the protocol's id and hash.
+  """Returns candidates [c s], tested [n s], and the protocol's id and hash.
 
-  Without a protocol all classes are candidates for all videos. A registered
-  protocol tests all videos of its classes here: its lists of videos need the
-  prepared dataset.
+  Without a protocol, all classes are candidates for all videos. A registered
+  protocol tests all videos of its classes. Protocols with official video lists
+  are refused: their lists need the prepared dataset.
   """
   if not protocol:
     ones = np.ones((len(names), 1), bool)
@@ -55,8 +55,8 @@ def _splits(protocol: str, names, labels: label_files.Labels, path: str):
   lists = [s.name for s in spec.splits if s.videos not in ('', 'all')]
   if lists:
     raise ValueError(
-      f'protocol {protocol} tests official lists of videos: give the scores '
-      'of these videos alone, without --protocol'
+      f'protocol {protocol} tests official lists of videos: give only the '
+      'scores of these videos, without --protocol'
     )
   candidates = np.stack(
     [np.isin(names, split.unseen) for split in spec.splits], axis=1
@@ -133,19 +133,19 @@ def evaluate_embeddings(
   """Scores another system's embeddings by all methods that they allow.
 
   Args:
-    path: of a file of embeddings, see docs/score_files.md.
-    labels: of its videos.
-    protocol: id of the registry, or '' for one split of all classes.
-    settings: replace defaults of `methods.TransferSettings`, by name.
+    path: path of a file of embeddings, see docs/score_files.md.
+    labels: the class of each video.
+    protocol: id of a registered protocol, or '' for one split of all classes.
+    settings: name -> value, replacing defaults of `methods.TransferSettings`.
 
   Returns:
-    The outcome; without seen classes only nearest name (and the match
-    scores, if the file has any).
+    The outcome. Without seen classes, only `nearest_name`, and `fusion` if the
+    file has match scores.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: ids or classes that are missing, too many or twice, or arrays
-      that allow no method.
+    ValueError: ids or classes are missing, unexpected or duplicate, or the
+      arrays allow no method.
   """
   given = score_files.read_embeddings(path)
   order = id_lists.align(given.video_ids, labels.video_ids, path)
@@ -184,19 +184,19 @@ def evaluate_embeddings(
 def evaluate_scores(
   path: str, labels: label_files.Labels, protocol: str = ''
 ) -> Outcome:
-  """Measures another system's scores.
+  """Evaluates another system's scores.
 
   Args:
-    path: of a file of scores, see docs/score_files.md.
-    labels: of its videos.
-    protocol: id of the registry, or '' for one split of all classes.
+    path: path of a file of scores, see docs/score_files.md.
+    labels: the class of each video.
+    protocol: id of a registered protocol, or '' for one split of all classes.
 
   Returns:
     The outcome.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: ids or classes that are missing, too many or twice.
+    ValueError: ids or classes are missing, unexpected or duplicate.
   """
   given = score_files.read_scores(path)
   order = id_lists.align(given.video_ids, labels.video_ids, path)
@@ -217,12 +217,12 @@ def format_comparison(
 
   Args:
     a: scores of one system.
-    b: scores of another system by the same protocol.
-    name_a: name of the first in the table.
-    name_b: name of the second in the table.
+    b: scores of another system, by the same protocol.
+    name_a: name of the first system in the table.
+    name_b: name of the second system in the table.
 
   Returns:
-    A table: for every method that both have, b minus a.
+    A table of b minus a, for every method that both have.
 
   Raises:
     ValueError: the tests differ, or no method is in both.

@@ -1,4 +1,4 @@
-"""Classes and videos of a protocol as the arrays that the evaluators take."""
+"""Turns classes and videos of a protocol into arrays for the evaluators."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -15,9 +15,9 @@ class Splits:
   """The splits of a protocol, with each test video once.
 
   Attributes:
-    protocols: one for each of s splits; all have a test.
-    videos: the test videos of all splits.
-    members: for each split, int [n of the split], where its videos stand in
+    protocols: one per split; all have a test.
+    videos: the test videos of all splits, n in total.
+    members: per split, int [n of the split], the positions of its videos in
       `videos`.
     names: unseen classes of all splits [u], sorted.
   """
@@ -38,7 +38,7 @@ def join(protocols: Sequence[class_split.Protocol]) -> Splits:
 def _union(
   sets: Sequence[video_sets.VideoSet],
 ) -> tuple[video_sets.VideoSet, list[np.ndarray]]:
-  """All videos of several sets of one dataset, and where each set's are."""
+  """Joins sets of one dataset; returns each set's positions in the union."""
   if len(sets) == 1:
     return sets[0], [np.arange(len(sets[0]))]
   place = {}
@@ -54,8 +54,8 @@ def _union(
     )
     for videos in sets
   ]
-  # Each video comes from the first set that has it. Its label there does not
-  # hold in the other sets.
+  # Each video comes from the first set that has it. Its label index is only
+  # valid for that set.
   parts, seen = [], 0
   for videos, at in zip(sets, members, strict=True):
     new = at >= seen
@@ -69,12 +69,12 @@ def classes(
   names: tuple[str, ...],
   encoders: embedding.Encoders,
 ) -> task.Classes:
-  """Some classes of a protocol with their embeddings.
+  """Embeds classes of a protocol.
 
   Args:
-    protocols: the splits; their sources and attributes are taken together.
-    names: of the classes.
-    encoders: give the class embeddings.
+    protocols: the splits; they give the sources and attributes.
+    names: names of the classes.
+    encoders: compute the class embeddings.
 
   Returns:
     The classes.
@@ -105,7 +105,7 @@ def embed_seen(
     metadata (None without metadata).
 
   Raises:
-    ValueError: a seen class without a readable training video.
+    ValueError: a seen class has no readable training video.
   """
   names, videos = protocol.seen_classes, protocol.train
   embed.say(f'embedding {len(videos)} videos of {len(names)} seen classes')
@@ -140,14 +140,14 @@ def embed_seen(
 
 
 def standardise(metadata: np.ndarray, moments: np.ndarray) -> np.ndarray:
-  """Makes unit vectors of metadata: (x - mean) / deviation, normalised.
+  """Standardises metadata: (x - mean) / deviation, at unit length.
 
   Args:
     metadata: [n m].
     moments: mean and deviation [2 m].
 
   Returns:
-    float32 [n m].
+    float32 [n m], unit vectors.
   """
   away = (metadata - moments[0]) / moments[1]
   norm = np.linalg.norm(away, axis=1, keepdims=True)
@@ -157,14 +157,14 @@ def standardise(metadata: np.ndarray, moments: np.ndarray) -> np.ndarray:
 def seen_videos(
   videos: video_sets.VideoSet, embedded: embedding.Embedded
 ) -> task.TestVideos:
-  """Held-out videos of seen classes, for GZSL.
+  """Returns the arrays of held-out videos of seen classes, for GZSL.
 
   Args:
-    videos: the set.
-    embedded: the same videos through the encoders.
+    videos: the videos.
+    embedded: their embeddings.
 
   Returns:
-    The videos; labels index the seen classes.
+    The arrays; labels index the seen classes.
   """
   readable = embedded.readable
   return task.TestVideos(
@@ -183,20 +183,20 @@ def test_videos(
   changed: Mapping[str, embedding.Embedded] | None = None,
   moments: np.ndarray | None = None,
 ) -> tuple[task.TestVideos, tuple[str, ...]]:
-  """The test videos of all splits.
+  """Returns the arrays of the test videos of all splits.
 
   A video counts as unreadable if it, or a changed version of it, could not
   be read.
 
   Args:
-    splits: of the protocol.
-    test: `splits.videos` through the encoders.
-    changed: change of the frames -> the same videos so changed.
+    splits: the splits of the protocol.
+    test: the embeddings of `splits.videos`.
+    changed: change of the frames -> embeddings of the videos with that change.
     moments: mean and deviation [2 m] of the training videos' metadata; None
-      leaves the metadata out.
+      leaves out the metadata.
 
   Returns:
-    The videos, and ids of the readable videos, then of the others.
+    The arrays, and the ids: first of the readable videos, then of the others.
   """
   changed = changed or {}
   labels, candidates, tested = _membership(splits)
@@ -229,7 +229,7 @@ def test_videos(
 def _membership(
   splits: Splits,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Labels [n], candidates [u s] and tested [n s] of the prepared videos."""
+  """Returns labels [n], candidates [u s], tested [n s] of prepared videos."""
   place = {name: i for i, name in enumerate(splits.names)}
   n, count = len(splits.videos), len(splits.protocols)
   labels = np.zeros(n, int)
@@ -248,7 +248,7 @@ def _membership(
 def _lost_videos(
   splits: Splits,
 ) -> tuple[list[int], np.ndarray, list[str]]:
-  """Labels, tested [n s] and ids of videos that preparation could not read."""
+  """Returns labels, tested [n s], ids of videos unreadable in preparation."""
   place = {name: i for i, name in enumerate(splits.names)}
   labels: dict[str, int] = {}
   splits_of: dict[str, list[int]] = {}

@@ -1,6 +1,6 @@
-"""Runs a protocol: embeds its videos and hands the arrays to the evaluators.
+"""Runs a protocol: embeds its videos and evaluates the arrays.
 
-The caller gives functions that encode, not a model, so any encoder can be
+The caller passes functions that encode, not a model. So any encoder can be
 evaluated.
 """
 
@@ -28,12 +28,12 @@ class Evaluation:
   """The outcome of a protocol.
 
   Attributes:
-    seen: the seen classes, from which a prototype bank is built.
+    seen: the seen classes; a prototype bank is made from them.
     table: rows, differences, scores and facts; None without a test.
     unseen: the candidates of all splits.
     videos: the test videos.
-    video_ids: of the readable test videos, then of the others.
-    gzsl: None without held-out videos of seen classes.
+    video_ids: ids of the readable test videos, then of the others.
+    gzsl: outcome of GZSL; None without held-out videos of seen classes.
     seen_videos: held-out videos of seen classes; None without them.
     test_set: the test videos in the prepared dataset.
   """
@@ -61,16 +61,16 @@ def embed_protocols(
   match_names: Sequence[str] = (),
   seen: task.Seen | None = None,
 ) -> Evaluation:
-  """Embeds all videos of a protocol, and measures nothing yet.
+  """Embeds all videos of a protocol, without measuring anything.
 
-  Every video is embedded once, however many splits test it.
+  Each video is embedded once, even if several splits test it.
 
   Args:
-    protocols: the splits; they share the training videos. A single one may
+    protocols: the splits; they share the training videos. A single split may
       have no test.
     embed: embeds videos.
-    match_names: more names whose match logits the cache keeps.
-    seen: the seen classes, where a bank has them; None makes them of the
+    match_names: more names whose match logits go into the cache.
+    seen: the seen classes of a bank; None computes their prototypes from the
       training videos.
 
   Returns:
@@ -111,17 +111,17 @@ def evaluate_protocols(
   match_names: Sequence[str] = (),
   seen: task.Seen | None = None,
 ) -> Evaluation:
-  """Measures a model by the splits of a protocol.
+  """Evaluates a model on the splits of a protocol.
 
   Args:
-    protocols: see `embed_protocols`; without a test there are no rows.
+    protocols: see `embed_protocols`; without a test there is no table.
     embed: embeds videos.
     settings: of the methods.
     match_names: see `embed_protocols`.
     seen: see `embed_protocols`.
 
   Returns:
-    Tables over all splits, and their arrays.
+    The arrays, with the table and GZSL over all splits.
   """
   embedded = embed_protocols(protocols, embed, match_names, seen)
   seen, unseen, videos = embedded.seen, embedded.unseen, embedded.videos
@@ -146,9 +146,9 @@ def evaluate_protocols(
 def evaluate_nearest_name(
   protocols: Sequence[class_split.Protocol], embed: embedding.Embedder
 ) -> Evaluation:
-  """Measures encoders with a joint space, and nothing but them.
+  """Evaluates encoders with a joint space by the nearest name.
 
-  There are no seen classes, so the nearest name is the only method.
+  There are no seen classes, so this is the only method.
 
   Args:
     protocols: the splits of a protocol.
@@ -182,7 +182,7 @@ def nearest_name_rows(
   embed: embedding.Embedder,
   method: str,
 ) -> list[results.Row]:
-  """The rows of `evaluate_nearest_name` under another name of the method."""
+  """Returns the rows of `evaluate_nearest_name`, as rows of `method`."""
   table = evaluate_nearest_name(protocols, embed).table
   return [
     dataclasses.replace(row, method=method)
@@ -197,7 +197,7 @@ def _rows_without_leaks(
   videos: task.TestVideos,
   table: evaluator.Table,
 ) -> list[results.Row]:
-  """The methods' rows over classes without a leak; none without leaks."""
+  """Returns the methods' rows over classes without leak; [] without leaks."""
   tested = videos.tested.copy()
   labels = videos.as_tested(len(unseen.names)).labels
   leaking = False
@@ -226,7 +226,7 @@ def _rows_without_leaks(
 def _information_losses(
   seen: task.Seen, videos_of: Mapping[str, task.TestVideos]
 ) -> dict[str, Any]:
-  """How much of the encoder's output embedding and cosines to names lose."""
+  """Measures the information that the encoder's output loses afterwards."""
   found = {}
   for name, videos in videos_of.items():
     if videos.pooled is None:
@@ -239,6 +239,6 @@ def _information_losses(
           videos.pooled, after, videos.labels, videos.groups
         )
       except ValueError:
-        continue  # too few sessions or classes for a readout
+        continue  # too few sessions or classes to fit a readout
       found[f'{name} {what}'] = dataclasses.asdict(loss)
   return {'information_loss': found} if found else {}

@@ -1,4 +1,4 @@
-"""results.json: its schema, its writer and its reader."""
+"""Defines, writes and reads results.json."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -22,18 +22,18 @@ class Row:
     method: name of the method, such as 'transfer'.
     metric: name of the accuracy, such as 'top1'.
     value: in [0, 1]; the mean over the splits of the protocol.
-    low: lower end of the 95% interval over videos, classes fixed; None
+    low: lower end of the 95% interval over videos, with fixed classes; None
       without an interval.
     high: upper end.
-    chance: the accuracy of guessing among the candidates; None where guessing
+    chance: the accuracy of guessing among the candidates; None if the metric
       has none.
     n_videos: tested videos, unreadable ones included.
     n_classes: candidate classes.
     n_unreadable: unreadable videos, counted as wrong.
-    std: population deviation over the splits; None with a single split.
+    std: population standard deviation over splits; None with a single split.
     n_splits: number of splits.
-    class_low: lower end of the 95% interval over classes, for other classes
-      of the same sources; None without an interval.
+    class_low: lower end of the 95% interval over classes, as if other classes
+      of the same sources had been drawn; None without an interval.
     class_high: upper end.
   """
 
@@ -61,13 +61,13 @@ class Paired:
     other: the method that it is compared with.
     metric: name of the accuracy.
     difference: `method` minus `other`.
-    low: lower end of its 95% interval over videos, classes fixed.
+    low: lower end of its 95% interval over videos, with fixed classes.
     high: upper end.
     class_low: lower end of the interval over classes.
     class_high: upper end.
     p_value: of the two-sided sign-flip test over classes.
-    p_holm: p-value after Holm's correction over all comparisons but the
-      declared one; equals `p_value` for the declared one.
+    p_holm: p-value after Holm's correction over all comparisons except the
+      declared one; for that, it equals `p_value`.
     primary: whether this comparison was declared before any result.
   """
 
@@ -85,10 +85,10 @@ class Paired:
 
 
 def _commit() -> str | None:
-  """The commit of the source tree; None without one.
+  """Returns the commit of the source tree, or None.
 
-  None also where the package is installed inside another project's repository:
-  that project's commit is not ours.
+  If the package is installed inside another project's repository, the commit
+  belongs to that project, so this returns None.
   """
   package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -108,7 +108,7 @@ def _commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-  """Versions of the packages that results depend on."""
+  """Returns the versions of the packages that results depend on."""
   return {p: importlib.metadata.version(p) for p in _PACKAGES}
 
 
@@ -122,15 +122,15 @@ def make_results(
   leaks: Sequence[str] = (),
   paired: Sequence[Paired] = (),
 ) -> dict[str, Any]:
-  """The content of results.json.
+  """Returns the content of results.json.
 
   Args:
-    protocol: its id.
+    protocol: id of the protocol.
     rows: the accuracies.
     config: the run's whole config.
-    extra: further facts, such as the unreadable test videos.
-    protocol_hash: over everything that defines the test; '' without a test.
-    leaks: overlaps of the training data with the test.
+    extra: more keys, such as the unreadable test videos.
+    protocol_hash: hash of everything that defines the test; '' without a test.
+    leaks: overlaps between training data and test.
     paired: differences between methods.
 
   Returns:
@@ -151,10 +151,10 @@ def make_results(
 
 
 def check_output(path: str, overwrite: bool = False) -> None:
-  """Checks before the work that its output can be written.
+  """Checks that an output file can be written, before the work starts.
 
   Args:
-    path: of the file; its folder is made.
+    path: path of the file; its folder is made if missing.
     overwrite: allow replacing an existing file.
 
   Raises:
@@ -180,7 +180,7 @@ def write_results(results: Mapping[str, Any], path: str) -> None:
 
   Args:
     results: content of results.json.
-    path: of the file; an existing file is replaced.
+    path: path of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.
@@ -198,14 +198,14 @@ def read_results(path: str) -> dict[str, Any]:
   """Reads results.json.
 
   Args:
-    path: of the file.
+    path: path of the file.
 
   Returns:
     Its content.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: a damaged file, or another schema version.
+    ValueError: the file is damaged, or has another schema version.
   """
   results = json_files.read(path)
   if results.get('schema_version') != SCHEMA_VERSION:

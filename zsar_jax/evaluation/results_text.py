@@ -1,4 +1,4 @@
-"""Tables of results for the terminal, and two results side by side."""
+"""Formats results as text tables, and compares two results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ _SHOWN_LEAKS = 10
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-  """Raises unless two results are of the same test.
+  """Checks that two results are of the same test.
 
   Args:
     a: content of a results.json.
@@ -36,14 +36,14 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-  """Two results side by side.
+  """Compares two results.
 
   Args:
     a: content of a results.json.
     b: content of another.
 
   Returns:
-    A table of the rows that both have, with the differences.
+    A table of the rows that both have, with the differences b minus a.
 
   Raises:
     ValueError: see `check_comparable`.
@@ -78,12 +78,12 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _is_computed(row: Mapping[str, Any]) -> bool:
-  """Whether a figure is computed, without sampling."""
+  """Returns whether a row is exact, so that it has no interval."""
   return row['method'].startswith('floor_')
 
 
 def columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-  """Lines of a table, each column as wide as its longest cell."""
+  """Returns the lines of a table; each column fits its longest cell."""
   widths = [
     max(map(len, column)) for column in zip(header, *lines, strict=True)
   ]
@@ -114,7 +114,7 @@ def _row_cells(row: Mapping[str, Any]) -> list[str]:
 def _without_empty(
   header: Sequence[str], lines: Sequence[Sequence[str]]
 ) -> list[str]:
-  """A table without its empty columns."""
+  """Returns the lines of a table without its empty columns."""
   used = [
     i for i in range(len(header)) if any(line[i].strip() for line in lines)
   ]
@@ -123,7 +123,7 @@ def _without_empty(
 
 
 def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Lines of the table of differences; no lines without differences."""
+  """Returns the lines of the table of differences; [] without differences."""
   if not paired:
     return []
   lines = [
@@ -154,7 +154,7 @@ def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-  """Tables for the terminal: accuracies, then differences and facts."""
+  """Returns the tables as text: accuracies, then differences and facts."""
   header = (
     'method',
     'metric',
@@ -207,7 +207,7 @@ def _number(value: Any) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """Name and text of each fact, or of each group of facts."""
+  """Returns the name and text of each fact or group of facts."""
   lines = []
   for name, value in facts.items():
     if not isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""Files of embeddings and of scores, from any framework and to any.
+"""Reads and writes files of embeddings and of scores, for any framework.
 
-They are safetensors files: arrays as tensors, everything else as JSON in the
-header; docs/score_files.md describes the layout. Reading unpickles nothing.
+They are safetensors files, with arrays as tensors and everything else as JSON
+in the header. docs/score_files.md describes the layout. Nothing is unpickled.
 """
 
 from collections.abc import Mapping
@@ -44,17 +44,18 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """Scores of videos, with labels and protocol where these are known.
+  """Scores of videos, with labels and protocol if these are known.
 
   Attributes:
     video_ids: [n], unique.
     class_names: [c], unique.
-    scores: method -> float32 [n c], higher is better; -inf is no candidate.
+    scores: method -> float32 [n c], higher is better; -inf marks a class that
+      is no candidate.
     labels: class name of each video; () if unknown.
     groups: recording session of each video; () if unknown.
     sources: class -> its source.
     protocol: id of the protocol; '' without one.
-    protocol_hash: over everything that defines the test.
+    protocol_hash: hash of everything that defines the test.
     tested: bool [n s], the videos that each split tests; None for one split
       with all videos.
     candidates: bool [c s], the candidate classes of each split; None for one
@@ -80,7 +81,7 @@ def write_embeddings(embeddings: Embeddings, path: str) -> None:
 
   Args:
     embeddings: the embeddings.
-    path: of the file; an existing file is replaced.
+    path: path of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.
@@ -102,10 +103,10 @@ def write_embeddings(embeddings: Embeddings, path: str) -> None:
 
 
 def read_embeddings(path: str) -> Embeddings:
-  """Reads embeddings of any framework.
+  """Reads embeddings that any framework wrote.
 
   Args:
-    path: of the file; docs/score_files.md describes the layout.
+    path: path of the file; docs/score_files.md describes the layout.
 
   Returns:
     The embeddings, normalised.
@@ -153,7 +154,7 @@ def write_scores(scores: Scores, path: str) -> None:
 
   Args:
     scores: the scores.
-    path: of the file; an existing file is replaced.
+    path: path of the file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.
@@ -176,10 +177,10 @@ def write_scores(scores: Scores, path: str) -> None:
 
 
 def read_scores(path: str) -> Scores:
-  """Reads scores of any framework, or predictions.safetensors.
+  """Reads scores that any framework wrote, or predictions.safetensors.
 
   Args:
-    path: of the file; docs/score_files.md describes the layout.
+    path: path of the file; docs/score_files.md describes the layout.
 
   Returns:
     The scores.
@@ -215,7 +216,7 @@ def read_scores(path: str) -> Scores:
 def _read_methods(
   file: tensor_files.TensorFile, ids, names
 ) -> dict[str, np.ndarray]:
-  """Method -> scores [n c], in the order that the header lists."""
+  """Returns method -> scores [n c], in the order that the header lists."""
   methods = [k[len(_SCORES) :] for k in file.tensors if k.startswith(_SCORES)]
   listed = file.texts('methods', required=False)
   methods.sort(key=lambda m: listed.index(m) if m in listed else len(listed))
@@ -237,7 +238,7 @@ def _read_methods(
 def _read_labels_and_groups(
   file: tensor_files.TensorFile, ids, names
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-  """Canonical class name and recording session of each video; () if absent."""
+  """Returns canonical label and recording session per video; () if missing."""
   labels = file.texts('labels', required=False)
   groups = file.texts('groups', required=False)
   for what, texts in (('labels', labels), ('groups', groups)):
@@ -258,7 +259,7 @@ def _read_labels_and_groups(
 def _read_splits(
   file: tensor_files.TensorFile, n: int, c: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Tested [n s] and candidates [c s], bool; None with one split."""
+  """Returns tested [n s] and candidates [c s], bool; None with one split."""
   tested = file.tensor('tested', (n, None), required=False)
   candidates = file.tensor('candidates', (c, None), required=False)
   if tested is None and candidates is None:
@@ -275,7 +276,7 @@ def _read_splits(
 
 
 def check_same_test(a: Scores, b: Scores) -> np.ndarray:
-  """Raises unless two files hold scores of the same test.
+  """Checks that two files hold scores of the same test.
 
   Args:
     a: scores with labels.

@@ -1,4 +1,4 @@
-"""A zero-shot task as arrays: seen and unseen classes, and test videos."""
+"""Dataclasses of a zero-shot task: its classes and test videos, as arrays."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -15,8 +15,8 @@ class Classes:
   Attributes:
     names: canonical names, in the order of every array's class axis.
     text: class embeddings [c d], unit vectors.
-    sources: the source of each class's videos ('' for a single source).
-    attributes: of each class, name -> value; empty dicts if unknown.
+    sources: source of each class's videos; () or '' with a single source.
+    attributes: name -> value, for each class; empty if unknown.
     initial_text: class embeddings before training [c e]; None if unknown.
   """
 
@@ -45,15 +45,15 @@ class Seen:
   Attributes:
     classes: their names and embeddings.
     prototypes: means of their videos [s d], unit vectors.
-    centres: learnt centres [s d], unit vectors; None where there is no
-      classifier: prototypes take their place.
+    centres: learnt centres [s d], unit vectors; None without a classifier.
+      The prototypes then replace them.
     scale: alpha_v, the factor on the classifier's cosines.
     sums: sums of the training videos' embeddings, for `ridge_to_text`; None
-      leaves that method out.
+      leaves out that method.
     metadata_prototypes: class means of the training videos' metadata [s m],
-      unit vectors; None leaves that control out.
-    joint: whether videos and names lie in one space; otherwise nothing
-      compares the two.
+      unit vectors; None leaves out that control.
+    joint: whether videos and names lie in one space, so that they can be
+      compared.
   """
 
   classes: Classes
@@ -72,7 +72,7 @@ class Tested:
   Attributes:
     labels: int [n], index among the classes; unreadable videos included.
     groups: recording session of each video.
-    readable: bool [n]; a video that could not be read counts as wrong.
+    readable: bool [n]; an unreadable video counts as wrong.
     candidates: bool [c s], the candidate classes of each of s splits.
     tested: bool [n s], the videos that each split tests.
   """
@@ -94,16 +94,16 @@ class TestVideos:
     labels: int [n], index among the unseen classes.
     groups: recording session of each video.
     changed_embeddings: change of the frames -> embeddings [n v d] of the
-      same videos with that change; a missing change leaves its control out.
+      videos with that change; a missing change leaves out its control.
     unreadable_labels: labels of unreadable test videos; they count as wrong.
     candidates: bool [u s], the candidate classes of each of s splits; None
       for one split with all classes.
     tested: bool [n + unreadable, s], the videos that each split tests, the
       unreadable ones last; None for one split with all videos.
-    metadata: unit vectors [n m] of numbers that do not depend on the action,
-      such as the duration; None leaves that control out.
-    pooled: encoder output before the shared projection [n e]; None leaves
-      information loss out.
+    metadata: unit vectors [n m] of numbers that say nothing about the pixels:
+      log aspect ratio and log duration; None leaves out that control.
+    pooled: encoder output before the shared projection [n e]; None leaves out
+      the information loss.
   """
 
   embeddings: np.ndarray
@@ -119,18 +119,18 @@ class TestVideos:
   metadata: np.ndarray | None = None
   pooled: np.ndarray | None = None
 
-  # The field's word for held-out videos, not a pytest class.
+  # Tells pytest that this is no test class.
   __test__ = False
 
   def as_tested(self, num_classes: int) -> Tested:
-    """All test videos: the readable ones, then the unreadable ones.
+    """Returns all test videos: first the readable, then the unreadable ones.
 
     Args:
       num_classes: u.
 
     Returns:
-      The videos, with all classes and videos in one split where `candidates`
-      or `tested` is None.
+      The videos. If `candidates` or `tested` is None, all classes or videos
+      are in one split.
     """
     lost = len(self.unreadable_labels)
     n = len(self.labels) + lost

@@ -1,4 +1,4 @@
-"""Safetensors files with a JSON header, read with every shape checked."""
+"""Reads and writes safetensors files with a JSON header; checks shapes."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -20,8 +20,8 @@ class TensorFile:
   """The content of a file. Every error message begins with its path.
 
   Attributes:
-    path: of the file.
-    tensors: by name.
+    path: path of the file.
+    tensors: name -> array.
     header: the JSON object of the header.
   """
 
@@ -30,17 +30,17 @@ class TensorFile:
   header: Mapping[str, Any]
 
   def texts(self, key: str, required: bool = True) -> tuple[str, ...]:
-    """A list of texts of the header.
+    """Returns a list of texts from the header.
 
     Args:
-      key: of the header.
-      required: raise where the key is missing.
+      key: key of the header.
+      required: raise an error if the key is missing.
 
     Returns:
-      The texts; () without the key.
+      The texts; () if the key is missing.
 
     Raises:
-      ValueError: a missing key, or a value that is no list of texts.
+      ValueError: the key is missing, or its value is no list of texts.
     """
     if key not in self.header and not required:
       return ()
@@ -54,17 +54,17 @@ class TensorFile:
     return tuple(value)
 
   def class_names(self, key: str, required: bool = True) -> tuple[str, ...]:
-    """A list of class names of the header, in canonical spelling.
+    """Returns a list of class names from the header, in canonical spelling.
 
     Args:
-      key: of the header.
-      required: raise where the key is missing.
+      key: key of the header.
+      required: raise an error if the key is missing.
 
     Returns:
-      The names; () without the key.
+      The names; () if the key is missing.
 
     Raises:
-      ValueError: no list of texts, or a name that is empty or there twice.
+      ValueError: the value is no list of texts, or a name is empty or twice.
     """
     names = self.texts(key, required)
     if not names and not required:
@@ -76,18 +76,18 @@ class TensorFile:
   def tensor(
     self, name: str, shape: Sequence[int | None], required: bool = True
   ) -> np.ndarray | None:
-    """A tensor of the expected shape.
+    """Returns a tensor after checking its shape.
 
     Args:
-      name: of the tensor.
+      name: name of the tensor.
       shape: the expected sizes; None for any size.
-      required: raise where the tensor is missing.
+      required: raise an error if the tensor is missing.
 
     Returns:
-      float32; None without the tensor.
+      A float32 array; None if the tensor is missing.
 
     Raises:
-      ValueError: a missing tensor, or another shape.
+      ValueError: the tensor is missing, or has another shape.
     """
     if name not in self.tensors:
       if required:
@@ -109,18 +109,18 @@ class TensorFile:
   def unit_rows(
     self, name: str, shape: Sequence[int | None], ids: Sequence[str]
   ) -> np.ndarray:
-    """A tensor whose last axis is normalised.
+    """Returns a tensor, normalised along its last axis.
 
     Args:
-      name: of the tensor.
+      name: name of the tensor.
       shape: the expected sizes; None for any size.
-      ids: what each row belongs to, for the message.
+      ids: the video or class of each row, for the message.
 
     Returns:
       float32, unit vectors.
 
     Raises:
-      ValueError: as `tensor`, or a vector that is zero or not finite.
+      ValueError: see `tensor`; or a vector is zero or not finite.
     """
     x = self.tensor(name, shape)
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
@@ -143,10 +143,10 @@ def write(
   """Writes a file whole or not at all.
 
   Args:
-    path: of the file; an existing file is replaced.
-    tensors: by name.
+    path: path of the file; an existing file is replaced.
+    tensors: name -> array.
     header: JSON-able.
-    kind: name of the file's format, which `read` checks.
+    kind: name of the file's format; `read` checks it.
 
   Raises:
     OSError: the file cannot be written.
@@ -165,7 +165,7 @@ def read(path: str, kind: str) -> TensorFile:
   """Reads a file that `write` or another framework wrote.
 
   Args:
-    path: of the file.
+    path: path of the file.
     kind: the expected name of the file's format.
 
   Returns:
@@ -173,7 +173,8 @@ def read(path: str, kind: str) -> TensorFile:
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: no safetensors file, another format, or a damaged header.
+    ValueError: the file is no safetensors file, has another format, or its
+      header is damaged.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path} does not exist')

@@ -1,4 +1,4 @@
-"""Name actions, point at a video: the Python API.
+"""The Python API: give class names, get them ranked for a video.
 
 ```python
 import zsar_jax
@@ -8,8 +8,8 @@ model.add_classes(['juggling', 'rowing'])
 print(model.predict('clip.mp4'))
 ```
 
-Encoders and a prototype bank are all it needs: a class is added by its name,
-without any video of it and without training.
+It needs encoders and a prototype bank. A class is added by its name, without
+any video of it and without training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +40,8 @@ class ActionModel:
 
   Attributes:
     recognizer: the encoders.
-    bank: the seen prototypes; None compares videos with the names themselves.
-    warnings: about the classes.
+    bank: the prototype bank; None compares videos with names directly.
+    warnings: warnings about the classes.
   """
 
   def __init__(
@@ -50,17 +50,17 @@ class ActionModel:
     bank: prototype_bank.PrototypeBank | None,
     bank_path: str = '',
   ):
-    """Puts encoders and bank together.
+    """Joins encoders and a bank.
 
     Args:
       recognizer: the encoders.
-      bank: made by these encoders; classes that were added to it are there
-        to choose from at once. None ranks by the nearest name.
-      bank_path: of the bank, for messages.
+      bank: bank of these encoders. The model starts with its added classes.
+        None ranks by the nearest name.
+      bank_path: path of the bank, for messages.
 
     Raises:
-      ValueError: the bank was made by others; or there is none, and videos
-        and names have no joint space.
+      ValueError: the bank belongs to other encoders; or there is no bank, and
+        videos and names have no joint space.
     """
     if bank is not None:
       prototype_bank.check_belongs(
@@ -68,8 +68,8 @@ class ActionModel:
       )
     elif not recognizer.joint:
       raise ValueError(
-        'without a prototype bank videos are compared with names directly, '
-        f'and these weights have no joint space for both: {recognizer.origin}'
+        'without a prototype bank, videos are compared with names directly, '
+        f'but these weights have no joint space: {recognizer.origin}'
       )
     self.recognizer, self.bank = recognizer, bank
     self._confidence = confidence.Confidence(
@@ -90,29 +90,25 @@ class ActionModel:
     """Adds classes to choose from.
 
     Args:
-      names: in any spelling; seen in training or not.
-      descriptions: canonical name -> sentences, see
-        `data.class_descriptions`; other classes than `names` are ignored.
-        Where there are none, those of the encoders hold.
+      names: class names in any spelling, seen in training or not.
+      descriptions: name -> sentences; they precede the encoders' own.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: no names, an empty one, or one that is there already.
+      ValueError: no names, an empty or known one, or bad descriptions.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
-      raise ValueError(f'classes that are there already: {again}')
-    own = {n: s for n, s in (descriptions or {}).items() if n in names}
-    if own:
-      self.recognizer = self.recognizer.with_descriptions(own)
+      raise ValueError(f'classes that were added already: {again}')
+    self.recognizer = candidates.describe(self.recognizer, names, descriptions)
     self._candidates.add(names, self.recognizer)
     return self
 
   def clear_classes(self) -> 'ActionModel':
-    """Forgets all classes to choose from."""
+    """Removes all classes to choose from; returns the model itself."""
     self._candidates.clear()
     return self
 
@@ -122,7 +118,7 @@ class ActionModel:
 
   @property
   def warnings(self) -> list[str]:
-    """Returns warnings about the classes for the user."""
+    """Warnings about the classes, for the user."""
     if self.bank is None:
       return []
     return predictions.class_warnings(
@@ -131,7 +127,7 @@ class ActionModel:
 
   def _check_classes(self) -> None:
     if not self.classes:
-      raise ValueError('no classes to choose from: add_classes comes first')
+      raise ValueError('no classes to choose from: call add_classes first')
 
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
@@ -146,18 +142,21 @@ class ActionModel:
   def predict(
     self, path: str, reject_below: float | None = None
   ) -> predictions.Prediction:
-    """Ranks the classes for a video: by semantic transfer, if with a bank.
+    """Ranks the classes for a video.
+
+    With a bank it ranks by semantic transfer, else by the nearest name.
 
     Args:
-      path: a video file in any format PyAV reads.
-      reject_below: answer "none of these" where no class is as probable.
+      path: path of a video in any format that PyAV reads.
+      reject_below: answer "none of these" if no class reaches this
+        probability.
 
     Returns:
-      The ranking.
+      The prediction.
 
     Raises:
       VideoError: the video cannot be used.
-      ValueError: no classes, or a threshold without a calibration.
+      ValueError: there are no classes, or a threshold without a calibration.
     """
     (prediction,) = self.predict_many([path], reject_below)
     if isinstance(prediction, Exception):
@@ -165,7 +164,7 @@ class ActionModel:
     return prediction
 
   def _read(self, path: str) -> user_videos.Views | Exception:
-    """Returns a video's views, or why there are none."""
+    """Returns a video's views, or the error if it cannot be used."""
     config = self.recognizer.config.zeroshot
     try:
       return user_videos.read_views(
@@ -181,9 +180,9 @@ class ActionModel:
     batch_size: int,
     reject_below: float | None,
   ) -> list[predictions.Prediction]:
-    """Predictions of videos that could be read, encoded together."""
+    """Predicts readable videos in one batch."""
     clips = np.stack([v.clips for v in views])
-    # One shape for all batches: nothing is compiled again for the last.
+    # Pad the last batch, so that nothing is compiled again for it.
     padding = batch_size - len(clips)
     clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
     embeddings, match = self.recognizer.encode_videos(clips, self.classes)
@@ -241,7 +240,7 @@ class ActionModel:
       yield ranking, None if none is None else float(none[v])
 
   def describe_risk(self, threshold: float) -> str:
-    """Describes the measured risk above a probability; no guarantee."""
+    """Describes measured risk and coverage of answers above a threshold."""
     return self._confidence.describe_risk(threshold, len(self.classes))
 
   def predict_many(
@@ -250,16 +249,16 @@ class ActionModel:
     reject_below: float | None = None,
     batch_size: int = 8,
   ) -> Iterator[predictions.Prediction | Exception]:
-    """Predictions of several videos, in order, some encoded at a time.
+    """Ranks the classes for several videos, in batches.
 
     Args:
-      paths: of the files.
-      reject_below: as `predict`.
-      batch_size: videos encoded at a time.
+      paths: paths of the videos.
+      reject_below: as for `predict`.
+      batch_size: videos per batch.
 
     Yields:
-      A prediction, or the error of a video that cannot be used: one bad file
-      does not end the others.
+      For each video in order, its prediction, or its error if it cannot be
+      used. A bad file does not stop the others.
     """
     self._check_classes()
     self._confidence.check_threshold(reject_below)
@@ -288,22 +287,22 @@ class ActionModel:
     switch_cost: float = 1.0,
     progress=lambda done, total: None,
   ) -> tuple[list[predictions.NamedSegment], list[str]]:
-    """Finds what happens when in a long video.
+    """Divides a long video into segments, each with a name.
 
     Args:
-      path: a video file.
+      path: path of a video.
       window: seconds; 0 chooses by the weights, see
         `user_videos.plan_windows`.
       stride: seconds; 0 means half a window.
       switch_cost: in nats; see `segments.best_path`.
-      progress: gets the number of windows done, and of all windows.
+      progress: called with the number of finished windows, and of all windows.
 
     Returns:
       Segments that cover the video, and warnings.
 
     Raises:
       VideoError: the video cannot be used.
-      ValueError: no classes, or no calibration.
+      ValueError: there are no classes, or no calibration.
     """
     self._check_classes()
     self._confidence.check_segments()
@@ -358,19 +357,17 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
 
   Args:
     path: workdir of a finished run, a folder that `bank export` wrote, the
-      name of a model that ships ('stick_figures'), or a bank file.
-    workdir: of the run that has the bank's encoders; by default the folder
-      that the bank lies in.
-    step: of the run's checkpoint to take; None means the newest. The bank
-      must be of the same step.
+      name of a shipped model ('stick_figures'), or a bank file.
+    workdir: folder of the bank's encoders; by default the folder of the bank.
+    step: step of the run's checkpoint; None means the newest. The bank must
+      belong to the same step.
 
   Returns:
-    The model, without classes to choose from but those that were added to
-    the bank.
+    The model. Its classes to choose from are the bank's added classes.
 
   Raises:
-    FileNotFoundError: no bank or no checkpoint there.
-    ValueError: not a bank, or the bank of other encoders.
+    FileNotFoundError: there is no bank, or no checkpoint.
+    ValueError: the bank is damaged, or belongs to other encoders.
   """
   if os.path.isfile(path):
     workdir = workdir or os.path.dirname(os.path.abspath(path))
@@ -378,24 +375,25 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
     path = model_files.resolve(path)
     workdir = model_files.resolve(workdir or path)
     path = os.path.join(path, prototype_bank.BANK_FILE)
-  # Before the weights, which take longer; without a workdir these say why.
+  # The bank comes first, since it loads faster. If the folder is missing,
+  # loading the encoders raises the better error.
   bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
 
 
 def load_pretrained(weights: str) -> ActionModel:
-  """Loads public weights of a joint space of video and text, without a bank.
+  """Loads public weights with a joint space of videos and texts, such as CLIP.
 
   Args:
-    weights: a folder, or an id `hf:org/name[@revision]`, of a CLIP.
+    weights: a folder, or an id `hf:org/name[@revision]`.
 
   Returns:
-    The model, without classes to choose from. It ranks by the nearest name.
+    The model, without bank and classes. It ranks by the nearest name.
 
   Raises:
     FileNotFoundError: a file is missing.
-    OSError: as `pretrained.hub.resolve` has it.
-    ValueError: damaged files, or weights of another kind.
+    OSError: see `pretrained.hub.resolve`.
+    ValueError: files are damaged, or the weights have no joint space.
   """
   return ActionModel(public_folders.open_dual(weights), None)

@@ -1,4 +1,4 @@
-"""Makes prototype banks with encoders."""
+"""Makes prototype banks."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -15,17 +15,17 @@ from zsar_jax.inference import embedders, encoders, prototype_bank
 def check_unseen(
   recognizer: encoders.Recognizer, protocols: Sequence[class_split.Protocol]
 ) -> None:
-  """Refuses protocols whose unseen classes were trained on.
+  """Checks that no unseen class of a protocol was trained on.
 
   Args:
-    recognizer: knows the classes that it was trained on.
-    protocols: the splits. Their seen classes may be others than those.
+    recognizer: encoders; their `seen_classes` were trained on.
+    protocols: the splits. Their seen classes may be different ones.
 
   Raises:
-    ValueError: an unseen class was trained on, and no protocol allows it.
+    ValueError: an unseen class was trained on, and leaks are not allowed.
   """
   for protocol in protocols:
-    # The making of the protocol audited its own seen classes.
+    # The protocol has already audited its own seen classes.
     others = [
       name
       for name in recognizer.seen_classes
@@ -38,14 +38,14 @@ def check_unseen(
 
 
 def seen_of(bank: prototype_bank.PrototypeBank, joint: bool) -> task.Seen:
-  """Makes an evaluation's seen classes from a bank.
+  """Returns a bank's seen classes, for an evaluation.
 
   Args:
-    bank: has their prototypes and class embeddings.
+    bank: the bank.
     joint: whether its encoders embed videos and names into one space.
 
   Returns:
-    The seen classes; ConSE takes their prototypes for a classifier.
+    The seen classes. ConSE uses their prototypes as a classifier.
   """
   classes = task.Classes(bank.seen_classes, bank.class_embeddings)
   return task.Seen(classes, bank.seen_prototypes, joint=joint)
@@ -62,12 +62,12 @@ def make_bank(
   """Makes the prototype bank of a protocol's seen classes.
 
   Args:
-    recognizer: embedded the videos and the names.
-    protocol: has the seen classes.
-    seen: their prototypes.
+    recognizer: the encoders of the prototypes and class embeddings.
+    protocol: names the seen classes.
+    seen: the seen classes with their prototypes.
     settings: of the transfer.
-    calibration: of `calibration.Calibration.to_dict`, or None.
-    licence: of the training videos.
+    calibration: from `calibration.Calibration.to_dict`, or None.
+    licence: licence of the training videos.
 
   Returns:
     The bank.
@@ -102,15 +102,15 @@ def build_bank(
   """Makes the bank of a protocol's seen classes from its training videos.
 
   Args:
-    recognizer: with the weights.
+    recognizer: the encoders.
     protocol: has the seen classes and their training videos.
     cache: decoded videos.
-    embeddings_dir: see `evaluate`.
-    licence: of the training videos.
-    say: gets a line before each slow part.
+    embeddings_dir: parent of the embedding caches; '' for none.
+    licence: licence of the training videos.
+    say: called with a line before each slow part.
 
   Returns:
-    The bank, calibrated on held-out videos where there are any.
+    The bank. It is calibrated on held-out videos if there are any.
   """
   embed = embedders.make_embedder(recognizer, cache, embeddings_dir, say=say)
   without = dataclasses.replace(protocol, test=None, unseen_classes=())

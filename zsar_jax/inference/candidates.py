@@ -1,24 +1,50 @@
-"""The classes that a prediction chooses from, with their prototypes."""
+"""The classes to choose from, with their prototypes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.evaluation import methods, task
 from zsar_jax.inference import encoders, prototype_bank
 
 _TOP_SEEN = 3
 
 
+def describe(
+  recognizer: encoders.Recognizer,
+  names: Sequence[str],
+  descriptions: Mapping[str, Sequence[str]] | None,
+) -> encoders.Recognizer:
+  """Gives encoders the descriptions of some classes.
+
+  Args:
+    recognizer: the encoders.
+    names: canonical names of the classes.
+    descriptions: name in any spelling -> sentences; of other classes they are
+      left out.
+
+  Returns:
+    The encoders; the same where there is nothing to add.
+
+  Raises:
+    ValueError: see `class_descriptions.checked`.
+  """
+  if not descriptions:
+    return recognizer
+  found = class_descriptions.checked(descriptions, 'descriptions')
+  own = {name: found[name] for name in names if name in found}
+  return recognizer.with_descriptions(own) if own else recognizer
+
+
 class Candidates:
-  """Names to choose from.
+  """The classes to choose from.
 
   Attributes:
-    names: canonical.
-    text: class embeddings [c e], unit vectors.
+    names: canonical class names [c].
+    text: class embeddings [c e], unit vectors; None without classes.
     prototypes: [c d], unit vectors; None without a bank.
-    weights: transfer weights [c s] behind the prototypes; [c 0] without a
-      bank.
+    weights: transfer weights of the prototypes [c s]; [c 0] without a bank.
   """
 
   def __init__(
@@ -26,11 +52,11 @@ class Candidates:
     recognizer: encoders.Recognizer,
     bank: prototype_bank.PrototypeBank | None,
   ):
-    """Starts with the classes that were added to a bank.
+    """Starts with the added classes of a bank.
 
     Args:
-      recognizer: embeds names.
-      bank: made by these encoders; None composites nothing.
+      recognizer: encoders, which embed names.
+      bank: bank of these encoders; None makes no prototypes.
     """
     self._bank = bank
     self.names: tuple[str, ...] = ()
@@ -58,7 +84,7 @@ class Candidates:
       self._add(bank.added_classes, bank.added_embeddings)
 
   def clear(self) -> None:
-    """Forgets all names."""
+    """Removes all classes."""
     self.names, self.text = (), None
     if self._bank is not None:
       self.prototypes = self._bank.seen_prototypes[:0]
@@ -76,7 +102,7 @@ class Candidates:
     self._add(names, recognizer.encode_class_names(names)['embedding'])
 
   def _add(self, names, text) -> None:
-    """Adds encoded names, and composites their prototypes."""
+    """Adds classes by their embeddings, and composites their prototypes."""
     self.names += tuple(names)
     before = [] if self.text is None else [self.text]
     self.text = np.concatenate([*before, text])
@@ -88,7 +114,7 @@ class Candidates:
     self.weights = np.concatenate([self.weights, weights])
 
   def _composites(self, names, text) -> tuple[np.ndarray, np.ndarray]:
-    """Prototypes [c d] and weights [c s]; a seen class has its own."""
+    """Returns prototypes [c d] and weights [c s]; a seen class has its own."""
     bank = self._bank
     new = task.Classes(
       tuple(names),

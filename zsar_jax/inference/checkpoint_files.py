@@ -1,8 +1,8 @@
-"""Whether the files of a checkpoint can be read, without restoring it.
+"""Checks the files of a checkpoint without restoring it.
 
-A checkpoint is a folder named by its step, with a folder for each item, as
-orbax writes them: arrays in an OCDBT database, or JSON in a file `metadata`.
-A disk that was full or lost power can leave such files cut off or empty.
+Orbax writes a checkpoint as a folder named by its step, with a folder for each
+item: arrays in an OCDBT database, or JSON in a file `metadata`. A full disk or
+a power failure can leave such files cut off or empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ import re
 import tensorstore
 
 _JSON_ITEM, _JSON_FILE = 'meta', 'metadata'
-# The last part of the key that describes an array -> the format it is in.
+# Last part of the key that describes an array -> format of the array.
 _DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
-# Tensorstore's codes that mean a fault of the file. Others, such as a missing
-# permission, say nothing of what is in it.
+# Tensorstore's error codes for a damaged file. Other codes, such as a missing
+# permission, say nothing about its content.
 _FAULTS = {
   'OUT_OF_RANGE': 'is cut off or empty',
   'NOT_FOUND': 'is missing',
@@ -29,14 +29,14 @@ _ASIDE = 'damaged_checkpoints'
 
 
 def list_steps(folder: str) -> list[int]:
-  """Steps of the checkpoints that were committed, ascending.
+  """Returns the steps of all finished checkpoints, ascending.
 
   Args:
-    folder: of all checkpoints of a run; may be missing.
+    folder: folder of a run's checkpoints; may be missing.
   """
   if not os.path.isdir(folder):
     return []
-  # While orbax writes a checkpoint its name is longer.
+  # While orbax writes a checkpoint, its name is longer.
   return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
 
 
@@ -44,16 +44,16 @@ def find_fault(folder: str, step: int, items: Sequence[str] = ()) -> str:
   """Reads every array and JSON file of a checkpoint, one at a time.
 
   Args:
-    folder: of all checkpoints of a run.
-    step: of the checkpoint.
+    folder: folder of a run's checkpoints.
+    step: step of the checkpoint.
     items: names of the items to check; by default all that exist.
 
   Returns:
-    What cannot be read and why, or '' where everything can.
+    The file that cannot be read, and why; '' if all can be read.
 
   Raises:
-    OSError, ValueError: a file cannot be opened, for a reason that says
-      nothing of its content.
+    OSError, ValueError: a file cannot be opened for another reason than
+      damage, such as a missing permission.
   """
   path = os.path.join(os.path.abspath(folder), str(step))
   items = items or sorted(
@@ -77,7 +77,7 @@ def find_fault(folder: str, step: int, items: Sequence[str] = ()) -> str:
 
 
 class _FaultError(Exception):
-  """A file that cannot be read, named with what is wrong with it."""
+  """A damaged file; the message names the file and the damage."""
 
 
 def _read_json(path: str) -> None:
@@ -91,7 +91,7 @@ def _read_json(path: str) -> None:
 
 
 def _read_descriptions(path: str) -> None:
-  """Reads what orbax notes of an item's arrays; it can do without them."""
+  """Reads orbax's descriptions of an item's arrays, if they exist."""
   candidates = [os.path.join(path, x) for x in ('_METADATA', '_sharding')]
   folder = os.path.join(path, 'array_metadatas')
   if os.path.isdir(folder):
@@ -118,11 +118,11 @@ def _read_arrays(path: str) -> None:
           }
         ).result().read().result()
   except ValueError as e:
-    # The code comes first, and the file that is at fault innermost.
+    # The message begins with the code; the last file in it is the damaged one.
     code, files = str(e).partition(':')[0], _FILE.findall(str(e))
     if code not in _FAULTS:
       raise
-    # A file with the numbers of arrays goes unnamed; the array does not.
+    # The message may name no file; then name the array.
     what = files[-1] if files else f'{path}/{name}'
     raise _FaultError(f'{what} {_FAULTS[code]}') from e
   if not keys:
@@ -132,18 +132,18 @@ def _read_arrays(path: str) -> None:
 def set_aside_damaged(
   folder: str, items: Sequence[str], say: Callable[[str], None]
 ) -> None:
-  """Moves the newest checkpoints away while they are damaged.
+  """Moves damaged checkpoints away, from the newest to the first whole one.
 
-  Orbax saves no step that is there already: where a damaged one stayed, the
-  run would come to its step again and not save it. Nothing is deleted.
+  Orbax never overwrites a step: if a damaged one stayed, the resumed run could
+  not save that step again. Nothing is deleted.
 
   Args:
-    folder: of all checkpoints of a run; may be missing.
-    items: that a checkpoint must have.
+    folder: folder of a run's checkpoints; may be missing.
+    items: names of the items that a checkpoint must have.
     say: prints a line.
 
   Raises:
-    ValueError: there are checkpoints, and all are damaged; none is moved.
+    ValueError: all checkpoints are damaged; none is moved.
   """
   damaged: dict[int, str] = {}
   for step in reversed(list_steps(folder)):
@@ -156,7 +156,7 @@ def set_aside_damaged(
       listed = ''.join(f'\n  step {s}: {why}' for s, why in damaged.items())
       raise ValueError(
         f'all checkpoints in {folder} are damaged:{listed}\n  To start from '
-        'the beginning, take another --workdir or remove that folder'
+        'the beginning, give another --workdir or remove that folder'
       )
   for step, fault in damaged.items():
     aside = os.path.join(os.path.dirname(folder), _ASIDE)
@@ -167,6 +167,6 @@ def set_aside_damaged(
       target = os.path.join(aside, f'{step}.{again}')
     os.replace(os.path.join(folder, str(step)), target)
     say(
-      f'warning: the checkpoint of step {step} is damaged ({fault}); it is '
+      f'warning: the checkpoint of step {step} is damaged ({fault}); it was '
       f'moved to {target}, and its steps are trained again'
     )

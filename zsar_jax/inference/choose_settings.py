@@ -14,21 +14,23 @@ def choose_on(
   say: Callable[[str], Any],
   step: int | None = None,
 ) -> dict[str, Any]:
-  """Chooses settings on runs whose unseen classes are seen ones of a run.
+  """Chooses settings for a run on its inner draws.
+
+  An inner draw is a run whose unseen classes are seen classes of the first.
 
   Args:
-    inner_workdirs: of the draws' finished runs.
-    workdir: of the run that the settings are for.
-    say: gets a line before each slow part, and the choice.
-    step: of that run's checkpoint; None means the newest.
+    inner_workdirs: workdirs of the finished inner draws.
+    workdir: workdir of the run to choose settings for.
+    say: called with a line before each slow part, and with the choice.
+    step: step of that run's checkpoint; None means the newest.
 
   Returns:
     See `choosing.choose`.
 
   Raises:
-    ValueError: one of them is no inner draw, or tests on a class that the
-      run has not seen.
-    FileNotFoundError: a workdir without a checkpoint.
+    ValueError: a workdir is no inner draw, or tests on a class that the run
+      was not trained on.
+    FileNotFoundError: a workdir has no checkpoint.
   """
   run = saved_encoders.load(workdir, step)
   draws, names = [], []

@@ -1,4 +1,4 @@
-"""What the text encoder reads of class names: prompts, descriptions, tokens."""
+"""Turns class names into prompts and descriptions, and these into tokens."""
 
 from collections.abc import Mapping, Sequence
 import copy
@@ -13,7 +13,7 @@ class ClassTexts:
 
   Attributes:
     pieces: the vocabulary.
-    templates: prompts such as 'a video of {}'.
+    templates: prompts, such as 'a video of {}'.
     descriptions: canonical class name -> sentences; see `data.prompts`.
     description_weight: of the mean sentence in a class embedding, from 0 to 1;
       the mean prompt has the rest. None gives every text the same weight.
@@ -33,18 +33,18 @@ class ClassTexts:
     self._tokenizer = byte_pairs.open_tokenizer(pieces, token_length)
 
   def texts(self, names: Sequence[str]) -> list[list[str]]:
-    """Returns each class's own texts: its name in all prompts, descriptions."""
+    """Returns each class's texts: its name in all prompts, descriptions."""
     return prompts.class_texts(names, self.templates, self.descriptions)
 
   def token_ids(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """Returns the token ids of names.
+    """Returns the token ids of class names.
 
     Args:
       names: canonical class names.
 
     Returns:
-      `ids` int [c l] and `mask` bool [c l] for each row of
-      `prompts.text_grid`. In training the rows take turns.
+      `ids` int [c l] and `mask` bool [c l], for each row of
+      `prompts.text_grid`. Training takes the rows in turn.
     """
     rows = []
     for texts in prompts.text_grid(self.texts(names)):
@@ -68,14 +68,14 @@ class ClassTexts:
   def mean(
     self, names: Sequence[str], embeddings: Sequence[np.ndarray]
   ) -> np.ndarray:
-    """Averages each class over its own texts, none of them twice.
+    """Averages the embeddings of each class's texts, each text once.
 
     With a `description_weight` w: n((1 - w) n(mean prompt) + w n(mean
     sentence)), where n normalises.
 
     Args:
       names: canonical class names.
-      embeddings: [c d] of each row of `token_ids`, unit vectors.
+      embeddings: unit vectors [c d], for each row of `token_ids`.
 
     Returns:
       [c d], unit vectors.

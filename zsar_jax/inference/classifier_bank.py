@@ -1,7 +1,8 @@
-"""Prototype banks from the last layer of a public video classifier.
+"""Makes prototype banks from the last layer of a public video classifier.
 
-A classifier's column points to where the videos of its class lie. Less the
-mean column, at unit length, it stands for the class's prototype (our choice).
+A classifier's column (the weight vector of a class) points to the embeddings of
+its class. We subtract the mean column and normalise, and use the result as the
+class's prototype (our choice).
 """
 
 from collections.abc import Sequence
@@ -25,11 +26,11 @@ def prototypes(columns: np.ndarray) -> np.ndarray:
     float32 [s d], unit vectors.
 
   Raises:
-    ValueError: fewer than two columns, or one that equals their mean.
+    ValueError: there are fewer than two columns, or one equals their mean.
   """
   columns = np.asarray(columns, np.float64)
   if len(columns) < 2:
-    raise ValueError('the prototype of one class says nothing about others')
+    raise ValueError('prototypes need at least two classes: they are centred')
   away = columns - columns.mean(axis=0)
   norms = np.linalg.norm(away, axis=1, keepdims=True)
   if not norms.min() > 0:
@@ -40,9 +41,9 @@ def prototypes(columns: np.ndarray) -> np.ndarray:
 
 
 def missing(encoders: public_encoders.PublicEncoders) -> str:
-  """Says that the video side has no classifier, and what to do."""
+  """Returns the error message for a video side without classifier."""
   return (
-    f'{encoders.video.source} has no classifier, so no prototypes: give '
+    f'{encoders.video.source} has no classifier to make prototypes from: give '
     '--dataset, a prepared dataset with videos of seen classes'
   )
 
@@ -55,16 +56,15 @@ def make_bank(
   """Makes the bank of a classifier's classes.
 
   Args:
-    encoders: with a classifier on the video side.
-    drop_seen: names in any spelling that the bank leaves out, as if the
-      classifier had never learnt them.
-    licence: of the classifier's training videos.
+    encoders: encoders with a classifier on the video side.
+    drop_seen: names of classes to leave out of the bank, in any spelling.
+    licence: licence of the classifier's training videos.
 
   Returns:
-    The bank; its counts are 0, since no videos were at hand.
+    The bank. Its counts are 0, because no videos were used.
 
   Raises:
-    ValueError: no classifier, or a name to drop that it does not have.
+    ValueError: there is no classifier, or it lacks a class of `drop_seen`.
   """
   video = encoders.video
   if video.columns is None:
@@ -81,7 +81,7 @@ def make_bank(
   names = tuple(video.labels[i] for i in kept)
   return prototype_bank.PrototypeBank(
     seen_classes=names,
-    # Centred over all classes: what is dropped changes no other prototype.
+    # The mean is over all classes, so dropping one changes no prototype.
     seen_prototypes=prototypes(video.columns)[kept],
     class_embeddings=encoders.encode_class_names(names)['embedding'],
     counts=np.zeros(len(names), np.int64),

@@ -1,4 +1,4 @@
-"""Probabilities of the candidates, and how far they can be believed."""
+"""Turns scores into probabilities, and describes their reliability."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +12,8 @@ _WAY_FORWARD = (
   'prepared dataset whose videos calibrate it'
 )
 _BY_NAMES = (
-  'not calibrated, but a softmax over these names alone at the scale that the '
-  'weights were trained with'
+  'not calibrated: a softmax over these names, at the temperature of the '
+  "weights' own training"
 )
 
 
@@ -21,20 +21,20 @@ class Confidence:
   """Turns scores of candidates into probabilities.
 
   Attributes:
-    calibrated: whether anything was measured.
+    calibrated: whether there is a calibration.
     described: where the probabilities come from, in words.
   """
 
   def __init__(self, calibration: Mapping[str, Any] | None, by_names: bool):
-    """Takes what a bank knows.
+    """Reads a calibration.
 
     Args:
-      calibration: of the bank; None if nothing was measured.
-      by_names: there is no bank: names are compared with videos directly, and
-        their logits have a scale.
+      calibration: calibration of the bank; None without one.
+      by_names: whether there is no bank. Videos are then compared with names
+        directly, and their logits have the scale of the weights' training.
 
     Raises:
-      ValueError: a damaged calibration.
+      ValueError: the calibration is damaged.
     """
     self._fit, self._by_names = None, by_names
     if calibration:
@@ -46,22 +46,22 @@ class Confidence:
       self.described = _BY_NAMES
     else:
       self.described = (
-        'none, because the bank has no calibration: the scores say which name '
-        f'fits best, and not how sure that is; {_WAY_FORWARD}'
+        'none, because the bank has no calibration: the scores rank the names, '
+        f'but do not say how sure the best one is; {_WAY_FORWARD}'
       )
 
   def probabilities(
     self, scores: np.ndarray, logits: np.ndarray
   ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Probabilities of the candidates and of none of them.
+    """Computes probabilities of the candidates and of "none of these".
 
     Args:
-      scores: [b c], what the candidates are ranked by.
-      logits: match logits [b c]; [b 0] where there are none.
+      scores: [b c], scores that rank the candidates.
+      logits: match logits [b c]; [b 0] without them.
 
     Returns:
-      [b c] and [b]. The second is None where nothing was calibrated, the
-      first too where the logits have no known scale.
+      Probabilities [b c] and [b]. Without a calibration the second is None;
+      the first too, unless videos are compared with names directly.
     """
     if self._fit is not None:
       return self._fit.probabilities(scores)
@@ -71,26 +71,25 @@ class Confidence:
     return shares / shares.sum(axis=1, keepdims=True), None
 
   def check_threshold(self, threshold: float | None) -> None:
-    """Refuses to reject where nothing says when an answer is wrong.
+    """Checks a threshold of rejection.
 
     Args:
-      threshold: probability below which nothing is answered; None answers
-        always.
+      threshold: lowest probability of an answer; None never rejects.
 
     Raises:
-      ValueError: outside [0, 1], or without a calibration.
+      ValueError: it is outside [0, 1], or there is no calibration.
     """
     if threshold is None:
       return
     if not 0 <= threshold <= 1:
       raise ValueError(f'reject_below={threshold} is not in [0, 1]')
     if self._fit is None:
-      raise ValueError(f'no calibration, so nothing to reject by: {self._how}')
+      raise ValueError(f'cannot reject without a calibration: {self._how}')
 
   def check_segments(self) -> None:
-    """Raises ValueError where windows have no probabilities."""
+    """Raises ValueError if there are no probabilities for windows."""
     if self._fit is None and not self._by_names:
-      raise ValueError(f'no calibration, which segments need: {self._how}')
+      raise ValueError(f'segments need a calibration: {self._how}')
 
   @property
   def _how(self) -> str:
@@ -103,12 +102,12 @@ class Confidence:
     )
 
   def describe_risk(self, threshold: float, num_candidates: int) -> str:
-    """Describes the measured risk above a probability; no guarantee."""
+    """Describes measured risk and coverage of answers above a threshold."""
     risk, coverage = self._fit.risk(threshold, num_candidates)
     if not coverage:
-      return f'no video was answered at {threshold:g} when this was measured'
+      return f'when measured, no video reached the probability {threshold:g}'
     return (
-      f'answers at {threshold:g} or more were wrong in {risk:.0%}, and '
-      f'{coverage:.0%} of videos were answered, half of which showed no '
-      f'candidate (measured on {self._fit.measured_on})'
+      f'of answers at {threshold:g} or more, {risk:.0%} were wrong; '
+      f'{coverage:.0%} of videos got such an answer; half of the videos showed '
+      f'no candidate (measured on {self._fit.measured_on})'
     )

@@ -1,4 +1,4 @@
-"""Public models with a joint space of videos and texts, all in one form."""
+"""Loads public models with a joint space of videos and texts."""
 
 from collections.abc import Callable
 import dataclasses
@@ -17,14 +17,14 @@ class DualModel:
   """A model with its weights.
 
   Attributes:
-    model: has the methods `encode_video` and `encode_text`.
-    params: of the model.
-    num_frames: of the clips that it takes; None for any number.
-    scale: what cosines are multiplied by before a softmax.
-    bias: what is added to them before a sigmoid, where pairs were judged one
-      by one in training.
+    model: module with the methods `encode_video` and `encode_text`.
+    params: parameters of the model.
+    num_frames: frames of a clip; None for any number.
+    scale: factor on cosines before a softmax or sigmoid.
+    bias: bias added after `scale`, of models trained with a sigmoid loss; else
+      0.
     pixels: () -> `size`, `short_side`, `resize`, `crop`, `mean` and `std`.
-    tokenizer: () -> what turns texts into token ids.
+    tokenizer: () -> the tokenizer.
   """
 
   model: Any
@@ -37,7 +37,7 @@ class DualModel:
 
   @property
   def token_length(self) -> int:
-    """Token ids a text."""
+    """Number of token ids per text."""
     return self.model.text['max_length']
 
 
@@ -48,10 +48,10 @@ def load(weights: directory.Weights) -> DualModel:
     weights: from `directory.read_weights`, of one of MODEL_TYPES.
 
   Returns:
-    The model. Its pixels and its tokenizer are read when asked for.
+    The model. `pixels` and `tokenizer` read their files when called.
 
   Raises:
-    ValueError: the files do not fit each other.
+    ValueError: the files do not fit together.
   """
   kind = weights.config['model_type']
   if kind == 'siglip':

@@ -1,4 +1,4 @@
-"""Embeds sets of videos with encoders, for the evaluation."""
+"""Makes functions that embed sets of videos, for the evaluation."""
 
 from collections.abc import Callable, Iterator
 import functools
@@ -38,14 +38,14 @@ def make_embedder(
   keep_tokens: bool = False,
   say: Callable[[str], Any] = lambda text: None,
 ) -> embedding.Embedder:
-  """Makes what embeds sets of videos.
+  """Makes an embedder of sets of videos.
 
   Args:
     recognizer: the encoders.
     cache: decoded videos.
     embeddings_dir: parent of the embedding caches; '' for none.
     keep_tokens: see `embedding.Embedder`.
-    say: gets a line before each set of videos.
+    say: called with lines about the progress.
 
   Returns:
     The embedder.

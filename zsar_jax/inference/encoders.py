@@ -1,7 +1,7 @@
-"""What embeds videos and class names: the one interface of inference.
+"""The interface of encoders: they embed videos and class names.
 
-Two make it: `saved_encoders` from a trained run, and `public_folders` from
-public weights. A bank, a prediction and an evaluation take either.
+`saved_encoders` makes encoders from a trained run, `public_folders` from public
+weights. Banks, predictions and evaluations work with both.
 """
 
 import abc
@@ -21,13 +21,13 @@ from zsar_jax.inference import class_texts
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A pure function that embeds, for use outside of this project.
+  """A pure function that embeds, for export to other programs.
 
   Attributes:
-    function: (params, *inputs) -> float32 [b d], unit vectors; computes in
+    function: (params, *inputs) -> float32 [b d], unit vectors. It computes in
       float32, with operations that every kind of device has.
-    params: nested dicts of arrays; the function may need a part of them.
-    inputs: name -> shape without the batch axis, and dtype.
+    params: nested dicts of arrays; the function may use only some of them.
+    inputs: name -> shape (without the batch axis) and dtype.
   """
 
   function: Callable[..., jax.Array]
@@ -41,11 +41,11 @@ class Recognizer(abc.ABC):
   Attributes:
     config: a config with the sections `data`, `names`, `preprocessing` and
       `zeroshot`.
-    prep: preprocessing that belongs to the weights.
+    prep: preprocessing of the weights.
     texts: turns class names into tokens.
-    seen_classes: canonical names that the video side was trained on; () where
-      nobody knows them.
-    step: of the weights; 0 where they were not trained here.
+    seen_classes: canonical names of the classes that the video encoder was
+      trained on; () if unknown.
+    step: training step of the weights; 0 for public weights.
     joint: whether videos and names share one space.
   """
 
@@ -59,25 +59,32 @@ class Recognizer(abc.ABC):
   @property
   @abc.abstractmethod
   def weights_hash(self) -> str:
-    """12 hex digits over weights, preprocessing and tokenisation."""
+    """Hash of weights, preprocessing and tokenisation, 12 hex digits."""
 
   @property
   @abc.abstractmethod
   def origin(self) -> str:
-    """The public weights behind the encoders; 'random' where there are none.
+    """The public weights behind the encoders; 'random' if there are none.
 
-    `side=name:fingerprint`, with commas. Weights of the Hub are named by id and
-    commit, `hf:org/name@commit`, others by their folder.
+    Its form is `side=name:fingerprint`, separated by commas. The name is
+    `hf:org/name@commit` for weights from the Hub, else the folder's name.
     """
 
   @property
   def read_elsewhere(self) -> bool:
-    """Whether the text side learnt words from more than the seen names."""
+    """Whether the text encoder has public weights, so that it knows words."""
     return re.search(r'\b(text|clip)=', self.origin) is not None
 
   @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Embeds canonical class names: `embedding` [c e], unit vectors."""
+    """Embeds class names.
+
+    Args:
+      names: canonical class names.
+
+    Returns:
+      `embedding` [c e], unit vectors.
+    """
 
   @abc.abstractmethod
   def with_descriptions(
@@ -96,15 +103,15 @@ class Recognizer(abc.ABC):
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeds clips, and matches them with names where that can be done.
+    """Embeds clips, and matches them with names if the encoders can.
 
     Args:
       clips_of_videos: uint8 [b v t h w 3], v views of each video.
-      names: canonical class names; may be none.
+      names: canonical class names; may be empty.
 
     Returns:
-      Embeddings [b v d], unit vectors, and match logits [b c], mean over
-      views; [b 0] where nothing compares videos with names.
+      Embeddings [b v d], unit vectors; and match logits [b c], mean over
+      views, or [b 0] if the encoders cannot match.
     """
 
   @property
@@ -115,21 +122,21 @@ class Recognizer(abc.ABC):
   @property
   @abc.abstractmethod
   def programs(self) -> dict[str, Program]:
-    """What is exported: `video` of `clips` uint8 [b t h w 3], and `text`.
+    """The functions to export: `video` and `text`.
 
-    `text` embeds one text of a class, from `ids` int32 [b l] and `mask` bool
-    [b l].
+    `video` embeds `clips`, uint8 [b t h w 3]. `text` embeds texts from `ids`
+    int32 [b l] and `mask` bool [b l].
     """
 
   @property
   @abc.abstractmethod
   def transfer_settings(self) -> methods.TransferSettings:
-    """The settings of the semantic transfer, where nothing chose others."""
+    """The default settings of the semantic transfer."""
 
   def _make_programs(
     self, video: tuple[Callable[..., Any], Any], text: tuple[Any, Any]
   ) -> dict[str, Program]:
-    """Returns programs of (function, params) of both sides."""
+    """Makes both programs from (function, params) of each side."""
     clip = (self.prep.num_frames, self.prep.size, self.prep.size, 3)
     tokens = (self.prep.token_length,)
     return {
@@ -146,5 +153,5 @@ class Recognizer(abc.ABC):
   def initial_embeddings(
     self,
   ) -> Callable[[Sequence[str]], np.ndarray] | None:
-    """What embeds names as before training; None where nothing does."""
+    """Returns a function that embeds names as before training, or None."""
     return None

@@ -1,4 +1,4 @@
-"""A run's protocol, from its config, and the table that it is measured by."""
+"""Evaluates a run: makes its protocol from its config, and its results."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -37,23 +37,22 @@ from zsar_jax.inference import encoders as encoders_lib
 from zsar_jax.pretrained import hub
 from zsar_jax.system import terminal
 
-# Beside results.json in a workdir.
+# Names in a workdir, beside results.json.
 PREDICTIONS_FILE = 'predictions.safetensors'
 EMBEDDINGS_FOLDER = 'embeddings'
 CHOICE_FILE = 'choice.json'
 
 
 def dataset_dir(data: ml_collections.ConfigDict) -> str:
-  """Returns the prepared dataset that a config names; renders stick_figures.
+  """Returns the folder of a config's prepared dataset.
+
+  If the config names none, this renders the stick figures.
 
   Args:
     data: the config's `data` section.
 
   Returns:
     Folder of the prepared dataset.
-
-  Raises:
-    FileNotFoundError: `data.dataset_dir` holds none.
   """
   if data.dataset_dir:
     return os.path.expanduser(data.dataset_dir)
@@ -70,7 +69,7 @@ def dataset_dir(data: ml_collections.ConfigDict) -> str:
 
 
 def make_protocol(config: ml_collections.ConfigDict) -> class_split.Protocol:
-  """The protocol that a config trains by: one split, or an inner draw."""
+  """Makes the protocol to train by: one split, or an inner draw of it."""
   protocol = class_split.make_protocol(
     dataset_dir(config.data), _split_choice(config)
   )
@@ -87,16 +86,16 @@ def _inner(config, protocol: class_split.Protocol) -> class_split.Protocol:
 def make_protocols(
   config: ml_collections.ConfigDict, seen_classes: Sequence[str] = ()
 ) -> list[class_split.Protocol]:
-  """Returns the splits that a config is tested by.
+  """Makes the protocols to test by, one per split.
 
   Args:
-    config: of the run; or changed to test elsewhere.
-    seen_classes: that the model was trained on; none for all that the
-      protocol leaves.
+    config: config of the run, perhaps with another test.
+    seen_classes: classes that the model was trained on; () for the seen classes
+      of the protocol.
 
   Returns:
-    All splits of a registered protocol where one model may be tested on all
-    of them, else the one that `make_protocol` makes.
+    All splits of a registered protocol, if one model can be tested on all of
+    them; else the split of `make_protocol`.
   """
   if config.data.inner_draw >= 0:
     return [make_protocol(config)]
@@ -127,7 +126,7 @@ def _split_choice(
 def video_cache(
   config: ml_collections.ConfigDict,
 ) -> clip_reader.VideoCache | None:
-  """Returns the cache of decoded videos that a config asks for."""
+  """Makes a cache for decoded videos of the config's size; None for size 0."""
   if config.data.cache_mb <= 0:
     return None
   return clip_reader.VideoCache(config.data.cache_mb * 2**20)
@@ -139,7 +138,7 @@ def validate(
   cache: clip_reader.VideoCache | None,
   embed: embedding.Embedder | None = None,
 ) -> results.Row:
-  """Measures top-1 on held-out videos of the seen classes."""
+  """Measures top-1 accuracy on held-out videos of the seen classes."""
   videos = protocol.validation
   embed = embed or embedders.make_embedder(recognizer, cache)
   embedded = embed(videos)
@@ -154,13 +153,14 @@ def validate(
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A model measured by a protocol.
+  """The outcome of an evaluation.
 
   Attributes:
-    content: of results.json.
-    evaluation: what it was made of.
-    bank: the prototypes of the seen classes; None without seen classes.
-    scores: of every video, for predictions.safetensors; None without a test.
+    content: content of results.json.
+    evaluation: the arrays behind it.
+    bank: the prototype bank of the seen classes; None without seen classes.
+    scores: scores of every video, for predictions.safetensors; None without a
+      test.
   """
 
   content: dict[str, Any]
@@ -180,26 +180,28 @@ def evaluate(
   choice: Mapping[str, Any] | None = None,
   bank: prototype_bank.PrototypeBank | None = None,
 ) -> Outcome:
-  """Measures a model by a protocol.
+  """Evaluates a model on a protocol.
 
-  Seen-class validation needs the seen classes that the model was trained on.
+  The seen-class validation is left out if the protocol has other seen classes
+  than the model.
 
   Args:
-    recognizer: with the weights.
+    recognizer: the encoders.
     protocols: the splits of one protocol; see `make_protocols`.
     cache: decoded videos.
-    say: gets a line before each slow part.
-    embeddings_dir: parent of the embedding caches; '' embeds anew.
-    keep_tokens: also keep what match logits for other names need.
-    choice: of `choosing.choose`; None takes the config's settings.
-    bank: has seen classes and settings where nothing was trained here; None
-      makes them of the training videos.
+    say: called with a line before each slow part.
+    embeddings_dir: parent of the embedding caches; '' for none.
+    keep_tokens: also cache the video tokens, to match other names later.
+    choice: choice of settings by `choosing.choose`; None takes the config's.
+    bank: bank of public encoders, with seen classes and settings; None
+      computes prototypes from the training videos.
 
   Returns:
-    The results.
+    The outcome.
 
   Raises:
-    ValueError: a leak that no protocol allows, or settings that cannot be.
+    ValueError: a class leaks and leaks are not allowed, or the settings cannot
+      work.
   """
   first, choice = protocols[0], choice or {}
   embed = embedders.make_embedder(
@@ -237,16 +239,16 @@ def evaluate_pretrained(
   say: Callable[[str], Any],
   embeddings_dir: str = '',
 ) -> Outcome:
-  """Measures encoders with a joint space by the nearest name alone.
+  """Evaluates encoders with a joint space by the nearest name.
 
   Args:
-    recognizer: with a joint space of videos and names.
-    protocols: the splits of one protocol; their seen classes play no part.
-    say: gets a line before each slow part.
-    embeddings_dir: parent of the embedding caches; '' embeds anew.
+    recognizer: encoders with a joint space of videos and names.
+    protocols: the splits of one protocol; their seen classes are not used.
+    say: called with a line before each slow part.
+    embeddings_dir: parent of the embedding caches; '' for none.
 
   Returns:
-    The results, without a bank.
+    The outcome, without a bank.
   """
   evaluation = protocol_evaluation.evaluate_nearest_name(
     protocols,
@@ -263,14 +265,14 @@ def evaluate_pretrained(
 
 
 def _calibrate(evaluation, settings, protocols) -> dict[str, Any] | None:
-  """A calibration on held-out seen videos; None without such videos."""
+  """Calibrates on held-out seen videos; returns None without such videos."""
   name, _ = _name_and_hash(protocols)
   fitted = choosing.calibrate_on_seen(evaluation, settings, name)
   return fitted and fitted.to_dict()
 
 
 def _settings(recognizer, choice, bank) -> methods.TransferSettings:
-  """The bank's settings, else the chosen ones, else the config's."""
+  """Returns the bank's settings, else the chosen ones, else the config's."""
   if bank is not None:
     return methods.TransferSettings(**bank.settings)
   if choice:
@@ -279,7 +281,7 @@ def _settings(recognizer, choice, bank) -> methods.TransferSettings:
 
 
 def _name_and_hash(protocols) -> tuple[str, str]:
-  """Id and hash of the whole protocol, or of its one split."""
+  """Returns id and hash of the whole protocol, or of its only split."""
   first = protocols[0]
   if len(protocols) > 1:
     return first.spec_id, first.spec_hash
@@ -289,7 +291,10 @@ def _name_and_hash(protocols) -> tuple[str, str]:
 def _content(
   recognizer, protocols, evaluation, rows, settings_from
 ) -> dict[str, Any]:
-  """The content of results.json; `settings_from` are settings and origin."""
+  """Returns the content of results.json.
+
+  `settings_from` holds the settings, and where they come from.
+  """
   settings, origin = settings_from
   first, table = protocols[0], evaluation.table
   name, digest = _name_and_hash(protocols)
@@ -316,13 +321,13 @@ def _content(
 
 
 def _match_names(protocols) -> tuple[str, ...]:
-  """Returns all names that the tested dataset's own protocols may ask for."""
+  """Returns all class names that protocols of the tested dataset may need."""
   first = protocols[0]
   if first.test is None:
     return ()
   dataset = prepared_dataset.PreparedDataset(first.test.dataset_dir)
   if first.test.dataset_dir == first.dataset_dir:
-    return ()  # other splits of it have other models
+    return ()  # other splits need other models
   names = set(dataset.classes())
   for spec_id in registry.ids():
     spec = registry.get(spec_id)
@@ -335,7 +340,7 @@ def _scores(
   evaluation: protocol_evaluation.Evaluation,
   protocols: Sequence[class_split.Protocol],
 ) -> score_files.Scores | None:
-  """Scores every video by every method; skips unreadable ones."""
+  """Returns the scores of every readable video by every method."""
   table, videos = evaluation.table, evaluation.videos
   if table is None:
     return None
@@ -365,7 +370,7 @@ def _distinct(videos) -> list[dict[str, str]]:
 def frozen_clip_of(
   config: ml_collections.ConfigDict,
 ) -> public_encoders.PublicEncoders:
-  """Returns the CLIP that a config starts from, as it comes."""
+  """Returns the CLIP that a config starts from, without any training."""
   path = config.init.clip
   clip = public_folders.open_sides(path, path, config.preprocessing.num_frames)
   clip.config.zeroshot.batch_size = config.zeroshot.batch_size
@@ -375,7 +380,7 @@ def frozen_clip_of(
 
 
 def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
-  """Returns the scores of the CLIP a run started from, without training."""
+  """Evaluates the CLIP that a run started from, without any training."""
   path = config.init.clip
   if not path or protocols[0].test is None:
     return []

@@ -1,14 +1,14 @@
-"""Models for where this project is not: StableHLO and ONNX.
+"""Exports models as StableHLO, ONNX or ONNX in int8, for other programs.
 
-`write` makes a folder that names actions without zsar_jax and without Flax:
+`write` makes a folder that recognises actions without zsar_jax and Flax:
 
-- `video.*` and `text.*`: both encoders, for any batch size. StableHLO runs with
-  JAX alone, on CPU, GPU and TPU; ONNX runs with onnxruntime.
-- `bank.npz`: the classes' prototypes, and what they were composited from.
+- `video.*` and `text.*`: both encoders, for any batch size. StableHLO needs
+  only JAX, on CPU, GPU or TPU; ONNX needs onnxruntime.
+- `bank.npz`: prototypes of the classes, and their transfer weights.
 - `export.json`: describes the files, the preprocessing and the calibration.
-- `predict.py`: names the action in a video by these files.
+- `predict.py`: a script that recognises the action in a video.
 
-The fusion stays behind: it ranks nothing that `predict` shows.
+The fusion is not exported: it does not change the ranking of `predict`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,15 +36,17 @@ from zsar_jax.inference import (
   prototype_bank,
 )
 
-STABLEHLO, ONNX = FORMATS = ('stablehlo', 'onnx')
+STABLEHLO, ONNX, ONNX_INT8 = FORMATS = ('stablehlo', 'onnx', 'onnx-int8')
 DESCRIPTION_FILE = 'export.json'
 _FORMAT = 'zsar_jax exported model 1'
 _BANK_FILE = 'bank.npz'
 _PREDICT_FILE = 'predict.py'
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
-# Largest difference of an embedding's values from those computed here.
+# Largest accepted difference between exported and original embeddings.
 _TOLERANCE = 1e-4
-# What protobuf, and so a file of ONNX, can hold.
+# Smallest accepted cosine between int8 and original embeddings (our choice).
+_INT8_COSINE = 0.99
+# Largest file of protobuf, and so of ONNX.
 _MOST_BYTES = 2**31 - 1
 _exact = jax.default_matmul_precision('highest')
 
@@ -56,40 +58,42 @@ def write(
   folder: str,
   kind: str,
 ) -> tuple[str, ...]:
-  """Writes a model for elsewhere. The folder appears whole or not at all.
+  """Exports a model. The folder appears whole or not at all.
 
   Args:
     recognizer: the encoders.
-    bank: made by them.
-    names: classes to choose from, in any spelling; () takes the classes that
-      were added to the bank, or its seen classes where there are none.
-    folder: new.
+    bank: bank of these encoders.
+    names: classes to choose from, in any spelling; () takes the added classes
+      of the bank, or its seen classes if there are none.
+    folder: folder to make.
     kind: one of `FORMATS`.
 
   Returns:
     The canonical names of the classes to choose from.
 
   Raises:
-    FileExistsError: the folder is there already.
-    ValueError: an unknown format, one whose package is not installed, an
-      operation that it lacks, or results that differ from ours.
+    FileExistsError: the folder exists.
+    ValueError: the format is unknown, its package is not installed, it lacks
+      an operation, or the exported model computes other embeddings.
   """
   if kind not in FORMATS:
     raise ValueError(f'format {kind!r} is not one of {", ".join(FORMATS)}')
   if os.path.lexists(folder):
-    raise FileExistsError(f'{folder} is there already: export writes a new one')
-  if kind == ONNX:
-    _require_onnx()
+    raise FileExistsError(f'{folder} exists: export writes a new folder')
+  if kind != STABLEHLO:
+    _require_onnx(kind)
   chosen = _choose(recognizer, bank, names)
   files, sides = {}, {}
   for side, program in recognizer.programs.items():
-    convert = {STABLEHLO: _to_stablehlo, ONNX: _to_onnx}[kind]
+    convert = _to_stablehlo if kind == STABLEHLO else _to_onnx
     try:
       own, sides[side] = convert(side, program)
-    # What both converters raise for what they cannot convert.
+      if kind == ONNX_INT8:
+        own = {name: _quantised(content) for name, content in own.items()}
+    # Both converters raise these for operations that they lack.
     except (NotImplementedError, ValueError) as e:
       raise ValueError(
-        f'the {side} encoder cannot become {kind}: {_one_line(e)}'
+        f'the {side} encoder cannot be exported as {kind}: {_one_line(e)}'
       ) from e
     files.update(own)
   files[_BANK_FILE] = _archive(_bank_arrays(bank, chosen))
@@ -104,13 +108,13 @@ def write(
     for name, content in files.items():
       pathlib.Path(unfinished, name).write_bytes(content)
     for side, program in recognizer.programs.items():
-      _check(side, program, sides[side], unfinished)
+      _check(side, program, sides[side], unfinished, kind)
     os.rename(unfinished, folder)
   return chosen.names
 
 
 def _one_line(error: Exception) -> str:
-  """The first paragraph of a message; JAX's have many."""
+  """Returns the first paragraph of a message in one line."""
   return ' '.join(str(error).split('\n\n')[0].split())[:400]
 
 
@@ -128,7 +132,7 @@ def _choose(recognizer, bank, names: Sequence[str]) -> candidates.Candidates:
 
 
 def _bank_arrays(bank, chosen: candidates.Candidates) -> dict[str, np.ndarray]:
-  """What `export.json` calls the bank, all float32."""
+  """Returns the arrays of bank.npz, float32."""
   arrays = {
     'prototypes': chosen.prototypes,
     'class_embeddings': chosen.text,
@@ -140,7 +144,7 @@ def _bank_arrays(bank, chosen: candidates.Candidates) -> dict[str, np.ndarray]:
 
 
 def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
-  """Arrays as the content of a .npz file, which nothing unpickles."""
+  """Returns arrays as the bytes of a .npz file."""
   out = io.BytesIO()
   np.savez(out, **arrays)
   return out.getvalue()
@@ -183,7 +187,7 @@ def _describe(recognizer, bank, chosen, sides, kind: str) -> dict[str, Any]:
 
 
 def _named(params: Any) -> dict[str, Any]:
-  """Nested parameters by their path, 'video_encoder/block_0/...'."""
+  """Returns path (such as 'video_encoder/block_0/...') -> parameter."""
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -191,7 +195,7 @@ def _named(params: Any) -> dict[str, Any]:
 
 
 def _side(inputs, width: int, **files: Any) -> dict[str, Any]:
-  """Describes a side: its files, and what goes in and comes out."""
+  """Describes an encoder: its files, inputs and output."""
   return {
     **files,
     'inputs': [
@@ -203,11 +207,11 @@ def _side(inputs, width: int, **files: Any) -> dict[str, Any]:
 
 
 def _to_stablehlo(side: str, program: encoders.Program):
-  """Returns files by name, and their description."""
+  """Returns name -> content of the files, and their description."""
   structure = jax.tree.structure(program.params)
   params = _named(program.params)
 
-  # A flat dict: who has JAX alone reads it with `numpy.load`.
+  # Parameters are a flat dict, because numpy.load reads one.
   @_exact
   def run(kept, *inputs):
     leaves = [kept.get(name, x) for name, x in params.items()]
@@ -217,7 +221,7 @@ def _to_stablehlo(side: str, program: encoders.Program):
     jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
     for x in program.inputs.values()
   ]
-  # Nobody reads the parameters of the other side and of the fusion.
+  # Leave out parameters that this encoder does not use.
   jaxpr = jax.make_jaxpr(run)(params, *one).jaxpr
   read = {id(x) for equation in jaxpr.eqns for x in equation.invars}
   kept = {
@@ -248,7 +252,7 @@ def _to_stablehlo(side: str, program: encoders.Program):
 
 @contextlib.contextmanager
 def _quietly():
-  """Leaves out what jax2onnx logs; what it cannot convert it raises."""
+  """Context manager that silences the logs and warnings of jax2onnx."""
   before = logging.root.manager.disable
   logging.disable(logging.CRITICAL)
   try:
@@ -259,21 +263,21 @@ def _quietly():
     logging.disable(before)
 
 
-def _require_onnx() -> None:
-  """Raises ValueError where ONNX cannot be written or checked."""
+def _require_onnx(kind: str) -> None:
+  """Raises ValueError if a package for ONNX is missing."""
   try:
     with _quietly():
       import jax2onnx  # noqa: F401
       import onnxruntime  # noqa: F401
   except ImportError as e:
     raise ValueError(
-      f'--format={ONNX} needs {e.name}: install zsar_jax[onnx], or use '
+      f'--format={kind} needs {e.name}: install zsar_jax[onnx], or use '
       f'--format={STABLEHLO}'
     ) from e
 
 
 def _to_onnx(side: str, program: encoders.Program):
-  """Returns files by name, and their description."""
+  """Returns name -> content of the files, and their description."""
   with _quietly():
     import jax2onnx
 
@@ -291,11 +295,11 @@ def _to_onnx(side: str, program: encoders.Program):
         input_names=list(program.inputs),
         output_names=['embedding'],
       )
-  # Its plugins raise errors of every kind for what they cannot convert.
+  # Its plugins raise any kind of error for operations that they lack.
   except Exception as e:
     raise NotImplementedError(_one_line(e)) from e
   if made.ByteSize() > _MOST_BYTES:
-    raise ValueError(f'{made.ByteSize()} bytes are more than a file can hold')
+    raise ValueError(f'{made.ByteSize()} bytes are too large for one ONNX file')
   width = made.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
   return {f'{side}.onnx': made.SerializeToString()}, _side(
     program.inputs,
@@ -305,8 +309,32 @@ def _to_onnx(side: str, program: encoders.Program):
   )
 
 
+def _quantised(content: bytes) -> bytes:
+  """Quantises the weights of matrix products to int8.
+
+  Each output channel has its own scale. onnxruntime also quantises the inputs
+  of these products, by the range of each batch. Convolutions and word tables
+  stay in float32: with int8 word tables, a sentence encoder's cosine falls
+  below 0.99.
+  """
+  with _quietly():
+    import onnx
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as scratch:
+      path = os.path.join(scratch, 'int8.onnx')
+      quantization.quantize_dynamic(
+        onnx.load_from_string(content),
+        path,
+        per_channel=True,
+        weight_type=quantization.QuantType.QInt8,
+        op_types_to_quantize=['MatMul', 'Gemm'],
+      )
+      return pathlib.Path(path).read_bytes()
+
+
 def _samples(program: encoders.Program) -> Iterable[list[np.ndarray]]:
-  """Random inputs of two batch sizes; of a mask the first half is True."""
+  """Yields random inputs of two batch sizes. Masks begin with True."""
   rng = np.random.default_rng(0)
   for batch in (1, 3):
     inputs = []
@@ -316,29 +344,40 @@ def _samples(program: encoders.Program) -> Iterable[list[np.ndarray]]:
         first = np.arange(x.shape[-1]) < max(1, x.shape[-1] // 2)
         inputs.append(np.broadcast_to(first, shape).copy())
       else:
-        # As ids these are few; every vocabulary has as many.
+        # Token ids below 8 exist in every vocabulary.
         most = 256 if x.dtype == np.uint8 else 8
         inputs.append(rng.integers(0, most, shape).astype(x.dtype))
     yield inputs
 
 
-def _check(side: str, program: encoders.Program, description, folder) -> None:
-  """Raises ValueError if the exported side computes something else."""
+def _check(side: str, program, description, folder, kind: str) -> None:
+  """Raises ValueError if an exported encoder computes other embeddings."""
   theirs = exported_predict.load_encoder(description, folder)
   ours = jax.jit(_exact(program.function))
   for inputs in _samples(program):
     expected = np.asarray(ours(program.params, *inputs))
     try:
       found = theirs(*inputs)
-    # A runtime has its own kinds of errors, for operations that do not run.
+    # Each runtime has its own errors for operations that it lacks.
     except Exception as e:
       raise ValueError(
         f'the exported {side} encoder does not run: {_one_line(e)}'
       ) from e
+    # Not `>` and `<`, which a NaN would pass.
+    if kind == ONNX_INT8:
+      lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(
+        expected, axis=-1
+      )
+      least = (np.sum(found * expected, axis=-1) / lengths).min()
+      if not least >= _INT8_COSINE:
+        raise ValueError(
+          f'the {side} encoder loses too much in int8: embeddings of random '
+          f'inputs have a cosine of {least:g} to ours; use --format={ONNX}'
+        )
+      continue
     worst = np.abs(found - expected).max()
-    # Not `>`, which a NaN would pass.
     if not worst <= _TOLERANCE:
       raise ValueError(
-        f'the exported {side} encoder computes something else: embeddings of '
-        f'random inputs differ by {worst:g}'
+        f'the exported {side} encoder computes other embeddings: for random '
+        f'inputs they differ by {worst:g}'
       )

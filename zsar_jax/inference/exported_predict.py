@@ -1,10 +1,10 @@
-"""Names the action in a video, with an exported model.
+"""Recognises the action in a video, with an exported model.
 
 python predict.py VIDEO
 
-It needs NumPy, PyAV and what runs the model: JAX (`--format=stablehlo`) or
-onnxruntime (`--format=onnx`). It needs neither zsar_jax nor Flax. `export.json`
-describes every file beside it.
+It needs NumPy, PyAV, and JAX (for `--format=stablehlo`) or onnxruntime (for
+`--format=onnx`). It does not need zsar_jax or Flax. `export.json` describes the
+files beside it.
 """
 
 import json
@@ -18,7 +18,7 @@ _FOLDER = pathlib.Path(__file__).parent
 
 
 def load_encoder(side, folder=_FOLDER):
-  """Returns a function of arrays, as `inputs` of a side in export.json says."""
+  """Returns a function: the `inputs` of a side in export.json -> embeddings."""
   program = pathlib.Path(folder) / side['program']
   if program.suffix == '.onnx':
     import onnxruntime
@@ -40,7 +40,7 @@ def load_encoder(side, folder=_FOLDER):
 
 
 def sample(path, prep):
-  """Chooses frames by their times: numbers [views num_frames] of frames."""
+  """Chooses frames by their times; returns indices [views num_frames]."""
   with av.open(str(path)) as container:
     stream = container.streams.best('video')
     packets = [p for p in container.demux(stream) if p.size]
@@ -56,19 +56,19 @@ def sample(path, prep):
   if prep['sampling'] == 'dense':
     step = prep['frame_stride'] / prep['sample_fps']
     room = max(duration - len(k) * step, 0)
-    start = room * (view / (views - 1) if views > 1 else 0.5)
+    start = room * (view / (views - 1) if views > 1 else view + 0.5)
     instants = start + (k + 0.5) * step
   else:
     instants = (k + (view + 0.5) / views) * duration / len(k)
-  # A frame is on display until the next begins; 1e-6 s is for rounding.
+  # A frame is shown until the next one begins; 1e-6 s absorbs rounding.
   at = np.searchsorted(seconds, instants + 1e-6, 'right') - 1
   return np.clip(at, 0, len(seconds) - 1)
 
 
 def _shrink(frame, height, width):
-  """Averages the area that each new pixel covers, and rounds as OpenCV does."""
+  """Averages the area of each new pixel, and rounds like OpenCV."""
 
-  def shares(old, new):  # of each old pixel in each new one, [new old]
+  def shares(old, new):  # share of each old pixel in each new one, [new old]
     ends, at = np.arange(new + 1) * (old / new), np.arange(old)
     low, high = (
       np.maximum(ends[:-1, None], at),
@@ -79,15 +79,15 @@ def _shrink(frame, height, width):
   h, w = frame.shape[:2]
   rows = np.tensordot(shares(h, height), frame.astype(np.float32), 1)
   out = np.einsum('hwc,vw->hvc', rows, shares(w, width))
-  # A half goes up where both sides are halved, else to the even neighbour.
+  # OpenCV rounds .5 up if it halves both sides, else to the even neighbour.
   halved = (h, w) == (2 * height, 2 * width)
   return (np.floor(out + 0.5) if halved else np.rint(out)).astype(np.uint8)
 
 
 def _enlarge(frame, height, width):
-  """Interpolates linearly in whole numbers of 1/2048, as OpenCV does."""
+  """Interpolates linearly with fixed-point weights of 1/2048, like OpenCV."""
 
-  def taps(old, new):  # the two nearest middles, and the share of the second
+  def taps(old, new):  # the two nearest pixels, and the weight of the second
     at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     first = at.astype(int)
     share = np.rint((at - first) * 2048).astype(int)
@@ -104,7 +104,7 @@ def _enlarge(frame, height, width):
 
 
 def _filter(frame, height, width, method):
-  """Resizes with antialiasing in whole numbers of 2**-22, as Pillow does."""
+  """Resizes with antialiasing and weights of 2**-22, like Pillow."""
 
   def weights(old, new):  # [new old]
     scale = old / new
@@ -138,7 +138,7 @@ def resize(frame, height, width, method):
 
 
 def crops(frame, prep):
-  """Cuts squares out along the longer side, uint8 [crops size size 3]."""
+  """Cuts squares along the longer side, uint8 [crops size size 3]."""
   size, method, n = prep['size'], prep['resize'], prep['num_crops']
   if prep['crop'] == 'whole':
     return np.stack([resize(frame, size, size, method)] * n)
@@ -172,14 +172,14 @@ def read_clips(path, prep):
       if number >= wanted[-1]:
         break
   if len(kept) < len(wanted):
-    raise ValueError(f'{path} is cut off or damaged: frames do not decode')
+    raise ValueError(f'{path} is cut off or damaged: some frames do not decode')
   frames = np.stack([kept[i] for i in wanted])[inverse.reshape(numbers.shape)]
   clips = frames.swapaxes(1, 2)  # [views crops num_frames size size 3]
   return clips.reshape(-1, *clips.shape[2:])
 
 
 def probabilities(scores, calibration):
-  """Of each class [c]; what is missing to one is "none of these"."""
+  """Computes class probabilities [c]; the rest to 1 is "none of these"."""
   logs = np.log(calibration['candidates'])
   temperature, slope, intercept = (
     np.interp(np.log(len(scores)), logs, calibration[key])

@@ -1,4 +1,4 @@
-"""From a config to the model and the preprocessing that goes with it."""
+"""Builds a config's model and preprocessing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from zsar_jax.models import pixel_ops, video_encoder, zsar_model
 def make_preprocessing(
   config: ml_collections.ConfigDict, pieces: Sequence[str]
 ) -> preprocessing_lib.Preprocessing:
-  """Returns the config's preprocessing, tied to a vocabulary."""
+  """Returns the config's preprocessing, with the hash of its vocabulary."""
   return preprocessing_lib.Preprocessing.from_dict(
     {
       **config_utils.to_dict(config.preprocessing),
@@ -27,23 +27,24 @@ def make_preprocessing(
 
 
 def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the keyword arguments of the video encoder that a config asks for.
+  """Returns the keyword arguments of a config's video encoder.
 
   Args:
     video: `model.video` of a config.
 
   Returns:
-    Arguments of `video_encoder.VideoEncoder`; a variant's sizes take the
-    place of those beside it.
+    Keyword arguments of `video_encoder.VideoEncoder`. A variant's sizes replace
+    the config's.
 
   Raises:
-    ValueError: an unknown variant, or a tubelet size that is not three.
+    ValueError: the variant is unknown, or the tubelet size is not three
+      numbers.
   """
   kwargs = video.to_dict()
   variant = kwargs.pop('variant')
   if variant:
     kwargs.update(video_encoder.variant(variant))
-  # A config that was read from JSON has lists, which modules cannot hash.
+  # A config read from JSON has lists, which Flax modules cannot hash.
   if len(kwargs['tubelet_size']) != 3:
     raise ValueError(
       'model.video.tubelet_size must be (frames, height, width), got '
@@ -55,7 +56,7 @@ def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def vocabulary_size(pieces: Sequence[str]) -> int:
-  """Counts the tokens of a vocabulary; see `byte_pairs.open_tokenizer`."""
+  """Returns the number of tokens of a vocabulary; see `byte_pairs`."""
   return byte_pairs.open_tokenizer(pieces, token_length=3).num_tokens
 
 
@@ -69,7 +70,7 @@ def build_model(
 
   Args:
     config: the whole config.
-    prep: the preprocessing that goes with the model.
+    prep: preprocessing of the model's inputs.
     vocabulary_size: number of tokens.
     num_classes: number of seen classes.
 
@@ -93,7 +94,7 @@ def build_model(
 def input_shapes(
   prep: preprocessing_lib.Preprocessing,
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of the model's arguments, for a batch and a name list of one."""
+  """Returns shapes of the model's arguments, for one video and one name."""
   channels = pixel_ops.num_channels(prep.inputs)
   clip = (1, prep.num_frames, prep.size, prep.size, channels)
   names = (1, prep.token_length)
@@ -107,7 +108,7 @@ def input_shapes(
 def parameter_shapes(
   model: zsar_model.ZsarModel, prep: preprocessing_lib.Preprocessing
 ) -> Any:
-  """Shapes of a model's parameters, without computing anything.
+  """Returns the shapes of a model's parameters, without computing them.
 
   Raises:
     ValueError: the model's sizes do not fit each other or the clips.
@@ -122,7 +123,7 @@ def parameter_shapes(
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """Path -> shape of arrays, abstract arrays or orbax's metadata of them."""
+  """Returns path -> shape of arrays, abstract arrays or orbax's metadata."""
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path(
@@ -132,14 +133,14 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def shape_differences(stored: Any, wanted: Any) -> list[str]:
-  """Lists how the stored parameters differ from the expected ones.
+  """Lists differences in shape between stored and expected parameters.
 
   Args:
-    stored: tree of arrays, or of what has their shape.
+    stored: tree of arrays, or of anything with a shape.
     wanted: likewise.
 
   Returns:
-    'path: shape there, shape here' of each that differs; none where equal.
+    'path: shape there, shape here' for each difference.
   """
   there, here = _shapes(stored), _shapes(wanted)
   return [

@@ -1,4 +1,4 @@
-"""The model card of exported encoders and their bank: README.md."""
+"""Writes the model card (README.md) of exported encoders and their bank."""
 
 from collections.abc import Mapping
 import json
@@ -9,7 +9,7 @@ from zsar_jax.inference import confidence, encoders, prototype_bank
 from zsar_jax.pretrained import hub
 
 FILE = 'README.md'
-# Longer than any run of backticks in a class name is likely to be.
+# Longer than any likely run of backticks in a class name.
 _FENCE = '`' * 6
 
 
@@ -25,28 +25,29 @@ def make(
 
   Args:
     recognizer: the encoders.
-    bank: theirs.
-    repository: `org/name` that it will lie in; '' if that is not known.
-    licence: identifier of the Hub, such as 'apache-2.0'; '' leaves it open.
-    results: content of results.json; None where nothing was measured.
+    bank: bank of the encoders.
+    repository: `org/name` of the upload; '' if unknown.
+    licence: the Hub's identifier of the licence, such as 'apache-2.0'; '' if
+      not stated.
+    results: content of results.json; None without it.
 
   Returns:
-    Markdown, with the fields of the Hub in front.
+    Markdown, with the Hub's metadata at the top.
   """
   parts = [
     _front(recognizer, licence),
     f'# {repository.rpartition("/")[2] or "Zero-shot action recognition"}',
     'Encoders and a prototype bank for zero-shot action recognition with '
-    '`zsar_jax`. It names actions in videos by names that you give. No video '
-    'of a new action is needed, and no training.',
+    '`zsar_jax`. The model ranks class names that you choose for a video. A '
+    'new class needs no videos and no training.',
     _usage(repository),
-    '## What it is made of',
+    '## Model',
     _facts(recognizer, bank, licence),
     _methods(recognizer, bank),
   ]
   if results is not None:
     parts += [
-      '## Measured',
+      '## Results',
       f'{_FENCE}\n{results_text.format_table(results)}\n{_FENCE}',
     ]
   names = '\n'.join(bank.seen_classes)
@@ -58,7 +59,7 @@ def make(
 
 
 def _front(recognizer: encoders.Recognizer, licence: str) -> str:
-  """The fields that the Hub reads, as YAML; JSON's strings are YAML's."""
+  """Returns the Hub's metadata as YAML, in which JSON strings are valid."""
   fields = {'license': licence} if licence else {}
   fields |= {
     'library_name': 'zsar_jax',
@@ -73,7 +74,7 @@ def _front(recognizer: encoders.Recognizer, licence: str) -> str:
 
 
 def _base_models(origin: str) -> list[str]:
-  """Repositories of the Hub that `Recognizer.origin` names."""
+  """Returns the Hub repositories that `Recognizer.origin` names."""
   ids = [part.partition('=')[2] for part in origin.split(', ')]
   names = [
     i.removeprefix(hub.PREFIX).partition('@')[0] for i in ids if hub.is_id(i)
@@ -131,17 +132,18 @@ def _cell(text: str) -> str:
 
 def _methods(recognizer, bank) -> str:
   joint = (
-    'Videos and names share one space too, so each answer has the similarity '
-    'to the name itself.'
+    'Videos and names share one space. So predictions also give the similarity '
+    'of the video to each name.'
     if recognizer.joint
-    else 'Videos and names share no space: names are compared with names alone.'
+    else 'Videos and names do not share a space, so they are never compared '
+    'directly.'
   )
   described = confidence.Confidence(bank.calibration, False).described
   return (
-    'A new class gets a prototype composited from those of the seen classes, '
-    'weighted by how related their names are (semantic transfer, after Lin et '
-    'al., CVPR 2022). A name that is a seen class is answered by its own '
-    f'prototype, and is not zero-shot. {joint}\n\n'
+    'The prototype of a new class is composited from those of the seen '
+    'classes, weighted by how related their names are (semantic transfer, '
+    'after Lin et al., CVPR 2022). A seen class has its own prototype; '
+    f'recognising it is not zero-shot. {joint}\n\n'
     f'Settings: `{json.dumps(dict(bank.settings))}`\n\n'
     f'Probabilities: {described}.'
   )

@@ -1,8 +1,8 @@
-"""A trained model as a folder of plain files, and the one that ships.
+"""Reads and writes a trained model as plain files; finds shipped models.
 
-`model.safetensors` holds the parameters, `model.json` what a checkpoint's
-`meta` holds and the step; `bank.safetensors` lies beside them. Nothing else
-is needed to name actions, and nothing of it can run code.
+`model.safetensors` holds the parameters. `model.json` holds the `meta` of a
+checkpoint and the step. `bank.safetensors` is beside them. Predictions need
+nothing else, and none of these files can run code.
 """
 
 from collections.abc import Mapping
@@ -19,30 +19,30 @@ import safetensors.numpy
 _PARAMS_FILE = 'model.safetensors'
 _META_FILE = 'model.json'
 _KEYS = ('config', 'vocabulary', 'seen_classes', 'step')
-# The one key that `write` adds; models of earlier versions lack it.
+# `write` adds this key; models of earlier versions lack it.
 _DIGEST = 'digest'
 _SHIPPED = pathlib.Path(__file__).parents[1] / 'shipped_models'
 
 
 def shipped() -> list[str]:
-  """Names of the models that come with the package."""
+  """Returns the names of the models that come with the package."""
   return sorted(p.name for p in _SHIPPED.iterdir() if p.is_dir())
 
 
 def examples() -> list[str]:
-  """Paths of the videos that come with the package."""
+  """Returns the paths of the videos that come with the package."""
   return sorted(str(path) for path in _SHIPPED.glob('*/examples/*.mp4'))
 
 
 def resolve(name: str) -> str:
-  """Returns the folder of a shipped model; any other argument unchanged."""
+  """Returns the folder of a shipped model; returns other paths unchanged."""
   if not os.path.exists(name) and name in shipped():
     return str(_SHIPPED / name)
   return name
 
 
 def is_model(folder: str) -> bool:
-  """Returns whether a folder holds a model in this form."""
+  """Returns whether a folder holds a model in this format."""
   return os.path.isfile(os.path.join(folder, _META_FILE))
 
 
@@ -50,16 +50,16 @@ def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
   """Writes a model.
 
   Args:
-    folder: made if missing.
+    folder: folder to write; made if missing.
     params: nested dicts of arrays.
     meta: JSON-able; `config`, `vocabulary`, `seen_classes`, `step` and more.
   """
   os.makedirs(folder, exist_ok=True)
   meta = {**meta, _DIGEST: _digest(params, meta)}
-  # Not ascontiguousarray, which makes vectors of scalars.
+  # ascontiguousarray would turn scalars into vectors.
   flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
   safetensors.numpy.save_file(flat, os.path.join(folder, _PARAMS_FILE))
-  # Last: a folder without it is none of ours.
+  # Written last: `is_model` looks for it.
   with open(os.path.join(folder, _META_FILE), 'w') as f:
     json.dump(meta, f, indent=1)
     f.write('\n')
@@ -69,24 +69,24 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
   """Reads a model.
 
   Args:
-    folder: that `is_model`.
+    folder: folder of a model.
 
   Returns:
     Parameters as nested dicts of arrays, and meta.
 
   Raises:
     FileNotFoundError: the parameters are missing.
-    ValueError: a file that is damaged, or not of this form.
+    ValueError: a file is damaged or not in this format.
   """
   path = os.path.join(folder, _META_FILE)
   try:
     with open(path) as f:
       meta = json.load(f)
   except ValueError as e:
-    raise ValueError(f'{path} is no JSON: {e}') from e
+    raise ValueError(f'{path} is not JSON: {e}') from e
   missing = [key for key in _KEYS if key not in meta]
   if missing:
-    raise ValueError(f'{path} has no {missing}')
+    raise ValueError(f'{path} lacks the keys {missing}')
   path = os.path.join(folder, _PARAMS_FILE)
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path} is missing beside {_META_FILE}')
@@ -105,24 +105,24 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
-  """Returns whether `read` gave the shapes and the meta that `write` got.
+  """Returns whether shapes and meta are those that `write` wrote.
 
   Args:
-    params: of `read`.
-    meta: of `read`.
+    params: from `read`.
+    meta: from `read`.
 
   Returns:
-    True only if neither file was changed or exchanged since, but for the
-    values of the parameters: these then fit the config. False says nothing.
+    True if neither file was changed since, except for values of parameters.
+    The parameters then fit the config. False if they may or may not fit.
   """
   return meta.get(_DIGEST) == _digest(params, meta)
 
 
 def _digest(params: Any, meta: Mapping[str, Any]) -> str:
-  """Returns 64 hex digits over all that says which parameters a model has."""
+  """Hashes meta, and names, dtypes and shapes of parameters: 64 hex digits."""
   meta = {key: value for key, value in meta.items() if key != _DIGEST}
   shapes = {name: [str(x.dtype), *x.shape] for name, x in _flatten(params)}
-  # Once through JSON, which has no tuples.
+  # A round trip through JSON turns tuples into lists.
   plain = json.loads(json.dumps([meta, shapes]))
   return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 

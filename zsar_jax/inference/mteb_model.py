@@ -1,4 +1,4 @@
-"""A model that mteb's zero-shot tasks on videos can run (extra `mteb`).
+"""Wraps a model for mteb's zero-shot tasks on videos (extra `mteb`).
 
 ```python
 import mteb
@@ -10,10 +10,10 @@ tasks = mteb.get_tasks(tasks=['HMDB51ZeroShot'])
 mteb.evaluate(model, tasks)
 ```
 
-mteb compares the embedding of a video with that of each label. Here the first
-is the mean over views, and the second is the label's prototype: composited for
-an unseen class, its own for a seen one. So the product is the score of
-semantic transfer. Without a bank the second is the embedding of the name.
+mteb compares the embedding of a video with the embedding of each label. The
+wrapper returns the mean over views for a video, and the class's prototype for a
+label. Their product is the score of semantic transfer. Without a bank, it
+returns the embedding of the name for a label.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ import numpy as np
 from zsar_jax.data import class_names, clips, user_videos, video_transforms
 from zsar_jax.inference import action_model, candidates
 
-# mteb's tasks put names into a sentence. The encoders have their own prompts.
+# mteb's tasks put names into a sentence; our encoders have their own prompts.
 _PROMPT = re.compile(r'^\s*an? (video|clip|photo|image) of ', re.IGNORECASE)
 
 
@@ -39,8 +39,8 @@ class MtebModel:
     """Wraps a model.
 
     Args:
-      model: encoders, with a bank or without. Its own classes play no part.
-      name: for mteb's result files, `organisation/name`; by default
+      model: encoders, with or without a bank. Its own classes are not used.
+      name: name in mteb's result files, `organisation/name`; by default
         `zsar_jax/` and the hash of the weights.
     """
     self._recognizer, self._bank = model.recognizer, model.bank
@@ -49,13 +49,13 @@ class MtebModel:
   def encode(
     self, inputs: Iterable[Mapping[str, Any]], **unused: Any
   ) -> np.ndarray:
-    """Embeds a loader's videos, or its labels.
+    """Embeds videos or labels.
 
     Args:
       inputs: batches, with a list of videos under 'video', or of labels under
         'text'. A video is a decoder such as torchcodec's `VideoDecoder`, the
         path of a file, or a dict with `path` or `bytes`.
-      **unused: what mteb says about task and split.
+      **unused: mteb's arguments about task and split.
 
     Returns:
       float32 [n d].
@@ -81,18 +81,18 @@ class MtebModel:
     return np.stack(videos) if videos else self._embed_labels(labels)
 
   def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-    """Scores float32 [n m] of all pairs; composites keep their lengths."""
+    """Returns the scores of all pairs, float32 [n m]: plain dot products."""
     return np.asarray(embeddings1) @ np.asarray(embeddings2).T
 
   def similarity_pairwise(
     self, embeddings1: Any, embeddings2: Any
   ) -> np.ndarray:
-    """Scores float32 [n] of pairs in order."""
+    """Returns the scores of corresponding rows, float32 [n]."""
     return np.sum(np.asarray(embeddings1) * np.asarray(embeddings2), axis=-1)
 
   @property
   def mteb_model_meta(self) -> Any:
-    """An `mteb.models.ModelMeta` that names the weights."""
+    """An `mteb.models.ModelMeta` with the name of the weights."""
     from mteb.models import model_meta
 
     return model_meta.ModelMeta.create_empty(
@@ -106,7 +106,7 @@ class MtebModel:
     )
 
   def _embed_labels(self, labels: Sequence[str]) -> np.ndarray:
-    """Prototypes [n d], or class embeddings without a bank."""
+    """Returns prototypes [n d]; without a bank, class embeddings."""
     of_label = [
       class_names.canonical_names([_PROMPT.sub('', label)], 'labels')[0]
       for label in labels
@@ -114,18 +114,18 @@ class MtebModel:
     names = list(dict.fromkeys(of_label))
     chosen = candidates.Candidates(self._recognizer, self._bank)
     chosen.clear()
-    chosen.add(names)
+    chosen.add(names, self._recognizer)
     rows = chosen.text if self._bank is None else chosen.prototypes
     return np.asarray(rows, np.float32)[[names.index(n) for n in of_label]]
 
   def _embed_video(self, video: Any) -> np.ndarray:
-    """The mean embedding [d] of a video's views."""
+    """Returns the mean embedding [d] of a video's views."""
     views = self._views(video)
     embeddings, _ = self._recognizer.encode_videos(views[None])
     return np.mean(embeddings[0], axis=0, dtype=np.float32)
 
   def _views(self, video: Any) -> np.ndarray:
-    """Clips uint8 [v t size size 3]."""
+    """Returns a video's clips, uint8 [v t size size 3]."""
     config = self._recognizer.config.zeroshot
     if hasattr(video, 'get_frames_at'):
       return _decoded_views(
@@ -138,7 +138,7 @@ class MtebModel:
 
 
 def _decoded_views(video, prep, num_views: int, num_crops: int) -> np.ndarray:
-  """Views of a decoder with `metadata` and `get_frames_at`."""
+  """Returns the views of a decoder with `metadata` and `get_frames_at`."""
   facts = video.metadata
   times = np.arange(facts.num_frames) / facts.average_fps
   indices = clips.sample_views(
@@ -164,7 +164,7 @@ def _decoded_views(video, prep, num_views: int, num_crops: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _file_of(video: Any) -> Iterator[str]:
-  """Yields a path; content in memory lies in a file meanwhile."""
+  """Yields the path of a video; writes bytes to a temporary file."""
   if isinstance(video, str):
     yield video
     return

@@ -1,4 +1,4 @@
-"""What a prediction says: rankings and segments, as plain data."""
+"""Rankings and segments as plain data."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,16 +14,16 @@ class Ranked:
 
   Attributes:
     name: canonical class name.
-    probability: in [0, 1]; `Prediction.probabilities` says what it is worth.
-      None where there is none.
-    score: what the ranking is by, in [-1, 1]: the transfer score, or
-      `nearest_name` where there is no prototype bank.
-    nearest_name: similarity of the video to the name itself, in [-1, 1];
-      None where videos and names have no joint space.
-    match_logit: of the fusion; above 0 means a match is the likelier. None
-      where nothing compares videos with names.
-    composited_from: (seen class, transfer weight), largest first; () where
-      there is no prototype bank.
+    probability: in [0, 1]; `Prediction.probabilities` says where it comes from.
+      None without probabilities.
+    score: the score that ranks, in [-1, 1]: the transfer score, or
+      `nearest_name` without a prototype bank.
+    nearest_name: similarity of the video to the name, in [-1, 1]; None without
+      a joint space.
+    match_logit: match logit; above 0 means that a match is more likely than
+      not. None if the encoders cannot match.
+    composited_from: (seen class, transfer weight), largest first; () without a
+      prototype bank.
   """
 
   name: str
@@ -39,17 +39,17 @@ class Prediction:
   """A ranking of class names for a video.
 
   Attributes:
-    ranking: best first; each has a `name` and a `score`.
-    warnings: what the user should know before believing it.
+    ranking: the candidates, best first.
+    warnings: reasons to doubt the ranking.
     video: path of the video.
-    none_of_these: probability that it shows none of the names; None where
-      nothing was calibrated.
+    none_of_these: probability that the video shows none of the names; None
+      without a calibration.
     answer: the best name, or `NONE_OF_THESE`.
-    risk: how often answers from this threshold on were wrong; '' without one.
-    probabilities: what the probabilities were measured on, or why there are
+    risk: describes the measured share of wrong answers at the threshold; ''
+      without threshold.
+    probabilities: describes where the probabilities come from, or why there are
       none.
-    weights: the public weights behind the encoders, with their revisions; see
-      `Recognizer.origin`.
+    weights: the public weights behind the encoders; see `Recognizer.origin`.
   """
 
   ranking: tuple[Ranked, ...]
@@ -82,17 +82,17 @@ class NamedSegment:
 def class_warnings(
   names: Sequence[str], seen_classes: Sequence[str], read_elsewhere: bool
 ) -> list[str]:
-  """Says what a user should know about the names to choose from.
+  """Returns warnings about the names to choose from.
 
   Args:
     names: canonical names to choose from.
-    seen_classes: canonical names of the classes of training.
-    read_elsewhere: whether the text side learnt words from other texts too.
-      Then words that no seen class has are no reason to doubt.
+    seen_classes: canonical names of the training classes.
+    read_elsewhere: whether the text encoder has learnt words from other texts
+      too. Then words that no seen class has are no reason for doubt.
 
   Returns:
-    A line about names that were trained on, and one about words that no seen
-    class has; none where there is nothing to say.
+    Up to two warnings: one lists names that are seen classes, one lists words
+    that no seen class has.
   """
   found = []
   trained = [name for name in names if name in seen_classes]

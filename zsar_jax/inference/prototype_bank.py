@@ -1,8 +1,8 @@
-"""The prototype bank: what inference needs beside the encoders, in one file.
+"""The prototype bank: the file that inference needs beside the encoders.
 
-A safetensors file: prototypes, class embeddings and video counts as tensors;
-names, domain, preprocessing, hashes, settings, calibration and licence as
-JSON in the header. Nothing in it is unpickled.
+It is a safetensors file. Prototypes, class embeddings and video counts are
+tensors. Names, domain, preprocessing, hashes, settings, calibration and licence
+are JSON in the header. Nothing is unpickled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from safetensors import numpy as safetensors_numpy
 
 from zsar_jax.data import class_names
 
-# Of a run, and of an exported model.
+# File name of the bank, in a run and in an exported model.
 BANK_FILE = 'bank.safetensors'
 _FORMAT = 'zsar_jax prototype bank 2'
 _OLD_FORMATS = ('zsar_jax prototype bank 1',)
-# Class embeddings of one name by one encoder differ by rounding alone.
+# Two embeddings of a name by the same encoder differ only by rounding.
 _TOLERANCE = 1e-5
-# As many videos weigh as much as a classifier's column.
+# A classifier's column weighs as much as this many videos.
 _COLUMN_VIDEOS = 10
 _TEXTS = (
   'domain',
@@ -39,27 +39,27 @@ _TEXTS = (
 
 @dataclasses.dataclass(frozen=True)
 class PrototypeBank:
-  """Seen prototypes and where they come from.
+  """Seen prototypes, with their origin.
 
   Attributes:
     seen_classes: names, in the order of the arrays.
     seen_prototypes: float32 [s d], unit vectors.
-    class_embeddings: float32 [s d], unit vectors.
-    counts: int64 [s], videos that each prototype is the mean of; 0 for a
-      classifier's column.
-    domain: what the training pictures are.
-    protocol: id of the protocol that the prototypes belong to.
-    preprocessing: JSON text of `Preprocessing`, which names the tokenizer.
-    step: of the checkpoint whose encoders made the arrays.
-    protocol_hash: of that protocol.
-    weights_hash: of those encoders.
-    licence: under which the training videos may be used; '' if not stated.
-    settings: of the transfer, as chosen; see `methods.TransferSettings`.
-    calibration: see `calibration.Calibration.to_dict`; None if not measured.
-    origin: the public weights behind those encoders, as `Recognizer.origin`
-      has it; '' in banks of earlier versions.
-    added_classes: names that were added without any video.
-    added_embeddings: float32 [a d], unit vectors, of these names.
+    class_embeddings: float32 [s e], unit vectors.
+    counts: int64 [s], number of videos of each prototype; 0 for a classifier's
+      column.
+    domain: describes the training videos.
+    protocol: id of the protocol of the prototypes.
+    preprocessing: `Preprocessing` as JSON, with the hash of the vocabulary.
+    step: step of the checkpoint of the encoders.
+    protocol_hash: hash of the protocol.
+    weights_hash: hash of the encoders.
+    licence: licence of the training videos; '' if not stated.
+    settings: settings of the transfer; see `methods.TransferSettings`.
+    calibration: see `calibration.Calibration.to_dict`; None without one.
+    origin: the public weights behind the encoders, see `Recognizer.origin`; ''
+      in banks of earlier versions.
+    added_classes: names of classes that were added without any video.
+    added_embeddings: float32 [a e], unit vectors, of these names.
   """
 
   seen_classes: tuple[str, ...]
@@ -81,7 +81,7 @@ class PrototypeBank:
 
 
 def preprocessing_hash(preprocessing: str) -> str:
-  """Returns 12 hex digits of a preprocessing's JSON text."""
+  """Hashes a preprocessing's JSON text to 12 hex digits."""
   return hashlib.sha256(preprocessing.encode()).hexdigest()[:12]
 
 
@@ -112,18 +112,19 @@ def load_bank(path: str) -> PrototypeBank:
   """Reads a bank.
 
   Args:
-    path: written by `save_bank`.
+    path: path of a file that `save_bank` wrote.
 
   Returns:
     The bank.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: not a bank, or a damaged one; names file and class.
+    ValueError: the file is no bank, or damaged. The message names the file,
+      and the class if one is wrong.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(
-      f'{path} does not exist: a run leaves it when it has finished training'
+      f'{path} does not exist: a run writes it at the end of training'
     )
   try:
     with safetensors.safe_open(path, framework='numpy') as f:
@@ -153,7 +154,7 @@ def load_bank(path: str) -> PrototypeBank:
 
 
 def _check_header(path: str, header: Any) -> None:
-  """Refuses a header of other types than `save_bank` writes."""
+  """Raises ValueError if a header's values have wrong types."""
   if not isinstance(header, dict):
     raise ValueError(f'{path}: its header is not a JSON object')
   wrong = [
@@ -171,7 +172,9 @@ def _check_header(path: str, header: Any) -> None:
   ]
   names = (*header.get('seen_classes', ()), *header.get('added_classes', ()))
   if wrong or not all(isinstance(name, str) for name in names):
-    raise ValueError(f'{path}: header keys {wrong or "of classes"} are damaged')
+    raise ValueError(
+      f'{path}: header keys {wrong or "with class names"} are damaged'
+    )
   if not header['seen_classes']:
     raise ValueError(f'{path} holds no seen class')
   if len(set(names)) < len(names):
@@ -180,7 +183,7 @@ def _check_header(path: str, header: Any) -> None:
 
 
 def _check_arrays(path: str, bank: PrototypeBank) -> None:
-  """Refuses arrays that do not fit the names, or are no unit vectors."""
+  """Raises ValueError if arrays do not fit the names or are no unit vectors."""
   s, a = len(bank.seen_classes), len(bank.added_classes)
   for name, names, rows in (
     ('seen_prototypes', bank.seen_classes, s),
@@ -208,16 +211,16 @@ def _check_arrays(path: str, bank: PrototypeBank) -> None:
 def check_belongs(
   bank: PrototypeBank, weights_hash: str, preprocessing: str, path: str = ''
 ) -> None:
-  """Refuses a bank that other encoders made.
+  """Checks that a bank belongs to some encoders.
 
   Args:
-    bank: to check.
-    weights_hash: of the encoders at hand.
-    preprocessing: JSON text of theirs.
-    path: of the bank, for the message.
+    bank: bank to check.
+    weights_hash: hash of the encoders.
+    preprocessing: their preprocessing, as JSON text.
+    path: path of the bank, for the message.
 
   Raises:
-    ValueError: names both hashes.
+    ValueError: the bank belongs to other encoders. The message has both hashes.
   """
   for what, theirs, ours in (
     ('weights', bank.weights_hash, weights_hash),
@@ -235,17 +238,17 @@ def check_belongs(
 
 
 def new_names(bank: PrototypeBank, names: Sequence[str]) -> list[str]:
-  """Canonical names that can be added.
+  """Checks names of classes to add to a bank.
 
   Args:
-    bank: to add to.
+    bank: bank to add to.
     names: class names in any spelling.
 
   Returns:
-    The names.
+    The canonical names.
 
   Raises:
-    ValueError: a name that is empty, twice, or in the bank already.
+    ValueError: a name is empty, twice, or in the bank already.
   """
   names = list(class_names.canonical_names(names, 'classes'))
   trained = [name for name in names if name in bank.seen_classes]
@@ -263,15 +266,15 @@ def add_names(
   """Adds unseen classes by name.
 
   Args:
-    bank: to add to.
+    bank: bank to add to.
     names: class names in any spelling.
-    embeddings: of these names [a d], unit vectors.
+    embeddings: embeddings of these names [a e], unit vectors.
 
   Returns:
     The larger bank.
 
   Raises:
-    ValueError: a name that is empty, twice, or in the bank already.
+    ValueError: a name is empty, twice, or in the bank already.
   """
   names = new_names(bank, names)
   embeddings = np.asarray(embeddings, np.float32)
@@ -285,23 +288,23 @@ def add_names(
 
 
 def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
-  """Returns one bank of the classes of several, made by the same encoders.
+  """Merges banks of the same encoders.
 
-  A prototype is a direction; of a class that several banks have, the mean of
-  their directions is taken, weighted by the videos behind each. It is close
-  to the mean of all videos, not equal to it (our choice). A classifier's
-  column counts as much as 10 videos (our choice). The first bank's
-  settings are kept, and no calibration, which was measured on other classes.
+  If several banks have a class, its prototype is the mean of theirs, weighted
+  by their numbers of videos and normalised. This approximates the mean of all
+  videos (our choice). A classifier's column weighs as much as 10 videos (our
+  choice). The first bank's settings are kept. The calibrations are dropped,
+  because they were measured with other seen classes.
 
   Args:
     banks: at least two.
 
   Returns:
-    The bank; classes in alphabetical order.
+    The bank, with classes in alphabetical order.
 
   Raises:
-    ValueError: other weights or preprocessing, or one name with two
-      embeddings.
+    ValueError: the banks have different weights or preprocessing, or different
+      embeddings of a name.
   """
   first = banks[0]
   for bank in banks[1:]:
@@ -318,7 +321,9 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
       counts[name] = counts.get(name, 0) + count
       text = texts.setdefault(name, bank.class_embeddings[i])
       if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
-        raise ValueError(f'the banks have other class embeddings of {name!r}')
+        raise ValueError(
+          f'the banks have different class embeddings of {name!r}'
+        )
     for i, name in enumerate(bank.added_classes):
       added[name] = bank.added_embeddings[i]
   names = tuple(sorted(sums))
@@ -343,7 +348,7 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
 
 
 def describe(bank: PrototypeBank) -> str:
-  """Returns the lines that `show` prints: facts, then one per class."""
+  """Returns the text that `show` prints: facts, then a line per class."""
   calibration = bank.calibration or {}
   facts = {
     'seen classes': len(bank.seen_classes),

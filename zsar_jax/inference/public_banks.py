@@ -1,18 +1,24 @@
-"""Prototype banks of public encoders: from a classifier, one's videos, or both.
+"""Makes prototype banks of public encoders: from a classifier, videos, or both.
 
-A video prototype is the mean of a class's embeddings less the mean of all
-classes, at unit length, as a column is: embeddings of public encoders share a
-large common part that says nothing of the class. A class with a column and
-videos gets both, by their number (see `prototype_bank.merge`). All of this is
-our choice, and not compared with others yet.
+A prototype from videos is the mean embedding of a class, minus the mean of all
+classes, at unit length. Subtracting the mean removes a large part that public
+encoders' embeddings share and that does not tell classes apart. Prototypes from
+a classifier's columns are centred in the same way. A class with a column and
+videos gets a weighted mean of both, see `prototype_bank.merge`. All of this is
+our choice, and not compared with alternatives yet.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
-from zsar_jax.data import class_names
-from zsar_jax.data.protocols import bank_protocols, class_split, video_sets
+from zsar_jax.data import class_descriptions, class_names
+from zsar_jax.data.protocols import (
+  bank_protocols,
+  class_split,
+  prepared_dataset,
+  video_sets,
+)
 from zsar_jax.evaluation import (
   choosing,
   embedding,
@@ -26,23 +32,24 @@ from zsar_jax.inference import (
   embedders,
   prototype_bank,
   public_encoders,
+  public_folders,
 )
 
 CLASSIFIER, VIDEOS, BOTH = SOURCES = ('classifier', 'videos', 'both')
-# Among fewer classes there is nothing to calibrate.
+# Fewer classes are too few to calibrate on.
 _LEAST_CLASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """What a bank is made of.
+  """The user's choice of a bank's content.
 
   Attributes:
-    prototypes: one of `SOURCES`; '' for all that there is.
+    prototypes: one of `SOURCES`; '' uses all sources that exist.
     dataset_dir: a prepared dataset, for prototypes and calibration; '' for
       none.
-    drop_seen: names in any spelling that the bank leaves out.
-    licence: of the videos behind the bank.
+    drop_seen: names of classes to leave out of the bank, in any spelling.
+    licence: licence of the videos of the bank.
   """
 
   prototypes: str = ''
@@ -51,10 +58,11 @@ class Choice:
   licence: str = ''
 
   def source(self, encoders: public_encoders.PublicEncoders) -> str:
-    """Which of `SOURCES` it is for some encoders.
+    """Returns which of `SOURCES` to use for the encoders.
 
     Raises:
-      ValueError: there is no classifier, or no dataset, to take them from.
+      ValueError: the source is unknown, or its classifier or dataset is
+        missing.
     """
     has_columns = encoders.video.columns is not None
     source = self.prototypes
@@ -75,6 +83,50 @@ class Choice:
     return source
 
 
+def describe(
+  encoders: public_encoders.PublicEncoders,
+  source: str | None,
+  dataset_dir: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> public_encoders.PublicEncoders:
+  """Gives encoders the descriptions that a bank is built with.
+
+  Args:
+    encoders: of both sides.
+    source: see `class_descriptions.find`; '' for none. None takes those that
+      ship, if a class has one and the text side is a sentence encoder: what
+      they do to a joint space was not measured.
+    dataset_dir: a prepared dataset, whose own descriptions come first; '' for
+      none.
+    say: gets lines about what is described, and what is not.
+
+  Returns:
+    The encoders, with a `weights_hash` of their own if there are any.
+
+  Raises:
+    FileNotFoundError, ValueError: see `class_descriptions`.
+  """
+  names, dataset = encoders.seen_classes, ''
+  if dataset_dir:
+    prepared = prepared_dataset.PreparedDataset(dataset_dir)
+    dataset = prepared.metadata['dataset']
+    names = (*dict.fromkeys((*names, *prepared.classes())),)
+  if source is None:
+    known = class_descriptions.shipped(dataset)
+    if encoders.text.space or known.keys().isdisjoint(names):
+      return encoders
+    source = class_descriptions.SHIPPED
+  if not source:
+    return encoders
+  described = class_descriptions.find(source, dataset)
+  lacking = class_descriptions.check_some(described, names, source)
+  say(
+    lacking
+    or f'{source} describes all classes (--descriptions= leaves that out)'
+  )
+  return public_folders.describe(encoders, described)
+
+
 def make_bank(
   encoders: public_encoders.PublicEncoders,
   choice: Choice,
@@ -82,20 +134,22 @@ def make_bank(
   embeddings_dir: str = '',
   say: Callable[[str], Any] = lambda text: None,
 ) -> prototype_bank.PrototypeBank:
-  """Makes a bank, calibrated where there are videos for it.
+  """Makes a bank, and calibrates it if there are videos to calibrate on.
 
   Args:
-    encoders: of the bank.
-    choice: what it is made of.
-    embeddings_dir: parent of the embedding caches; '' embeds anew.
-    say: gets a line before each slow part, and why nothing is calibrated.
+    encoders: encoders of the bank.
+    choice: content of the bank.
+    embeddings_dir: parent of the embedding caches; '' for none.
+    say: called with a line before each slow part, and with the reason if there
+      is no calibration.
 
   Returns:
     The bank.
 
   Raises:
-    FileNotFoundError: no prepared dataset there.
-    ValueError: nothing to make it of, or a name to drop that is not there.
+    FileNotFoundError: there is no prepared dataset at `dataset_dir`.
+    ValueError: there is no source of prototypes, or no class of a name in
+      `drop_seen`.
   """
   source, own = choice.source(encoders), None
   drop = []
@@ -131,7 +185,7 @@ def _of_videos(
   embed: embedding.Embedder,
   licence: str,
 ) -> prototype_bank.PrototypeBank:
-  """The bank of one's own training videos."""
+  """Makes the bank of the dataset's training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
   centred = classifier_bank.prototypes(seen.prototypes)
   return bank_building.make_bank(
@@ -151,14 +205,14 @@ def _calibrated(
   source: str,
   say: Callable[[str], Any],
 ) -> prototype_bank.PrototypeBank:
-  """The same bank with a calibration; without one where it cannot be."""
+  """Adds a calibration to a bank, if the dataset has enough videos."""
   protocol = bank.protocol
   if own.name not in protocol:
     protocol = f'{protocol} + {own.name}'
   bank = dataclasses.replace(bank, protocol=protocol)
   videos = own.validation
   if source == CLASSIFIER:
-    # No prototype is made of the training videos.
+    # No prototype uses the training videos, so they can calibrate too.
     videos = video_sets.concatenate([own.train, videos])
   classes, shown = own.seen_classes, None
   if len(classes) >= _LEAST_CLASSES and len(videos):
@@ -166,9 +220,9 @@ def _calibrated(
     shown = protocol_arrays.seen_videos(videos, embed(videos))
   if shown is None or not len(shown.labels):
     say(
-      f'no calibration: {own.dataset_dir} must have {_LEAST_CLASSES} classes '
-      f'or more, there are {len(classes)}, and readable videos to hold out, of '
-      f'{len(videos)}'
+      f'no calibration: {own.dataset_dir} has {len(classes)} classes and '
+      f'{len(videos)} held-out videos; a calibration needs {_LEAST_CLASSES} '
+      'classes or more, and readable videos'
     )
     return bank
   fitted = choosing.calibrate(
@@ -186,7 +240,7 @@ def _measured_on(
   own: class_split.Protocol,
   num_videos: int,
 ) -> str:
-  """What a calibration was measured on, in words."""
+  """Describes the videos of a calibration, with a caution."""
   classes = own.seen_classes
   trained = sum(name in encoders.seen_classes for name in classes)
   if trained:

@@ -1,8 +1,8 @@
-"""Encoders with public weights: a video side, a text side, nothing trained.
+"""Encoders with public weights: a video side and a text side, untrained here.
 
-The two need no joint space. Semantic transfer asks the text side alone how
-related names are, and the video side alone what classes look like. Only
-`nearest_name` needs both sides in one space, as CLIP has it.
+The two sides need no joint space. Semantic transfer takes the relatedness of
+names from the text side only, and prototypes from the video side only. Only
+`nearest_name` needs both in one space, such as CLIP's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ from zsar_jax.inference import public_sides
 from zsar_jax.pretrained import hub
 from zsar_jax.zeroshot import scoring
 
-# Our choice, where a classifier brings hundreds of seen classes: made on the
-# development draws of `experiments.relatedness`. The temperature is of the
-# table's row of softmax weights.
+# Our choice for classifiers with hundreds of seen classes, made on the
+# development draws of `experiments.relatedness`. The temperature is for the
+# softmax weights, which the evaluation's table also shows.
 SETTINGS = methods.TransferSettings(
   temperature=0.2, weighting='kernel', ridge=0.3
 )
@@ -43,7 +43,7 @@ class PublicEncoders(encoders_lib.Recognizer):
     text: the text side.
     texts: turns class names into prompts and token ids.
     seen_classes: names of the video classifier's classes; () without one.
-    step: 0, as of weights that were not trained here.
+    step: 0, as the weights were not trained here.
   """
 
   step = 0
@@ -68,7 +68,7 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @functools.cached_property
   def weights_hash(self) -> str:
-    """12 hex digits over both sides, prompts and descriptions."""
+    """Hash of sides, preprocessing, prompts, descriptions; 12 hex digits."""
     digest = hashlib.sha256(self.prep.to_json().encode())
     for part in (self.video.digest, self.text.digest, *self.texts.templates):
       digest.update(part.encode())
@@ -105,16 +105,16 @@ class PublicEncoders(encoders_lib.Recognizer):
   def encode_videos(
     self, clips_of_videos: np.ndarray, names: Sequence[str] = ()
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeds clips, and compares them with names where there is a joint space.
+    """Embeds clips, and compares them with names if there is a joint space.
 
     Args:
       clips_of_videos: uint8 [b v t h w 3], v views of each video.
-      names: canonical class names; may be none.
+      names: canonical class names; may be empty.
 
     Returns:
-      Embeddings [b v d], unit vectors, and logits [b c], mean over views: the
-      cosines times the text side's scale, plus its bias. [b 0] without a
-      joint space.
+      Embeddings [b v d], unit vectors; and logits [b c], mean over views:
+      cosines times the text side's scale, plus its bias. Without a joint space,
+      the logits are [b 0].
     """
     embeddings = self.video.embed(clips_of_videos)
     if not self.joint or not names:
@@ -127,7 +127,7 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @property
   def encoders(self) -> embedding.Encoders:
-    """What the evaluation reads: functions that embed, and the classifier."""
+    """The functions that an evaluation needs."""
 
     def videos(clips, names):
       embeddings, logits = self.encode_videos(clips, names)
@@ -151,12 +151,12 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @property
   def transfer_settings(self) -> methods.TransferSettings:
-    """The config's settings of the semantic transfer."""
+    """The default settings of the semantic transfer for public encoders."""
     return SETTINGS
 
   @property
   def origin(self) -> str:
-    """Both sides' weights: a folder's name, or an id and its commit; digest."""
+    """The weights of both sides with their digests; see `Recognizer`."""
     return ', '.join(
       f'{name}={short_name(side.source)}:{side.digest}'
       for name, side in (('video', self.video), ('text', self.text))
@@ -164,7 +164,7 @@ class PublicEncoders(encoders_lib.Recognizer):
 
 
 def short_name(source: str) -> str:
-  """Returns the name of a folder; an id of the Hub as it is."""
+  """Returns the name of a folder; returns an id of the Hub unchanged."""
   if hub.is_id(source):
     return source
   return os.path.basename(os.path.normpath(source))
@@ -173,7 +173,7 @@ def short_name(source: str) -> str:
 def _make_config(
   prep: preprocessing.Preprocessing, templates: Sequence[str]
 ) -> ml_collections.ConfigDict:
-  """A config as a run has it; its model section says nothing here."""
+  """Makes a config like a run's; its model section is not used."""
   config = config_utils.default_config()
   values: dict[str, Any] = dataclasses.asdict(prep)
   del values['vocabulary_hash']

@@ -1,9 +1,8 @@
-"""A folder that names the public weights of a bank.
+"""Reads and writes a folder that names the public weights of a bank.
 
-`encoders.json` holds where the two sides' weights are, and their digests. The
-weights stay where they are: a folder of a bank is small, and no licence is
-passed on by it. `descriptions.json` holds the descriptions of classes, where
-there are any.
+`encoders.json` holds the places and digests of both sides' weights. The weights
+are not copied. So the folder is small, and does not redistribute them.
+`descriptions.json` holds descriptions of classes, if there are any.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,43 +30,43 @@ def open_sides(
   """Reads both sides; see `public_sides`.
 
   Args:
-    video: weights of the video side; a folder, an id of the Hub, or a name.
-    text: weights of the text side.
-    num_frames: frames of a clip; 0 for the weights' own.
-    prompts: for class names; () for ours.
+    video: weights of the video side: a folder, an id of the Hub, or 'i3d'.
+    text: weights of the text side: a folder or an id of the Hub.
+    num_frames: frames per clip; 0 takes the weights' own.
+    prompts: prompts for class names; () takes this project's.
 
   Returns:
     The encoders.
 
   Raises:
     FileNotFoundError, OSError: see `public_sides`.
-    ValueError: see `public_sides`; or two different joint spaces.
+    ValueError: see `public_sides`; or the sides have different joint spaces.
   """
   of_video = public_sides.open_video(video, num_frames)
   of_text = public_sides.open_text(text, prompts)
   spaces = of_video.space, of_text.space
   if all(spaces) and spaces[0] != spaces[1]:
     raise ValueError(
-      f'{video} and {text} are two different joint spaces: videos of the one '
-      'cannot be compared with names of the other. Give the same weights for '
-      'both sides, or a text encoder without a video side, such as a MiniLM'
+      f'{video} and {text} have different joint spaces: videos of one cannot '
+      'be compared with names of the other. Give the same weights for both '
+      'sides, or a text encoder without a video side, such as a MiniLM'
     )
   return public_encoders.PublicEncoders(of_video, of_text)
 
 
 def open_dual(weights: str) -> public_encoders.PublicEncoders:
-  """Reads both sides of weights that have a joint space.
+  """Reads both sides of weights with a joint space.
 
   Args:
     weights: see `public_sides`.
 
   Returns:
-    The encoders, with `joint`.
+    The encoders.
 
   Raises:
     FileNotFoundError: see `public_sides`.
     OSError: see `public_sides`.
-    ValueError: see `public_sides`; or weights without a text side.
+    ValueError: see `public_sides`; or the weights have no text side.
   """
   video = public_sides.open_video(weights)
   if not video.space:
@@ -99,11 +98,11 @@ def describe(
 
 
 def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
-  """Writes where the weights are.
+  """Writes the places and digests of the weights.
 
   Args:
-    folder: made if missing.
-    encoders: with both sides.
+    folder: folder to write; made if missing.
+    encoders: the encoders.
   """
   os.makedirs(folder, exist_ok=True)
   content = {
@@ -128,7 +127,7 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
 
 
 def local_weights(encoders: public_encoders.PublicEncoders) -> list[str]:
-  """Returns the weights that only this machine has."""
+  """Returns the weights that are only on this machine, as flags."""
   return [
     f'--{name}={side.source}'
     for name, side in (('video', encoders.video), ('text', encoders.text))
@@ -137,7 +136,7 @@ def local_weights(encoders: public_encoders.PublicEncoders) -> list[str]:
 
 
 def _absolute(source: str) -> str:
-  """A folder's absolute path; a name that is no folder as it is."""
+  """Returns the absolute path of a folder; returns other names unchanged."""
   path = os.path.expanduser(source)
   return os.path.abspath(path) if os.path.exists(path) else source
 
@@ -146,16 +145,16 @@ def read(folder: str) -> public_encoders.PublicEncoders:
   """Reads the encoders that a folder names.
 
   Args:
-    folder: that `is_public`.
+    folder: folder that `write` wrote.
 
   Returns:
     The encoders.
 
   Raises:
-    FileNotFoundError: the weights, or this revision of them, are not where
-      they were; or the descriptions are gone.
-    OSError: as `pretrained.hub.resolve` has it.
-    ValueError: a damaged file, or weights that have changed since.
+    FileNotFoundError: the weights, or this revision of them, are not in their
+      place any more; or the descriptions are gone.
+    OSError: see `pretrained.hub.resolve`.
+    ValueError: the file is damaged, or the weights have changed since.
   """
   path = os.path.join(folder, _FILE)
   content: dict[str, Any] = json_files.read(path)
@@ -171,9 +170,9 @@ def read(folder: str) -> public_encoders.PublicEncoders:
     )
   except FileNotFoundError as e:
     raise FileNotFoundError(
-      f'{e}. If the weights have moved, write into {path} where they are now; '
-      'if they are gone, build the bank again from others with '
-      '`python -m zsar_jax.bank build`'
+      f'{e}. If the weights have moved, write their new place into {path}; if '
+      'they are gone, build the bank again from others with `python -m '
+      'zsar_jax.bank build`'
     ) from e
   for side, digest in (
     ('video', encoders.video.digest),
@@ -181,9 +180,9 @@ def read(folder: str) -> public_encoders.PublicEncoders:
   ):
     if digest != content[f'{side}_digest']:
       raise ValueError(
-        f'the weights of {content[side]} have changed: {path} was made with '
-        f'{content[f"{side}_digest"]}, there are {digest} now; build the bank '
-        'again with `python -m zsar_jax.bank build`'
+        f'the weights {content[side]} have changed: {path} expects the digest '
+        f'{content[f"{side}_digest"]}, found {digest}; build the bank again '
+        'with `python -m zsar_jax.bank build`'
       )
   if _WEIGHT in content:
     described = class_descriptions.read(

@@ -1,8 +1,7 @@
-"""Public video and text encoders, ready to embed videos and class names.
+"""Opens public video and text encoders, to embed videos and class names.
 
-`open_video` and `open_text` read weights from a folder. Which prompts a text
-encoder gets, and at which rate a video encoder gets its frames where its
-files do not say, are our choices.
+`open_video` and `open_text` read weights from a folder. The prompts are our
+choice. So is the frame rate if the weights' files do not give one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +30,8 @@ from zsar_jax.pretrained import (
 from zsar_jax.pretrained import i3d as i3d_weights
 from zsar_jax.pretrained import vjepa2 as vjepa2_weights
 
-# Plain sentences that suit names of actions, "juggling" as well as
-# "basketball" and "jump rope".
+# Plain sentences that suit all kinds of names, such as "juggling", "basketball"
+# and "jump rope".
 CLIP_PROMPTS = (
   'a video of a person {}.',
   'a photo of a person {}.',
@@ -42,14 +41,14 @@ CLIP_PROMPTS = (
 )
 SENTENCE_PROMPTS = ('a person {}', 'a video of {}', '{}')
 # Of the mean sentence of a description beside the mean prompt. Our choice, made
-# on the development draws of `experiments.relatedness`.
+# on the development draws of `experiments.described`.
 DESCRIPTION_WEIGHT = 0.65
 _SENTENCE_LENGTH = 48
-# Texts are cut to a multiple of this many tokens: few lengths to compile for.
+# Padding is cut to a multiple of this many tokens, so few lengths are compiled.
 _LENGTH_STEP = 8
 _CLIP_FRAMES = 8
-# Model type -> frames between two sampled ones at 30 frames a second, as the
-# authors trained on Kinetics; V-JEPA 2's is our choice.
+# Model type -> frame stride at 30 frames per second, as the authors trained on
+# Kinetics. V-JEPA 2's is our choice.
 _STRIDES = {'videomae': 4, 'vivit': 2, 'timesformer': 32, 'vjepa2': 4}
 _NOMINAL_FPS = 30.0
 
@@ -59,14 +58,14 @@ class VideoSide:
   """A video encoder with its weights.
 
   Attributes:
-    source: the weights as the user named them.
-    digest: hexadecimal digits that tell weights apart.
-    pixels: keyword arguments of `Preprocessing` but those about text.
-    program: (params, clips uint8 [b t h w 3]) -> embeddings [b d], unit
-      vectors; and these params.
-    labels: canonical names of the classes of its classifier; () without one.
-    columns: float32 [s d], what the classifier multiplies features with.
-    space: the joint space of video and text that it embeds into; '' for none.
+    source: the weights, as the user named them.
+    digest: hash of the weights, hex digits.
+    pixels: keyword arguments of `Preprocessing`, except those about text.
+    program: a function (params, clips uint8 [b t h w 3]) -> embeddings [b d],
+      unit vectors; and its params.
+    labels: canonical names of the classifier's classes; () without one.
+    columns: the classifier's weight vectors, float32 [s d]; None without one.
+    space: id of its joint space of videos and texts; '' without one.
   """
 
   source: str
@@ -97,16 +96,16 @@ class TextSide:
   """A text encoder with its weights.
 
   Attributes:
-    source: the weights as the user named them.
-    digest: hexadecimal digits that tell weights apart.
+    source: the weights, as the user named them.
+    digest: hash of the weights, hex digits.
     texts: turns class names into prompts and token ids.
-    token_length: token ids a text.
-    program: (params, `ids` int [c l], `mask` bool [c l]) -> embeddings [c d],
-      unit vectors; and these params.
+    token_length: token ids per text.
+    program: a function (params, `ids` int [c l], `mask` bool [c l]) ->
+      embeddings [c d], unit vectors; and its params.
     space: see `VideoSide`.
-    scale: what cosines in the joint space are multiplied by before a softmax.
-    bias: what is added to them before a sigmoid, where pairs were judged one
-      by one in training.
+    scale: factor on cosines in the joint space, before a softmax or sigmoid.
+    bias: bias added after `scale`, of models trained with a sigmoid loss; else
+      0.
   """
 
   source: str
@@ -153,7 +152,7 @@ class TextSide:
       [c d], unit vectors: see `ClassTexts.mean`.
 
     Raises:
-      ValueError: a name or a sentence is longer than the encoder reads.
+      ValueError: a name or a sentence is too long for the encoder.
     """
     return self.texts.mean(names, self.embed_texts(names))
 
@@ -169,7 +168,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def _video_program(apply, params, pixels):
-  """The `program` of `apply`(params, inputs [n t h w c]) -> [n d]."""
+  """Returns the `program` of `apply`: (params, inputs [n t h w c]) -> [n d]."""
 
   def embed(params, clips):
     x = pixel_ops.to_inputs(clips, pixels['mean'], pixels['std'])
@@ -179,28 +178,28 @@ def _video_program(apply, params, pixels):
 
 
 def _shortened(ids: np.ndarray, mask: np.ndarray):
-  """Cuts padding off, to a length that few others share."""
+  """Cuts off padding, to a multiple of `_LENGTH_STEP` tokens."""
   longest = int(mask.sum(axis=1).max())
   length = min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, ids.shape[1])
   return ids[:, :length], mask[:, :length]
 
 
 def open_video(path: str, num_frames: int = 0) -> VideoSide:
-  """Reads a video encoder.
+  """Opens a video encoder.
 
   Args:
-    path: folder of weights, as `directory.read_weights` takes it; or 'i3d',
-      the installed weights of `pretrained.i3d`.
-    num_frames: frames of a clip; 0 for as many as the weights were trained
-      on, or 8 for those of images.
+    path: weights, as `directory.read_weights` takes them; or 'i3d' for the
+      installed weights of `pretrained.i3d`.
+    num_frames: frames per clip; 0 takes the number of the weights' training, or
+      8 if they were trained on images.
 
   Returns:
     The encoder.
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: the files do not fit each other, or are of an architecture
-      that embeds no videos here.
+    ValueError: the files do not fit together, or their architecture is not
+      supported as a video encoder.
   """
   if path == i3d_weights.NAME:
     return _open_i3d(num_frames)
@@ -288,20 +287,20 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
 
 
 def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
-  """Reads a text encoder.
+  """Opens a text encoder.
 
   Args:
-    path: folder of weights of the BERT family, of MPNet, or of a model with
-      a joint space.
-    prompts: sentences with a place `{}` for the name; () for ours.
+    path: weights of a BERT, an MPNet, or a model with a joint space, as
+      `directory.read_weights` takes them.
+    prompts: sentences with `{}` in place of the name; () takes this project's.
 
   Returns:
     The encoder.
 
   Raises:
     FileNotFoundError: a file is missing, such as the tokenizer's.
-    ValueError: the files do not fit each other, or are of an architecture
-      that reads no text here.
+    ValueError: the files do not fit together, or their architecture is not
+      supported as a text encoder.
   """
   weights = directory.read_weights(path)
   path = weights.source or path
@@ -345,9 +344,10 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
 
 
 def _pooling(path: str) -> str:
-  """How a sentence encoder pools its tokens: 'mean', or 'cls' if it says so.
+  """Returns the pooling of a sentence encoder: 'mean' or 'cls'.
 
-  sentence-transformers writes it into 1_Pooling/config.json; bge's says cls.
+  sentence-transformers writes it to 1_Pooling/config.json. Without that file,
+  it is 'mean'.
   """
   settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
   if not os.path.exists(settings):
@@ -357,4 +357,4 @@ def _pooling(path: str) -> str:
     return 'cls'
   if given.get('pooling_mode_mean_tokens', True):
     return 'mean'
-  raise ValueError(f'{settings}: only mean and cls pooling are known')
+  raise ValueError(f'{settings}: only mean and cls pooling are supported')

@@ -1,4 +1,4 @@
-"""Makes the content of a report from an evaluation, with thumbnails."""
+"""Makes the content of a report, with thumbnails, from an evaluation."""
 
 import dataclasses
 import os
@@ -33,7 +33,7 @@ class _Split:
   labels: np.ndarray
 
   def scores(self, table: evaluator.Table) -> dict[str, np.ndarray]:
-    """Method -> its scores in this split [n u]."""
+    """Returns method -> scores in this split [n u]."""
     part = np.ix_(self.rows, self.columns)
     return {method: scores[part] for method, scores in table.scores.items()}
 
@@ -44,10 +44,10 @@ def make(
   """Makes the content of a report.
 
   Args:
-    outcome: of an evaluation with a test.
+    outcome: the outcome of an evaluation with a test.
 
   Returns:
-    The content; with several splits, of the first one.
+    The content. Its arrays are those of the first split.
 
   Raises:
     ValueError: the protocol has no test.
@@ -55,7 +55,7 @@ def make(
   own = isinstance(outcome, evaluate_run_lib.Outcome)
   of = outcome.evaluation if own else outcome
   if of.table is None:
-    raise ValueError('--report needs a test: this protocol has none')
+    raise ValueError('--report needs a test, and this protocol has none')
   tested = of.videos.as_tested(len(of.unseen.names))
   split = _first_split(of.videos, tested)
   scores = split.scores(of.table)
@@ -104,7 +104,7 @@ def _notes(num_splits: int) -> tuple[str, ...]:
 
 
 def _dataset(outcome, own: bool) -> str:
-  """The last parts of the tested dataset's folder, or the scored file."""
+  """Returns the end of the tested dataset's path, or the name of the file."""
   if not own:
     return os.path.basename(outcome.content['config']['file'])
   if outcome.evaluation.test_set is None:
@@ -114,7 +114,7 @@ def _dataset(outcome, own: bool) -> str:
 
 
 def _hubness_counts(scores, labels, method: str) -> dict[str, np.ndarray]:
-  """N_1 by the compared methods; by `method` if none of them has scores."""
+  """Returns N_1 of the compared methods; of `method` if there are none."""
   compared = [m for m in _HUBNESS_OF if m in scores] or [method]
   return {m: hubness.measure(scores[m], labels, 1).counts for m in compared}
 
@@ -133,7 +133,7 @@ def _settings(outcome) -> methods.TransferSettings:
 
 
 def _spaces(of, split: _Split, settings: methods.TransferSettings) -> dict:
-  """Embeddings, prototypes, composites, true means and transfer weights."""
+  """Returns embeddings, prototypes, composites, true means and weights."""
   settings = dataclasses.replace(settings, weighting='softmax')
   composites, weights = methods.unseen_prototypes(
     of.seen.classes, of.seen.prototypes, of.unseen, settings
@@ -165,7 +165,7 @@ def _calibrated(outcome, scores) -> dict:
 
 
 def _thumbnails(videos: video_sets.VideoSet, wanted: set[str]):
-  """The middle frame of the wanted videos: id -> JPEG."""
+  """Returns the middle frame of the wanted videos: id -> JPEG."""
   found, sources = {}, {}
   for i, video_id in enumerate(videos.ids):
     if video_id not in wanted:

@@ -1,9 +1,9 @@
-"""Reads checkpoints: whether they are whole, what they hold, parameters.
+"""Reads checkpoints.
 
-A checkpoint holds the items `params`, `ema` (where there is an average),
+A checkpoint holds the items `params`, `ema` (if the run has a moving average),
 `training` (step and optimiser state) and `meta` (JSON: config, preprocessing,
-seen classes, vocabulary). Inference restores the parameters alone and needs
-nothing else. Training writes them: see `checkpointing`.
+seen classes, vocabulary). Inference restores only `meta` and the parameters.
+Training writes checkpoints: see `checkpointing`.
 """
 
 import os
@@ -17,12 +17,12 @@ from zsar_jax.inference import checkpoint_files, model_builder
 from zsar_jax.parallel import sharding
 
 FOLDER = 'checkpoints'
-# Differences that an error lists.
+# Number of differences to list in an error.
 _SHOWN = 12
 
 
 def _quieten_orbax() -> None:
-  """Drops orbax's INFO lines: 68 of them per save would bury ours."""
+  """Hides orbax's INFO lines; it logs 68 of them per save."""
 
   def is_wanted(record) -> bool:
     return record.levelno > 20 or '/orbax/' not in record.pathname
@@ -34,10 +34,10 @@ _quieten_orbax()
 
 
 class SavedCheckpoints:
-  """The checkpoints that a workdir holds.
+  """The checkpoints of a workdir.
 
   Attributes:
-    manager: orbax's, open on the folder.
+    manager: orbax's checkpoint manager of the folder.
   """
 
   def __init__(self, workdir: str, keep: int = 2):
@@ -54,22 +54,23 @@ class SavedCheckpoints:
     self.close()
 
   def latest_step(self) -> int | None:
-    """Returns the step of the newest whole checkpoint, or None."""
+    """Returns the step of the newest finished checkpoint, or None."""
     return self.manager.latest_step()
 
   def close(self) -> None:
-    """Waits for started saves, and lets go of the folder."""
+    """Waits for unfinished saves, and closes the folder."""
     self.manager.wait_until_finished()
     self.manager.close()
 
   def restore_meta(self, step: int | None = None) -> dict[str, Any]:
-    """Reads the JSON item of a checkpoint.
+    """Reads the item `meta` of a checkpoint.
 
     Args:
-      step: of the checkpoint; None means the newest.
+      step: step of the checkpoint; None means the newest.
 
     Raises:
-      ValueError: it is damaged; the message says which other is whole.
+      ValueError: it is damaged. The message names another checkpoint that is
+        not.
     """
     step = self.latest_step() if step is None else step
     self._check_whole(step, 'meta')
@@ -84,13 +85,13 @@ class SavedCheckpoints:
     ema: bool = False,
     step: int | None = None,
   ) -> Any:
-    """Returns the parameters of a checkpoint, laid out for a mesh.
+    """Restores the parameters of a checkpoint onto a mesh.
 
     Args:
       shapes: abstract parameters.
       mesh: from `sharding.make_mesh`.
-      ema: their moving average instead.
-      step: of the checkpoint; None means the newest.
+      ema: restore their moving average instead.
+      step: step of the checkpoint; None means the newest.
 
     Returns:
       The parameters.
@@ -113,15 +114,15 @@ class SavedCheckpoints:
     )[item]
 
   def check_shapes(self, wanted: Any, step: int | None, item='params') -> None:
-    """Compares a checkpoint's parameters with those that are wanted.
+    """Checks the shapes of a checkpoint's parameters.
 
     Args:
-      wanted: tree of arrays, or of what has their shape.
-      step: of the checkpoint; None means the newest.
+      wanted: tree of arrays, or of anything with a shape.
+      step: step of the checkpoint; None means the newest.
       item: 'params' or 'ema'.
 
     Raises:
-      ValueError: lists the parameters of another shape.
+      ValueError: shapes differ. The message lists the parameters.
     """
     step = self.latest_step() if step is None else step
     metadata = ocp.StandardCheckpointHandler().metadata(
@@ -139,7 +140,7 @@ class SavedCheckpoints:
       )
 
   def _check_whole(self, step: int, item: str) -> None:
-    """Raises ValueError if an item cannot be read; names what can be."""
+    """Raises ValueError if an item is damaged; suggests another checkpoint."""
     folder = str(self.manager.directory)
     fault = checkpoint_files.find_fault(folder, step, (item,))
     if not fault:
@@ -150,13 +151,13 @@ class SavedCheckpoints:
       if s != step and not checkpoint_files.find_fault(folder, s)
     )
     other = next(others, None)
-    advice = 'no other is whole: train again'
+    advice = 'all others are damaged too: train again'
     if other is not None:
       advice = (
-        f'the one of step {other} is whole: evaluate takes it with '
-        f'--step={other}; for predict make its bank first, with `python -m '
-        f'zsar_jax.bank build --step={other} --output=FILE` and its other '
-        f'flags, then give predict --step={other} --bank=FILE'
+        f'the one of step {other} is whole: give evaluate --step={other}. For '
+        f'predict, first make its bank with `python -m zsar_jax.bank build '
+        f'--step={other} --output=FILE` and your other flags, then give '
+        f'predict --step={other} --bank=FILE'
       )
     raise ValueError(
       f'the checkpoint of step {step} in {folder} is damaged ({fault}); '
@@ -165,13 +166,13 @@ class SavedCheckpoints:
 
 
 def newest_fault(workdir: str) -> str:
-  """Names the unreadable part of a run's newest checkpoint; '' if none.
+  """Describes the damage of a run's newest checkpoint.
 
   Args:
-    workdir: of a run.
+    workdir: workdir of the run.
 
   Returns:
-    Step, file and reason, or ''; '' where there is no checkpoint.
+    Step, file and reason; '' if it is whole or there is no checkpoint.
   """
   folder = os.path.abspath(os.path.join(workdir, FOLDER))
   steps = checkpoint_files.list_steps(folder)
@@ -182,17 +183,17 @@ def newest_fault(workdir: str) -> str:
 
 
 def open_existing(workdir: str, step: int | None = None) -> SavedCheckpoints:
-  """Opens the checkpoints of a run that was at least started.
+  """Opens the checkpoints of a run.
 
   Args:
-    workdir: of the run.
-    step: that one of them must be of; None for any.
+    workdir: workdir of the run.
+    step: step that must exist; None accepts any.
 
   Returns:
-    Its checkpoints, at least one.
+    The checkpoints, at least one.
 
   Raises:
-    FileNotFoundError: no checkpoint there, or none of that step.
+    FileNotFoundError: there is no checkpoint, or none of that step.
   """
   if not os.path.isdir(os.path.join(workdir, FOLDER)):
     raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Loads encoders from a run or an exported model, and exports them."""
+"""Loads encoders from a run or a folder, and exports them."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -27,46 +27,45 @@ _INIT_PATHS = ('text', 'video', 'clip')
 
 
 def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
-  """Loads encoders onto all devices present.
+  """Loads encoders onto all devices.
 
   Args:
-    workdir: of a run; a folder that `export` or `bank build --video` wrote;
-      or the name of a model that ships.
-    step: of the run's checkpoint to take; None means the newest.
+    workdir: workdir of a run; a folder that `bank export` or `bank build
+      --video` wrote; or the name of a shipped model.
+    step: step of the run's checkpoint; None means the newest.
 
   Returns:
     The encoders.
 
   Raises:
-    FileNotFoundError: no model there, or no checkpoint of that step.
-    ValueError: its files are damaged or do not belong together.
+    FileNotFoundError: there is no model, or no checkpoint of that step.
+    ValueError: the files are damaged or do not fit together.
   """
   workdir = model_files.resolve(workdir)
   if public_folders.is_public(workdir):
     if step is not None:
-      raise ValueError(f'{workdir} is no run: it has no step to choose')
+      raise ValueError(f'{workdir} is not a run, so it has no --step')
     return public_folders.read(workdir)
   if model_files.is_model(workdir):
     if step is not None:
-      raise ValueError(f'{workdir} is no run: it has no step to choose')
+      raise ValueError(f'{workdir} is not a run, so it has no --step')
     params, meta = model_files.read(workdir)
 
     def place(shapes, mesh, ema):
       del ema  # an exported model has one set of parameters
-      # Tracing a model's shapes takes longer than reading its files.
+      # Skip the check if possible: tracing the shapes is slower than reading.
       if not model_files.is_as_written(params, meta):
         _check_shapes(workdir, params, shapes())
       return jax.device_put(params, sharding.replicated(mesh))
 
     return _from_meta(meta, place, meta['step'])
-  from zsar_jax.inference import saved_checkpoints  # and with it orbax
+  from zsar_jax.inference import saved_checkpoints  # imports orbax, slowly
 
   there = lambda name: os.path.exists(os.path.join(workdir, name))
   if there(prototype_bank.BANK_FILE) and not there(saved_checkpoints.FOLDER):
     raise FileNotFoundError(
-      f'{workdir} holds a prototype bank without its encoders: give the '
-      'workdir of the run that it was built from, or a folder that `bank '
-      'export` wrote'
+      f'{workdir} holds a prototype bank without encoders: give the workdir of '
+      'the run that it was built from, or a folder that `bank export` wrote'
     )
   with saved_checkpoints.open_existing(workdir, step) as checkpoints:
     step = checkpoints.latest_step() if step is None else step
@@ -85,11 +84,10 @@ def _from_meta(
   """Builds encoders from a saved `meta`.
 
   Args:
-    meta: config, vocabulary, seen classes and, where there are any,
-      descriptions.
-    place: (shapes, mesh, ema) -> parameters on the mesh; `shapes()` gives
+    meta: config, vocabulary, seen classes and, if there are any, descriptions.
+    place: (shapes, mesh, ema) -> parameters on the mesh; `shapes()` returns
       their shapes.
-    step: of the parameters.
+    step: training step of the parameters.
   """
   config = config_utils.from_dict(meta['config'])
   prep = model_builder.make_preprocessing(config, meta['vocabulary'])
@@ -99,7 +97,7 @@ def _from_meta(
     model_builder.vocabulary_size(meta['vocabulary']),
     len(meta['seen_classes']),
   )
-  # Inference splits the batch alone, whatever mesh it was trained on.
+  # Inference only splits the batch, whatever the mesh was in training.
   mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
   shapes = functools.partial(model_builder.parameter_shapes, model, prep)
   return trained_encoders.TrainedEncoders(
@@ -122,8 +120,8 @@ def export(recognizer: encoders.Recognizer, folder: str) -> None:
   """Writes encoders as plain files; see `model_files` and `public_folders`.
 
   Args:
-    recognizer: the encoders. Of public ones only the names are written.
-    folder: made if missing.
+    recognizer: the encoders. Of public ones, only names and hashes are written.
+    folder: folder to write; made if missing.
   """
   if isinstance(recognizer, public_encoders.PublicEncoders):
     public_folders.write(folder, recognizer)
@@ -142,12 +140,12 @@ def export(recognizer: encoders.Recognizer, folder: str) -> None:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-  """Empties the paths of this machine: they are nobody else's business.
+  """Removes this machine's paths from a config, for privacy.
 
-  The model needs none of them. `init.loaded` still names the public weights
-  that training began with, by the last part of their path and a fingerprint.
-  Ids of the Hub stay: anybody can look them up. A bare last part would not do,
-  because it would be looked for in the reader's working directory.
+  The model does not need them. `init.loaded` still names the public weights
+  that training started from, by folder name and fingerprint. Ids of the Hub
+  stay. Paths become '' and not a folder name, which would point into the
+  reader's working directory.
   """
   for key in _DATA_PATHS:
     config['data'][key] = ''
@@ -159,9 +157,9 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_shapes(workdir: str, params: Any, shapes: Any) -> None:
-  """Raises ValueError if parameters do not fit the model of their config."""
+  """Raises ValueError if parameters do not fit their config."""
   wrong = model_builder.shape_differences(params, shapes)
   if wrong:
     raise ValueError(
-      f'{workdir}: the parameters {wrong[:5]} are not those of its config'
+      f'{workdir}: the parameters {wrong[:5]} do not fit its config'
     )

@@ -1,4 +1,4 @@
-"""The encoders of a trained run: tokenizer and model, joined here alone."""
+"""The encoders of a trained run: tokenizer, preprocessing and model."""
 
 from collections.abc import Mapping, Sequence
 import copy
@@ -19,16 +19,16 @@ from zsar_jax.models import pixel_ops, space_time, zsar_model
 from zsar_jax.parallel import sharding
 from zsar_jax.pretrained import hub, initialisation
 
-# Names are matched with videos this many at a time: the fused tokens of all
-# (video, name) pairs would not fit in memory for hundreds of names.
+# Videos are matched with this many names at a time. For hundreds of names, the
+# fused tokens of all pairs would not fit into memory.
 _MATCH_CHUNK = 64
 
 
 class TrainedEncoders(encoders_lib.Recognizer):
   """Encoders that were trained here.
 
-  Attributes: as those of `Recognizer`; `config` is the run's, and
-  `seen_classes` are in the order of the class centres.
+  Attributes: those of `Recognizer`. `config` is the run's; `seen_classes` are
+  in the order of the class centres.
   """
 
   def __init__(
@@ -61,7 +61,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     self._text_cache: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
   def with_params(self, params: Any, step: int) -> 'TrainedEncoders':
-    """Returns the same encoders with other weights, without recompiling."""
+    """Returns the same encoders with other weights; compiled programs stay."""
     other = copy.copy(self)
     other._params, other.step = params, step
     other._text_cache, other._weights_hash = {}, ''
@@ -80,17 +80,17 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
   @property
   def origin(self) -> str:
-    """The public weights that training started from, in words."""
+    """The public weights that training started from; see `Recognizer`."""
     return initialisation.describe(self.config)
 
   @property
   def params(self) -> Any:
-    """Returns the parameters, as they lie on the devices."""
+    """The parameters, on the devices."""
     return self._params
 
   @property
   def weights_hash(self) -> str:
-    """Hashes all parameters and the tokenisation to 12 hex digits."""
+    """Hash of parameters and preprocessing, 12 hex digits."""
     if not self._weights_hash:
       digest = hashlib.sha256(self.prep.to_json().encode())
       for path, leaf in jax.tree.leaves_with_path(self._params):
@@ -100,7 +100,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return self._weights_hash
 
   def _embed(self, params, video, text_tokens, text_mask):
-    """Clips uint8 [b v t h w 3] -> arrays, see `embedding.Encoders`."""
+    """Maps clips uint8 [b v t h w 3] to arrays, see `embedding.Encoders`."""
     prep = self.prep
     b, v = video.shape[:2]
     x = pixel_ops.to_inputs(video, prep.mean, prep.std, prep.inputs)
@@ -112,7 +112,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
       'embedding': unflatten(out['embedding']),
       'match': self._match(params, out['tokens'], b, text_tokens, text_mask),
       'pooled': unflatten(out['pooled']).mean(axis=1, dtype=jnp.float32),
-      # Half the memory; read only where they are kept.
+      # float16 halves the memory; only caches of tokens use them.
       'tokens': unflatten(out['tokens'].astype(jnp.float16)),
     }
 
@@ -133,15 +133,14 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return logits.mean(axis=1)
 
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Encodes class names, in all prompts and with their descriptions.
+    """Encodes class names, with all prompts and descriptions.
 
     Args:
       names: canonical class names.
 
     Returns:
-      `embedding` [c d] unit vectors, the normalised mean over the texts of a
-      class; `tokens` [c l e] and `mask` [c l] of its first text, which the
-      fusion reads.
+      `embedding` [c d], unit vectors: the normalised mean over a class's texts.
+      `tokens` [c l e] and `mask` [c l] of its first text, for the fusion.
     """
     key = tuple(names)
     if key not in self._text_cache:
@@ -156,13 +155,13 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return self._text_cache[key]
 
   def encode_tokens(self, row: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Runs the text encoder on a row of `token_ids`.
+    """Runs the text encoder on a row of `ClassTexts.token_ids`.
 
     Args:
       row: `ids` [c l] and `mask` [c l].
 
     Returns:
-      On the device: `embedding` [c d], `tokens` [c l e] and `pooled` [c e].
+      `embedding` [c d], `tokens` [c l e] and `pooled` [c e], on the device.
     """
     return self._encode_text({'params': self._params}, row['ids'], row['mask'])
 
@@ -173,7 +172,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
     Args:
       clips_of_videos: uint8 [b v t h w 3], v views of each video.
-      names: canonical class names; may be none.
+      names: canonical class names; may be empty.
 
     Returns:
       Embeddings [b v d], unit vectors, and match logits [b c], mean over
@@ -183,7 +182,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return np.asarray(out['embedding']), np.asarray(out['match'])
 
   def _encode(self, clips_of_videos, names) -> dict[str, Any]:
-    """Returns all arrays of some videos, on the device."""
+    """Returns all arrays of the videos, on the device."""
     b = len(clips_of_videos)
     clips_of_videos = self._pad(clips_of_videos)
     tokens, mask = self._chunked_tokens(names)
@@ -193,7 +192,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return {**out, 'match': out['match'][:, : len(names)]}
 
   def _pad(self, x: np.ndarray) -> np.ndarray:
-    """Repeats the last video until the batch divides over the mesh."""
+    """Repeats the last video until the mesh divides the batch."""
     padding = -len(x) % sharding.num_batch_shards(self._mesh)
     if not padding:
       return x
@@ -202,7 +201,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
   def match_tokens(
     self, video_tokens: np.ndarray, names: Sequence[str]
   ) -> np.ndarray:
-    """Matches videos that were encoded before with names.
+    """Matches stored video tokens with names.
 
     Args:
       video_tokens: [n v k e], k tokens of each view.
@@ -226,7 +225,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return np.concatenate(parts)
 
   def _chunked_tokens(self, names: Sequence[str]):
-    """Text tokens [k chunk l e] and mask; padding repeats the first name."""
+    """Returns text tokens [k chunk l e] and mask; pads with the first name."""
     if not names:
       return np.zeros((0, 0, 0, 0), np.float32), np.zeros((0, 0, 0), bool)
     text = self.encode_class_names(names)
@@ -240,13 +239,13 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return pad(text['tokens']), pad(text['mask'])
 
   def class_centres(self) -> np.ndarray:
-    """Returns learnt centres of the seen classes [s d], unit vectors."""
+    """Returns the learnt centres of the seen classes [s d], unit vectors."""
     heads = self._heads({'params': self._params})
     return np.asarray(heads['class_centres'])
 
   @property
   def encoders(self) -> embedding.Encoders:
-    """Returns the encoders that evaluators call, with these weights."""
+    """The functions that evaluations need, with these weights."""
     heads = self._heads({'params': self._params})
     return embedding.Encoders(
       class_embeddings=lambda names: self.encode_class_names(names)[
@@ -262,7 +261,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
   @property
   def programs(self) -> dict[str, encoders_lib.Program]:
-    """Returns both encoders as pure functions, in float32."""
+    """Both encoders as pure functions, in float32."""
     model = self._model.clone(
       dtype=jnp.float32,
       video={
@@ -289,11 +288,11 @@ class TrainedEncoders(encoders_lib.Recognizer):
     return self._make_programs((video, params), (text, params))
 
   def initial_embeddings(self):
-    """Encodes names as the public weights do that the text side began with.
+    """Returns a function that embeds names as before training, or None.
 
-    Before training the shared projection is random, so the encoder's own
-    pooled output is taken. None where the text side began with random values
-    (then it knew nothing), or where its weights are not there any more.
+    It returns the encoder's pooled output, because the shared projection is
+    random before training. It is None if the text encoder started from random
+    values, or if its public weights are not on this machine.
     """
     init = self.config.init
     source = init.text or init.clip
@@ -321,7 +320,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
   @property
   def transfer_settings(self) -> methods.TransferSettings:
-    """Returns the config's settings of the semantic transfer."""
+    """The config's settings of the semantic transfer."""
     c = self.config.zeroshot
     names = {f.name for f in dataclasses.fields(methods.TransferSettings)}
     return methods.TransferSettings(

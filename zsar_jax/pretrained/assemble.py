@@ -1,12 +1,13 @@
-"""Puts named tensors where a model wants them, completely or not at all.
+"""Turns named tensors into a model's parameters, completely or not at all.
 
-A *plan* says for every parameter which tensor it comes from:
+A *plan* maps every parameter to the tensor that it comes from:
 
   plan = {'block_0/mlp/in/kernel': Source('layer.0.fc1.weight', transpose)}
   params = assemble(weights, plan, shapes, ignore=(r'^pooler',))
 
-Every parameter of `shapes` must be in the plan, every tensor of the weights
-must be used by it or match an ignored pattern, and every shape must agree.
+Every parameter of `shapes` must be in the plan. The plan must use every tensor
+of the weights, except those that match an ignored pattern. All shapes must
+agree.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,27 +24,27 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def as_is(x: np.ndarray) -> np.ndarray:
-  """Leaves a tensor as it is."""
+  """Returns a tensor unchanged."""
   return x
 
 
 def transpose(x: np.ndarray) -> np.ndarray:
-  """PyTorch's linear weight [out in] to a dense kernel [in out]."""
+  """Turns PyTorch's linear weight [out in] into a dense kernel [in out]."""
   return x.T
 
 
 def conv2d_kernel(x: np.ndarray) -> np.ndarray:
-  """PyTorch's convolution weight [out in h w] to a kernel [h w in out]."""
+  """Turns PyTorch's convolution [out in h w] into a kernel [h w in out]."""
   return x.transpose(2, 3, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Where a parameter comes from.
+  """The tensor that a parameter comes from.
 
   Attributes:
-    name: of the tensor in the file.
-    transform: makes the parameter out of it.
+    name: name of the tensor in the file.
+    transform: turns the tensor into the parameter.
   """
 
   name: str
@@ -51,7 +52,10 @@ class Source:
 
 
 def padded_rows(rows: int, total: int) -> Transform:
-  """Returns a table of exactly `rows` rows, with zero rows up to `total`."""
+  """Returns a function that pads a table of `rows` rows with zeros to `total`.
+
+  The function raises ValueError if the table has another number of rows.
+  """
 
   def pad(x):
     if len(x) != rows:
@@ -62,7 +66,7 @@ def padded_rows(rows: int, total: int) -> Transform:
 
 
 def dense(target: str, name: str) -> dict[str, Source]:
-  """Returns the plan of a dense layer from PyTorch's Linear of that name."""
+  """Returns the plan of a dense layer, from PyTorch's Linear `name`."""
   return {
     f'{target}/kernel': Source(f'{name}.weight', transpose),
     f'{target}/bias': Source(f'{name}.bias'),
@@ -70,14 +74,15 @@ def dense(target: str, name: str) -> dict[str, Source]:
 
 
 def norm(target: str, name: str) -> dict[str, Source]:
-  """Returns the plan of a layer norm from PyTorch's of that name."""
+  """Returns the plan of a layer norm, from PyTorch's LayerNorm `name`."""
   return {
     f'{target}/scale': Source(f'{name}.weight'),
     f'{target}/bias': Source(f'{name}.bias'),
   }
 
 
-# A list is stacked along a new leading axis: the layers of a scanned stack.
+# A list of sources is stacked along a new first axis, for a scanned stack of
+# layers.
 Plan = Mapping[str, Source | Sequence[Source]]
 
 
@@ -101,29 +106,28 @@ def assemble(
   shapes: Any,
   ignore: Sequence[str] = (),
 ) -> Any:
-  """Builds parameters out of tensors, strictly.
+  """Builds parameters from tensors; refuses missing or extra tensors.
 
   Args:
     weights: from `directory.read_weights`.
-    plan: parameter path, joined by '/', to its source.
-    shapes: tree of abstract parameters, as `jax.eval_shape` gives it.
-    ignore: patterns (`re.search`) of tensors that are rightly unused, such
-      as the pre-training head.
+    plan: parameter path, joined by '/', -> its source.
+    shapes: tree of abstract parameters, as `jax.eval_shape` returns it.
+    ignore: patterns (`re.search`) of tensors that the model does not need,
+      such as the pre-training head.
 
   Returns:
-    A tree like `shapes` of float32 arrays.
+    A tree like `shapes`, of float32 arrays.
 
   Raises:
-    ValueError: a parameter without a source, a missing tensor, one left
-      over, or a shape that does not agree; the message names file, tensor
-      and parameter.
+    ValueError: a parameter has no source, a tensor is missing or left over,
+      or a shape does not agree. The message names file, tensor and parameter.
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
   wanted = {'/'.join(key.key for key in path): leaf for path, leaf in leaves}
   unplanned = sorted(set(wanted) - set(plan))
   if unplanned:
     raise ValueError(
-      f'{weights.path}: this kind of weights has nothing for the parameters '
+      f'{weights.path}: this kind of weights has no tensor for the parameters '
       f'{unplanned[:10]}'
     )
   params, used = {}, set()
@@ -140,7 +144,7 @@ def assemble(
         f'{shape.shape}'
       )
     array = np.stack(parts) if stacked else parts[0]
-    # Not ascontiguousarray, which makes a vector of a scalar.
+    # ascontiguousarray would turn a scalar into a vector.
     params[target] = np.asarray(array, np.float32, order='C')
   left = sorted(
     name
@@ -149,8 +153,8 @@ def assemble(
   )
   if left:
     raise ValueError(
-      f'{weights.path}: {len(left)} tensors have no place in this model: '
-      f'{left[:10]}; another architecture?'
+      f'{weights.path}: {len(left)} tensors do not belong to this model: '
+      f'{left[:10]}; is it another architecture?'
     )
   return jax.tree.unflatten(structure, [params[name] for name in wanted])
 
@@ -168,18 +172,19 @@ def _fit(weights, source, target: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def replace_subtree(params: Any, path: str, loaded: Any) -> Any:
-  """Puts loaded parameters over freshly initialised ones.
+  """Replaces a subtree of freshly initialised parameters by loaded ones.
 
   Args:
     params: the whole model's parameters; not changed.
-    path: of the subtree, joined by '/'.
-    loaded: the subtree, of the same structure and shapes.
+    path: path of the subtree, joined by '/'.
+    loaded: the loaded subtree, with the same structure and shapes.
 
   Returns:
-    The parameters; `loaded` takes dtype and sharding of what it replaces.
+    The parameters. The loaded ones take the dtypes and shardings of those they
+    replace.
 
   Raises:
-    ValueError: no such subtree, another structure, or another shape.
+    ValueError: there is no such subtree, or structures or shapes differ.
   """
 
   def replace(tree, keys):
@@ -193,7 +198,7 @@ def replace_subtree(params: Any, path: str, loaded: Any) -> Any:
 
 
 def _placed(fresh: Any, loaded: Any, path: str) -> Any:
-  """`loaded` with the dtypes and shardings of `fresh`."""
+  """Returns `loaded` with the dtypes and shardings of `fresh`."""
   if jax.tree.structure(fresh) != jax.tree.structure(loaded):
     raise ValueError(f'the parameters {path!r} have another structure')
 

@@ -1,4 +1,4 @@
-"""Public BERT weights for `TextEncoder`.
+"""Loads public BERT weights into `TextEncoder`.
 
   weights = directory.read_weights('all-MiniLM-L6-v2')
   kwargs, params, pieces = load_text_encoder(weights, token_length=32)
@@ -6,9 +6,9 @@
   encoder.apply({'params': params}, *Tokenizer(pieces, 32)(names))
 
 A directory holds config.json (model_type 'bert'), model.safetensors and
-vocab.txt of an uncased model, of any size. Tensor names may begin with
-'bert.', as they do where pre-training heads were saved as well, and norms may
-be called gamma and beta, as in the oldest files.
+vocab.txt of an uncased model of any size. Tensor names may begin with 'bert.',
+as in files with pre-training heads. Norms may be called gamma and beta, as in
+the oldest files.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,14 @@ from zsar_jax.models import text_encoder
 from zsar_jax.pretrained import assemble, directory, tensor_files
 
 VOCABULARY_FILE = 'vocab.txt'
-# Rightly unused: the pre-training heads, the sentence embedding that only the
-# next-sentence head was trained on, and the numbers 0 to n that old files hold.
+# Tensors that the encoder does not need: the pre-training heads, the pooler
+# that only next-sentence prediction trained, and position ids 0, 1, ... of old
+# files.
 _IGNORE = (r'^cls\.', r'^(bert\.)?pooler\.', r'embeddings\.position_ids$')
 
 
 def positions(weights: directory.Weights) -> int:
-  """Returns the most token ids that the weights read."""
+  """Returns the maximum number of token ids."""
   return directory.setting(weights, 'max_position_embeddings')
 
 
@@ -44,12 +45,12 @@ def text_encoder_kwargs(
     token_length: token ids per class name.
 
   Returns:
-    Keyword arguments of `TextEncoder`; pooling is left to the caller, since
-    BERT's config does not know it.
+    Keyword arguments of `TextEncoder`. The caller chooses the pooling, which
+    BERT's config does not hold.
 
   Raises:
-    ValueError: another architecture, a setting that is missing or not known,
-      or fewer positions than `token_length`.
+    ValueError: the architecture is another one, a setting is missing or not
+      supported, or there are fewer positions than `token_length`.
   """
   directory.expect_model_type(weights, 'bert')
   setting = lambda key: directory.setting(weights, key)
@@ -78,7 +79,7 @@ def text_encoder_kwargs(
 
 
 def _stored_names(weights: directory.Weights) -> dict[str, str]:
-  """Maps the current name to the name in the file."""
+  """Maps each tensor's current name to its name in the file."""
   names = {}
   for stored in weights.tensors:
     name = stored.removeprefix('bert.')
@@ -138,12 +139,12 @@ def read_pieces(weights: directory.Weights) -> list[str]:
     weights: from `directory.read_weights`.
 
   Returns:
-    The word pieces in id order.
+    The word pieces, in the order of their ids.
 
   Raises:
-    FileNotFoundError: there is none.
-    ValueError: its size is not config.json's, or it is a cased one, which
-      class names in lower case do not fit.
+    FileNotFoundError: the vocabulary is missing.
+    ValueError: its size is not that of config.json, or it is cased. Class
+      names are in lower case, so they need an uncased vocabulary.
   """
   path = weights.file(VOCABULARY_FILE)
   pieces = tokenizer.read_vocabulary(path)
@@ -165,20 +166,20 @@ def read_pieces(weights: directory.Weights) -> list[str]:
 def load_text_encoder(
   weights: directory.Weights, token_length: int
 ) -> tuple[dict[str, Any], Any, list[str]]:
-  """Loads a BERT completely, or says what does not fit.
+  """Loads a BERT.
 
   Args:
     weights: from `directory.read_weights`.
-    token_length: token ids per class name; the rows of the position table
-      beyond it are left out.
+    token_length: token ids per class name. Rows of the position table beyond
+      it are dropped.
 
   Returns:
     Keyword arguments of `TextEncoder`, its parameters (float32 numpy), and
-    the word pieces in id order.
+    the word pieces, in the order of their ids.
 
   Raises:
     FileNotFoundError: the vocabulary is missing.
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   kwargs = text_encoder_kwargs(weights, token_length)

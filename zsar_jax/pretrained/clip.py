@@ -1,14 +1,15 @@
-"""Public CLIP weights for `models.clip.Clip`.
+"""Loads public CLIP weights into `models.clip.Clip`.
 
   weights = directory.read_weights('clip-vit-base-patch32')
   kwargs, params = load_clip(weights)
   clip.Clip(**kwargs).apply({'params': params}, video, ids, mask)
 
-A directory holds config.json (of a model type of MODEL_TYPES),
+A directory holds config.json (with a model_type of MODEL_TYPES),
 model.safetensors, preprocessor_config.json and tokenizer.json, or vocab.json
-and merges.txt.
-The subtrees of `params` are those of the two encoders and of their
-projections, so that a model that shares an encoder takes its part.
+and merges.txt instead of the last.
+
+The two encoders and their projections are subtrees of `params`. So a model that
+shares only one encoder can take its subtree.
 """
 
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ from zsar_jax.pretrained import assemble, directory, pixels
 
 # MetaCLIP 2 is a CLIP with another tokenizer; X-CLIP has layers for videos.
 MODEL_TYPES = ('clip', 'metaclip_2', 'xclip')
-# Numbers 0 to n that old files hold. And X-CLIP's prompt generator: it makes
-# the embedding of a name depend on the video that it is compared with, while a
-# bank needs one embedding for each name.
+# Tensors that are not needed: position ids 0, 1, ... of old files, and X-CLIP's
+# prompt generator. The generator adapts a name's embedding to each video, but a
+# bank needs one embedding per name.
 _IGNORE = (r'\.position_ids$',)
 _XCLIP_IGNORE = (*_IGNORE, r'^prompts_(generator|visual)')
 _ATTENTION_PARTS = (
@@ -35,8 +36,7 @@ _ATTENTION_PARTS = (
   ('value', 'v_proj'),
   ('out', 'out_proj'),
 )
-# A saved config leaves out what equals CLIP ViT-B/32: the two parts of
-# config.json are read over these.
+# A saved config omits values that equal those of CLIP ViT-B/32.
 _TEXT_DEFAULTS = {
   'vocab_size': 49408,
   'hidden_size': 512,
@@ -57,7 +57,7 @@ _VISION_DEFAULTS = {
   'patch_size': 32,
   'hidden_act': 'quick_gelu',
   'layer_norm_eps': 1e-5,
-  # Of X-CLIP alone.
+  # Only of X-CLIP.
   'num_frames': 8,
   'mit_hidden_size': 512,
   'mit_intermediate_size': 2048,
@@ -74,12 +74,12 @@ def config_part(
   Args:
     weights: from `directory.read_weights`.
     name: 'text_config' or 'vision_config'.
-    defaults: what a saved config leaves out.
+    defaults: values that a saved config may omit.
 
   Returns:
-    The part, over its defaults.
+    The defaults, updated by the part.
   """
-  # Where both are there, transformers takes the one with the odd name.
+  # If both keys exist, transformers reads the one that ends in _dict.
   given = weights.config.get(f'{name}_dict') or weights.config.get(name) or {}
   return {**defaults, **given}
 
@@ -97,7 +97,7 @@ def encoder_kwargs(
     The keyword arguments that all encoders share.
 
   Raises:
-    ValueError: an activation that is not known.
+    ValueError: the activation is not supported.
   """
   return {
     'width': part['hidden_size'],
@@ -112,7 +112,7 @@ def encoder_kwargs(
 def _xclip_kwargs(
   weights: directory.Weights, vision: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The arguments of a `FrameIntegration`."""
+  """Returns the keyword arguments of `FrameIntegration`."""
   part = {**vision, **{k[4:]: x for k, x in vision.items() if k[:4] == 'mit_'}}
   kwargs = encoder_kwargs(weights, part)
   del kwargs['width']
@@ -126,15 +126,14 @@ def clip_kwargs(
 
   Args:
     weights: from `directory.read_weights`.
-    token_length: token ids per text; None takes as many as there are
-      positions.
+    token_length: token ids per text; None takes the number of positions.
 
   Returns:
     Keyword arguments of `models.clip.Clip`.
 
   Raises:
-    ValueError: another architecture, an activation that is not known, or
-      fewer positions than `token_length`.
+    ValueError: the architecture is another one, the activation is not
+      supported, or there are fewer positions than `token_length`.
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
   text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
@@ -166,7 +165,7 @@ def clip_kwargs(
 
 
 def _patch_kernel(x: np.ndarray) -> np.ndarray:
-  """Convolution weight [out in h w] to the kernel [h*w*in out] of tubelets."""
+  """Turns a convolution [out in h w] into a tubelet kernel [h*w*in out]."""
   return assemble.conv2d_kernel(x).reshape(-1, len(x))
 
 
@@ -177,7 +176,7 @@ def encoder_blocks(
 
   Args:
     target: path of our encoder.
-    name: of theirs.
+    name: name of the encoder in the file.
     depth: number of blocks.
 
   Returns:
@@ -198,7 +197,7 @@ def encoder_blocks(
 
 
 def _xclip_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
-  """What X-CLIP has beside CLIP: messages, and the integration of frames."""
+  """Plans X-CLIP's extra layers: messages and the frame integration."""
   plan = {
     'frame_integration/position': assemble.Source(
       'mit.position_embedding', lambda x: x[0]
@@ -247,7 +246,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     ),
     'video_encoder/cls': source(f'{at_image}.class_embedding'),
     'video_encoder/position': source(f'{at_image}.position_embedding.weight'),
-    # Misspelt in all public weights but X-CLIP's.
+    # All public weights except X-CLIP's misspell this name.
     **assemble.norm(
       'video_encoder/embed_norm',
       f'vision_model.pre_lay{"er" if is_xclip else "r"}norm',
@@ -261,7 +260,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
 
 
 def native_frames(weights: directory.Weights) -> int | None:
-  """Returns the frames of the clips that weights take, None for any number."""
+  """Returns the number of frames of a clip; None for any number."""
   if weights.config['model_type'] != 'xclip':
     return None
   return config_part(weights, 'vision_config', _VISION_DEFAULTS)['num_frames']
@@ -270,19 +269,19 @@ def native_frames(weights: directory.Weights) -> int | None:
 def load_clip(
   weights: directory.Weights, token_length: int | None = None
 ) -> tuple[dict[str, Any], Any]:
-  """Loads a CLIP completely, or says what does not fit.
+  """Loads a CLIP.
 
   Args:
     weights: from `directory.read_weights`.
-    token_length: token ids per text; the rows of the position table beyond
-      it are left out. None keeps them all.
+    token_length: token ids per text. Rows of the position table beyond it are
+      dropped. None keeps them all.
 
   Returns:
     Keyword arguments of `models.clip.Clip` and its parameters (float32
     numpy).
 
   Raises:
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   kwargs = clip_kwargs(weights, token_length)
@@ -316,9 +315,9 @@ def load_tokenizer(
     The tokenizer.
 
   Raises:
-    FileNotFoundError: there is none.
-    ValueError: it is damaged or of another kind, or does not go with
-      config.json: the size of its vocabulary, or the id of its end token.
+    FileNotFoundError: the tokenizer is missing.
+    ValueError: it is damaged or of another kind, or its vocabulary size or end
+      token is not that of config.json.
   """
   text = config_part(weights, 'text_config', _TEXT_DEFAULTS)
   size = text['vocab_size']

@@ -1,9 +1,9 @@
-"""Reads a directory of weights; nothing in it is unpickled.
+"""Reads a directory of weights, without unpickling anything.
 
 A directory holds `config.json` and `model.safetensors` (or the shards that
 `model.safetensors.index.json` lists), and for text models a vocabulary. A
-lone `.safetensors` or `.npz` file is taken too, with no config. An id of the
-Hugging Face Hub stands for such a directory: see `hub`.
+single `.safetensors` or `.npz` file, without config, is accepted too. An id of
+the Hugging Face Hub names such a directory: see `hub`.
 """
 
 from collections.abc import Mapping
@@ -30,18 +30,18 @@ _ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Named tensors and what belongs to them.
+  """Named tensors with their configs.
 
   Attributes:
-    path: of the directory or file, for messages.
-    config: content of config.json; {} for a lone file.
-    preprocessor: content of preprocessor_config.json, of the one of video
-      models, or of the part of processor_config.json that stands for it; {}
-      where all are missing.
+    path: path of the directory or file, for messages.
+    config: content of config.json; {} for a single file.
+    preprocessor: content of preprocessor_config.json,
+      video_preprocessor_config.json, or the matching part of
+      processor_config.json; {} if all are missing.
     tensors: name -> array, as stored (half precision becomes float32).
     origin: name -> the file that holds the tensor, for messages.
-    source: the id and commit of weights from the Hugging Face Hub,
-      `hf:org/name@commit`; '' for local ones.
+    source: id and commit of weights from the Hugging Face Hub,
+      `hf:org/name@commit`; '' for local weights.
   """
 
   path: str
@@ -52,10 +52,10 @@ class Weights:
   source: str = ''
 
   def file(self, name: str) -> str:
-    """Path of a further file of the directory, such as `vocab.txt`.
+    """Returns the path of another file of the directory, such as vocab.txt.
 
     Raises:
-      FileNotFoundError: the directory lacks it.
+      FileNotFoundError: the directory has no such file.
     """
     path = os.path.join(self.path, name)
     if not os.path.exists(path):
@@ -64,7 +64,7 @@ class Weights:
 
 
 def _read_folder(path: str) -> dict[str, tuple[str, np.ndarray]]:
-  """As `tensor_files.read_shards`, of a directory of weights."""
+  """Reads all tensors of a directory; returns them like `read_shards`."""
   index = os.path.join(path, tensor_files.INDEX_FILE)
   if os.path.exists(index):
     return tensor_files.read_shards(index)
@@ -78,10 +78,10 @@ def _read_folder(path: str) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def read_preprocessor(path: str) -> dict[str, Any]:
-  """Reads how images are prepared.
+  """Reads the settings of the image processor.
 
   Args:
-    path: of a directory of weights.
+    path: path of a directory of weights.
 
   Returns:
     The content of `Weights.preprocessor`.
@@ -89,7 +89,7 @@ def read_preprocessor(path: str) -> dict[str, Any]:
   Raises:
     ValueError: a damaged file.
   """
-  # transformers 5 may put it into one file with other processors.
+  # transformers 5 may write all processors into one file.
   file = os.path.join(path, 'processor_config.json')
   if os.path.exists(file):
     content = tensor_files.read_json(file)
@@ -104,20 +104,20 @@ def read_preprocessor(path: str) -> dict[str, Any]:
 
 
 def read_weights(path: str) -> Weights:
-  """Reads a directory of weights, or a lone file of tensors.
+  """Reads a directory of weights, or a single file of tensors.
 
   Args:
     path: a directory in the layout of the module docstring, a
       `.safetensors` or `.npz` file, or an id `hf:org/name[@revision]`.
 
   Returns:
-    The tensors and what belongs to them.
+    The tensors with their configs.
 
   Raises:
     FileNotFoundError: the path or a file of the directory is missing.
-    ValueError: a damaged file, or a pickle; the message names it, and says
-      how to convert a pickle. Or a malformed id.
-    OSError: as `hub.resolve` has it.
+    ValueError: a file is damaged or a pickle, or the id is malformed. The
+      message names the file, and says how to convert a pickle.
+    OSError: see `hub.resolve`.
   """
   located = hub.resolve(path)
   path = located.folder
@@ -144,7 +144,7 @@ def read_weights(path: str) -> Weights:
 
 
 def fingerprint(weights: Weights) -> str:
-  """Eight hex digits that tell two sets of tensors apart."""
+  """Hashes names and values of all tensors to eight hex digits."""
   digest = hashlib.sha256()
   for name in sorted(weights.tensors):
     digest.update(name.encode())
@@ -157,13 +157,14 @@ def expect_model_type(weights: Weights, *known: str) -> str:
 
   Args:
     weights: from `read_weights`.
-    *known: `model_type`s that the caller can load.
+    *known: model types that the caller can load.
 
   Returns:
     The model type.
 
   Raises:
-    ValueError: another one; the message names the directory and both.
+    ValueError: it is another one. The message names the file, the model type
+      and the expected ones.
   """
   found = weights.config.get('model_type')
   if found not in known:
@@ -175,12 +176,13 @@ def expect_model_type(weights: Weights, *known: str) -> str:
 
 
 def setting(weights: Weights, key: str, default: Any = ...) -> Any:
-  """A value of config.json.
+  """Returns a value of config.json.
 
   Args:
     weights: from `read_weights`.
-    key: its name.
-    default: where the key is missing; without one it must be there.
+    key: key of the value.
+    default: value if the key is missing. Without a default, the key is
+      required.
 
   Returns:
     The value.
@@ -194,7 +196,7 @@ def setting(weights: Weights, key: str, default: Any = ...) -> Any:
 
 
 def activation(weights: Weights, name: str) -> str:
-  """Our name of an activation.
+  """Returns this project's name of an activation.
 
   Args:
     weights: from `read_weights`, for the message.
@@ -204,7 +206,7 @@ def activation(weights: Weights, name: str) -> str:
     A key of `models.layers.ACTIVATIONS`.
 
   Raises:
-    ValueError: it is not one of those that are known.
+    ValueError: the activation is not supported.
   """
   if name not in _ACTIVATIONS:
     raise ValueError(

@@ -1,7 +1,7 @@
-"""The last layer of a public video classifier, and the names of its classes.
+"""Reads the last layer of a public video classifier and its class names.
 
-Each column of that layer points to one class. Inference takes them for
-prototypes; see `inference.classifier_bank`.
+Inference makes a prototype from each class's weight vector, its *column*; see
+`inference.classifier_bank`.
 """
 
 import re
@@ -12,7 +12,7 @@ from zsar_jax.data import class_names
 from zsar_jax.pretrained import directory
 
 _TENSOR = 'classifier.weight'
-# What transformers writes where nobody gave the classes names.
+# transformers writes such names if the classes have none.
 _NO_NAME = re.compile(r'LABEL_\d+')
 
 
@@ -31,13 +31,13 @@ def read_labels(weights: directory.Weights) -> tuple[str, ...]:
     Canonical names, in the order of the columns.
 
   Raises:
-    ValueError: config.json has no names, names like LABEL_0, or one twice.
+    ValueError: config.json has no names, names like LABEL_0, or a name twice.
   """
   path = f'{weights.path}/config.json'
   given = weights.config.get('id2label')
   if not isinstance(given, dict) or not given:
     raise ValueError(
-      f'{path} has no id2label: the classes of this classifier have no names'
+      f'{path} has no id2label, which names the classes of a classifier'
     )
   try:
     by_id = {int(key): str(value) for key, value in given.items()}
@@ -64,14 +64,15 @@ def read_columns(weights: directory.Weights) -> np.ndarray:
     weights: from `directory.read_weights`.
 
   Returns:
-    float32 [s d], a row for each class, as stored.
+    float32 [s d], one row per class, as stored.
 
   Raises:
-    ValueError: there is no such layer, or it has other than one row a name.
+    ValueError: there is no such layer, or its number of rows is not the number
+      of class names.
   """
   if not has_head(weights):
     raise ValueError(
-      f'{weights.path} has no {_TENSOR}: it is not a classifier with linear '
+      f'{weights.path} has no {_TENSOR}: it is not a classifier with a linear '
       'last layer'
     )
   columns = np.asarray(weights.tensors[_TENSOR], np.float32)

@@ -1,13 +1,12 @@
 """Finds weights: a local path, or a repository of the Hugging Face Hub.
 
-`hf:org/name`, or `hf:org/name@revision` with a branch, a tag or a commit, is
-the id of a repository. Its files come from the cache of huggingface_hub, and
-are downloaded if they are not there. huggingface_hub reads HF_ENDPOINT,
-HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN. It is imported at the first
-id, so that variables set until then count.
+`hf:org/name`, or `hf:org/name@revision` with a branch, tag or commit, is the id
+of a repository. Its files come from the cache of huggingface_hub, and missing
+files are downloaded. huggingface_hub reads the environment variables
+HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN when it is
+imported, which happens at the first id.
 
-Only the files that our readers know are asked for, by name: no pickle and no
-code is downloaded.
+Only known file names are requested. So no pickle and no code is downloaded.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ import re
 from zsar_jax.pretrained import tensor_files
 
 PREFIX = 'hf:'
-# Small files that a reader may ask for; a repository has some of them.
+# Small files that a reader may need; a repository has some of them.
 _SMALL_FILES = (
   'preprocessor_config.json',
   'video_preprocessor_config.json',
@@ -41,7 +40,7 @@ HOW_TO_LOG_IN = (
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-  """Where weights lie.
+  """The place of weights on this machine.
 
   Attributes:
     folder: local path. For an id, a folder of the cache.
@@ -55,7 +54,7 @@ class Located:
 
   @property
   def pinned(self) -> str:
-    """The id at this very commit, which never changes; '' for a local path."""
+    """The id with the commit, so that it never changes; '' for a local path."""
     if not self.revision:
       return ''
     return f'{self.given.partition("@")[0]}@{self.revision}'
@@ -63,12 +62,12 @@ class Located:
 
 @dataclasses.dataclass(frozen=True)
 class _Repository:
-  """A repository, and whether its files may come over the network.
+  """A repository, and whether its files may be downloaded.
 
   Attributes:
-    id: as in `org/name`.
-    given: what the user wrote, for messages.
-    local_only: look only into the cache.
+    id: `org/name`.
+    given: the id as the user wrote it, for messages.
+    local_only: look only in the cache.
   """
 
   id: str
@@ -77,10 +76,10 @@ class _Repository:
 
 
 class _Unreachable(OSError):
-  """A file is not in the cache, and the network does not bring it.
+  """A file is not in the cache and cannot be downloaded.
 
   Attributes:
-    reason: why not, to end a message.
+    reason: why it cannot be downloaded: the end of a message.
   """
 
   def __init__(self, where: str, reason: str = ''):
@@ -89,26 +88,26 @@ class _Unreachable(OSError):
 
 
 def is_id(path: str) -> bool:
-  """Whether a path is meant as the id of a repository."""
+  """Returns whether a path is an id of the Hub, by its prefix 'hf:'."""
   return os.fspath(path).startswith(PREFIX)
 
 
 def resolve(path: str, *, local_only: bool = False) -> Located:
-  """Finds weights, and downloads what the cache lacks.
+  """Finds weights, and downloads files that the cache lacks.
 
   Args:
     path: a local path, or `hf:org/name[@revision]`.
-    local_only: take only what is in the cache.
+    local_only: never download.
 
   Returns:
-    Where the weights lie. A local path is not looked at.
+    The place of the weights. A local path is returned without checking it.
 
   Raises:
-    ValueError: a malformed id.
+    ValueError: the id is malformed.
     OSError: the repository or revision does not exist, is not accessible, has
       no config.json or no safetensors, or cannot be reached. The message names
       the id and says what to do. FileNotFoundError and PermissionError are
-      OSErrors.
+      kinds of OSError.
   """
   if not is_id(path):
     return Located(os.path.expanduser(path), '', path)
@@ -121,13 +120,13 @@ def resolve(path: str, *, local_only: bool = False) -> Located:
       'transformers.' + _listing(repository, revision)
     )
   folder = os.path.dirname(config)
-  # In the cache, files lie in snapshots/COMMIT.
+  # The cache keeps files in snapshots/COMMIT.
   located = Located(folder, os.path.basename(folder), path)
   try:
     _complete(repository, located.revision)
   except _Unreachable as e:
-    # Another program may have filled the cache without files that it does not
-    # read. Asking for each of them would be a time-out each.
+    # Another program may have filled the cache, without the small files that
+    # only we read. Try the cache alone: requesting each file would time out.
     try:
       _complete(
         dataclasses.replace(repository, local_only=True), located.revision
@@ -138,7 +137,7 @@ def resolve(path: str, *, local_only: bool = False) -> Located:
 
 
 def at_hand(path: str) -> bool:
-  """Whether weights are on this machine; the network is not asked.
+  """Returns whether weights are on this machine, without using the network.
 
   Args:
     path: as for `resolve`.
@@ -147,7 +146,7 @@ def at_hand(path: str) -> bool:
     Whether the local path exists, or the cache holds the repository's weights.
 
   Raises:
-    ValueError: a malformed id.
+    ValueError: the id is malformed.
   """
   if not is_id(path):
     return os.path.exists(os.path.expanduser(path))
@@ -168,7 +167,7 @@ def _parse(path: str) -> tuple[str, str]:
   well_formed = (
     repository.count('/') == 1
     and _REVISION.fullmatch(revision)
-    # Part of a path in the cache.
+    # The revision becomes part of a path in the cache.
     and '..' not in revision
   )
   try:
@@ -185,25 +184,25 @@ def _parse(path: str) -> tuple[str, str]:
 
 
 def _complete(repository: _Repository, commit: str) -> None:
-  """Gets every file of a commit that a reader may ask for."""
+  """Downloads every file of a commit that a reader may need."""
   for name in _SMALL_FILES:
     try:
       _get(repository, name, commit)
     except _Unreachable:
       if not repository.local_only:
         raise
-  # Last: where the weights are complete, the small files have come.
+  # Weights come last: if they are complete, so are the small files.
   _get_weights(repository, commit)
 
 
 def _get_weights(repository: _Repository, commit: str) -> None:
-  """Gets the weights, preferring the form that `directory` prefers."""
+  """Downloads the weights: shards if there is an index, else a single file."""
   try:
     index = _get(repository, tensor_files.INDEX_FILE, commit)
   except _Unreachable:
     if not repository.local_only:
       raise
-    index = None  # The cache may hold the other form.
+    index = None  # The cache may hold the single file.
   if index is not None:
     for shard in sorted(set(tensor_files.weight_map(index).values())):
       if _get(repository, shard, commit) is None:
@@ -222,7 +221,10 @@ def _get_weights(repository: _Repository, commit: str) -> None:
 
 
 def _get(repository: _Repository, name: str, revision: str) -> str | None:
-  """The path of a file in the cache; None where the repository lacks it."""
+  """Returns the path of a file in the cache; None if the repository lacks it.
+
+  Downloads the file if the cache lacks it.
+  """
   import huggingface_hub
   from huggingface_hub import errors
 
@@ -230,7 +232,7 @@ def _get(repository: _Repository, name: str, revision: str) -> str | None:
     cached = huggingface_hub.try_to_load_from_cache(
       repository.id, name, revision=revision
     )
-    # Nothing else may follow from a branch: it moves.
+    # Only a commit is remembered to lack a file; a branch may get it later.
     if cached is huggingface_hub._CACHED_NO_EXIST:
       return None
   try:
@@ -240,21 +242,21 @@ def _get(repository: _Repository, name: str, revision: str) -> str | None:
       revision=revision,
       local_files_only=repository.local_only,
     )
-  except errors.LocalEntryNotFoundError as e:  # An EntryNotFoundError too.
-    # Older versions hide a refusal behind it.
+  except errors.LocalEntryNotFoundError as e:  # a kind of EntryNotFoundError
+    # Older versions raise it for a refused request too.
     if status_of(e.__cause__) in (_UNAUTHORIZED, _FORBIDDEN):
       raise _explained(repository, name, revision, e.__cause__) from e
     raise _not_in_cache(repository, name, e) from e
   except errors.EntryNotFoundError:
     return None
   except Exception as e:
-    # Which library carries the bytes, and what it raises, differs between
+    # The transfer library, and so the errors that it raises, differ between
     # versions of huggingface_hub and between files.
     raise _explained(repository, name, revision, e) from e
 
 
 def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
-  """Why a file is neither in the cache nor comes over the network."""
+  """Returns an error that says why a file cannot be downloaded."""
   from huggingface_hub import constants
 
   where = f'{repository.given}: {name} is not in {constants.HF_HUB_CACHE}'
@@ -263,8 +265,8 @@ def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
   if constants.HF_HUB_OFFLINE:
     return _Unreachable(
       where,
-      ', and HF_HUB_OFFLINE is set: unset it once to download the weights, or '
-      'give a local folder',
+      ', and HF_HUB_OFFLINE is set: unset it to download the weights, or give '
+      'a local folder',
     )
   return _Unreachable(
     where,
@@ -277,14 +279,14 @@ def _not_in_cache(repository: _Repository, name: str, e: Exception) -> OSError:
 def _explained(
   repository: _Repository, name: str, revision: str, e: Exception
 ) -> OSError:
-  """What an error of huggingface_hub means, and what to do about it."""
+  """Returns an error that explains one of huggingface_hub, and what to do."""
   from huggingface_hub import errors
 
   given = repository.given
   if isinstance(e, errors.GatedRepoError) or status_of(e) == _FORBIDDEN:
     return _no_access(repository)
-  # The Hub does not say to strangers whether a private repository exists, and
-  # gives the same status for a token that is none.
+  # The Hub hides private repositories from other users, and answers an invalid
+  # token with the same status.
   if (
     isinstance(e, errors.RepositoryNotFoundError)
     or status_of(e) == _UNAUTHORIZED
@@ -300,8 +302,8 @@ def _explained(
       'a tag or a whole commit hash'
     )
   return OSError(
-    f'{given}: {name} could not be downloaded ({one_line(e)}): start again; '
-    'what has come stays in the cache'
+    f'{given}: {name} could not be downloaded ({one_line(e)}): try again; the '
+    'cache keeps the files downloaded so far'
   )
 
 
@@ -315,7 +317,7 @@ def _no_access(repository: _Repository) -> PermissionError:
 
 
 def status_of(error: BaseException | None) -> int | None:
-  """Returns the HTTP status that an error came with, if with one."""
+  """Returns an error's HTTP status, or None."""
   return getattr(getattr(error, 'response', None), 'status_code', None)
 
 
@@ -325,7 +327,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _listing(repository: _Repository, revision: str) -> str:
-  """The names of a repository's files, to end a message; '' if unknown."""
+  """Lists a repository's files, as the end of a message; '' if unknown."""
   if repository.local_only:
     return ''
   import huggingface_hub
@@ -335,5 +337,5 @@ def _listing(repository: _Repository, revision: str) -> str:
       repository.id, revision=revision
     )
   except Exception:
-    return ''  # The message is right without it, and hides no other error.
+    return ''  # The list is optional; the message is complete without it.
   return f' Its files: {", ".join(sorted(names)[:20])}'

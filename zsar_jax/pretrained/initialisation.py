@@ -1,9 +1,8 @@
-"""Starting from public weights: what they decide, and where they go.
+"""Initialises a model from public weights, and its config from theirs.
 
-The strict setting of the paper trains the video side from random values; a
-text encoder that read before is another setting, and so is a video encoder
-that saw images or videos before. `describe` names the setting, and it is part
-of every result.
+The paper's strict setting trains the video side from random values. Starting
+from a pre-trained text or video encoder is another setting. `describe` names
+the setting, and every result records it.
 """
 
 from collections.abc import Mapping
@@ -21,8 +20,7 @@ from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
-# What all of torchvision's ResNets were trained with; a lone file of theirs
-# cannot say so itself.
+# The normalisation of all torchvision ResNets, whose files do not hold it.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 
 
@@ -31,10 +29,10 @@ class Start:
   """The weights that training starts from.
 
   Attributes:
-    config: the config with all that the weights decide filled in, so that it
-      builds the model without them.
+    config: the config, with sizes and other settings of the weights filled
+      in. It then builds the model without the weights.
     pieces: the vocabulary.
-    loaded: path in the model's parameters -> the subtree that goes there.
+    loaded: path in the model's parameters -> the subtree to put there.
   """
 
   config: ml_collections.ConfigDict
@@ -43,29 +41,30 @@ class Start:
 
 
 def describe(config: ml_collections.ConfigDict) -> str:
-  """Names the initialisation: 'random', or which side read which weights.
+  """Names the initialisation: 'random', or the weights of each side.
+
+  The name holds a hash of the weights, because folders may share a name. For
+  weights from the Hugging Face Hub it also holds the commit.
 
   Args:
-    config: of a `Start`; the name holds a hash of the weights, because many
-      folders are called alike. Weights from the Hugging Face Hub are named
-      with their commit.
+    config: of a `Start`.
   """
   return config.init.loaded or 'random'
 
 
 def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
-  """Sets those of the values that are keys of the section."""
+  """Copies values whose keys the section has."""
   for key, value in values.items():
     if key in section:
       section[key] = tuple(value) if isinstance(value, list) else value
 
 
 def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
-  """Reads a side's weights, and notes in the config which they are."""
+  """Reads a side's weights, and records their name in the config."""
   weights = directory.read_weights(config.init[side])
   name = os.path.basename(os.path.normpath(weights.path))
   if weights.source:
-    # Who reads them again later gets these, whatever the branch holds then.
+    # Record the commit: a branch may hold other weights later.
     name = config.init[side] = weights.source
   note = f'{side}={name}:{directory.fingerprint(weights)}'
   config.init.loaded = ', '.join(filter(None, [config.init.loaded, note]))
@@ -75,7 +74,7 @@ def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
 def _expect_rgb(config: ml_collections.ConfigDict, path: str) -> None:
   inputs = config.preprocessing.inputs
   if inputs != 'rgb':
-    raise ValueError(f'preprocessing.inputs={inputs!r}: {path} reads rgb alone')
+    raise ValueError(f'preprocessing.inputs={inputs!r}: {path} needs rgb')
 
 
 def _start_text(config: ml_collections.ConfigDict):
@@ -93,7 +92,7 @@ def _start_video(config: ml_collections.ConfigDict):
   _expect_rgb(config, weights.path)
   if video.backbone:
     layout = resnet.LAYOUTS[zsar_model.REST_BACKBONES[video.backbone]]
-    # Loaded statistics stay as they are: see resnet.FrozenBatchNorm.
+    # Loaded batch statistics stay fixed: see resnet.FrozenBatchNorm.
     _take(video, {'resnet_norm': 'frozen'})
     params = resnet_weights.load_resnet(weights, layout)
     pixels = _IMAGENET
@@ -137,7 +136,7 @@ def _start_clip(config: ml_collections.ConfigDict):
   _take(config.model.text, {**kwargs['text'], 'architecture': zsar_model.CLIP})
   config.model.embedding_dim = kwargs['embedding_dim']
   loaded = {side: params[side] for side in ('video_encoder', 'text_encoder')}
-  # Our projections have a bias, which starts at zero: CLIP has none.
+  # CLIP's projections have no bias; ours start at zero.
   for side in ('video_projection', 'text_projection'):
     loaded[f'{side}/kernel'] = params[side]['kernel']
   loaded['text_log_scale'] = params['log_scale']
@@ -145,25 +144,26 @@ def _start_clip(config: ml_collections.ConfigDict):
 
 
 def start(config: ml_collections.ConfigDict) -> Start:
-  """Reads the weights that a config starts from.
+  """Reads the public weights that a config names in `init`.
 
   Args:
-    config: whole and checked; it is not changed.
+    config: the whole config, checked; it is not changed.
 
   Returns:
-    What to start from; without `init.text` the vocabulary is the config's.
+    The start. Without `init.text` and `init.clip`, the vocabulary is the
+    config's.
 
   Raises:
     FileNotFoundError: weights or a vocabulary are missing.
-    ValueError: weights that do not fit; the message names file and tensor.
+    ValueError: the weights do not fit. The message names file and tensor.
   """
   config = config.copy_and_resolve_references()
   pieces, loaded = [], {}
   if config.init.clip:
     if config.init.text or config.init.video or config.vocabulary:
       raise ValueError(
-        'init.clip is for both sides and brings its vocabulary: leave out '
-        'init.text, init.video and vocabulary'
+        'init.clip sets both encoders and the vocabulary: leave out init.text, '
+        'init.video and vocabulary'
       )
     _expect_rgb(config, config.init.clip)
     pieces, loaded = _start_clip(config)
@@ -172,7 +172,7 @@ def start(config: ml_collections.ConfigDict) -> Start:
     if config.vocabulary:
       raise ValueError(
         f'vocabulary={config.vocabulary} and init.text={config.init.text}: '
-        'the weights bring their own vocabulary; set only one'
+        'the weights have their own vocabulary; set only one'
       )
     pieces, loaded = _start_text(config)
   else:
@@ -185,14 +185,14 @@ def start(config: ml_collections.ConfigDict) -> Start:
 
 
 def put(params: Any, loaded: Mapping[str, Any]) -> Any:
-  """Puts loaded subtrees over freshly initialised parameters.
+  """Replaces freshly initialised parameters by loaded subtrees.
 
   Args:
-    params: the whole model's.
-    loaded: of a `Start`.
+    params: the whole model's parameters.
+    loaded: `loaded` of a `Start`.
 
   Returns:
-    The parameters, on the shardings they had.
+    The parameters, with the same dtypes and shardings.
   """
   for path, subtree in loaded.items():
     params = assemble.replace_subtree(params, path, subtree)

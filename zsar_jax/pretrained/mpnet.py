@@ -1,6 +1,6 @@
-"""Public MPNet weights for `TextEncoder` (Song et al. 2020).
+"""Loads public MPNet weights (Song et al. 2020) into `TextEncoder`.
 
-all-mpnet-base-v2 is the best known. A directory holds config.json (model_type
+An example is all-mpnet-base-v2. A directory holds config.json (model_type
 'mpnet'), model.safetensors and vocab.txt of the uncased model.
 """
 
@@ -14,19 +14,19 @@ from zsar_jax.models import text_encoder
 from zsar_jax.pretrained import assemble, bert, directory
 
 _IGNORE = (r'^lm_head\.', r'^pooler\.', r'embeddings\.position_ids$')
-# Positions are numbered from behind the padding id, which is 1.
+# Positions count from 2, after the padding id 1.
 _FIRST_POSITION = 2
 _PARTS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 
 
 def positions(weights: directory.Weights) -> int:
-  """Returns the most token ids that the weights read."""
+  """Returns the maximum number of token ids."""
   stored = directory.setting(weights, 'max_position_embeddings')
   return stored - _FIRST_POSITION
 
 
 def _kwargs(weights: directory.Weights, token_length: int) -> dict[str, Any]:
-  """Keyword arguments of `TextEncoder`; pooling is left to the caller."""
+  """Returns keyword arguments of `TextEncoder`, without the pooling."""
   setting = lambda key: directory.setting(weights, key)
   most = positions(weights)
   if token_length > most:
@@ -48,7 +48,7 @@ def _kwargs(weights: directory.Weights, token_length: int) -> dict[str, Any]:
 
 
 def _plan(kwargs: Mapping[str, Any], prefix: str) -> dict[str, assemble.Source]:
-  """Every parameter of the `TextEncoder` and its tensor."""
+  """Maps every parameter of the `TextEncoder` to its tensor."""
   rows, length = kwargs['vocabulary_size'], kwargs['max_length']
   words = assemble.padded_rows(rows, text_encoder.word_rows(rows))
   plan = {
@@ -82,20 +82,20 @@ def _plan(kwargs: Mapping[str, Any], prefix: str) -> dict[str, assemble.Source]:
 def load_text_encoder(
   weights: directory.Weights, token_length: int
 ) -> tuple[dict[str, Any], Any, list[str]]:
-  """Loads an MPNet completely, or says what does not fit.
+  """Loads an MPNet.
 
   Args:
     weights: from `directory.read_weights`.
-    token_length: token ids per class name; the rows of the position table
-      beyond it are left out.
+    token_length: token ids per class name. Rows of the position table beyond
+      it are dropped.
 
   Returns:
     Keyword arguments of `TextEncoder`, its parameters (float32 numpy), and
-    the word pieces in id order.
+    the word pieces, in the order of their ids.
 
   Raises:
     FileNotFoundError: the vocabulary is missing.
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   directory.expect_model_type(weights, 'mpnet')

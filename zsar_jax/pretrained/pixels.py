@@ -1,7 +1,7 @@
-"""How public weights want their pixels: preprocessor_config.json, strictly.
+"""Reads the pixel preprocessing of public weights: preprocessor_config.json.
 
-What a file leaves out is what transformers' image processor of that model
-does without being told.
+A setting that the file omits takes the default of transformers' image
+processor for that model.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import numpy as np
 
 from zsar_jax.pretrained import directory
 
-# PIL's numbers of the ways to resize.
+# PIL's numbers of resampling filters.
 _BILINEAR, _BICUBIC = 2, 3
 _METHODS = {_BILINEAR: 'bilinear', _BICUBIC: 'bicubic'}
-# Model type -> how to resize, and whether the middle is cut out after it.
+# Model type -> default filter, and whether a centre crop follows.
 _UNTOLD = {
   'clip': (_BICUBIC, True),
   'metaclip_2': (_BICUBIC, True),
@@ -34,13 +34,13 @@ def _file(weights: directory.Weights) -> str:
 
 
 def normalisation(weights: directory.Weights) -> dict[str, Any]:
-  """Reads what is taken off pixels, and what they are divided by.
+  """Reads mean and standard deviation of the pixels.
 
   Args:
     weights: from `directory.read_weights`.
 
   Returns:
-    `mean` and `std` (three numbers each) for pixels in [0, 1].
+    `mean` and `std` (three numbers each), for pixels in [0, 1].
 
   Raises:
     ValueError: the file is missing or lacks one of them.
@@ -52,10 +52,10 @@ def normalisation(weights: directory.Weights) -> dict[str, Any]:
       if key not in found:
         raise ValueError(
           f'{_file(weights)} is missing or lacks {key!r}: pixels cannot be '
-          'normalised as the weights want them'
+          'normalised as in training'
         )
     mean, std = np.array(found['image_mean']), np.array(found['image_std'])
-  # Pixels in [0, 1] become (x * scale - offset - mean) / std there.
+  # The processor maps pixels in [0, 1] to (x * scale - offset - mean) / std.
   scale = 255 * found.get('rescale_factor', 1 / 255)
   if not found.get('do_rescale', True):
     scale = 255.0
@@ -67,7 +67,7 @@ def normalisation(weights: directory.Weights) -> dict[str, Any]:
 
 
 def _sides(weights: directory.Weights, key: str, value: Any) -> int:
-  """A size in pixels, in any form that the file may have."""
+  """Parses a size in pixels, in any form that the file may have."""
   side = value
   if isinstance(value, Mapping):
     given = {k: v for k, v in value.items() if v is not None}
@@ -75,35 +75,36 @@ def _sides(weights: directory.Weights, key: str, value: Any) -> int:
       first, *rest = given.values()
       side = first if all(x == first for x in rest) else value
   if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-    raise ValueError(f'{_file(weights)}: {key}={value!r} is not understood')
+    raise ValueError(
+      f'{_file(weights)}: {key}={value!r} is not supported: expected one '
+      'number of pixels'
+    )
   return side
 
 
 def _is_whole(size: Any, crops: bool) -> bool:
-  """Whether `size` is that of the whole frame, both its sides.
+  """Returns whether `size` is the height and width of the resized frame.
 
-  A lone number is the shorter side for the processors that crop.
+  Otherwise it is the shorter side. A single number is the shorter side for
+  processors that crop.
   """
   return 'height' in size if isinstance(size, Mapping) else not crops
 
 
 def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
-  """Reads size, crop, way of resizing and normalisation.
+  """Reads size, crop, resizing filter and normalisation.
 
   Args:
-    weights: from `directory.read_weights`, of a model type that is known
-      here.
-    image_size: height and width of a frame for the model, in pixels.
+    weights: from `directory.read_weights`, of one of the model types above.
+    image_size: height and width of the model's frames, in pixels.
 
   Returns:
     `size`, `short_side`, `resize`, `crop`, `mean` and `std` of
     `data.preprocessing.Preprocessing`.
 
   Raises:
-    FileNotFoundError: there is no such file: what it says belongs to the
-      weights and is not guessed.
-    ValueError: a setting is missing, of a form that is not known, or does
-      not fit the model.
+    FileNotFoundError: the file is missing. Its settings are never guessed.
+    ValueError: a setting is missing, not supported, or does not fit the model.
   """
   path, found = _file(weights), weights.preprocessor
   if not found:
@@ -121,7 +122,7 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
   short_side = _sides(weights, 'size', found['size'])
   size = short_side
   if crops:
-    # The processors crop to what the model takes if nothing is said.
+    # Without a crop_size, the processors crop to the model's size.
     size = _sides(weights, 'crop_size', found.get('crop_size', image_size))
   if size != image_size:
     key = 'crop_size' if crops else 'size'
@@ -131,8 +132,8 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
     )
   if whole and short_side != size:
     raise ValueError(
-      f'{path}: size={found["size"]!r} and a crop of {size}: cutting the '
-      'middle out of a frame whose shape was changed is not supported'
+      f'{path}: size={found["size"]!r} and a crop of {size}: a centre crop '
+      'after changing the aspect ratio is not supported'
     )
   if not whole and not crops:
     raise ValueError(
@@ -148,7 +149,7 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
 
 
 def _method(path: str, resample: int) -> str:
-  """Returns the name of PIL's way of resizing of a number."""
+  """Returns the name of a PIL filter from its number."""
   if resample not in _METHODS:
     raise ValueError(
       f"{path}: resample={resample!r} is not one of {sorted(_METHODS)}, PIL's "

@@ -1,10 +1,10 @@
-"""ResNet weights, torchvision-style or from Hugging Face.
+"""Loads ResNet weights, torchvision-style or from Hugging Face.
 
   weights = directory.read_weights('resnet18.safetensors')
   params = load_resnet(weights, models.resnet.LAYOUTS[18])
 
-The parameters are those of `models.resnet.ResNet` with norm='frozen', for
-three input channels.
+The parameters are those of `models.resnet.ResNet` with norm='frozen' and three
+input channels.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from zsar_jax.models import resnet
 from zsar_jax.pretrained import assemble, directory
 
-# The classifier, and the batch counters of PyTorch's batch norm.
+# Tensors that are not needed: the classifier, and PyTorch's batch counters.
 IGNORE = (r'^fc\.', r'^classifier\.', r'\.num_batches_tracked$')
 _NORM_TENSORS = {
   'scale': 'weight',
@@ -31,7 +31,7 @@ def _is_hugging_face(weights: directory.Weights) -> bool:
 
 
 def _torchvision_names(layout: resnet.Layout) -> dict[str, tuple[str, str]]:
-  """Our convolution with its norm -> their (convolution, norm)."""
+  """Maps our units to torchvision's (convolution, norm)."""
   names = {'stem': ('conv1', 'bn1')}
   for stage, block, num_convs in _blocks(layout):
     ours, theirs = f'stage_{stage}_block_{block}', f'layer{stage + 1}.{block}'
@@ -46,7 +46,7 @@ def _torchvision_names(layout: resnet.Layout) -> dict[str, tuple[str, str]]:
 def _hugging_face_names(
   layout: resnet.Layout, prefix: str
 ) -> dict[str, tuple[str, str]]:
-  """As `_torchvision_names`."""
+  """Maps our units to Hugging Face's (convolution, norm)."""
   pair = lambda at: (f'{prefix}{at}.convolution', f'{prefix}{at}.normalization')
   names = {'stem': pair('embedder.embedder')}
   for stage, block, num_convs in _blocks(layout):
@@ -59,7 +59,7 @@ def _hugging_face_names(
 
 
 def _blocks(layout: resnet.Layout) -> Iterator[tuple[int, int, int]]:
-  """(stage, block, number of convolutions) of every residual block."""
+  """Yields (stage, block, number of convolutions) of every residual block."""
   num_convs = 3 if layout.bottleneck else 2
   for stage, depth in enumerate(layout.stage_depths):
     for block in range(depth):
@@ -70,16 +70,16 @@ def plan(weights: directory.Weights, layout: resnet.Layout) -> assemble.Plan:
   """Maps every parameter of a ResNet to its tensor.
 
   Args:
-    weights: from `directory.read_weights`; its tensors' names say whether
-      they are torchvision-style or of Hugging Face.
-    layout: of the wanted network.
+    weights: from `directory.read_weights`; the tensors' names tell whether
+      they are torchvision-style or from Hugging Face.
+    layout: layout of the wanted network.
 
   Returns:
-    The plan. It names a shortcut for every block; `assemble` asks for those
+    The plan. It has a shortcut for every block; `assemble` only uses those
     that the network has.
   """
   if _is_hugging_face(weights):
-    # A model with a classifier keeps its backbone under this name.
+    # A model with a classifier puts this prefix before its backbone.
     inside = any(name.startswith('resnet.') for name in weights.tensors)
     names = _hugging_face_names(layout, 'resnet.' if inside else '')
   else:
@@ -95,16 +95,16 @@ def plan(weights: directory.Weights, layout: resnet.Layout) -> assemble.Plan:
 
 
 def _check_config(weights: directory.Weights, layout: resnet.Layout) -> None:
-  """Refuses a config.json that describes another network.
+  """Raises ValueError if config.json describes another network.
 
-  Shapes alone would not tell a stride or an activation.
+  Shapes alone do not reveal another stride or activation.
   """
   directory.expect_model_type(weights, 'resnet')
   widths = [
     layout.width * 2**stage * (4 if layout.bottleneck else 1)
     for stage in range(len(layout.stage_depths))
   ]
-  # The value where config.json leaves the key out, and the one we need.
+  # Key, default if config.json omits it, and the value that we need.
   for key, default, needed in (
     ('depths', [3, 4, 6, 3], list(layout.stage_depths)),
     (
@@ -128,25 +128,26 @@ def _check_config(weights: directory.Weights, layout: resnet.Layout) -> None:
     weights, 'downsample_in_bottleneck', False
   ):
     raise ValueError(
-      f'{weights.path}/config.json: downsample_in_bottleneck strides in the '
-      'first 1x1 convolution; only the stride in the 3x3 ("v1.5") is built'
+      f'{weights.path}/config.json: downsample_in_bottleneck puts the stride '
+      'into the first 1x1 convolution; only a stride in the 3x3 convolution '
+      '("v1.5") is supported'
     )
 
 
 def load_resnet(weights: directory.Weights, layout: resnet.Layout) -> Any:
-  """Parameters of a ResNet with frozen norms.
+  """Loads the parameters of a ResNet with frozen norms.
 
   Args:
     weights: from `directory.read_weights`.
-    layout: of the wanted network, such as `resnet.LAYOUTS[50]`.
+    layout: layout of the wanted network, such as `resnet.LAYOUTS[50]`.
 
   Returns:
     The `params` of `resnet.ResNet(layout, norm='frozen')` for images of
     three channels, float32.
 
   Raises:
-    ValueError: another architecture, a missing or left-over tensor, or a
-      wrong shape; the message names file and tensor.
+    ValueError: the architecture is another one, a tensor is missing or left
+      over, or a shape is wrong. The message names file and tensor.
   """
   if weights.config:
     _check_config(weights, layout)

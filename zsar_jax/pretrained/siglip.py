@@ -1,12 +1,12 @@
-"""Public SigLIP and SigLIP 2 weights for `models.siglip.Siglip`.
+"""Loads public SigLIP and SigLIP 2 weights into `models.siglip.Siglip`.
 
   weights = directory.read_weights('siglip2-base-patch16-224')
   kwargs, params = load_siglip(weights)
   siglip.Siglip(**kwargs).apply({'params': params}, video, ids, mask)
 
-A directory holds config.json (model_type 'siglip': both generations with
-frames of fixed size), model.safetensors, preprocessor_config.json,
-tokenizer.json and tokenizer_config.json.
+A directory holds config.json (model_type 'siglip'), model.safetensors,
+preprocessor_config.json, tokenizer.json and tokenizer_config.json. Both
+generations have this model type, unless they take images of any size.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from zsar_jax.pretrained import (
 )
 
 _IGNORE = (r'\.position_ids$',)
-# A saved config leaves out what equals SigLIP-B/16.
+# A saved config omits values that equal those of SigLIP-B/16.
 _DEFAULTS = {
   'hidden_size': 768,
   'intermediate_size': 3072,
@@ -49,8 +49,8 @@ _VISION_DEFAULTS = {
   'patch_size': 16,
   'vision_use_head': True,
 }
-# Tokenizer class -> what it does to texts. Both were trained on texts of one
-# length, and read their padding.
+# Tokenizer class -> how it frames texts. Both generations were trained on texts
+# of one length, and attend to the padding.
 _FRAMINGS = {
   'SiglipTokenizer': sentence_pieces.Framing(
     '', '</s>', '</s>', pads_are_read=True, lowercase=True, punctuation=False
@@ -72,13 +72,13 @@ def siglip_kwargs(weights: directory.Weights) -> dict[str, Any]:
     Keyword arguments of `models.siglip.Siglip`.
 
   Raises:
-    ValueError: another architecture, or a kind of it that is not known.
+    ValueError: the architecture is another one, or a setting is not supported.
   """
   directory.expect_model_type(weights, 'siglip')
   text = clip.config_part(weights, 'text_config', _TEXT_DEFAULTS)
   vision = clip.config_part(weights, 'vision_config', _VISION_DEFAULTS)
   for key in ('hidden_act', 'layer_norm_eps', 'vision_use_head'):
-    # The pooling head has no other.
+    # The pooling head supports only these values.
     if vision[key] != _VISION_DEFAULTS[key]:
       raise ValueError(
         f'{weights.path}/config.json: vision_config has {key}={vision[key]!r}, '
@@ -104,7 +104,7 @@ def siglip_kwargs(weights: directory.Weights) -> dict[str, Any]:
 
 
 def _pool_plan(target: str, name: str) -> dict[str, assemble.Source]:
-  """The attention that pools: PyTorch keeps its three inputs in one tensor."""
+  """Plans the attention pool; PyTorch stores query, key, value together."""
   source = assemble.Source
   plan = {f'{target}/query': source(f'{name}.probe', lambda x: x[0])}
   at = f'{name}.attention'
@@ -131,7 +131,7 @@ def plan(
 
   Args:
     kwargs: from `siglip_kwargs`.
-    grid: patches along height and width.
+    grid: number of patches along height and width.
 
   Returns:
     A plan for `assemble.assemble`.
@@ -167,7 +167,7 @@ def plan(
 
 
 def load_siglip(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
-  """Loads a SigLIP completely, or says what does not fit.
+  """Loads a SigLIP.
 
   Args:
     weights: from `directory.read_weights`.
@@ -177,7 +177,7 @@ def load_siglip(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
     numpy).
 
   Raises:
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   kwargs = siglip_kwargs(weights)
@@ -207,12 +207,12 @@ def load_tokenizer(
     weights: from `directory.read_weights`.
 
   Returns:
-    The tokenizer, of the length of the training.
+    The tokenizer, with the text length of the training.
 
   Raises:
     FileNotFoundError: tokenizer.json or tokenizer_config.json is missing.
-    ValueError: it is damaged, of another kind, or has more tokens than the
-      model.
+    ValueError: the tokenizer is damaged, of another kind, or has more tokens
+      than the model.
   """
   text = clip.config_part(weights, 'text_config', _TEXT_DEFAULTS)
   path = weights.file('tokenizer_config.json')

@@ -1,4 +1,4 @@
-"""Reads files of named tensors: safetensors, shards of them, and npz.
+"""Reads files of named tensors: safetensors, their shards, and npz.
 
 Nothing is unpickled.
 """
@@ -15,7 +15,7 @@ import safetensors
 
 SINGLE_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
-# What torch and others pickle into.
+# File name endings of pickles, by torch and others.
 PICKLED = ('.bin', '.pth', '.pt', '.ckpt', '.pkl')
 _HOW_TO_CONVERT = (
   'is a pickle, which can run code when it is read; convert it once where '
@@ -26,7 +26,7 @@ _HOW_TO_CONVERT = (
 
 
 def read_json(path: str) -> dict[str, Any]:
-  """Reads a JSON object; a damaged file is a ValueError that names it."""
+  """Reads a JSON object; raises ValueError if the file is damaged."""
   try:
     with open(path, encoding='utf-8') as f:
       content = json.load(f)
@@ -38,11 +38,11 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:
-  """All tensors of a file; a damaged one is a ValueError."""
+  """Reads all tensors of a file; raises ValueError if it is damaged."""
   tensors = {}
   try:
-    # numpy knows bfloat16 once jax is imported. The tensors stay off the
-    # accelerator: which of its memories they belong in is not known here.
+    # Importing jax adds bfloat16 to numpy. The tensors stay on the host, since
+    # their sharding is not known here.
     with safetensors.safe_open(path, framework='numpy') as f:
       for name in f.keys():
         array = f.get_tensor(name)
@@ -62,7 +62,7 @@ def _read_npz(path: str) -> dict[str, np.ndarray]:
 
 
 def pickle_error(path: str) -> ValueError:
-  """The error for a pickle; it says how to convert the file."""
+  """Returns the error for a pickle; it says how to convert the file."""
   return ValueError(f'{path} {_HOW_TO_CONVERT.format(path=path)}')
 
 
@@ -70,14 +70,15 @@ def read_file(path: str) -> dict[str, np.ndarray]:
   """Reads all tensors of a `.safetensors` or `.npz` file.
 
   Args:
-    path: of the file.
+    path: path of the file.
 
   Returns:
-    name -> array. Half precision (float16, bfloat16) becomes float32, which
-    holds every such value exactly. Other types stay as stored.
+    Name -> array. Half precision (float16, bfloat16) becomes float32, without
+    loss. Other types stay as stored.
 
   Raises:
-    ValueError: a damaged file, a pickle or another kind; the message names it.
+    ValueError: the file is damaged, a pickle, or of another kind. The message
+      names it.
   """
   if path.endswith('.safetensors'):
     return _read_safetensors(path)
@@ -96,7 +97,7 @@ def weight_map(index: str) -> dict[str, str]:
 
   Returns:
     Tensor name -> file name. Every file name is a plain name that ends in
-    `.safetensors`, so an index cannot lead out of its folder or to a pickle.
+    `.safetensors`, so an index cannot point outside its folder or to a pickle.
 
   Raises:
     FileNotFoundError: the index is missing.
@@ -126,12 +127,12 @@ def read_shards(index: str) -> dict[str, tuple[str, np.ndarray]]:
     index: path of `model.safetensors.index.json`; the shards lie beside it.
 
   Returns:
-    Tensor name -> (path of its shard, the tensor as `read_file` has it).
+    Tensor name -> (path of its shard, the tensor as `read_file` returns it).
 
   Raises:
     FileNotFoundError: the index or a shard is missing; the message names both.
-    ValueError: an index that `weight_map` refuses; a damaged shard; a shard
-      that lacks a tensor which the index lists there; a tensor in two shards.
+    ValueError: `weight_map` refuses the index, a shard is damaged or lacks a
+      tensor that the index lists, or a tensor is in two shards.
   """
   listed = weight_map(index)
   tensors: dict[str, tuple[str, np.ndarray]] = {}
@@ -156,7 +157,7 @@ def _check_shard(
   file: str,
   shard: Mapping[str, np.ndarray],
 ) -> None:
-  """Refuses a shard that lacks a tensor of its own."""
+  """Raises ValueError if a shard lacks a tensor that the index lists."""
   name = os.path.basename(file)
   missing = sorted(
     k for k, at in listed.items() if at == name and k not in shard

@@ -1,16 +1,15 @@
-"""Video encoders from outside: ViT, VideoMAE, ViViT and TimeSformer.
+"""Loads ViT, VideoMAE, ViViT and TimeSformer weights into `VideoEncoder`.
 
-Takes directories as Hugging Face's transformers saves them, of the bare model
-or with a head, and says what `VideoEncoder` to build and what its parameters
-are:
+A directory is one that Hugging Face's transformers has saved, of the bare model
+or with a head:
 
   weights = directory.read_weights('weights/vivit-b-16x2-kinetics400')
   kwargs, params = load_video_encoder(weights)
   out = VideoEncoder(**kwargs).apply({'params': params}, clip)
 
-Clips are normalised as `preprocessing` says. The position of the class token
-is part of the class token here, and layers that only a head uses are left
-behind; every other tensor must find its place.
+`preprocessing` returns the pixel settings. The class token's position is added
+to the class token. Layers that only a head uses are ignored; every other tensor
+must be used.
 """
 
 import functools
@@ -27,7 +26,7 @@ _TIMESFORMER_ATTENTIONS = {
   'divided_space_time': 'divided',
   'joint_space_time': 'joint',
 }
-# Tensors that only a head or the pre-training uses.
+# Tensors that only a head or pre-training uses.
 _IGNORED = (
   r'^([a-z]+\.)?pooler\.',
   r'^classifier\.',
@@ -38,7 +37,7 @@ _IGNORED = (
 
 
 def _pair(value: int | list[int]) -> tuple[int, int]:
-  """(height, width) of a setting that may be one number for both."""
+  """Returns (height, width) of a setting that may be one number for both."""
   return (value, value) if isinstance(value, int) else tuple(value)
 
 
@@ -53,13 +52,13 @@ def _timesformer_attention(weights: directory.Weights) -> str:
 
 
 def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
-  """Frames, height and width of the clips that weights were trained on.
+  """Returns the size of the clips that weights were trained on.
 
   Args:
     weights: from `directory.read_weights`.
 
   Returns:
-    (t, h, w) in frames and pixels; ViT's is an image, one frame.
+    (t, h, w) in frames and pixels; for ViT, one frame.
 
   Raises:
     ValueError: config.json lacks a size.
@@ -73,18 +72,18 @@ def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
 def video_encoder_kwargs(
   weights: directory.Weights, tubelet_frames: int | None = None
 ) -> dict[str, Any]:
-  """Returns the arguments of the `VideoEncoder` that fits some weights.
+  """Reads the architecture from config.json.
 
   Args:
     weights: from `directory.read_weights`.
-    tubelet_frames: frames of a tubelet, for weights whose patches are 2-D
-      (ViT and TimeSformer); None for one.
+    tubelet_frames: frames per tubelet, for weights with 2-D patches (ViT and
+      TimeSformer); None for one.
 
   Returns:
     Keyword arguments of `video_encoder.VideoEncoder`.
 
   Raises:
-    ValueError: an architecture, or a kind of it, that the encoder is not.
+    ValueError: the architecture or a setting is not supported.
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
   setting = functools.partial(directory.setting, weights)
@@ -97,7 +96,7 @@ def video_encoder_kwargs(
   if tubelet_frames not in (None, tubelet_size[0]):
     raise ValueError(
       f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
-      f'{tubelet_frames}; only 2-D patches can be inflated'
+      f'{tubelet_frames}; only 2-D patches can be inflated to tubelets'
     )
   kwargs = dict(
     width=setting('hidden_size'),
@@ -125,7 +124,7 @@ def video_encoder_kwargs(
       qkv_bias='qv' if setting('qv_bias', True) else '',
     )
     if setting('use_mean_pooling', True):
-      # The norm stands after the pooling, and only classifiers have it.
+      # The norm follows the pooling, and only classifiers have it.
       pooled = 'fc_norm.weight' in weights.tensors
       kwargs['final_norm'] = 'pooled' if pooled else 'none'
   return kwargs
@@ -140,26 +139,26 @@ def load_video_encoder(
   size: int | None = None,
   scan_blocks: bool = False,
 ) -> tuple[dict[str, Any], Any]:
-  """Builds the encoder's arguments and parameters, strictly.
+  """Loads a video encoder.
 
-  Positions are resampled where the clips differ from those that the weights
-  were trained on.
+  Positions are resampled if the clips have another size than in training.
 
   Args:
     weights: from `directory.read_weights`.
     inflation: see `video_plan.tubelet_kernel`.
     tubelet_frames: see `video_encoder_kwargs`.
-    num_frames: of the clips; None for the weights' own, one tubelet for ViT.
-    size: height and width of the clips in pixels; None for the weights' own.
-    scan_blocks: makes the parameters of a scanned stack.
+    num_frames: frames per clip; None takes the weights' own, or one tubelet
+      for ViT.
+    size: height and width of the clips in pixels; None takes the weights' own.
+    scan_blocks: return the parameters of a scanned stack of blocks.
 
   Returns:
-    Keyword arguments of `video_encoder.VideoEncoder`, and its parameters as
-    float32 numpy arrays.
+    Keyword arguments of `video_encoder.VideoEncoder`, and its parameters
+    (float32 numpy).
 
   Raises:
-    ValueError: another architecture, a tensor that is missing, left over or
-      of a wrong shape; the message names file and tensor.
+    ValueError: the architecture is another one, or a tensor is missing, left
+      over or of a wrong shape. The message names file and tensor.
   """
   kwargs = video_encoder_kwargs(weights, tubelet_frames)
   kwargs['scan_blocks'] = scan_blocks
@@ -186,12 +185,12 @@ def preprocessing(weights: directory.Weights) -> dict[str, Any]:
     weights: from `directory.read_weights`.
 
   Returns:
-    What `pixels.read` gives, and `num_frames` of a clip, None for weights of
-    images.
+    The values of `pixels.read`, and `num_frames` of a clip (None for weights
+    trained on images).
 
   Raises:
-    FileNotFoundError, ValueError: as `pixels.read` has it, or the frames are
-      not square.
+    FileNotFoundError: see `pixels.read`.
+    ValueError: see `pixels.read`; or the frames are not square.
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
   frames, height, width = native_clip(weights)

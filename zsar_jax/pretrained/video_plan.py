@@ -1,7 +1,7 @@
-"""Which tensor each parameter of a video encoder comes from.
+"""Maps each parameter of a video encoder to its tensor.
 
-The names are those of Hugging Face's transformers for ViT, VideoMAE, ViViT
-and TimeSformer; see zsar_jax/pretrained/video.py.
+The tensor names are those of Hugging Face's transformers for ViT, VideoMAE,
+ViViT and TimeSformer; see zsar_jax/pretrained/video.py.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from zsar_jax.models import positions, tubelets
 from zsar_jax.pretrained import assemble, directory
 
 INFLATIONS = ('centre', 'average')
-# Model types whose patches are of one frame.
+# Model types with 2-D patches.
 FLAT = ('vit', 'timesformer')
 
 
@@ -27,15 +27,16 @@ def _prefix(weights: directory.Weights) -> str:
 def tubelet_kernel(
   kernel: np.ndarray, frames: int, inflation: str
 ) -> np.ndarray:
-  """PyTorch's patch kernel as the matrix of `TubeletEmbed`.
+  """Turns PyTorch's patch kernel into the matrix of `TubeletEmbed`.
 
   Args:
-    kernel: [out in t h w], or [out in h w] to be inflated.
-    frames: of a tubelet, for a kernel to be inflated.
-    inflation: 'centre' puts a 2-D kernel on the central frame and zeros on
-      the others, so that the encoder starts by looking at one image (Arnab et
-      al. 2021); 'average' gives each frame an equal part, so that a still
-      video gives the tokens of its image (Carreira and Zisserman 2017).
+    kernel: [out in t h w]; a 2-D kernel [out in h w] is inflated.
+    frames: frames per tubelet, to inflate a 2-D kernel.
+    inflation: how to inflate. 'centre' puts the kernel on the central frame,
+      with zeros on the others, so that the encoder at first sees one image
+      (Arnab et al. 2021). 'average' divides it equally among the frames, so
+      that a still video gives the tokens of its image (Carreira and Zisserman
+      2017).
 
   Returns:
     [t * h * w * in, out].
@@ -61,8 +62,8 @@ def fold_cls(weights: directory.Weights) -> directory.Weights:
     weights: from `directory.read_weights`.
 
   Returns:
-    The weights; as they were where a tensor is missing or of another shape,
-    for `assemble` to find out.
+    The weights. If a tensor is missing or has another shape, they are
+    unchanged, and `assemble` will report it.
   """
   prefix = _prefix(weights)
   name = f'{prefix}embeddings.cls_token'
@@ -82,10 +83,10 @@ def _position_plan(
   native_grid: tuple[int, int, int],
   grid: tuple[int, int, int],
 ) -> assemble.Plan:
-  """Plan of the class token and the positions, resampled to a clip's grid."""
+  """Plans the class token and the positions, resampled to a clip's grid."""
 
   def table(x, native, wanted):
-    # Without the class token's row, which `fold_cls` has put elsewhere.
+    # `x` is without the class token's row, which `fold_cls` has used.
     return np.asarray(
       positions.resample(x[0].reshape(*native, x.shape[-1]), wanted)
     )
@@ -108,7 +109,7 @@ def _position_plan(
       lambda x: table(x, native_grid[:1], grid[:1]),
     )
   else:
-    # An image has no time: all frames start alike, and learn to differ.
+    # An image model has no positions in time: start all frames at zero.
     plan['time_position'] = assemble.Source(
       f'{prefix}embeddings.position_embeddings',
       lambda x: np.zeros((grid[0], x.shape[-1]), x.dtype),
@@ -117,7 +118,7 @@ def _position_plan(
 
 
 def _linear(target: str, name: str, bias: bool) -> dict[str, assemble.Source]:
-  """Returns the plan of a dense layer that may have no bias."""
+  """Plans a dense layer, with or without bias."""
   found = assemble.dense(target, name)
   return found if bias else {f'{target}/kernel': found[f'{target}/kernel']}
 
@@ -125,13 +126,13 @@ def _linear(target: str, name: str, bias: bool) -> dict[str, assemble.Source]:
 def _attention_plan(
   kind: str, target: str, name: str, qkv_bias: str
 ) -> dict[str, assemble.Source]:
-  """Plan of an attention, in the ways of each kind to store its inputs."""
+  """Plans an attention layer; each model type stores it differently."""
   found = assemble.dense(f'{target}/out', f'{name}.output.dense')
   for i, part in enumerate(('query', 'key', 'value')):
     ours, theirs = f'{target}/{part}', f'{name}.attention.{part}'
     bias = part[0] in qkv_bias
     if kind == 'timesformer':
-      # One matrix holds the three, below each other.
+      # One matrix holds query, key and value, stacked along its rows.
       third = lambda x, i=i: np.split(x, 3)[i].T
       fused = _linear(ours, f'{name}.attention.qkv', bias)
       found |= {
@@ -151,7 +152,7 @@ def _attention_plan(
 def _block_plan(
   kind: str, kwargs: Mapping[str, Any]
 ) -> dict[str, assemble.Source]:
-  """Returns the plan of one block, all names relative to it."""
+  """Plans one block, with all names relative to it."""
   attention = lambda name: _attention_plan(kind, name, name, kwargs['qkv_bias'])
   found = {
     **attention('attention'),
@@ -179,12 +180,12 @@ def plan(
   Args:
     weights: from `directory.read_weights`.
     kwargs: from `video.video_encoder_kwargs`; `scan_blocks` may be added.
-    clip: frames, height and width that the encoder will be given.
-    native_clip: those that the weights were trained on.
+    clip: frames, height and width of the encoder's clips.
+    native_clip: frames, height and width of the clips in training.
     inflation: see `tubelet_kernel`.
 
   Returns:
-    The plan, for weights that went through `fold_cls`.
+    The plan, for weights after `fold_cls`.
 
   Raises:
     ValueError: the tubelets do not divide the clip.

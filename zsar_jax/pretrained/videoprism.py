@@ -1,4 +1,4 @@
-"""Public VideoPrism-LvT weights for `models.videoprism.VideoPrism`.
+"""Loads public VideoPrism-LvT weights into `models.videoprism.VideoPrism`.
 
   weights = directory.read_weights('videoprism-lvt-base-f16r288')
   kwargs, params = load_videoprism(weights)
@@ -24,9 +24,9 @@ from zsar_jax.pretrained import assemble, clip, directory, pixels, video_plan
 MODEL_TYPE = 'videoprism'
 # The weights hold no scale. Our choice: a temperature of 0.01.
 SCALE = 100.0
-# Fixed positions, which are computed here.
+# Fixed positions; the model computes them.
 _IGNORE = (r'\.position_ids$', r'^text_model\.embeddings\.position_embedding$')
-# A saved config leaves out what equals LvT-B.
+# A saved config omits values that equal those of LvT-B.
 _DEFAULTS = {
   'hidden_size': 768,
   'intermediate_size': 3072,
@@ -52,10 +52,10 @@ _VISION_DEFAULTS = {
   'num_auxiliary_layers': 2,
   'hidden_act': 'gelu_python',
 }
-# What every public model has, and the network here too.
+# All public models share these values; the network supports no others.
 _FIXED = ('hidden_act', 'layer_norm_eps', 'qkv_bias')
 _HEAD = 'video_model.head'
-# log2(e): softplus of nothing learnt, ln 2, becomes a scale of 1.
+# 1 / ln 2: an untrained scale, softplus(0) = ln 2, becomes 1.
 _SCALE_OF_ZERO = 1 / np.log(2)
 
 
@@ -81,7 +81,7 @@ def videoprism_kwargs(weights: directory.Weights) -> dict[str, Any]:
     Keyword arguments of `models.videoprism.VideoPrism`.
 
   Raises:
-    ValueError: another architecture, or a kind of it that is not known.
+    ValueError: the architecture is another one, or a setting is not supported.
   """
   directory.expect_model_type(weights, MODEL_TYPE)
   text, vision = _part(weights, 'text_config'), _part(weights, 'vision_config')
@@ -108,7 +108,7 @@ def videoprism_kwargs(weights: directory.Weights) -> dict[str, Any]:
 
 
 def _norm(target: str, name: str) -> dict[str, assemble.Source]:
-  """A norm whose stored scale is less by one than what it scales by."""
+  """Plans a norm; the file stores its scale minus one."""
   plan = assemble.norm(target, name)
   plan[f'{target}/scale'] = assemble.Source(f'{name}.weight', lambda x: x + 1)
   return plan
@@ -134,13 +134,13 @@ def _blocks(target: str, name: str, depth: int) -> dict[str, assemble.Source]:
 
 
 def _fold_scale(weights: directory.Weights, heads: int) -> directory.Weights:
-  """Multiplies the pool's queries by the scale that it learnt for them."""
+  """Multiplies the attention pool's queries by its learnt scale."""
   names = [f'{_HEAD}.{x}' for x in ('per_dim_scale', 'q_proj.weight')]
   missing = [name for name in names if name not in weights.tensors]
   if missing:
     raise ValueError(
       f'{weights.path} has no {missing}: only LvT, the VideoPrism with a text '
-      'side, is known'
+      'encoder, is supported'
     )
   tensors = dict(weights.tensors)
   learnt = np.asarray(tensors.pop(names[0]), np.float32)
@@ -197,7 +197,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
 
 
 def load_videoprism(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
-  """Loads a VideoPrism-LvT completely, or says what does not fit.
+  """Loads a VideoPrism-LvT.
 
   Args:
     weights: from `directory.read_weights`.
@@ -207,7 +207,7 @@ def load_videoprism(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
     (float32 numpy).
 
   Raises:
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   kwargs = videoprism_kwargs(weights)
@@ -234,13 +234,13 @@ def load_videoprism(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
 def load_tokenizer(
   weights: directory.Weights,
 ) -> sentence_pieces.SentencePieceTokenizer:
-  """Reads the tokenizer that belongs to the weights: T5's, without an end.
+  """Reads the tokenizer of the weights: T5's, without an end token.
 
   Args:
     weights: from `directory.read_weights`.
 
   Returns:
-    The tokenizer, of the model's length.
+    The tokenizer, with the model's text length.
 
   Raises:
     FileNotFoundError: tokenizer.json is missing.
@@ -254,7 +254,7 @@ def load_tokenizer(
 
 
 def native_frames(weights: directory.Weights) -> int:
-  """Returns the frames of the clips that the weights take."""
+  """Returns the number of frames of a clip."""
   return _part(weights, 'vision_config')['num_frames']
 
 

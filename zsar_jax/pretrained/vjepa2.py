@@ -1,12 +1,12 @@
-"""Public V-JEPA 2 classifiers for `models.vjepa2.VJepa2`.
+"""Loads public V-JEPA 2 classifiers into `models.vjepa2.VJepa2`.
 
   weights = directory.read_weights('vjepa2-vitl-fpc16-256-ssv2')
   kwargs, params = load_vjepa2(weights)
   out = vjepa2.VJepa2(**kwargs).apply({'params': params}, clip)
 
 A directory holds config.json (model_type 'vjepa2'), model.safetensors of a
-classifier, and video_preprocessor_config.json. Weights without the pooler,
-which the pre-training leaves, are refused: what they give is not pooled.
+classifier, and video_preprocessor_config.json. Pre-trained weights without
+pooler are refused, because nothing turns their tokens into one embedding.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from zsar_jax.models import vjepa2
 from zsar_jax.pretrained import assemble, directory, pixels, video_plan
 
 MODEL_TYPE = 'vjepa2'
-# The last layer is read by `heads`; the predictor is for pre-training.
+# `heads` reads the last layer; the predictor is only for pre-training.
 _IGNORED = (r'^classifier\.', r'^vjepa2\.predictor\.')
 _QUERY = 'pooler.query_tokens'
 
@@ -34,7 +34,7 @@ def vjepa2_kwargs(weights: directory.Weights) -> dict[str, Any]:
     Keyword arguments of `models.vjepa2.VJepa2`.
 
   Raises:
-    ValueError: another architecture, or a missing setting.
+    ValueError: the architecture is another one, or a setting is missing.
   """
   directory.expect_model_type(weights, MODEL_TYPE)
   setting = lambda key, *rest: directory.setting(weights, key, *rest)
@@ -128,7 +128,7 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
 
 
 def load_vjepa2(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
-  """Loads a classifier's encoder and pooler completely.
+  """Loads a classifier's encoder and pooler.
 
   Args:
     weights: from `directory.read_weights`.
@@ -138,14 +138,14 @@ def load_vjepa2(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
     numpy).
 
   Raises:
-    ValueError: anything that is missing, left over or does not agree; the
+    ValueError: a tensor or setting is missing, left over or does not fit. The
       message names file and tensor.
   """
   kwargs = vjepa2_kwargs(weights)
   if _QUERY not in weights.tensors:
     raise ValueError(
       f'{weights.path} has no {_QUERY}: these weights of V-JEPA 2 are no '
-      'classifier, and nothing pools what they give'
+      'classifier, so they have no pooler'
     )
   t, h, w = kwargs['video']['tubelet_size']
   shapes = jax.eval_shape(
@@ -161,7 +161,7 @@ def preprocessing(weights: directory.Weights) -> dict[str, Any]:
     weights: from `directory.read_weights`.
 
   Returns:
-    What `pixels.read` gives, and `num_frames` of a clip.
+    The values of `pixels.read`, and `num_frames` of a clip.
 
   Raises:
     FileNotFoundError, ValueError: see `pixels.read`.

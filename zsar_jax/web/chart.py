@@ -1,4 +1,4 @@
-"""What the page shows of a prediction, as plain data."""
+"""Turns a prediction into plain data for the page's chart."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -12,11 +12,11 @@ class Bar:
 
   Attributes:
     name: a candidate, or `predictions.NONE_OF_THESE`.
-    value: what stands beside it: '97.0%', or 'score +0.87'.
+    value: text beside the bar: '97.0%', or 'score +0.87'.
     share: length of the bar, in [0, 1].
-    note: what the name was composited from, in words; '' where nothing was.
+    note: the seen classes that the name was composited from; '' without any.
     is_answer: whether it is the answer at the threshold.
-    is_none: whether it is that of "none of these".
+    is_none: whether it is the bar of "none of these".
   """
 
   name: str
@@ -30,15 +30,15 @@ class Bar:
 def answer(
   prediction: predictions.Prediction, threshold: float
 ) -> tuple[str, float | None]:
-  """The answer where no name below a probability is accepted.
+  """Returns the answer, if names below a threshold are rejected.
 
   Args:
-    prediction: of a video.
-    threshold: in [0, 1].
+    prediction: the prediction for a video.
+    threshold: lowest probability of an answer, in [0, 1].
 
   Returns:
-    The best name or `NONE_OF_THESE`, and its probability: of the best name,
-    or that no name reaches the threshold has none. None without probabilities.
+    The best name and its probability (None without probabilities); or
+    `NONE_OF_THESE` and None if the best name is below the threshold.
   """
   best = prediction.ranking[0]
   if prediction.none_of_these is not None and best.probability < threshold:
@@ -47,15 +47,15 @@ def answer(
 
 
 def bars(prediction: predictions.Prediction, threshold: float) -> list[Bar]:
-  """The bars of the chart, largest first.
+  """Returns the bars of the chart, in the order of the ranking.
 
   Args:
-    prediction: of a video.
+    prediction: the prediction for a video.
     threshold: in [0, 1]; see `answer`.
 
   Returns:
-    A bar a name, with "none of these" in its place where it has a
-    probability.
+    One bar per name. If "none of these" has a probability, its bar is in its
+    place among them.
   """
   chosen, _ = answer(prediction, threshold)
   found = []
@@ -82,10 +82,10 @@ def bars(prediction: predictions.Prediction, threshold: float) -> list[Bar]:
 
 
 def describe_source(ranked: predictions.Ranked) -> str:
-  """Says which seen classes stand behind a name.
+  """Describes the seen classes that a name was composited from.
 
   Args:
-    ranked: of a prediction.
+    ranked: a name of a ranking.
   """
   parts = ranked.composited_from
   if not parts:
@@ -97,13 +97,13 @@ def describe_source(ranked: predictions.Ranked) -> str:
 
 
 def clock(seconds: float) -> str:
-  """A time in a video, as players write it.
+  """Formats a time in a video.
 
   Args:
-    seconds: from its start.
+    seconds: from the start of the video.
 
   Returns:
-    Such as '0:07.5', '12:40.0' or '1:02:03.0'.
+    Text such as '0:07.5', '12:40.0' or '1:02:03.0'.
   """
   tenths = round(10 * max(0.0, seconds))
   minutes, tenths = divmod(tenths, 600)
@@ -115,10 +115,10 @@ def clock(seconds: float) -> str:
 def compare(
   named: Sequence[tuple[str, predictions.Prediction]], threshold: float
 ) -> str:
-  """Says whether two models agree.
+  """Says in a sentence whether two models agree.
 
   Args:
-    named: title and prediction of each.
+    named: title and prediction of each model.
     threshold: in [0, 1]; see `answer`.
   """
   answers = [answer(p, threshold)[0] for _, p in named]

@@ -1,7 +1,7 @@
-"""One model at work for the page: a video and names in, an answer out.
+"""Runs one model for the page: a video and names in, an answer out.
 
-Nothing in here knows the page's toolkit. Files are decoded by the child
-process of `data.user_videos`, never in this one.
+This file does not use gradio. Videos are decoded in the child process of
+`data.user_videos`, never in this one.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from zsar_jax.inference import predictions
 from zsar_jax.system import terminal
 from zsar_jax.web import limits as limits_lib
 
-# From this many windows on a video is long: it gets a timeline.
+# A video with at least this many windows gets a timeline.
 _LONG = 4
 _MOST_FRAMES = 32
 _JPEG_QUALITY = 85
@@ -23,24 +23,24 @@ _STEPS = 100
 
 
 class Refused(ValueError):
-  """What was asked for cannot be done; says why to the visitor."""
+  """A request cannot be answered; the message tells the visitor why."""
 
 
 class Gone(Exception):
-  """Nobody waits for the answer any more."""
+  """The visitor does not wait for the answer any more."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What the page shows of one video.
+  """The answer for one video.
 
   Attributes:
     prediction: the ranking; it names no folder of this machine.
-    frames: seconds and JPEG of the frames that were looked at.
-    risks: the measured risk at thresholds 0, 0.01, ..., 1, in words; () where
-      the bank has none.
-    duration: seconds.
-    is_long: whether `Desk.segments` has more to say.
+    frames: (seconds, JPEG) of the frames that the model used.
+    risks: the measured risk at thresholds 0, 0.01, ..., 1, as text; () without
+      a calibration.
+    duration: length of the video in seconds.
+    is_long: whether `Desk.segments` can find segments.
   """
 
   prediction: predictions.Prediction
@@ -50,10 +50,10 @@ class Answer:
   is_long: bool
 
   def reliability(self, threshold: float) -> str:
-    """Says how far the answer can be believed.
+    """Describes how reliable the answer is.
 
     Args:
-      threshold: probability below which no name is accepted.
+      threshold: lowest probability of an answer, in [0, 1].
     """
     if self.risks:
       return self.risks[round(_STEPS * threshold)]
@@ -61,32 +61,32 @@ class Answer:
 
 
 class Desk:
-  """A model and the limits that hold for its visitors.
+  """A model, with the limits of the page.
 
-  Not for several threads at once: the names belong to the model.
+  Only one thread may use it at a time: the class names are state of the model.
   """
 
   def __init__(self, model, title: str, limits: limits_lib.Limits):
-    """Takes a model.
+    """Stores a model.
 
     Args:
       model: an `ActionModel`.
-      title: what to call it.
-      limits: of the page.
+      title: name of the model on the page.
+      limits: limits of the page.
     """
     self.title = title
     self._model, self._limits = model, limits
 
   @property
   def is_calibrated(self) -> bool:
-    """Returns whether the model can say "none of these"."""
+    """Whether the model can answer "none of these"."""
     return bool(self._model.bank and self._model.bank.calibration)
 
   def answer(self, path: str, names: Sequence[str]) -> Answer:
     """Ranks names for a video.
 
     Args:
-      path: of an upload.
+      path: path of an upload.
       names: from `limits.parse_names`.
 
     Returns:
@@ -125,13 +125,13 @@ class Desk:
     names: Sequence[str],
     progress: Callable[[int, int], None],
   ) -> list[predictions.NamedSegment]:
-    """Finds what happens when.
+    """Divides a video into segments, each with a name.
 
     Args:
-      path: of an upload for which there is an answer.
+      path: path of an upload that `answer` has accepted.
       names: from `limits.parse_names`.
-      progress: gets the number of windows done, and of all; what it raises
-        ends the work.
+      progress: called with the number of finished windows, and of all. An
+        exception that it raises stops the work.
 
     Returns:
       Segments that cover the video.
@@ -152,12 +152,12 @@ class Desk:
     try:
       self._model.clear_classes().add_classes(names)
     except ValueError as e:
-      # What follows is for whoever trains models.
+      # The rest of the message is for developers.
       why = str(e).partition(';')[0]
       raise Refused(f'This model cannot read a name: {why}.') from e
 
   def _frames(self, path: str) -> tuple[tuple[float, bytes], ...]:
-    """Seconds and JPEGs of what the model saw, of the middle crop alone."""
+    """Returns (seconds, JPEG) of the model's frames, only the middle crop."""
     recognizer = self._model.recognizer
     config = recognizer.config.zeroshot
     views = user_videos.read_views(
@@ -176,11 +176,11 @@ class Desk:
 
 
 def in_words(error: Exception, path: str) -> str:
-  """Says an error to a visitor, without folders of this machine.
+  """Describes an error to a visitor, without folders of this machine.
 
   Args:
-    error: about a video.
-    path: of the video.
+    error: the error.
+    path: path of the video.
   """
   if isinstance(error, FileNotFoundError):
     return 'The video is not here any more. Choose or record it again.'

@@ -1,6 +1,6 @@
-"""The parts of the page as HTML. Every text from outside is escaped.
+"""Renders the parts of the page as HTML. All user text is escaped.
 
-Nothing refers to anything elsewhere: pictures are inside as data.
+The HTML loads nothing: images are embedded as data.
 """
 
 import base64
@@ -10,7 +10,7 @@ import html
 from zsar_jax.inference import predictions
 from zsar_jax.web import chart
 
-# Names that are shown at once; the others can be unfolded.
+# Names to show at once; the others can be unfolded.
 _AT_ONCE = 10
 _NUM_COLOURS = 6
 
@@ -18,7 +18,7 @@ _NUM_COLOURS = 6
 def text(value: str) -> str:
   """Escapes a text for the inside of elements and quoted attributes.
 
-  `$` and braces too: the page's toolkit has templates of its own.
+  It also escapes `$`, braces and backquotes, which gradio's templates use.
   """
   value = html.escape(value)
   for letter in '${}`':
@@ -27,22 +27,22 @@ def text(value: str) -> str:
 
 
 def message(words: str, *, is_error: bool = False) -> str:
-  """A line that screen readers say at once.
+  """Renders a message that screen readers announce.
 
   Args:
     words: plain text.
-    is_error: whether it interrupts what they are saying.
+    is_error: whether it interrupts the screen reader.
   """
   role, kind = ('alert', 'zsar-error') if is_error else ('status', 'zsar-note')
   return f'<p role="{role}" class="{kind}">{text(words)}</p>'
 
 
 def headline(prediction: predictions.Prediction, threshold: float) -> str:
-  """The answer, in large letters.
+  """Renders the answer, in large letters.
 
   Args:
-    prediction: of a video.
-    threshold: probability below which no name is accepted.
+    prediction: the prediction for a video.
+    threshold: lowest probability of an answer, in [0, 1].
   """
   name, probability = chart.answer(prediction, threshold)
   if probability is not None:
@@ -50,7 +50,7 @@ def headline(prediction: predictions.Prediction, threshold: float) -> str:
   elif prediction.none_of_these is not None:
     beside = f'no name reaches {threshold:.0%}'
   else:
-    beside = 'best of these names; nothing says how sure that is'
+    beside = 'best of these names; this model gives no probability'
   return (
     f'<p role="status" class="zsar-answer"><strong>{text(name)}</strong> '
     f'<span>{text(beside)}</span></p>'
@@ -60,12 +60,12 @@ def headline(prediction: predictions.Prediction, threshold: float) -> str:
 def chart_html(
   prediction: predictions.Prediction, threshold: float, label: str
 ) -> str:
-  """The ranked bars, with what each name was composited from.
+  """Renders the ranked bars, with the seen classes behind each name.
 
   Args:
-    prediction: of a video.
-    threshold: marked by a line across the bars, in [0, 1].
-    label: of the list, for screen readers.
+    prediction: the prediction for a video.
+    threshold: in [0, 1], drawn as a line across the bars.
+    label: label of the list, for screen readers.
   """
   items = [_bar(bar) for bar in chart.bars(prediction, threshold)]
   line = prediction.none_of_these is not None
@@ -97,10 +97,10 @@ def _bar(bar: chart.Bar) -> str:
 
 
 def frames_html(frames: Sequence[tuple[float, bytes]]) -> str:
-  """The frames that were looked at, each a button that jumps there.
+  """Renders the frames that the model used, as buttons that jump there.
 
   Args:
-    frames: seconds and JPEG of each.
+    frames: (seconds, JPEG) of each frame.
   """
   items = ''.join(
     f'<li><button type="button" data-seek="{seconds:.3f}" '
@@ -110,23 +110,23 @@ def frames_html(frames: Sequence[tuple[float, bytes]]) -> str:
     for seconds, jpeg in frames
   )
   return (
-    '<h3>Frames that were looked at</h3>'
-    f'<ul class="zsar-frames" aria-label="frames that were looked at">{items}'
+    '<h3>Frames that the model used</h3>'
+    f'<ul class="zsar-frames" aria-label="frames that the model used">{items}'
     '</ul>'
   )
 
 
 def warnings_html(warnings: Sequence[str]) -> str:
-  """What to know before believing the ranking.
+  """Renders the warnings; '' without warnings.
 
   Args:
-    warnings: in plain words; '' is returned where there are none.
+    warnings: sentences without full stop.
   """
   if not warnings:
     return ''
   items = ''.join(f'<li>{text(w[:1].upper() + w[1:])}.</li>' for w in warnings)
   return (
-    '<h3>Before you believe it</h3>'
+    '<h3>Warnings</h3>'
     f'<ul class="zsar-warnings" aria-label="warnings">{items}</ul>'
   )
 
@@ -134,11 +134,11 @@ def warnings_html(warnings: Sequence[str]) -> str:
 def timeline_html(
   segments: Sequence[predictions.NamedSegment], duration: float
 ) -> str:
-  """What happens when: a strip to look at, and a list to click on.
+  """Renders the timeline: a coloured strip, and a list of its segments.
 
   Args:
-    segments: that cover the video.
-    duration: of the video, in seconds.
+    segments: segments that cover the video.
+    duration: length of the video in seconds.
   """
   names = dict.fromkeys(s.name for s in segments)
   names.pop(predictions.NONE_OF_THESE, None)
@@ -150,7 +150,7 @@ def timeline_html(
     times = f'{chart.clock(s.start)} – {chart.clock(s.end)}'
     jump = f'type="button" data-seek="{s.start:.3f}" data-end="{s.end:.3f}"'
     width = 100 * (s.end - s.start) / max(duration, 1e-9)
-    # The list below says the same to the keyboard and to screen readers.
+    # Keyboards and screen readers use the list below instead.
     strip.append(
       f'<button {jump} class="{kind}" tabindex="-1" style="width:{width:.3f}%" '
       f'title="{text(f"{times} {s.name}")}"></button>'
@@ -162,21 +162,21 @@ def timeline_html(
       f'<span class="zsar-value">{s.score:.0%}</span></button></li>'
     )
   return (
-    '<h3>What happens when</h3>'
+    '<h3>Timeline</h3>'
     f'<div class="zsar-strip" aria-hidden="true">{"".join(strip)}</div>'
-    '<ol class="zsar-segments" aria-label="segments; each jumps the player '
-    f'there">{"".join(rows)}</ol>'
+    '<ol class="zsar-segments" aria-label="segments; press one to jump there">'
+    f'{"".join(rows)}</ol>'
   )
 
 
 def side_by_side(
   named: Sequence[tuple[str, predictions.Prediction]], threshold: float
 ) -> str:
-  """Two models' charts beside each other, and whether they agree.
+  """Renders two models' charts side by side, and whether they agree.
 
   Args:
-    named: title and prediction of each.
-    threshold: probability below which no name is accepted.
+    named: title and prediction of each model.
+    threshold: lowest probability of an answer, in [0, 1].
   """
   columns = ''.join(
     f'<section aria-label="{text(title)}"><h3>{text(title)}</h3>'

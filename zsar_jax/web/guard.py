@@ -1,8 +1,8 @@
-"""Stands before the page's toolkit and lets through what the page needs.
+"""Filters requests before they reach gradio.
 
-The toolkit answers many more addresses than this page uses: some fetch from
-other machines, some run programs on what was uploaded. So the addresses are a
-list of what is allowed. All else is "not found".
+Gradio answers many more addresses than this page uses. Some download from other
+machines, some run programs on uploads. So only the addresses of a list are
+allowed. All others are "not found".
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ _ALLOWED = re.compile(
   rf'|{_API}/(upload|upload_progress|queue/join|queue/data|run/predict|cancel|reset|info'
   r'|startup-events|theme\.css|user|login_check|token|app_id)/?'
   rf'|{_API}/heartbeat/\w+'
-  # A file, but no address of another machine.
+  # Local files; an absolute path follows, never an address.
   rf'|{_API}/file=/.+'
 )
 _UPLOAD = f'{_API}/upload'
-# What an event may bring along: names, a threshold, the place of a file.
+# Maximum bytes of an event: names, a threshold, the path of an upload.
 _MOST_JSON = 1 << 20
-# Of a multipart form around its one file.
+# Maximum bytes of a multipart form, beyond its one file.
 _FORM = 1 << 14
 _HEADERS = {
-  # Nothing is loaded from elsewhere, whatever the toolkit would like.
+  # The browser loads nothing from other machines, even if gradio refers to it.
   'content-security-policy': (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:;"
     " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src "
@@ -57,26 +57,26 @@ class Guard:
     """Wraps an ASGI application.
 
     Args:
-      app: to wrap.
-      uploads: the folder of uploads.
-      limits: of the page.
-      hosts: names that this machine may be called by, so that no other page
-        reaches it through a name of its own; None allows every name.
+      app: application to wrap.
+      uploads: the uploads.
+      limits: limits of the page.
+      hosts: accepted host names, against DNS rebinding: another website cannot
+        reach the page through a name of its own. None accepts every name.
     """
     self._app, self._uploads, self._limits = app, uploads, limits
     self._hosts = hosts
 
   async def __call__(self, scope, receive, send) -> None:
-    """Answers a request, or passes it on."""
+    """Passes a request on, or refuses it."""
     if scope['type'] == 'lifespan':
       await self._app(scope, receive, send)
       return
     if scope['type'] != 'http':
-      return  # no websocket is needed
+      return  # the page needs no websocket
     headers = {k.decode('latin1'): v for k, v in scope['headers']}
     host = host_name(headers.get('host', b'').decode('latin1'))
     if self._hosts is not None and host not in self._hosts:
-      await _refuse(send, 421, 'this page is not known by that name')
+      await _refuse(send, 421, 'this host name is not accepted')
     elif not _ALLOWED.fullmatch(scope['path']):
       await _refuse(send, 404, 'not found')
     elif scope['method'] == 'POST':
@@ -87,14 +87,14 @@ class Guard:
   async def _post(self, scope, receive, send, headers) -> None:
     length = headers.get('content-length', b'')
     if not length.isdigit():
-      await _refuse(send, 411, 'the length of the content is missing')
+      await _refuse(send, 411, 'the header Content-Length is missing')
       return
     length = int(length)
     if scope['path'].rstrip('/') == _UPLOAD:
       await self._upload(scope, receive, send, length)
       return
     if length > _MOST_JSON:
-      await _refuse(send, 413, 'that is too much text')
+      await _refuse(send, 413, 'the request is too large')
       return
     body = await _read(receive)
     if body is None:
@@ -108,7 +108,7 @@ class Guard:
     limits = self._limits
     if length > limits.upload_bytes + _FORM:
       await _refuse(
-        send, 413, f'at most {limits.megabytes:g} MB may be uploaded'
+        send, 413, f'at most {limits.megabytes:g} MB can be uploaded'
       )
       return
     with self._uploads.room_for(length) as fits:
@@ -129,10 +129,10 @@ def host_name(host: str) -> str:
 
 
 def _paths(body: bytes) -> Iterator[str]:
-  """All values of a key `path` in JSON; none in what is no JSON."""
+  """Yields all values of a key `path` in JSON; nothing if it is no JSON."""
   try:
     left: list[Any] = [json.loads(body)]
-  except (ValueError, RecursionError):  # the toolkit cannot read it either
+  except (ValueError, RecursionError):  # gradio cannot parse it either
     return
   while left:
     node = left.pop()
@@ -145,7 +145,7 @@ def _paths(body: bytes) -> Iterator[str]:
 
 
 async def _read(receive) -> bytes | None:
-  """The whole body; None where the visitor left."""
+  """Reads the whole body; returns None if the visitor has left."""
   body, more = b'', True
   while more:
     part = await receive()
@@ -157,7 +157,7 @@ async def _read(receive) -> bytes | None:
 
 
 def _again(body: bytes, receive):
-  """A `receive` that gives a body that was read before."""
+  """Returns a `receive` that returns a body that was read before."""
   parts = [{'type': 'http.request', 'body': body, 'more_body': False}]
 
   async def replay():
@@ -185,7 +185,7 @@ async def _refuse(send, status: int, words: str) -> None:
       'headers': [
         (b'content-type', b'text/plain; charset=utf-8'),
         (b'content-length', str(len(content)).encode()),
-        # What was not read of the request must not be taken for the next.
+        # Unread bytes of the request must not become the next request.
         (b'connection', b'close'),
       ],
     }

@@ -1,4 +1,4 @@
-"""What the page takes: names as they are typed, and how much of anything."""
+"""The page's limits, and the parser of the names that a visitor types."""
 
 import dataclasses
 
@@ -9,16 +9,16 @@ _SHOWN = 40
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """The most that a visitor may ask for.
+  """The limits of the page. Megabytes are 10^6 bytes.
 
   Attributes:
-    megabytes: of an upload (10^6 bytes).
-    minutes: of a video.
-    names: to choose from.
-    waiting: requests that wait for their turn; further ones are refused.
-    store_megabytes: of all uploads that are kept at a time.
-    keep_minutes: until an upload that no open page holds is deleted.
-    hold_minutes: until any upload is deleted, whoever holds it.
+    megabytes: maximum size of an upload.
+    minutes: maximum length of a video.
+    names: maximum number of class names.
+    waiting: maximum number of waiting requests; more are refused.
+    store_megabytes: maximum size of all uploads together.
+    keep_minutes: age at which an upload that no open page uses is deleted.
+    hold_minutes: age at which any upload is deleted.
   """
 
   megabytes: float = 100.0
@@ -33,47 +33,47 @@ class Limits:
     for field in dataclasses.fields(self):
       if not getattr(self, field.name) > 0:
         raise ValueError(
-          f'{field.name}={getattr(self, field.name):g}: must be above 0'
+          f'{field.name}={getattr(self, field.name):g} must be above 0'
         )
     if self.store_megabytes < self.megabytes:
       raise ValueError(
-        f'store_megabytes={self.store_megabytes:g} has no room for one upload '
-        f'of megabytes={self.megabytes:g}'
+        f'store_megabytes={self.store_megabytes:g} is less than one upload of '
+        f'megabytes={self.megabytes:g}'
       )
 
   @property
   def upload_bytes(self) -> int:
-    """Of one upload."""
+    """Maximum size of an upload in bytes."""
     return int(self.megabytes * 1e6)
 
   @property
   def store_bytes(self) -> int:
-    """Of all uploads."""
+    """Maximum size of all uploads together, in bytes."""
     return int(self.store_megabytes * 1e6)
 
   def describe(self) -> str:
-    """Says the limits of a video in words."""
+    """Returns the limits of a video as text."""
     return f'up to {self.megabytes:g} MB and {self.minutes:g} min'
 
 
 def parse_names(text: str, most: int) -> list[str]:
-  """Names as they are typed, one a line.
+  """Parses class names, one per line.
 
   Args:
-    text: of any number of lines; empty lines do not count.
-    most: names that are allowed.
+    text: the lines; empty lines are skipped.
+    most: maximum number of names.
 
   Returns:
     Canonical names, in order.
 
   Raises:
-    ValueError: no name, too many, a line that is no name, or two lines with
-      the same name; says which, in words for whoever typed them.
+    ValueError: there is no name, there are too many, a line is no name, or two
+      lines are the same name. The message is a sentence for the visitor.
   """
   lines = [line.strip() for line in (text or '').splitlines()]
   lines = [line for line in lines if line]
   if not lines:
-    raise ValueError('Type at least one name to choose from, one a line.')
+    raise ValueError('Type at least one name to choose from, one per line.')
   if len(lines) > most:
     raise ValueError(
       f'{len(lines)} names are too many: at most {most} are allowed.'
@@ -84,8 +84,8 @@ def parse_names(text: str, most: int) -> list[str]:
       (name,) = class_names.canonical_names([line], 'names')
     except ValueError as e:
       raise ValueError(
-        f'{_short(line)!r} is no name: it needs a letter or a digit, and may '
-        'have no control characters.'
+        f'{_short(line)!r} is not a name: it needs a letter or a digit, and no '
+        'control characters.'
       ) from e
     if name in found:
       first = found[name]
@@ -103,14 +103,14 @@ def _short(line: str) -> str:
 
 
 def check_size(size: int, limits: Limits) -> None:
-  """Refuses an upload that is too large.
+  """Checks the size of an upload.
 
   Args:
-    size: in bytes.
-    limits: of the page.
+    size: size in bytes.
+    limits: limits of the page.
 
   Raises:
-    ValueError: it is larger.
+    ValueError: the upload is too large.
   """
   if size > limits.upload_bytes:
     raise ValueError(
@@ -120,14 +120,14 @@ def check_size(size: int, limits: Limits) -> None:
 
 
 def check_duration(seconds: float, limits: Limits) -> None:
-  """Refuses a video that is too long.
+  """Checks the length of a video.
 
   Args:
-    seconds: that it lasts.
-    limits: of the page.
+    seconds: length in seconds.
+    limits: limits of the page.
 
   Raises:
-    ValueError: it is longer.
+    ValueError: the video is too long.
   """
   if seconds > 60 * limits.minutes:
     raise ValueError(

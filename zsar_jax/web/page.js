@@ -1,5 +1,5 @@
-// Jumps the player, says which segment is playing, and names what the
-// toolkit leaves without a name.
+// Jumps the player to a time, marks the segment that is playing, and labels the
+// video element, which gradio leaves without a label.
 (() => {
   const player = () => document.querySelector('#zsar-video video');
 
@@ -11,7 +11,7 @@
     video.scrollIntoView({block: 'nearest', behavior: 'smooth'});
   });
 
-  // Media events do not bubble, but are captured.
+  // Media events do not bubble, but they can be captured.
   document.addEventListener('loadedmetadata', (event) => {
     if (event.target !== player()) return;
     event.target.setAttribute('aria-label', 'the chosen video');

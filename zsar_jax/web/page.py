@@ -1,6 +1,6 @@
-"""The page itself: which part stands where, and which event calls what.
+"""Builds the page: the layout of its components, and their events.
 
-Everything it says and draws is made elsewhere in this room.
+The other files of this room compute and draw what it shows.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import uploads as uploads_lib
 
 _THRESHOLD = 0.5
-# All work of the models: one request after the other.
+# The models answer one request at a time.
 _ONE_AFTER_THE_OTHER = {'concurrency_limit': 1, 'concurrency_id': 'models'}
 _UNSEEN = {'show_progress': 'hidden', 'api_visibility': 'private'}
 _NO_ANSWER = 'Choose a video, type names and press Recognise.'
@@ -24,13 +24,13 @@ _NO_ANSWER = 'Choose a video, type names and press Recognise.'
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """What the page is made of.
+  """The parts of a page.
 
   Attributes:
     desks: one model, or two to compare.
-    limits: of the page.
-    uploads: the folder of uploads.
-    examples: video files that come along.
+    limits: limits of the page.
+    uploads: the uploads.
+    examples: paths of example videos.
   """
 
   desks: Sequence[desk_lib.Desk]
@@ -55,7 +55,7 @@ class _Parts:
 
 
 def example_name(path: str) -> str:
-  """Returns the class that an example's file name says.
+  """Returns the class name of an example, from its file name.
 
   Args:
     path: such as 'examples/waving_both_arms.mp4'.
@@ -65,9 +65,9 @@ def example_name(path: str) -> str:
 
 def _title() -> str:
   return (
-    '# Name actions, point at a video\n'
-    'Choose a video and type what might happen in it, in your own words. The '
-    'names need not have been trained on.'
+    '# Zero-shot action recognition\n'
+    'Choose a video and type names of actions, in your own words. The model '
+    'ranks the names. It need not have been trained on them.'
   )
 
 
@@ -83,12 +83,12 @@ def _inputs(page: Page) -> tuple[gr.Video, gr.Dropdown, gr.Textbox, gr.Button]:
   example = gr.Dropdown(
     [(example_name(path), path) for path in page.examples],
     value=None,
-    label='Or take an example (drawings)',
+    label='Or choose an example (drawings)',
     visible=bool(page.examples),
     elem_id='zsar-example',
   )
   names = gr.Textbox(
-    label=f'Names to choose from, one a line (up to {page.limits.names})',
+    label=f'Names to choose from, one per line (up to {page.limits.names})',
     placeholder='juggling\nrowing\narm wrestling',
     lines=5,
     max_lines=12,
@@ -109,7 +109,7 @@ def _outputs(page: Page, video, names) -> _Parts:
     1,
     _THRESHOLD,
     step=0.01,
-    label='Say "none of these" below this probability',
+    label='Answer "none of these" below this probability',
     visible=calibrated,
     buttons=[],
     elem_id='zsar-threshold',
@@ -127,7 +127,7 @@ def _say(words: str, *, is_error: bool = False) -> str:
 
 
 def _asked(page: Page, video, names: str):
-  """The upload and the names that an event brings along.
+  """Returns the path of the upload, and the names, of an event.
 
   Raises:
     ValueError: one of them cannot be used.
@@ -139,10 +139,10 @@ def _asked(page: Page, video, names: str):
 
 
 def _recognise(page: Page):
-  """The event behind the button."""
+  """Returns the function of the button Recognise."""
   desk = page.desks[0]
 
-  # The toolkit gives a bar to whoever has one as a default.
+  # Gradio passes a progress bar to functions that have one as a default.
   bar = gr.Progress()
 
   def recognise(video, names, threshold, request: gr.Request, progress=bar):
@@ -159,11 +159,11 @@ def _recognise(page: Page):
     if not answer.is_long:
       yield '', *shown, '', details, kept
       return
-    looking = _say('The video is long: looking for what happens when …')
+    looking = _say('The video is long: computing a timeline …')
     yield looking, *shown, '', details, kept
 
     def tell(done, total):
-      # Somebody who left, or took another video, waits no more.
+      # Stop if the visitor has left or has chosen another video.
       if not page.uploads.holds(request.session_hash, path):
         raise desk_lib.Gone
       progress((done, total), desc='windows of the video')
@@ -195,7 +195,7 @@ def _risk_html(answer: desk_lib.Answer | None, threshold: float) -> str:
 
 
 def _compare(page: Page):
-  """The event behind the button of the second tab."""
+  """Returns the function of the button on the tab Compare."""
 
   def compare(video, names, threshold):
     try:
@@ -211,7 +211,7 @@ def _compare(page: Page):
 
 
 def _take(page: Page):
-  """The event of a video that comes or goes."""
+  """Returns the function that runs when a video is chosen or removed."""
 
   def take(video, request: gr.Request):
     path = None
@@ -226,7 +226,7 @@ def _take(page: Page):
 
 
 def _take_example(page: Page):
-  """The event of an example that is chosen."""
+  """Returns the function that runs when an example is chosen."""
   all_names = '\n'.join(map(example_name, page.examples))
 
   def take(path, names):
@@ -290,13 +290,13 @@ def _connect_comparison(page: Page, parts: _Parts, button, output) -> None:
 
 
 def build(page: Page) -> gr.Blocks:
-  """Puts the page together.
+  """Builds the page.
 
   Args:
-    page: what it is made of.
+    page: its parts.
 
   Returns:
-    The page, not yet served.
+    The page, not served yet.
   """
   two = len(page.desks) > 1
   with gr.Blocks(title='zsar: name actions', analytics_enabled=False) as blocks:
@@ -323,7 +323,7 @@ def build(page: Page) -> gr.Blocks:
 
 
 def _leave(page: Page):
-  """The event of a page that is closed."""
+  """Returns the function that runs when a page is closed."""
 
   def leave(request: gr.Request):
     page.uploads.release(request.session_hash)

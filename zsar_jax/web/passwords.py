@@ -1,4 +1,4 @@
-"""Who may see the page: names and passwords, never on the command line."""
+"""Users and passwords of the page, from a file or an environment variable."""
 
 from collections.abc import Callable, Mapping
 import hmac
@@ -13,17 +13,17 @@ def read(path: str | None, environment: Mapping[str, str]) -> dict[str, str]:
   """Reads the passwords.
 
   Args:
-    path: of a file with a line `user:password` each; None takes those of the
-      variable ZSAR_APP_AUTH, if it is set.
-    environment: variables.
+    path: path of a file with lines `user:password`; None reads these lines
+      from the environment variable ZSAR_APP_AUTH.
+    environment: the environment variables.
 
   Returns:
-    User -> password; none where there is neither a file nor a variable.
+    User -> password; empty without file and variable.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: others may read the file, or a line is none of a user. The
-      message never repeats a line.
+    ValueError: other users may read the file, or a line is not
+      `user:password`. The message never repeats a line.
   """
   if path is None:
     text, where = environment.get(VARIABLE, ''), f'the variable {VARIABLE}'
@@ -32,7 +32,7 @@ def read(path: str | None, environment: Mapping[str, str]) -> dict[str, str]:
   else:
     if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
       raise ValueError(
-        f'--auth={path}: others may read it; say chmod 600 {path}'
+        f'--auth={path}: other users may read it; run chmod 600 {path}'
       )
     with open(path, encoding='utf-8') as f:
       text, where = f.read(), path
@@ -52,14 +52,14 @@ def read(path: str | None, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def checker(passwords: Mapping[str, str]) -> Callable[[str, str], bool]:
-  """Returns a function of user and password that says whether they are known.
+  """Returns a function (user, password) -> whether they are valid.
 
   Args:
     passwords: user -> password.
   """
 
   def check(user: str, password: str) -> bool:
-    # As long for unknown users as for others.
+    # An unknown user takes as long as a known one.
     known = passwords.get(user, '')
     same = hmac.compare_digest(known.encode(), password.encode())
     return same and user in passwords
@@ -68,15 +68,15 @@ def checker(passwords: Mapping[str, str]) -> Callable[[str, str], bool]:
 
 
 def check_exposure(host: str, share: bool, has_passwords: bool) -> None:
-  """Refuses to show the page to others without passwords.
+  """Checks that only this machine can open a page without passwords.
 
   Args:
     host: address to listen on.
-    share: whether a public link is asked for.
+    share: whether to make a public link.
     has_passwords: whether visitors must log in.
 
   Raises:
-    ValueError: they need not, and others than this machine could come.
+    ValueError: there are no passwords, and other machines could open the page.
   """
   if has_passwords:
     return

@@ -1,4 +1,4 @@
-"""Serves the page: only what is needed of the toolkit, and nothing outside."""
+"""Serves the page with gradio, with all features off that it does not need."""
 
 import os
 import pathlib
@@ -10,14 +10,14 @@ from zsar_jax.web import guard
 from zsar_jax.web import page as page_lib
 
 _HERE = pathlib.Path(__file__).parent
-# Whose last answers are kept, some hundred kB each at most.
+# Number of sessions whose last answer is kept, at most some hundred kB each.
 _SESSIONS = 500
 
 
 def _theme() -> gr.Theme:
-  """The toolkit's colours in blue, dark enough for white words on them.
+  """Returns gradio's theme in blue, dark enough for white text on it.
 
-  The fonts are the visitor's own: those of the toolkit come from elsewhere.
+  The fonts are the visitor's own, because gradio's would be downloaded.
   """
   font = gr.themes.Font
   theme = gr.themes.Default(
@@ -41,19 +41,19 @@ def serve(
   auth,
   hosts: frozenset[str] | None,
 ) -> tuple[str, str | None]:
-  """Serves the page in threads of its own.
+  """Serves the page in background threads.
 
   Args:
-    blocks: from `build`.
-    page: what it is made of.
+    blocks: from `page.build`.
+    page: the parts of the page.
     host: address to listen on.
-    port: None takes a free one.
+    port: port to listen on; None takes a free one.
     share: whether to make a public link.
-    auth: a function of user and password; None lets everybody in.
-    hosts: as `guard.Guard` has it.
+    auth: (user, password) -> whether they are valid; None needs no login.
+    hosts: accepted host names; see `guard.Guard`.
 
   Returns:
-    Its address, and the public one if any.
+    The address of the page, and its public link or None.
 
   Raises:
     OSError: the port is taken.

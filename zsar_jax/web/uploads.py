@@ -1,9 +1,10 @@
-"""Uploaded files: where they lie, who still needs them, when they go.
+"""Keeps uploaded files, and deletes them when nobody needs them any more.
 
-All lie in one folder of their own. The page's sessions hold what they show;
-two visitors with the same video hold the same file. A file goes when its last
-session ends or takes another, and where no session ever took it (an upload
-that broke off), some minutes after it was last written to. None stays for long.
+All files are in one folder. A session holds the file that it shows; two
+visitors with the same video hold the same file. A file is deleted when the last
+session that holds it ends or chooses another. A file that no session holds,
+such as a broken upload, is deleted some minutes after its last change. No file
+stays longer than `Limits.hold_minutes`.
 """
 
 import contextlib
@@ -20,15 +21,15 @@ class Uploads:
   """The folder of uploads, and which session holds which file.
 
   Attributes:
-    folder: that they lie in.
+    folder: the folder.
   """
 
   def __init__(self, folder: str, limits: limits_lib.Limits):
-    """Takes a folder that nothing else uses.
+    """Takes over a folder.
 
     Args:
-      folder: an existing one.
-      limits: of the page.
+      folder: an existing folder that nothing else uses.
+      limits: limits of the page.
     """
     self.folder = os.path.realpath(folder)
     self._limits = limits
@@ -40,11 +41,11 @@ class Uploads:
     """Returns the real path of an upload.
 
     Args:
-      path: as the page sent it, so perhaps of any file.
+      path: path that the browser sent. It may be hostile.
 
     Raises:
-      ValueError: it is no file in the folder of uploads; the message does not
-        say whether there is such a file elsewhere.
+      ValueError: it is no file in the folder of uploads. The message does not
+        tell whether such a file exists elsewhere.
     """
     real = os.path.realpath(path) if '\0' not in path else ''
     inside = real.startswith(self.folder + os.sep)
@@ -55,10 +56,10 @@ class Uploads:
     return real
 
   def hold(self, session: str, path: str | None) -> None:
-    """Keeps a file for a session, and lets go of the one it held before.
+    """Holds a file for a session, and releases the one that it held before.
 
     Args:
-      session: any text that names it.
+      session: id of the session.
       path: from `resolve`; None holds nothing.
     """
     with self._lock:
@@ -74,7 +75,7 @@ class Uploads:
       return self._held.get(session) == path
 
   def release(self, session: str) -> None:
-    """Ends a session."""
+    """Releases the file of a session that has ended."""
     self.hold(session, None)
 
   def _delete(self, path: str | None) -> None:
@@ -87,7 +88,7 @@ class Uploads:
         os.rmdir(os.path.dirname(path))
 
   def sweep(self) -> None:
-    """Deletes files that are old, those that no session holds sooner."""
+    """Deletes old files; files that no session holds are deleted sooner."""
     now = time.time()
     with self._lock:
       held = set(self._held.values())
@@ -104,7 +105,7 @@ class Uploads:
 
   @property
   def num_bytes(self) -> int:
-    """Returns the size of all files."""
+    """Size of all files, in bytes."""
     total = 0
     for path in self._files():
       with contextlib.suppress(OSError):
@@ -113,16 +114,16 @@ class Uploads:
 
   @contextlib.contextmanager
   def room_for(self, size: int):
-    """Reserves room for an upload while it comes in.
+    """Context manager that reserves room for an upload while it arrives.
 
     Args:
-      size: in bytes.
+      size: size in bytes.
 
     Yields:
       Whether there is room.
     """
     with self._lock:
-      # What has come in counts twice for a moment: on the safe side.
+      # Bytes that have arrived count twice, which errs on the safe side.
       fits = self.num_bytes + self._coming + size <= self._limits.store_bytes
       if fits:
         self._coming += size
@@ -148,11 +149,11 @@ class Sweeper:
   """A thread that sweeps the uploads once a minute until it is closed."""
 
   def __init__(self, uploads: Uploads, seconds: float = 60.0):
-    """Starts it.
+    """Starts the thread.
 
     Args:
-      uploads: to sweep.
-      seconds: from one sweep to the next.
+      uploads: uploads to sweep.
+      seconds: time between two sweeps.
     """
     self._end = threading.Event()
 

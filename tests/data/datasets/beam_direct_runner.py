@@ -29,7 +29,7 @@ def test_beam_stages_and_prepare_packs(tmp_path, capfd):
   out = capfd.readouterr().out
   assert '5 videos are usable' in out and '1 videos are unusable' in out
   # All of it was in the cache when the own processes looked.
-  assert 'staged 6 videos, 6 of them before; 1 cannot be used' in out
+  assert 'staged 6 videos, 6 of them in an earlier run; 1 cannot be used' in out
   assert len(list(pathlib.Path(tmp_path).rglob('*.safetensors'))) == 6
   prepare.main(argv)
   dataset_dir = capfd.readouterr().out.splitlines()[-1].split(': ')[1]

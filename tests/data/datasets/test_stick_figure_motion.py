@@ -29,7 +29,7 @@ def _moves(track):
 
 
 def _period(verb, place, manner, joint, nuisance):
-  """Seconds between upward crossings of the mean, seen in the joint."""
+  """Returns the period of a joint, from upward crossings of its mean."""
   times = np.arange(0.0, 40.0, 0.01)
   track = _joints(verb, place, manner, nuisance, times)[joint]
   height = track[:, 1] - track[:, 1].mean()

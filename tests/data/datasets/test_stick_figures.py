@@ -69,7 +69,7 @@ def test_nuisance_does_not_tell_the_class(attribute):
   for field in ('speed', 'phase', 'height', 'centre_x', 'drift_x', 'fps',
                 'duration', 'texture_contrast', 'thickness'):  # fmt: skip
     x = np.array([getattr(c.nuisance, field) for c in clips], float)
-    # One-way analysis of variance: F is about 1 when nothing is told.
+    # One-way analysis of variance: F is about 1 without a relation.
     between = sum(len(g) * (x[g].mean() - x.mean()) ** 2 for g in groups)
     within = sum(((x[g] - x[g].mean()) ** 2).sum() for g in groups)
     f = between / (len(groups) - 1) / (within / (len(x) - len(groups)))

@@ -27,7 +27,7 @@ def columns(labels, groups=None, sources=None):
 
 
 def dataset(tmp_path, name='folder', **changes):
-  """A prepared dataset as far as protocols look at it: its metadata."""
+  """Writes the metadata of a prepared dataset, which protocols read."""
   folder = tmp_path / name / 'config' / '1.0.0'
   folder.mkdir(parents=True)
   metadata = {

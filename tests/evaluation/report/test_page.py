@@ -126,7 +126,7 @@ def test_the_page_begins_with_the_accuracy_beside_chance():
     '60.0% per-class accuracy of transfer; chance is 10.0% '
     '95% interval over videos 50.0 – 70.0; over classes 40.0 – 80.0 '
     'measured on 120 videos (2 unreadable, counted as wrong), 12 candidate '
-    'classes declared comparison transfer − nearest_name: +10.0 points (95% '
+    'classes declared comparison: transfer − nearest_name is +10.0 points (95% '
     'interval over videos 0.0 – 20.0; over classes -10.0 – 30.0; p = 0.040)'
   )
   # Results alone: oracles and controls are further down.
@@ -157,7 +157,9 @@ def test_the_headline_takes_the_declared_measure_and_says_what_is_known():
   )
   results['rows'] = []
   html = page.render(results, make_content())
-  assert '<div id="headline">' not in html and 'there was no test' in html
+  assert (
+    '<div id="headline">' not in html and 'the protocol has no test' in html
+  )
 
 
 CJK = ('打篮球', '柔道のなげわざをしている人たちのようす', '태권도 품새를 연습')
@@ -179,7 +181,7 @@ def test_names_of_any_script_are_text_in_the_fonts_of_the_page():
   for attributes, _ in found:
     assert 'DejaVu' not in attributes and 'font-family' not in attributes
     assert re.search(r'font-size: [\d.]+px', attributes)
-  assert html.count('install one, such as Noto Sans CJK') == 1
+  assert html.count('install a font such as Noto Sans CJK') == 1
   assert 'Noto Sans' not in page.render(make_results(), make_content())
 
 

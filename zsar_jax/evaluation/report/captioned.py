@@ -1,4 +1,4 @@
-"""The figures of a report with their captions, made from its content."""
+"""Makes the figures of a report, with captions."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -11,7 +11,7 @@ from zsar_jax.evaluation.report import figures
 from zsar_jax.evaluation.report.content import ReportContent
 from zsar_jax.zeroshot import confidence_measures
 
-# The most columns of the weight map; a reader cannot distinguish more.
+# Maximum number of columns of the weight map that a reader can distinguish.
 _MOST_SEEN = 60
 
 
@@ -20,8 +20,8 @@ class Figure:
   """A figure, or the reason why it is missing.
 
   Attributes:
-    svg: a piece of HTML; '' if the figure is missing.
-    caption: a sentence on the figure, or the reason.
+    svg: an HTML fragment; '' if the figure is missing.
+    caption: the caption, or the reason why the figure is missing.
   """
 
   svg: str
@@ -33,10 +33,10 @@ def _missing(why: str) -> Figure:
 
 
 def error_ladder(rows: Sequence[Mapping[str, Any]]) -> Figure:
-  """Per-class accuracy from the best oracle down to the control.
+  """Draws per-class accuracies from the best oracle down to the control.
 
   Args:
-    rows: of results.json.
+    rows: rows of results.json.
 
   Returns:
     The figure; missing with fewer than two of the ladder's methods.
@@ -49,14 +49,14 @@ def error_ladder(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return _missing('no oracle or control could be computed')
   return Figure(
     figures.error_ladder(steps),
-    'Where accuracy is lost from one step to the next, that part failed: '
-    'above the first bar the encoder, then the span of the seen classes, '
-    'then the names.',
+    'The largest loss shows the weakest part. Above the first bar, that is the '
+    'encoder; between the oracles, the span of the seen classes; from the '
+    'oracles to the transfer, the names.',
   )
 
 
 def confusion_counts(content: ReportContent) -> np.ndarray:
-  """Videos of each true class (row) by answer (column), float [u u]."""
+  """Counts videos by true class (row) and answer (column), float [u u]."""
   u = len(content.unseen)
   counts = np.zeros((u, u))
   np.add.at(counts, (content.labels, content.answers), 1)
@@ -64,18 +64,18 @@ def confusion_counts(content: ReportContent) -> np.ndarray:
 
 
 def per_class(content: ReportContent, counts: np.ndarray) -> Figure:
-  """The accuracy of each unseen class, from `confusion_counts`."""
+  """Draws the accuracy of each unseen class, from `confusion_counts`."""
   totals = counts.sum(axis=1)
   return Figure(
     figures.per_class(
       content.unseen, counts.diagonal() / np.maximum(totals, 1), totals
     ),
-    'Accuracy of each unseen class, the best first.',
+    'Accuracy of each unseen class, best first.',
   )
 
 
 def confusion(content: ReportContent, counts: np.ndarray) -> Figure:
-  """The share of each true class that got each answer."""
+  """Draws the share of each true class that got each answer."""
   shares = counts / np.maximum(counts.sum(axis=1), 1)[:, None]
   return Figure(
     figures.heat_map(
@@ -86,21 +86,21 @@ def confusion(content: ReportContent, counts: np.ndarray) -> Figure:
       'answer',
       'share of the class',
     ),
-    'Each row is a true class; a perfect method is bright on the diagonal '
-    'alone.',
+    'Each row is a true class. With a perfect method only the diagonal is '
+    'bright.',
   )
 
 
 def transfer_weights(content: ReportContent) -> Figure:
-  """The transfer weights, cut to the seen classes with the largest ones."""
+  """Draws the transfer weights of the seen classes with the largest ones."""
   if content.transfer_weights is None:
-    return _missing('scores came without seen classes')
+    return _missing('the evaluated file has no seen classes')
   w = content.transfer_weights
   keep = np.arange(w.shape[1])
-  caption = 'What each unseen class is composited from.'
+  caption = 'The seen classes that each unseen class is composited from.'
   if len(keep) > _MOST_SEEN:
     keep = np.sort(np.argsort(-np.abs(w).max(axis=0))[:_MOST_SEEN])
-    caption += f' The {_MOST_SEEN} seen classes with the largest weights.'
+    caption += f' Only the {_MOST_SEEN} with the largest weights are shown.'
   return Figure(
     figures.heat_map(
       w[:, keep],
@@ -115,11 +115,11 @@ def transfer_weights(content: ReportContent) -> Figure:
 
 
 def prototype_map(content: ReportContent) -> Figure:
-  """The shared space in two dimensions."""
+  """Draws prototypes and videos in two dimensions."""
   if content.unseen_prototypes is None or content.seen_prototypes is None:
-    return _missing('scores came without embeddings')
+    return _missing('the evaluated file has no embeddings')
   if len(content.seen_prototypes) + len(content.unseen_prototypes) < 3:
-    return _missing('fewer than three prototypes')
+    return _missing('there are fewer than three prototypes')
   return Figure(
     figures.prototype_map(
       content.unseen,
@@ -128,24 +128,24 @@ def prototype_map(content: ReportContent) -> Figure:
       content.true_means,
       content.embeddings,
     ),
-    'The shared space in its two main directions. A short line from a '
-    'composite to the true mean of its class is a good guess from the name.',
+    'Prototypes in their first two principal components. A line joins each '
+    'composite with the true mean of its class: the shorter, the better.',
   )
 
 
 def hubness(content: ReportContent) -> Figure:
-  """How often each class is the answer."""
+  """Draws how often each class is the answer."""
   if not content.hubness_counts:
-    return _missing('no scores')
+    return _missing('there are no scores')
   return Figure(
     figures.hubness(content.hubness_counts),
     'How often each class is the answer; every true class weighs the same. A '
-    'high start is a hub that swallows videos of other classes.',
+    'high start is a hub: a class that attracts videos of other classes.',
   )
 
 
 def risk_coverage(content: ReportContent) -> Figure:
-  """The share of wrong answers among the most confident ones."""
+  """Draws the share of wrong answers among the most confident ones."""
   correct = content.answers == content.labels
   coverage, risk = confidence_measures.risk_coverage(
     content.confidence, correct
@@ -161,11 +161,11 @@ def risk_coverage(content: ReportContent) -> Figure:
 
 
 def gzsl(content: ReportContent) -> Figure:
-  """Unseen over seen accuracy."""
+  """Draws unseen over seen accuracy."""
   if content.gzsl_curve is None:
-    return _missing('no videos of seen classes were kept for it')
+    return _missing('there are no held-out videos of seen classes')
   return Figure(
     figures.gzsl(*content.gzsl_curve),
-    'Seen and unseen classes are candidates together. From right to left the '
-    'scores of seen classes are lowered more and more.',
+    'All classes, seen and unseen, are candidates. From right to left, a '
+    'growing penalty lowers the scores of seen classes.',
   )

@@ -1,4 +1,4 @@
-"""Arrays and pictures that a report shows besides results.json."""
+"""The arrays and images that a report shows besides results.json."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -8,11 +8,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ReportContent:
-  """Arrays of one method in one split; None leaves a figure out.
+  """Arrays of one method in one split. None leaves out the figure.
 
   Attributes:
     title: title of the page.
-    method: the method that gave the scores.
+    method: name of the method of `scores`.
     unseen: names of the candidates [u].
     seen: names of the seen classes [s].
     video_ids: [n].
@@ -23,14 +23,13 @@ class ReportContent:
     true_means: mean embedding of each candidate's videos [u d].
     seen_prototypes: [s d].
     transfer_weights: [u s].
-    gzsl_curve: seen and unseen accuracies [p 2], and AUSUC.
+    gzsl_curve: accuracies on seen and unseen classes [p 2], and AUSUC.
     hubness_counts: method -> N_1 of each candidate [u].
-    probabilities: calibrated [n u].
-    calibration_note: the videos and classes that the calibration used.
+    probabilities: calibrated probabilities [n u].
+    calibration_note: the videos and classes of the calibration, in words.
     thumbnails: video id -> JPEG bytes.
-    notes: remarks for the reader, such as the split that is shown.
-    dataset: name of the prepared dataset or of the file that was measured;
-      '' where unknown.
+    notes: remarks for the reader, such as which split is shown.
+    dataset: name of the evaluated dataset or file; '' if unknown.
   """
 
   title: str
@@ -62,7 +61,7 @@ class ReportContent:
 
   @property
   def confidence(self) -> np.ndarray:
-    """Probability of the answer, else its lead over the next score [n]."""
+    """Probability of the answer, else its lead over the next score, [n]."""
     if self.probabilities is not None:
       return self.probabilities.max(axis=1)
     if self.scores.shape[1] < 2:
@@ -72,7 +71,7 @@ class ReportContent:
 
 
 def confident_mistakes(content: ReportContent, count: int = 12) -> np.ndarray:
-  """Positions of the most confident wrong answers, at most `count`."""
+  """Returns positions of the `count` most confident wrong answers."""
   wrong = np.flatnonzero(content.answers != content.labels)
   order = np.argsort(-content.confidence[wrong], kind='stable')
   return wrong[order[:count]]

@@ -1,9 +1,9 @@
-"""The report's figures, each a function from arrays to a piece of HTML.
+"""Draws the report's figures: functions from arrays to HTML fragments.
 
-Figures are SVG with text and lines in the page's own colour, so they are
+Figures are SVG. Their text and lines have the page's own colour, so they are
 legible in light and dark. Figures with very many marks hold a PNG. Text stays
-text, in the page's own fonts. So a browser shows any script that its device
-has a font for, whatever fonts the drawing machine has.
+text, in the page's fonts. So a browser shows any script that its device has a
+font for, even if this machine has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ import numpy as np
 
 from zsar_jax.system import terminal
 
-# Distinct in grey and for colour-blind readers, on white and on black.
+# Distinct in greyscale and for colour-blind readers, on white and on black.
 BLUE, ORANGE, GREEN, GREY = '#4a90d9', '#e08a3c', '#3aa57a', '#888888'
 _MAP = 'viridis'
-# Stands for the page's text colour while matplotlib draws.
+# Placeholder for the page's text colour while matplotlib draws.
 _INK = '#123456'
 _MANY = 40
 
@@ -48,9 +48,12 @@ _STYLE = {
 def _draw(
   width: float, height: float, paint: Callable[[Any], None], alt: str
 ) -> str:
-  """An <svg> of some inches, painted by a function, in the page's colour."""
+  """Returns an <svg> of a size in inches that `paint` has drawn.
+
+  `alt` describes it for screen readers.
+  """
   with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-    # Only the size of such a letter is guessed; the page's font draws it.
+    # Matplotlib only guesses such a letter's size; the page's font draws it.
     warnings.filterwarnings('ignore', 'Glyph .* missing from')
     fig = mpl_figure.Figure(figsize=(width, height), layout='constrained')
     paint(fig.subplots())
@@ -72,7 +75,7 @@ def _draw(
 
 
 def _in_fonts_of_page(tag: re.Match[str]) -> str:
-  """The opening tag of a text, without the fonts that matplotlib names.
+  """Returns the opening tag of a text, without matplotlib's font names.
 
   Version 3.10 writes `font: 9px 'DejaVu Sans', ...`, later ones
   `font-size: 9px; font-family: 'DejaVu Sans', ...`.
@@ -82,7 +85,7 @@ def _in_fonts_of_page(tag: re.Match[str]) -> str:
 
 
 def _short(names: Sequence[str], length: int = 34) -> list[str]:
-  """Names cut to a width, which is counted in narrow letters."""
+  """Cuts names to a width; a wide letter counts as two narrow ones."""
 
   def cut(name):
     ends = np.cumsum([1 + terminal.is_wide(letter) for letter in name])
@@ -96,16 +99,16 @@ def _short(names: Sequence[str], length: int = 34) -> list[str]:
 def _accuracy_bars(
   rows: Sequence[Mapping[str, Any]], emphasised: str, label: str, alt: str
 ) -> str:
-  """Bars with their intervals, from the top, and a line at chance.
+  """Draws bars with intervals from the top down, and a line at chance.
 
   Args:
-    rows: of results.json, at least one.
-    emphasised: the method whose bar has a colour.
-    label: of the axis.
-    alt: of the figure.
+    rows: rows of results.json, at least one.
+    emphasised: method whose bar is coloured.
+    label: label of the axis.
+    alt: description for screen readers.
 
   Returns:
-    A piece of HTML.
+    An HTML fragment.
   """
 
   def paint(ax):
@@ -118,7 +121,7 @@ def _accuracy_bars(
         ax.plot([100 * row['low'], 100 * row['high']], [y, y], color=_INK, lw=2)
     if rows[0]['chance'] is not None:
       ax.axvline(100 * rows[0]['chance'], color=ORANGE, ls='--', lw=1)
-    # Beside the axis, where no bar, interval or line runs through them.
+    # Values stand beside the axis, where no bar or line covers them.
     ax.set_yticks(
       at, [f'{row["method"]}  {100 * row["value"]:.1f}%' for row in rows]
     )
@@ -130,28 +133,28 @@ def _accuracy_bars(
 
 
 def error_ladder(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Per-class accuracies from the best oracle down to wrong names."""
+  """Draws per-class accuracies from the best oracle down to wrong names."""
   return _accuracy_bars(rows, 'transfer', 'per-class accuracy', 'error ladder')
 
 
 def methods(
   rows: Sequence[Mapping[str, Any]], emphasised: str, measure: str
 ) -> str:
-  """One accuracy of all methods, in the order of the rows.
+  """Draws one accuracy of all methods, in the order of the rows.
 
   Args:
-    rows: of results.json, one for each method, at least one.
-    emphasised: the method that the page is about.
-    measure: what the rows count, in words.
+    rows: rows of results.json, one for each method, at least one.
+    emphasised: method whose bar is coloured.
+    measure: name of the accuracy, in words.
 
   Returns:
-    A piece of HTML.
+    An HTML fragment.
   """
   return _accuracy_bars(rows, emphasised, measure, 'accuracy of the methods')
 
 
 def per_class(names: Sequence[str], accuracy, counts) -> str:
-  """Bars, the best class first."""
+  """Draws the accuracy of each class, best first."""
   order = np.argsort(-np.asarray(accuracy), kind='stable')
 
   def paint(ax):
@@ -177,14 +180,14 @@ def _heat(ax, values, rows, columns, label) -> None:
     fontsize=8 if few_columns else 5,
   )
   ax.spines[:].set_visible(False)
-  # A bar shorter than its label would have it cut off.
+  # A colour bar shorter than its label would cut it off.
   bar = ax.figure.colorbar(image, ax=ax, shrink=0.6 if len(rows) > 20 else 1)
   bar.outline.set_visible(False)
   bar.set_label(label)
 
 
 def heat_map(values, rows, columns, row_label, column_label, label) -> str:
-  """A matrix with names on both sides."""
+  """Draws a matrix with names on both sides."""
 
   def paint(ax):
     _heat(ax, values, rows, columns, label)
@@ -200,10 +203,10 @@ def heat_map(values, rows, columns, row_label, column_label, label) -> str:
 def prototype_map(
   names: Sequence[str], seen, composites, true_means, videos
 ) -> str:
-  """The shared space in two dimensions, by principal components.
+  """Draws the shared space in two dimensions, by principal components.
 
-  Seen prototypes, composites, true means and, faintly, videos; a line joins
-  each composite with its class's true mean.
+  It shows seen prototypes, composites, true means and, faintly, videos. A line
+  joins each composite with the true mean of its class.
   """
   points = [x for x in (seen, composites, true_means) if x is not None]
   everything = np.concatenate(points)
@@ -238,7 +241,7 @@ def prototype_map(
 
 
 def hubness(counts: Mapping[str, np.ndarray]) -> str:
-  """N_1 of every class, the largest first; even counts give a flat line."""
+  """Draws N_1 of every class, largest first; even counts give a flat line."""
 
   def paint(ax):
     colours = (BLUE, ORANGE, GREEN, GREY)
@@ -250,7 +253,7 @@ def hubness(counts: Mapping[str, np.ndarray]) -> str:
       )
     u = len(next(iter(counts.values())))
     ax.axhline(100 / u, color=_INK, ls='--', lw=1, label='even')
-    ax.set_xlabel('classes, the most answered first')
+    ax.set_xlabel('classes, most frequent answer first')
     ax.set_ylabel('share of answers, %')
     ax.set_ylim(bottom=0)
     ax.legend()
@@ -259,13 +262,13 @@ def hubness(counts: Mapping[str, np.ndarray]) -> str:
 
 
 def risk_coverage(coverage, risk) -> str:
-  """The share of wrong answers among the most confident ones."""
+  """Draws the share of wrong answers among the most confident ones."""
 
   def paint(ax):
     at = np.unique(np.linspace(0, len(risk) - 1, 400).astype(int))
     ax.plot(100 * coverage[at], 100 * risk[at], color=BLUE, lw=2)
-    ax.set_xlabel('answered, % of videos, the most confident first')
-    ax.set_ylabel('wrong among them, %')
+    ax.set_xlabel('coverage: answered videos, %, most confident first')
+    ax.set_ylabel('risk: wrong answers, %')
     ax.set_xlim(0, 100)
     ax.set_ylim(0, max(5, 105 * float(risk.max())))
 
@@ -273,7 +276,7 @@ def risk_coverage(coverage, risk) -> str:
 
 
 def gzsl(curve: np.ndarray, ausuc: float) -> str:
-  """Unseen over seen accuracy as the penalty on seen classes grows."""
+  """Draws unseen over seen accuracy as the penalty on seen classes grows."""
 
   def paint(ax):
     ax.plot(100 * curve[:, 0], 100 * curve[:, 1], color=BLUE, lw=2)

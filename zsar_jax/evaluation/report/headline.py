@@ -1,4 +1,4 @@
-"""The headline of a report: the accuracy of one method, beside chance."""
+"""Makes the headline of a report: one method's accuracy, beside chance."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Any
 from zsar_jax.evaluation import accuracy
 from zsar_jax.evaluation.report import figures, tables
 
-# The declared measure comes first; results with one source lack it.
+# The declared measure comes first. Results with a single source lack it.
 _MEASURES = {
   accuracy.SAME_SOURCE: 'per-class accuracy within the same source',
   accuracy.PER_CLASS: 'per-class accuracy',
@@ -27,10 +27,10 @@ class Headline:
     chance: accuracy of guessing in percent; '' if unknown.
     num_videos: tested videos, unreadable ones included.
     num_unreadable: unreadable videos, counted as wrong.
-    num_classes: candidate classes; the mean over splits.
+    num_classes: candidate classes, as a mean over splits.
     num_splits: number of splits; the accuracy is their mean.
     comparison: the declared comparison; None without one.
-    figure: the accuracies of all methods, as a piece of HTML.
+    figure: the accuracies of all methods, as an HTML fragment.
   """
 
   method: str
@@ -48,14 +48,14 @@ class Headline:
 
 
 def make(results: Mapping[str, Any], method: str) -> Headline | None:
-  """The headline of an evaluation.
+  """Makes the headline of an evaluation.
 
   Args:
     results: content of results.json.
-    method: the method whose accuracy is the result.
+    method: the method whose accuracy is shown.
 
   Returns:
-    The headline; None where the method has no per-class accuracy.
+    The headline; None if the method has no per-class accuracy.
   """
   for metric, measure in _MEASURES.items():
     rows = [

@@ -1,7 +1,8 @@
-"""One self-contained HTML page of an evaluation: no script, no request.
+"""Writes an evaluation as one self-contained HTML page.
 
-`page.html.jinja` holds the page's words and marks, `page.css` its look. This
-file gives them plain data: text, tables and figures.
+The page runs no script and loads nothing. `page.html.jinja` holds its text and
+structure, `page.css` its style. This file gives them plain data: text, tables
+and figures.
 """
 
 import base64
@@ -17,7 +18,7 @@ from zsar_jax.evaluation.report import captioned, headline, tables
 from zsar_jax.evaluation.report.content import ReportContent, confident_mistakes
 from zsar_jax.system import terminal
 
-# Anchor of each section, in the order of the page -> its heading.
+# Anchor of each section -> its heading, in the order of the page.
 SECTIONS = {
   'results': 'Results',
   'error-ladder': 'Error ladder',
@@ -46,7 +47,7 @@ def _template() -> jinja2.Template:
 
 
 def _made_of(content: ReportContent, label: int) -> str:
-  """The seen classes with the largest weights in a composite."""
+  """Lists the seen classes with the largest weights in a composite."""
   if content.transfer_weights is None:
     return ''
   weights = content.transfer_weights[label]
@@ -57,7 +58,7 @@ def _made_of(content: ReportContent, label: int) -> str:
 
 
 def _mistake(content: ReportContent, i: int) -> dict[str, str]:
-  """One wrong answer as text, and its picture in base64."""
+  """Describes one wrong answer, with its thumbnail in base64."""
   answer, label = int(content.answers[i]), int(content.labels[i])
   how = f'score {content.scores[i, answer]:+.2f}'
   if content.probabilities is not None:
@@ -75,7 +76,7 @@ def _mistake(content: ReportContent, i: int) -> dict[str, str]:
 
 
 def _about(results: Mapping[str, Any]) -> str:
-  """All of results.json but the tables, as JSON."""
+  """Returns results.json without its tables."""
   shown = {
     key: value
     for key, value in results.items()
@@ -85,7 +86,7 @@ def _about(results: Mapping[str, Any]) -> str:
 
 
 def _data(results: Mapping[str, Any], content: ReportContent) -> dict[str, Any]:
-  """The values that the template needs, by name."""
+  """Returns the template's variables."""
   counts = captioned.confusion_counts(content)
   hubness = (results.get('facts') or {}).get('hubness', {})
   paired = results.get('paired') or []
@@ -117,11 +118,11 @@ def _data(results: Mapping[str, Any], content: ReportContent) -> dict[str, Any]:
 
 
 def render(results: Mapping[str, Any], content: ReportContent) -> str:
-  """The page as text.
+  """Returns the page as HTML text.
 
   Args:
     results: content of results.json.
-    content: the arrays and pictures of the page.
+    content: the arrays and images of the page.
 
   Returns:
     HTML.
@@ -136,8 +137,8 @@ def write_report(
 
   Args:
     results: content of results.json.
-    content: the arrays and pictures of the page.
-    path: of the HTML file; an existing file is replaced.
+    content: the arrays and images of the page.
+    path: path of the HTML file; an existing file is replaced.
 
   Raises:
     OSError: the file cannot be written.

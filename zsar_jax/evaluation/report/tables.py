@@ -1,4 +1,4 @@
-"""The tables of a report: every cell as the text that a reader sees."""
+"""Makes the tables of a report, with every cell as text."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 _DIAGNOSTIC = ('oracle_', 'control_', 'floor_')
-# Wrong answers that are listed under the confusion matrix.
+# Number of wrong answers to list under the confusion matrix.
 _MOST_CONFUSIONS = 10
 
-# Whether the row stands out, and its cells.
+# Whether the row is emphasised, and its cells.
 Line = tuple[bool, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Cells of text; the first two columns hold words, the others numbers.
+  """A table of text. The first two columns hold words, the others numbers.
 
   Attributes:
     header: names of the columns.
@@ -30,30 +30,30 @@ class Table:
 
 
 def is_diagnostic(row: Mapping[str, Any]) -> bool:
-  """Whether a row of results.json is a diagnostic and never a result."""
+  """Returns whether a row of results.json is a diagnostic, not a result."""
   return row['method'].startswith(_DIAGNOSTIC)
 
 
 def percent(value: float | None) -> str:
-  """A fraction in percent with one decimal; '' for None."""
+  """Formats a fraction in percent with one decimal; '' for None."""
   return '' if value is None else f'{100 * value:.1f}'
 
 
 def interval(low: float | None, high: float | None) -> str:
-  """Two fractions in percent; '' where one of them is None."""
+  """Formats two fractions in percent; '' if one of them is None."""
   if low is None or high is None:
     return ''
   return f'{100 * low:.1f} – {100 * high:.1f}'
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
-  """The table of all accuracies.
+  """Makes the table of all accuracies.
 
   Args:
-    rows: of results.json.
+    rows: rows of results.json.
 
   Returns:
-    One line for each row, the diagnostics apart; `transfer` stands out.
+    One line per row, the diagnostics separate; `transfer` is emphasised.
   """
   lines: dict[bool, list[Line]] = {False: [], True: []}
   for row in rows:
@@ -84,13 +84,13 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def of_pairs(paired: Sequence[Mapping[str, Any]]) -> Table:
-  """The table of differences.
+  """Makes the table of paired differences.
 
   Args:
-    paired: of results.json.
+    paired: `paired` of results.json.
 
   Returns:
-    One line for each difference; the declared comparison stands out.
+    One line per difference; the declared comparison is emphasised.
   """
   lines = [
     (
@@ -120,11 +120,11 @@ def of_pairs(paired: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def of_confusions(counts: np.ndarray, names: Sequence[str]) -> Table:
-  """The most frequent wrong answers.
+  """Makes the table of the most frequent wrong answers.
 
   Args:
-    counts: videos of each true class (row) by answer (column) [u u].
-    names: of the classes [u].
+    counts: videos by true class (row) and answer (column) [u u].
+    names: names of the classes [u].
 
   Returns:
     At most ten lines, the most frequent first; none without mistakes.
@@ -143,13 +143,13 @@ def of_confusions(counts: np.ndarray, names: Sequence[str]) -> Table:
 def of_hubness(
   measured: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> Table:
-  """The table of hubness.
+  """Makes the table of hubness.
 
   Args:
-    measured: method -> k, as text -> figures, as results.json has them.
+    measured: method -> 'k=...' -> figures; `hubness` of results.json.
 
   Returns:
-    One line for each method and k.
+    One line per method and k.
   """
   lines = [
     (

@@ -26,6 +26,7 @@ from `sys.argv`.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import gc
+import glob
 import os
 import select
 import sys
@@ -73,6 +74,44 @@ def define_step(values: flags.FlagValues) -> None:
     flag_values=values,
     lower_bound=0,
   )
+
+
+def read_names(text: str | None) -> list[str]:
+  """Returns names from a text with commas or a file; [] for None."""
+  if text is None:
+    return []
+  if not text.strip():
+    raise ValueError('--classes is empty: give names separated by commas')
+  if os.path.isfile(text):
+    with open(text, encoding='utf-8-sig') as f:
+      names = [line.strip() for line in f if line.strip()]
+    if not names:
+      raise ValueError(f'{text} holds no class name')
+    return names
+  if text.endswith('.txt'):
+    raise FileNotFoundError(f'--classes={text} does not exist')
+  return text.split(',')
+
+
+def read_paths(text: str, flag: str = 'video') -> list[str]:
+  """Returns the files of a flag that takes files and patterns, with commas.
+
+  Raises:
+    FileNotFoundError: a file does not exist.
+    ValueError: a pattern finds no file.
+  """
+  # A file name may look like a pattern, or hold a comma.
+  if os.path.exists(text):
+    return [text]
+  paths = []
+  for part in text.split(','):
+    found = sorted(glob.glob(part, recursive=True))
+    if not found and glob.has_magic(part):
+      raise ValueError(f'no file matches --{flag}={part}')
+    if not found:
+      raise FileNotFoundError(f'--{flag}={part} does not exist')
+    paths += found
+  return paths
 
 
 def define_descriptions(

@@ -13,6 +13,7 @@ import zsar_jax
 from zsar_jax import bank, predict
 from zsar_jax.data import class_descriptions
 from zsar_jax.inference import (
+  bank_changes,
   prototype_bank,
   public_banks,
   public_folders,
@@ -69,7 +70,7 @@ def test_described_classes_alone_are_embedded_otherwise(folder, bare):
   assert found.weights_hash != without.weights_hash
   np.testing.assert_array_equal(found.seen_prototypes, without.seen_prototypes)
   with pytest.raises(ValueError, match='belongs to other weights'):
-    prototype_bank.merge([found, without])
+    bank_changes.merge([found, without])
 
 
 def test_a_folder_keeps_its_descriptions_and_their_weight(folder, weights):
@@ -141,7 +142,7 @@ def test_python_takes_sentences_for_the_classes_it_adds(bare):
   np.testing.assert_allclose(weights[0][0], weights[1][0], atol=1e-6)
   assert np.abs(weights[0][1] - weights[1][1]).max() > 1e-4
   with pytest.raises(ValueError, match="'juggling' needs a list of sentences"):
-    model.add_classes(['juggling'], {'Juggling': 'Balls fly.'})
+    model.add_classes(['juggling'], descriptions={'Juggling': 'Balls fly.'})
 
 
 def test_a_bank_gets_described_names(bare, sentences, tmp_path):

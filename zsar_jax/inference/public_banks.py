@@ -4,13 +4,15 @@ A prototype from videos is the mean embedding of a class, minus the mean of all
 classes, at unit length. Subtracting the mean removes a large part that public
 encoders' embeddings share and that does not tell classes apart. Prototypes from
 a classifier's columns are centred in the same way. A class with a column and
-videos gets a weighted mean of both, see `prototype_bank.merge`. All of this is
+videos gets a weighted mean of both, see `bank_changes.merge`. All of this is
 our choice, and not compared with alternatives yet.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
+
+import numpy as np
 
 from zsar_jax.data import class_descriptions, class_names
 from zsar_jax.data.protocols import (
@@ -28,12 +30,14 @@ from zsar_jax.evaluation import (
 )
 from zsar_jax.inference import (
   bank_building,
+  bank_changes,
   classifier_bank,
   embedders,
   prototype_bank,
   public_encoders,
   public_folders,
 )
+from zsar_jax.zeroshot import prototypes, scoring
 
 CLASSIFIER, VIDEOS, BOTH = SOURCES = ('classifier', 'videos', 'both')
 # Fewer classes are too few to calibrate on.
@@ -175,7 +179,7 @@ def make_bank(
   embed = embedders.make_embedder(encoders, None, embeddings_dir, say=say)
   if source != CLASSIFIER:
     of_videos = _of_videos(encoders, own, embed, choice.licence)
-    bank = prototype_bank.merge([bank, of_videos]) if bank else of_videos
+    bank = bank_changes.merge([bank, of_videos]) if bank else of_videos
   return _calibrated(bank, encoders, own, embed, source, say)
 
 
@@ -188,13 +192,14 @@ def _of_videos(
   """Makes the bank of the dataset's training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
   centred = classifier_bank.prototypes(seen.prototypes)
-  return bank_building.make_bank(
+  bank = bank_building.make_bank(
     encoders,
     own,
     dataclasses.replace(seen, prototypes=centred),
     encoders.transfer_settings,
     licence=licence,
   )
+  return dataclasses.replace(bank, centre=seen.prototypes.mean(axis=0))
 
 
 def _calibrated(
@@ -232,6 +237,13 @@ def _calibrated(
     methods.TransferSettings(**bank.settings),
     _measured_on(encoders, own, len(shown.labels)),
   )
+  if bank.centre is None:
+    # What example videos need later; see `example_videos.space`.
+    present, labels = np.unique(shown.labels, return_inverse=True)
+    means = prototypes.class_prototypes(
+      scoring.view_means(shown.embeddings), labels, len(present)
+    )
+    bank = dataclasses.replace(bank, centre=means.mean(axis=0))
   return dataclasses.replace(bank, calibration=fitted.to_dict())
 
 

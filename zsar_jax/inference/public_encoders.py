@@ -46,7 +46,7 @@ class PublicEncoders(encoders_lib.Recognizer):
     step: 0, as the weights were not trained here.
   """
 
-  step = 0
+  step, centred = 0, True
 
   def __init__(
     self, video: public_sides.VideoSide, text: public_sides.TextSide

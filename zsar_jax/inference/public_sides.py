@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import copy
 import dataclasses
 import functools
+import hashlib
 import os
 from typing import Any
 
@@ -97,7 +98,7 @@ class TextSide:
 
   Attributes:
     source: the weights, as the user named them.
-    digest: hash of the weights, hex digits.
+    digest: hash of the weights and of the pooling, hex digits.
     texts: turns class names into prompts and token ids.
     token_length: token ids per text.
     program: a function (params, `ids` int [c l], `mask` bool [c l]) ->
@@ -106,6 +107,9 @@ class TextSide:
     scale: factor on cosines in the joint space, before a softmax or sigmoid.
     bias: bias added after `scale`, of models trained with a sigmoid loss; else
       0.
+    pooling: 'mean' or 'cls', of a sentence encoder; '' for other encoders.
+    tensors_digest: hash of the tensors alone, as in folders of earlier
+      versions.
   """
 
   source: str
@@ -116,6 +120,8 @@ class TextSide:
   space: str = ''
   scale: float = 1.0
   bias: float = 0.0
+  pooling: str = ''
+  tensors_digest: str = ''
 
   @functools.cached_property
   def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -266,13 +272,14 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
   if native and num_frames not in (0, native):
     raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
-    **dual.pixels(),
-    'num_frames': num_frames or native or _CLIP_FRAMES,
+    'num_frames': native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
+    **dual.pixels(),
   }
+  pixels['num_frames'] = num_frames or pixels['num_frames']
   apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
@@ -307,8 +314,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   kind = directory.expect_model_type(
     weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
   )
-  digest = directory.fingerprint(weights)
-  scale, bias = 1.0, 0.0
+  of_tensors = digest = directory.fingerprint(weights)
+  scale, bias, pooling = 1.0, 0.0, ''
   if kind in dual_models.MODEL_TYPES:
     dual = dual_models.load(weights)
     params, length = dual.params, dual.token_length
@@ -323,7 +330,12 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     loader = mpnet if kind == 'mpnet' else bert
     length = min(_SENTENCE_LENGTH, loader.positions(weights))
     kwargs, params, pieces = loader.load_text_encoder(weights, length)
-    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
+    pooling = _pooling(weights.path)
+    if pooling != 'mean':
+      # The tensors are those of other embeddings too. Most encoders take the
+      # mean, and keep the digest that earlier versions gave them.
+      digest = hashlib.sha256(f'{digest} {pooling}'.encode()).hexdigest()[:8]
+    model = text_encoder.TextEncoder(**kwargs, pooling=pooling)
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
@@ -340,6 +352,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
     bias=bias,
+    pooling=pooling,
+    tensors_digest=of_tensors,
   )
 
 

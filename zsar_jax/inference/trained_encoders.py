@@ -75,13 +75,19 @@ class TrainedEncoders(encoders_lib.Recognizer):
     other.texts, other._text_cache = self.texts.described(descriptions), {}
     return other
 
-  # Training puts videos and names into one space.
-  joint = True
+  # Training puts videos and names into one space, and prototypes are the means
+  # of videos as they are.
+  joint, centred = True, False
 
   @property
   def origin(self) -> str:
     """The public weights that training started from; see `Recognizer`."""
     return initialisation.describe(self.config)
+
+  @property
+  def model(self) -> zsar_model.ZsarModel:
+    """Returns the network, without its parameters."""
+    return self._model
 
   @property
   def params(self) -> Any:

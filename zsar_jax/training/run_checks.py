@@ -1,6 +1,7 @@
 """Checks a run before it starts, and prints its data."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from zsar_jax.data import (
   class_descriptions,
   class_names,
   name_linter,
+  preprocessing,
   prompts,
 )
 from zsar_jax.data.datasets import records
@@ -103,6 +105,51 @@ def read_descriptions(
 
 def _dataset(folder: str) -> str:
   return records.read_metadata(folder)['dataset']
+
+
+def keep_preprocessing(
+  config: ml_collections.ConfigDict,
+  wanted: preprocessing.Preprocessing,
+  begun: preprocessing.Preprocessing,
+  say: Callable[[str], Any],
+) -> ml_collections.ConfigDict:
+  """Lets a run go on with the preprocessing that it began with.
+
+  Public weights bring their preprocessing. Earlier versions read less of it,
+  and the weights' files may have changed since.
+
+  Args:
+    config: of the run, with what its public weights ask for today.
+    wanted: the same as a `Preprocessing`.
+    begun: of the run's checkpoints.
+    say: gets a line with what differs.
+
+  Returns:
+    The config with the preprocessing of the checkpoints.
+
+  Raises:
+    ValueError: the vocabulary is another one, so that the trained parameters
+      mean nothing any more.
+  """
+  old, new = dataclasses.asdict(begun), dataclasses.asdict(wanted)
+  if old.pop('vocabulary_hash') != new.pop('vocabulary_hash'):
+    raise ValueError(
+      'the run began with another vocabulary: bring back the one of '
+      f'{config.init.text or config.init.clip or config.vocabulary or "then"}, '
+      'or begin again in another --workdir'
+    )
+  changed = [
+    f'{key}={old[key]!r} (today {new[key]!r})'
+    for key in old
+    if old[key] != new[key]
+  ]
+  say(
+    'going on with the preprocessing that the run began with: '
+    f'{", ".join(changed)}; to train with the other, begin in another --workdir'
+  )
+  config = config.copy_and_resolve_references()
+  config.preprocessing.update(old)
+  return config
 
 
 def _warn_of_coarse_storage(

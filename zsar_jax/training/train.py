@@ -158,7 +158,7 @@ def _train(
 
 def _read_finished(workdir: str, say) -> dict[str, Any] | None:
   """Shows and returns the results of a finished run; None if unfinished."""
-  path = os.path.join(workdir, run_outputs.RESULTS_FILE)
+  path = os.path.join(workdir, results.RESULTS_FILE)
   if not os.path.exists(path):
     return None
   content = results.read_results(path)
@@ -219,6 +219,11 @@ def _run(
   measure: Measure | None,
 ) -> dict[str, Any]:
   """Trains and evaluates a run that was checked."""
+  with_ema = run.config.optim.ema_decay > 0
+  if distributed.is_main():
+    checkpointing.set_aside_damaged(run.workdir, with_ema, run.say)
+  distributed.wait('checkpoints')
+  run = _as_begun(run)
   model = model_builder.build_model(
     run.config, run.prep, run.num_tokens, len(run.seen)
   )
@@ -226,9 +231,6 @@ def _run(
   state = _first_state(run, model, optimizer)
   _describe_parameters(run, state)
   cache = cache or evaluate_run.video_cache(run.config)
-  if distributed.is_main():
-    checkpointing.set_aside_damaged(run.workdir, bool(state.ema), run.say)
-  distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
     run.workdir, run.config.train.keep_checkpoints
   ) as checkpoints:
@@ -251,6 +253,21 @@ def _run(
     distributed.to_local(state.best_params, run.mesh), int(state.step)
   )
   return _finish(run, recognizer, cache, measure)
+
+
+def _as_begun(run: _Run) -> _Run:
+  """The run with the preprocessing that its checkpoints were trained with."""
+  begun = checkpointing.read_preprocessing(run.workdir)
+  if begun is None or begun == run.prep:
+    return run
+  config = run_checks.keep_preprocessing(run.config, run.prep, begun, run.say)
+  texts = class_texts.ClassTexts(
+    run.texts.pieces,
+    begun.token_length,
+    config.names.prompts,
+    run.texts.descriptions,
+  )
+  return dataclasses.replace(run, config=config, prep=begun, texts=texts)
 
 
 def _first_state(run: _Run, model, optimizer) -> train_state.TrainState:

@@ -212,7 +212,7 @@ def _training_points(
   return tuple(map(np.concatenate, (points, labels, weights, texts)))
 
 
-@kept.last
+@kept.recent
 def _reduced(points: np.ndarray) -> np.ndarray:
   """Rows of a basis of points [p d], then the points in it: [d + p, r]."""
   basis, in_basis = np.linalg.qr(points.T)

@@ -34,7 +34,7 @@ setuptools.setup(
   package_data={
     # A model small enough to come along: what the demo trains.
     'zsar_jax': ['shipped_models/*/*', 'shipped_models/*/examples/*'],
-    'zsar_jax.data': ['vocabulary.txt'],
+    'zsar_jax.data': ['vocabulary.txt', 'descriptions/*.json'],
     'zsar_jax.data.protocols': ['class_lists/*'],
     'zsar_jax.evaluation.report': ['page.html.jinja', 'page.css'],
     'zsar_jax.web': ['page.css', 'page.js'],

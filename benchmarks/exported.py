@@ -96,7 +96,7 @@ def _accuracies(model, encoders, dataset_dir: str) -> dict[str, float]:
   videos = dataset.select('test', names)
   prototypes = candidates.Candidates(model.recognizer, model.bank)
   prototypes.clear()
-  prototypes.add(names)
+  prototypes.add(names, model.recognizer)
   right = dict.fromkeys(encoders, 0)
   for batch in embedders.eval_batches(model.recognizer, videos):
     real = batch['example_mask']

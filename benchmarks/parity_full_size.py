@@ -6,8 +6,9 @@ The tests compare small networks. This script compares networks of the sizes of
 public weights. Each is built by transformers from a fixed seed, saved, loaded
 by `zsar_jax.pretrained`, and run on both sides in float32 on the CPU, on the
 same random input of batch size 1. A row is ok if the last hidden states (for
-X-CLIP, VideoPrism and V-JEPA 2 the pooled output) differ by at most 1e-4. The
-exit code is 1 if any row is not ok. It needs the extra `parity`.
+X-CLIP, VideoPrism, V-JEPA 2 and PE-Video the pooled output) differ by at most
+1e-4. The exit code is 1 if any row is not ok. It needs the extra `parity`, and
+`pip install timm` for PE-Video.
 
 Random weights are not as transformers leaves them: a Transformer's all get
 noise, so that a bias, norm, class token or position that starts at zero or one
@@ -40,7 +41,7 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks import parity_models
+from benchmarks import parity_models, parity_tools
 
 TOLERANCE = 1e-4
 
@@ -57,7 +58,7 @@ def compare(case: parity_models.Case) -> bool:
   Raises:
     ValueError: they are of different shapes.
   """
-  torch.manual_seed(parity_models.SEED)
+  torch.manual_seed(parity_tools.SEED)
   with tempfile.TemporaryDirectory() as path:
     outcome = case.run(path)
   theirs, ours = outcome.theirs, np.asarray(outcome.ours)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks import model_table
+from benchmarks import model_table, parity_tools
 from zsar_jax.models import clip as clip_model
+from zsar_jax.models import pe_video as pe_video_model
 from zsar_jax.models import resnet as resnet_model
 from zsar_jax.models import siglip as siglip_model
 from zsar_jax.models import text_encoder, video_encoder
@@ -25,6 +26,7 @@ from zsar_jax.pretrained import (
   bert,
   clip,
   directory,
+  pe_video,
   resnet,
   siglip,
   video,
@@ -32,137 +34,30 @@ from zsar_jax.pretrained import (
   vjepa2,
 )
 
-SEED = 0
-_PIXELS = 224
 _BERT_LENGTH = 512
-# Of the residual branches of a ResNet.
-_BRANCH_SCALE = 0.2
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What a comparison needs of a model.
-
-  Attributes:
-    parameters: how many our encoder has.
-    shape: of the input, without the batch.
-    theirs: PyTorch's last hidden state, in our order.
-    rounding: max abs difference of it to PyTorch's in float64.
-    ours: our last hidden state.
-  """
-
-  parameters: int
-  shape: tuple[int, ...]
-  theirs: np.ndarray
-  rounding: float
-  ours: np.ndarray
-
-
-def _perturb(model: torch.nn.Module) -> None:
-  """Adds noise to all parameters, small enough to keep outputs near 1."""
-  with torch.no_grad():
-    for parameter in model.parameters():
-      std = 0.1 if parameter.ndim <= 1 else 0.02
-      parameter.add_(std * torch.randn(parameter.shape))
-
-
-def _randomise_batch_norms(model: torch.nn.Module) -> None:
-  """Gives batch norms random scales, biases and statistics."""
-  norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-  with torch.no_grad():
-    for norm in norms:
-      norm.weight.uniform_(0.5, 1.5)
-      norm.bias.normal_(0, 0.2)
-      norm.momentum = 1.0  # The statistics become those of the next batch.
-    for block in model.modules():
-      if hasattr(block, 'shortcut'):
-        block.layer[-1].normalization.weight.mul_(_BRANCH_SCALE)
-    model.train()(torch.randn(2, 3, _PIXELS, _PIXELS))
-    for norm in norms:
-      shift = torch.randn(norm.running_mean.shape)
-      norm.running_mean.add_(0.2 * shift * norm.running_var.sqrt())
-      norm.running_var.mul_(torch.empty_like(shift).uniform_(0.7, 1.4))
-  model.eval()
-
-
-def _built(model: torch.nn.Module, path: str) -> torch.nn.Module:
-  """Saves a model for `directory.read_weights`, and returns it."""
-  model.eval().save_pretrained(path, safe_serialization=True)
-  return model
-
-
-def _run_torch(
-  model: torch.nn.Module, **inputs: torch.Tensor
-) -> tuple[np.ndarray, float]:
-  """Last hidden state and its rounding; leaves the model in float64."""
-  double = {
-    name: x.double() if x.is_floating_point() else x
-    for name, x in inputs.items()
-  }
-  with torch.no_grad():
-    found = model(**inputs).last_hidden_state
-    exact = model.double()(**double).last_hidden_state
-  return found.numpy(), (found - exact).abs().max().item()
-
-
-class _Embeds(torch.nn.Module):
-  """A model whose last hidden state is what a function makes of clips."""
-
-  def __init__(
-    self,
-    model: torch.nn.Module,
-    embed: Callable[[Any, torch.Tensor], torch.Tensor],
-  ):
-    super().__init__()
-    self.model, self.embed = model, embed
-
-  def forward(self, pixel_values: torch.Tensor):
-    """Calls the function; clips [b t c h w]."""
-    out = self.embed(self.model, pixel_values)
-    return transformers.modeling_outputs.BaseModelOutput(out)
-
-
-def _pixels(*shape: int) -> np.ndarray:
-  """A random image [1 h w 3] or clip [1 t h w 3] of normalised pixels."""
-  rng = np.random.default_rng(SEED)
-  return rng.normal(size=(1, *shape, 3)).astype(np.float32)
-
-
-def _tokens(
-  length: int, real: int, ids: range
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a random text [1 l] with padding behind it, and its mask."""
-  drawn = np.random.default_rng(SEED).integers(ids.start, ids.stop, length)
-  mask = np.arange(length) < real
-  return np.where(mask, drawn, 0).astype(np.int32)[None], mask[None]
-
-
-def _torch_text(ids: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
-  return {
-    'input_ids': torch.from_numpy(ids).long(),
-    'attention_mask': torch.from_numpy(mask).long(),
-  }
-
-
-def _run_bert(path: str) -> Outcome:
+def _run_bert(path: str) -> parity_tools.Outcome:
   config = transformers.BertConfig()
   peer = transformers.BertModel(config)
-  _perturb(peer)
-  _built(peer, path)
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
   with open(os.path.join(path, bert.VOCABULARY_FILE), 'w') as f:
     special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
     words = (f'word{i}' for i in range(config.vocab_size - len(special)))
     f.writelines(f'{piece}\n' for piece in (*special, *words))
-  ids, mask = _tokens(
+  ids, mask = parity_tools.tokens(
     _BERT_LENGTH, _BERT_LENGTH - 12, range(5, config.vocab_size)
   )
-  theirs, rounding = _run_torch(peer, **_torch_text(ids, mask))
+  theirs, rounding = parity_tools.run_torch(
+    peer, **parity_tools.torch_text(ids, mask)
+  )
   kwargs, params, _ = bert.load_text_encoder(
     directory.read_weights(path), _BERT_LENGTH
   )
   encoder = text_encoder.TextEncoder(**kwargs)
   ours = jax.jit(encoder.apply)({'params': params}, ids, mask)['tokens']
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(params), ids.shape[1:], theirs, rounding, ours
   )
 
@@ -174,22 +69,22 @@ def _in_our_order(tokens: np.ndarray, frames: int) -> np.ndarray:
   return np.concatenate([tokens[:, :1], grid.reshape(b, n - 1, d)], axis=1)
 
 
-def _run_video(model_class: type, path: str) -> Outcome:
+def _run_video(model_class: type, path: str) -> parity_tools.Outcome:
   peer = model_class(model_class.config_class())
-  _perturb(peer)
-  _built(peer, path)
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
   weights = directory.read_weights(path)
-  frames = _pixels(*video.native_clip(weights))
+  frames = parity_tools.pixels(*video.native_clip(weights))
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
   if peer.config.model_type == 'vit':
     pixels = pixels[:, 0]
-  theirs, rounding = _run_torch(peer, pixel_values=pixels)
+  theirs, rounding = parity_tools.run_torch(peer, pixel_values=pixels)
   if peer.config.model_type == 'timesformer':
     theirs = _in_our_order(theirs, frames.shape[1])
   kwargs, params = video.load_video_encoder(weights)
   encoder = video_encoder.VideoEncoder(**kwargs)
   ours = jax.jit(encoder.apply)({'params': params}, frames)['tokens']
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(params),
     frames.shape[1:],
     theirs,
@@ -200,25 +95,31 @@ def _run_video(model_class: type, path: str) -> Outcome:
 
 def _run_dual(
   load: Callable[[Any], tuple[Any, Any]], peer: Any, part: str, path: str
-) -> Outcome:
+) -> parity_tools.Outcome:
   """Both towers are saved and loaded, `part` ('text' or 'video') is run.
 
   `load` gives our model and its parameters.
   """
-  _perturb(peer)
-  _built(peer, path)
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
   if part == 'text':
     config = peer.config.text_config
     length = config.max_position_embeddings
     # SigLIP reads its padding, so it is given none.
     real = length if 'siglip' in config.model_type else length - 7
-    ids, mask = _tokens(length, real, range(3, config.vocab_size - 2))
+    ids, mask = parity_tools.tokens(
+      length, real, range(3, config.vocab_size - 2)
+    )
     inputs = (ids, mask)
-    theirs, rounding = _run_torch(peer.text_model, **_torch_text(ids, mask))
+    theirs, rounding = parity_tools.run_torch(
+      peer.text_model, **parity_tools.torch_text(ids, mask)
+    )
   else:
-    inputs = (_pixels(1, _PIXELS, _PIXELS),)
+    inputs = (parity_tools.pixels(1, parity_tools.PIXELS, parity_tools.PIXELS),)
     pixels = torch.from_numpy(inputs[0][:, 0]).permute(0, 3, 1, 2)
-    theirs, rounding = _run_torch(peer.vision_model, pixel_values=pixels)
+    theirs, rounding = parity_tools.run_torch(
+      peer.vision_model, pixel_values=pixels
+    )
   model, params = load(directory.read_weights(path))
   encode = jax.jit(
     lambda params, *inputs: model.apply(
@@ -226,7 +127,7 @@ def _run_dual(
     )
   )
   ours = encode(params, *inputs)['tokens']
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(params[f'{part}_encoder']),
     inputs[0].shape[1:],
     theirs,
@@ -252,15 +153,19 @@ def _load_videoprism(weights: directory.Weights) -> tuple[Any, Any]:
 
 def _run_clips(
   load: Callable[[Any], tuple[Any, Any]], peer: Any, path: str
-) -> Outcome:
+) -> parity_tools.Outcome:
   """Runs the video side of a dual encoder of whole clips."""
-  _perturb(peer)
-  _built(peer, path)
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
   vision = peer.config.vision_config
-  frames = _pixels(vision.num_frames, *[vision.image_size] * 2)
+  frames = parity_tools.pixels(vision.num_frames, *[vision.image_size] * 2)
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-  embed = lambda peer, x: peer.get_video_features(x).pooler_output
-  theirs, rounding = _run_torch(_Embeds(peer, embed), pixel_values=pixels)
+  embed = lambda peer, pixel_values: (
+    peer.get_video_features(pixel_values).pooler_output
+  )
+  theirs, rounding = parity_tools.run_torch(
+    parity_tools.Embeds(peer, embed), pixel_values=pixels
+  )
   model, params = load(directory.read_weights(path))
   encode = lambda params, x: model.apply(
     {'params': params}, x, method='encode_video'
@@ -269,7 +174,7 @@ def _run_clips(
   length = np.linalg.norm(theirs, axis=-1, keepdims=True)
   ours = length * jax.jit(encode)(params, frames)['embedding']
   sides = {k: x for k, x in params.items() if not k.startswith('text')}
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(sides),
     frames.shape[1:],
     theirs,
@@ -278,7 +183,7 @@ def _run_clips(
   )
 
 
-def _run_xclip(path: str) -> Outcome:
+def _run_xclip(path: str) -> parity_tools.Outcome:
   peer = transformers.XCLIPModel(transformers.XCLIPConfig())
   with torch.no_grad():
     # transformers leaves it as memory had it.
@@ -286,32 +191,82 @@ def _run_xclip(path: str) -> Outcome:
   return _run_clips(_load_clip, peer, path)
 
 
-def _run_videoprism(path: str) -> Outcome:
+def _run_videoprism(path: str) -> parity_tools.Outcome:
   config = transformers.VideoPrismConfig()
   config._attn_implementation = 'eager'
   peer = transformers.VideoPrismClipModel(config)
   return _run_clips(_load_videoprism, peer, path)
 
 
-def _run_vjepa2(path: str) -> Outcome:
+def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
+  """Both sides are saved and loaded, `part` ('text' or 'video') is run.
+
+  The other side has one layer, because both at full size take 14 GiB.
+  """
+  # The image tower is timm's; its head has PE-Core L's 1024 dimensions.
+  vision = {'model_type': 'timm_wrapper', 'num_labels': 1024}
+  vision['architecture'] = 'vit_pe_core_large_patch14_336'
+  video, text = {'vision_config': vision}, {'model_type': 'modernbert'}
+  if part == 'text':
+    vision['model_args'] = {'depth': 1}
+    video['num_hidden_layers'] = 1
+    # Longer than the blocks that attend nearby reach.
+    given = parity_tools.tokens(256, 250, range(3, 50280))
+    inputs = parity_tools.torch_text(*given)
+    sides = ('text_encoder', 'text_head')
+    embed = lambda peer, input_ids, attention_mask: peer.text_video_head(
+      peer.text_model(input_ids, attention_mask)[0][:, 0]
+    )
+  else:
+    text['num_hidden_layers'] = 1
+    given = (parity_tools.pixels(4, 336, 336),)
+    pixels = torch.from_numpy(given[0]).permute(0, 1, 4, 2, 3).contiguous()
+    inputs = {'pixel_values_videos': pixels}
+    sides = ('frame_encoder', 'video_encoder', 'video_head')
+    embed = lambda peer, pixel_values_videos: peer.video_head(
+      peer.video_encoder(pixel_values_videos).pooler_output
+    )
+  peer = transformers.PeVideoModel(
+    transformers.PeVideoConfig(text_config=text, video_config=video)
+  )
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
+  theirs, rounding = parity_tools.run_torch(
+    parity_tools.Embeds(peer, embed), **inputs
+  )
+  del peer
+  kwargs, params = pe_video.load_pe_video(directory.read_weights(path))
+  encode = lambda params, *args: pe_video_model.PeVideo(**kwargs).apply(
+    {'params': params}, *args, method=f'encode_{part}'
+  )
+  return parity_tools.Outcome(
+    model_table.count_parameters({side: params[side] for side in sides}),
+    given[0].shape[1:],
+    theirs,
+    rounding,
+    jax.jit(encode)(params, *given)['vector'],
+  )
+
+
+def _run_vjepa2(path: str) -> parity_tools.Outcome:
   config = transformers.VJEPA2Config(frames_per_clip=16)
   peer = transformers.VJEPA2ForVideoClassification(config)
-  _perturb(peer)
-  _built(peer, path)
-  frames = _pixels(config.frames_per_clip, *[config.crop_size] * 2)
+  parity_tools.perturb(peer)
+  parity_tools.built(peer, path)
+  frames = parity_tools.pixels(config.frames_per_clip, *[config.crop_size] * 2)
   pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-  theirs, rounding = _run_torch(
-    _Embeds(
+  theirs, rounding = parity_tools.run_torch(
+    parity_tools.Embeds(
       peer,
-      lambda peer, x: peer.pooler(
-        peer.vjepa2(x, skip_predictor=True).last_hidden_state
+      lambda peer, pixel_values: peer.pooler(
+        peer.vjepa2(pixel_values, skip_predictor=True).last_hidden_state
       ),
     ),
     pixel_values=pixels,
   )
   kwargs, params = vjepa2.load_vjepa2(directory.read_weights(path))
   apply = jax.jit(vjepa2_model.VJepa2(**kwargs).apply)
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(params),
     frames.shape[1:],
     theirs,
@@ -320,7 +275,7 @@ def _run_vjepa2(path: str) -> Outcome:
   )
 
 
-def _run_resnet(depth: int, path: str) -> Outcome:
+def _run_resnet(depth: int, path: str) -> parity_tools.Outcome:
   layout = resnet_model.LAYOUTS[depth]
   wider = 4 if layout.bottleneck else 1
   stages = range(len(layout.stage_depths))
@@ -331,14 +286,14 @@ def _run_resnet(depth: int, path: str) -> Outcome:
       hidden_sizes=[layout.width * wider * 2**i for i in stages],
     )
   )
-  _randomise_batch_norms(peer)
-  _built(peer, path)
-  images = _pixels(_PIXELS, _PIXELS)
+  parity_tools.randomise_batch_norms(peer)
+  parity_tools.built(peer, path)
+  images = parity_tools.pixels(parity_tools.PIXELS, parity_tools.PIXELS)
   pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-  theirs, rounding = _run_torch(peer, pixel_values=pixels)
+  theirs, rounding = parity_tools.run_torch(peer, pixel_values=pixels)
   params = resnet.load_resnet(directory.read_weights(path), layout)
   module = resnet_model.ResNet(layout, 'frozen')
-  return Outcome(
+  return parity_tools.Outcome(
     model_table.count_parameters(params),
     images.shape[1:],
     theirs.transpose(0, 2, 3, 1),
@@ -357,7 +312,7 @@ class Case:
   """
 
   title: str
-  run: Callable[[str], Outcome]
+  run: Callable[[str], parity_tools.Outcome]
 
 
 def _video_case(title: str, class_name: str) -> Case:
@@ -394,6 +349,12 @@ CASES = {
   **_dual_cases('metaclip2', 'MetaCLIP 2 B/32', 'MetaClip2', _load_clip),
   **_dual_cases('siglip', 'SigLIP B/16', 'Siglip', _load_siglip),
   'xclip': Case('X-CLIP B/32, clips', _run_xclip),
+  'pe_video_text': Case(
+    'PE-Video L, text', lambda path: _run_pe_video('text', path)
+  ),
+  'pe_video': Case(
+    'PE-Video L/14, clips', lambda path: _run_pe_video('video', path)
+  ),
   'resnet18': Case('ResNet-18', lambda path: _run_resnet(18, path)),
   'resnet50': Case('ResNet-50', lambda path: _run_resnet(50, path)),
   'resnet101': Case('ResNet-101', lambda path: _run_resnet(101, path)),

@@ -7,10 +7,10 @@ saved, and read by `zsar_jax.pretrained.pixels`. Both process one frame: the
 middle of a video, or an artificial one of 360 x 640 with smooth areas, edges
 and noise. The differences are between the model's inputs, in levels of 255.
 `averaging` is the difference if frames were resized by averaging areas and
-cropped to the largest square, as in earlier versions. V-JEPA 2's processor
-needs torchvision, which resizes with PyTorch's antialiased interpolation: its
-row compares with that. The script exits with 1 if a difference is above its
-limit. It needs the extra `parity`.
+cropped to the largest square, as in earlier versions. The processors of V-JEPA
+2 and PE-Video need torchvision, which resizes with PyTorch's antialiased
+interpolation: their rows compare with that. The script exits with 1 if a
+difference is above its limit. It needs the extra `parity`.
 """
 
 import argparse
@@ -40,6 +40,12 @@ _VJEPA2 = {
   'resample': 2,
   **_IMAGENET,
 }
+_PE_VIDEO = {
+  'size': {'height': 336, 'width': 336},
+  'resample': 2,
+  'image_mean': [0.5] * 3,
+  'image_std': [0.5] * 3,
+}
 # Model, its model type, its processor, and the settings of public weights.
 _CASES = (
   ('CLIP, MetaCLIP 2', 'clip', 'CLIPImageProcessorPil', _CROPPED),
@@ -65,6 +71,7 @@ _CASES = (
     {**_CROPPED, 'size': {'shortest_edge': 256}},
   ),
   ('V-JEPA 2', 'vjepa2', '', _VJEPA2),
+  ('PE-Video', 'pe_video', '', _PE_VIDEO),
 )
 
 
@@ -107,9 +114,13 @@ def _by_processor(processor, frame: np.ndarray) -> np.ndarray:
 
 def _by_torch(given: dict, frame: np.ndarray) -> np.ndarray:
   """Returns the same [3 h w], by PyTorch's antialiased interpolation."""
-  short, crop = given['size']['shortest_edge'], given['crop_size']
   h, w = frame.shape[:2]
-  size = [int(short * n / min(h, w)) for n in (h, w)]
+  if 'height' in given['size']:
+    crop = given['size']['height']
+    size = [crop, crop]
+  else:
+    short, crop = given['size']['shortest_edge'], given['crop_size']
+    size = [int(short * n / min(h, w)) for n in (h, w)]
   pixels = torch.tensor(frame).permute(2, 0, 1)[None]
   pixels = torch.nn.functional.interpolate(
     pixels, size, mode='bilinear', antialias=True

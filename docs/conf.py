@@ -28,12 +28,22 @@ suppress_warnings = ['ref.python']
 html_theme = 'furo'
 html_title = 'zsar_jax'
 html_show_copyright = False
+# A flag in a table is not broken after its dashes; wide tables scroll.
+html_static_path = ['static']
+html_css_files = ['tables.css']
 # Names in docstrings stand in single backticks.
 default_role = 'code'
 myst_heading_anchors = 4
 nb_execution_mode = os.environ.get('ZSAR_DOCS_NOTEBOOKS', 'force')
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
+# A run that training leaves behind stays out of the documentation's folder, and
+# is not gone on with at the next build. The config then needs its whole path;
+# the caller may ask for a shorter run, as `configs/demo.py:smoke` is.
+nb_execution_in_temp = True
+os.environ.setdefault('ZSAR_CONFIG', str(_ROOT / 'configs/demo.py'))
+# What a cell prints, line by line, is one block.
+nb_merge_streams = True
 # Downloads weights, which a build should not wait for.
 nb_execution_excludepatterns = ['notebooks/name_real_actions.ipynb']
 

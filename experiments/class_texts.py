@@ -18,7 +18,7 @@ def control(kind: str, names: Sequence[str]) -> np.ndarray:
 
   Args:
     kind: one of `CONTROLS`.
-    names: canonical class names.
+    names: canonical class names, or longer texts of the classes.
 
   Returns:
     float32 [c e], unit vectors: the count of each part times log(classes /
@@ -56,29 +56,47 @@ class Encoder:
     self.prompts = self._side.texts.templates
 
   def embed(
-    self,
-    names: Sequence[str],
-    prompts: Sequence[str] = (),
-    descriptions: Mapping[str, Sequence[str]] | None = None,
+    self, names: Sequence[str], prompts: Sequence[str] = ()
   ) -> np.ndarray:
     """Embeds names.
 
     Args:
       names: canonical class names.
       prompts: prompts; () takes the default ones.
-      descriptions: canonical name -> sentences, or None.
 
     Returns:
-      [c e], unit vectors: the normalised mean over a class's texts.
+      [c e], unit vectors: the normalised mean over a class's prompts.
     """
+    return self._side_of(prompts or self.prompts).embed_names(names)
+
+  def embed_described(
+    self,
+    names: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    weights: Sequence[float | None],
+  ) -> list[np.ndarray]:
+    """Embeds names with their descriptions, in several mixtures.
+
+    Args:
+      names: canonical class names.
+      descriptions: canonical name -> sentences.
+      weights: of the descriptions, see `inference.class_texts.ClassTexts`.
+
+    Returns:
+      [c e] for each weight, unit vectors.
+    """
+    side = self._side_of(self.prompts, descriptions)
+    rows, mixed = side.embed_texts(names), []
+    for weight in weights:
+      side.texts.description_weight = weight
+      mixed.append(side.texts.mean(names, rows))
+    return mixed
+
+  def _side_of(self, prompts, descriptions=None) -> public_sides.TextSide:
     texts = class_texts.ClassTexts(
-      self._side.texts.pieces,
-      self._side.token_length,
-      prompts or self.prompts,
-      descriptions,
+      self._side.texts.pieces, self._side.token_length, prompts, descriptions
     )
-    side = dataclasses.replace(self._side, texts=texts)
-    return side.embed_names(names)
+    return dataclasses.replace(self._side, texts=texts)
 
 
 def _short(path: str) -> str:

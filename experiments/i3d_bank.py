@@ -1,6 +1,7 @@
 """Evaluates a public classifier's bank on real clips, without training.
 
-python -m zsar_jax.bank build --video=i3d --text=MINILM_DIR --output=BANK
+python -m zsar_jax.bank build --video=i3d --text=MINILM_DIR --descriptions= \
+  --output=BANK
 python -m experiments.i3d_bank --workdir=BANK --dataset_dir=DIR \
   --class_split=experiments/real_clips_splits.json
 

@@ -22,7 +22,6 @@ from experiments import (
   relatedness_tables,
 )
 from zsar_jax import cli
-from zsar_jax.data import prompts
 from zsar_jax.inference import public_sides
 
 UNSEEN = (40, 200)
@@ -42,9 +41,7 @@ def _flags() -> flags.FlagValues:
     flag_values=values,
     required=True,
   )
-  flags.DEFINE_string(
-    'descriptions', '', 'JSON file, class -> sentences.', flag_values=values
-  )
+  cli.define_descriptions(values, 'Of the classes')
   flags.DEFINE_integer(
     'draws', 30, 'Draws of each size.', flag_values=values, lower_bound=2
   )
@@ -77,9 +74,7 @@ def main(argv: list[str]) -> None:
   study = relatedness_tables.Study(
     video.labels, video.columns, sizes, values.draws
   )
-  described = None
-  if values.descriptions:
-    described = prompts.read_descriptions(values.descriptions, video.labels)
+  described = cli.read_descriptions(values.descriptions, video.labels)
   for path in values.text:
     if path in class_texts.CONTROLS:
       embeddings = class_texts.control(path, video.labels)
@@ -88,7 +83,8 @@ def main(argv: list[str]) -> None:
     encoder = class_texts.Encoder(path)
     study.add(encoder.name, encoder.embed(video.labels))
     if described:
-      text = encoder.embed(video.labels, descriptions=described)
+      weights = (public_sides.DESCRIPTION_WEIGHT,)
+      (text,) = encoder.embed_described(video.labels, described, weights)
       study.add(f'{encoder.name}, described', text)
     study.add_prompts(encoder)
   tables = {

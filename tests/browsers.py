@@ -15,6 +15,9 @@ _FLAGS = (
   'disable-background-networking',
   'disable-component-update',
   'disable-sync',
+  # A camera that shows a moving picture, and may be used.
+  'use-fake-device-for-media-stream',
+  'use-fake-ui-for-media-stream',
 )
 
 

@@ -62,9 +62,9 @@ class _FailuresAtOnce:
 
 # The slowest files, which start first so that no worker is left with one.
 _FIRST = (
-  'test_train_step',
-  'test_train',
   'test_distributed',
+  'test_train',
+  'test_train_step',
   'test_command_lines',
   'test_collectives',
   'test_inference_commands',
@@ -73,6 +73,10 @@ _FIRST = (
   'test_survival',
   'test_grid',
   'test_notebooks',
+  'test_exported_model',
+  'test_pixel_ops',
+  'test_model_files',
+  'test_packed_videos',
 )
 
 

@@ -119,7 +119,7 @@ def test_people_are_told_by_terminal_alone():
       found[path.name] = len(calls)
   assert found == {
     'terminal.py': 1,
-    'predict.py': 4,
+    'predict.py': 5,
     'tokenizer.py': 1,
     'beam_staging.py': 1,
     # Goes into exported folders, and runs without this package.

@@ -425,7 +425,11 @@ def test_segments_cover_a_long_video(workdir, tmp_path, capsys):
   )
   out, err = capsys.readouterr()
   assert code == 0, err
-  (segments,) = json.loads(out).values()
+  found = json.loads(out)
+  assert found['video'] == path and found['weights'] == 'random'
+  assert found['probabilities'].startswith('calibrated on ')
+  assert any('rendered stick figures' in text for text in found['warnings'])
+  segments = found['segments']
   assert segments[0]['start'] == 0
   assert segments[-1]['end'] == pytest.approx(4.0)
   for a, b in zip(segments[:-1], segments[1:], strict=True):

@@ -46,8 +46,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Folder of a finished run, or of a prototype bank beside its encoders; or '
-    'a model that comes with the package: '
+    'Folder of a finished run, or of a prototype bank beside its encoders; a '
+    'pushed model of the Hub, hf:org/name[@revision]; or a model that comes '
+    'with the package: '
     f'{", ".join(model_files.shipped())}.',
   )
   text('compare', 'A second workdir, shown beside the first.')
@@ -177,11 +178,16 @@ def started(argv: list[str]):
     with cli.start_up():
       page_lib, serving = _import_page()
       from zsar_jax.web import uploads as uploads_lib
+      from zsar_jax.web import watching as watching_lib
 
       desks = _load_desks(sources, limits)
     uploads = uploads_lib.Uploads(folder, limits)
     stack.callback(uploads_lib.Sweeper(uploads).close)
-    page = page_lib.Page(desks, limits, uploads, model_files.examples())
+    watching = watching_lib.Watching(desks[0], limits)
+    stack.callback(watching.close)
+    page = page_lib.Page(
+      desks, limits, uploads, model_files.examples(), watching
+    )
     blocks = page_lib.build(page)
     address, public = serving.serve(
       blocks,

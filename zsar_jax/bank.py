@@ -8,6 +8,8 @@ python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
   [--dataset=DIR]
 python -m zsar_jax.bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
+python -m zsar_jax.bank add mine.safetensors --classes=juggling \
+  --videos="clips/juggling/*.mp4" --output=sharper.safetensors
 python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
 python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
 python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
@@ -18,7 +20,8 @@ python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
 A prototype bank is the file that inference needs beside the encoders.
 
 `build` makes prototypes from a run's training videos, or from all classes of
-another prepared dataset. `add` adds classes by name, without any video.
+another prepared dataset. `add` adds classes by name, without any video. A few
+example videos sharpen a class (--videos), and more can be added later.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
 a folder of plain files with a model card, to share. Every command accepts it as
 --workdir. --push uploads it to the Hugging Face Hub. Public weights are not
@@ -35,28 +38,39 @@ import tempfile
 
 from absl import flags
 
-from zsar_jax import cli, predict
+from zsar_jax import cli
+from zsar_jax.data import class_names, isolated
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
   action_model,
   bank_building,
+  bank_changes,
+  candidates,
   confidence,
   evaluate_run,
+  example_videos,
   exported_model,
   model_card,
-  model_files,
+  model_sources,
   prototype_bank,
   public_banks,
   public_folders,
   saved_encoders,
 )
 from zsar_jax.pretrained import hub_upload
-from zsar_jax.system import json_files, terminal
+from zsar_jax.system import terminal
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
+# Flag, its default, and the commands that have it.
+_BELONGS = (
+  ('push', '', 'export'),
+  ('format', _OWN_FORMAT, 'export'),
+  ('videos', '', 'add'),
+  ('descriptions', None, 'build and add'),
+)
 
 
 def _define_flags() -> flags.FlagValues:
@@ -90,8 +104,16 @@ def _define_flags() -> flags.FlagValues:
     'export: files for this project, for JAX alone, or for onnxruntime.',
     flag_values=values,
   )
+  text(
+    'videos',
+    'add: example videos of the one class of --classes, files or patterns, '
+    'with commas. It may be in the bank already.',
+  )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build, with --video: public weights of a text encoder.')
+  cli.define_descriptions(
+    values, 'build, with --video, and add: of classes', None
+  )
   text('drop_seen', 'build: seen classes to leave out, separated by commas.')
   text('output', 'Bank file to write; with --video or export, a folder.')
   text('push', 'export: repository of the Hugging Face Hub, ORG/NAME.')
@@ -118,10 +140,9 @@ def main(argv: list[str]) -> None:
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  if values.push and command != 'export':
-    raise ValueError(f'--push belongs to export, not to {command}')
-  if values.format != _OWN_FORMAT and command != 'export':
-    raise ValueError(f'--format belongs to export, not to {command}')
+  for flag, default, owners in _BELONGS:
+    if values[flag].value != default and command not in owners.split(' and '):
+      raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -136,11 +157,13 @@ def main(argv: list[str]) -> None:
     if values.video or values.text:
       _build_public(values, command)
       return
+    values.workdir = model_sources.pin(values.workdir)
     bank = {'build': _build, 'export': _export}[command](values)
   else:
     most = len(paths) if command == 'merge' else 1
     if not paths or len(paths) != most:
       raise ValueError(f'{command} needs a bank file, got {paths}')
+    paths = [*map(model_sources.bank_file, paths)]
     bank = {'show': _show, 'add': _add, 'merge': _merge}[command](paths, values)
   if bank is not None:
     prototype_bank.save_bank(bank, values.output)
@@ -160,7 +183,7 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   if len(paths) < 2:
     raise ValueError('merge needs at least two banks')
   banks = [prototype_bank.load_bank(path) for path in paths]
-  merged = prototype_bank.merge(banks)
+  merged = bank_changes.merge(banks)
   if any(bank.calibration for bank in banks):
     terminal.say(
       'the calibration is dropped: it was measured with other seen classes'
@@ -171,25 +194,43 @@ def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
 
 
 def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
-  names = predict.read_names(values.classes)
+  names = cli.read_names(values.classes)
   if not names:
     raise ValueError('add needs --classes')
+  names = class_names.canonical_names(names, 'classes')
+  videos = {}
+  if values.videos:
+    if len(names) > 1:
+      raise ValueError(
+        f'--videos are of one class, and --classes names {len(names)}: add '
+        'them one after the other'
+      )
+    videos = {names[0]: cli.read_paths(values.videos, 'videos')}
   path = paths[0]
   bank = prototype_bank.load_bank(path)
-  workdir = values.workdir or os.path.dirname(os.path.abspath(path))
-  recognizer = saved_encoders.load(workdir, values.step)
+  if videos:
+    isolated.start()  # the child that decodes gets ready in the meantime
+  videos = example_videos.check(bank, names, videos)
+  new = [n for n in names if not (videos and n in bank.added_classes)]
+  if new:
+    bank_changes.new_names(bank, new)
+  folder = values.workdir or os.path.dirname(os.path.abspath(path))
+  recognizer = saved_encoders.load(folder, values.step)
   prototype_bank.check_belongs(
     bank, recognizer.weights_hash, recognizer.prep.to_json(), path
   )
-  text = recognizer.encode_class_names(prototype_bank.new_names(bank, names))[
-    'embedding'
-  ]
-  bank = prototype_bank.add_names(bank, names, text)
-  model = action_model.ActionModel(recognizer, bank, path)
-  for name, made_of in model.explain().items():
-    if name in bank.added_classes[-len(names) :]:
-      parts = ', '.join(f'{seen} {100 * w:.0f}%' for seen, w in made_of)
-      terminal.say(f'{name}  <- {parts}')
+  directions = {}
+  if videos:
+    directions = example_videos.directions(recognizer, bank, videos)
+  if new:
+    described = cli.read_descriptions(values.descriptions or '', new)
+    recognizer = candidates.describe(recognizer, new, described)
+    text = recognizer.encode_class_names(new)['embedding']
+    bank = bank_changes.add_names(bank, new, text)
+  for name, of_class in directions.items():
+    bank = bank_changes.add_examples(bank, name, of_class)
+  for line in candidates.Candidates(recognizer, bank).describe_parts(names):
+    terminal.say(line)
   return bank
 
 
@@ -213,7 +254,7 @@ def _export(values) -> None:
   if values.format != _OWN_FORMAT:
     _export_elsewhere(model, values)
     return
-  public = public_folders.is_public(model_files.resolve(values.workdir))
+  public = public_folders.is_public(model_sources.resolve(values.workdir))
   local = public_folders.local_weights(model.recognizer) if public else []
   if local and values.push:
     raise ValueError(
@@ -242,7 +283,7 @@ def _export_elsewhere(model, values) -> None:
   names = exported_model.write(
     model.recognizer,
     model.bank,
-    predict.read_names(values.classes or None),
+    cli.read_names(values.classes or None),
     values.output,
     values.format,
   )
@@ -262,32 +303,25 @@ def _write_export(model, values, folder: str) -> None:
   path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
   # Copy the results and example videos, if the run has them.
-  workdir = model_files.resolve(values.workdir)
-  for name in (run_outputs.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
+  workdir = model_sources.resolve(values.workdir)
+  for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
     if os.path.isdir(source):
       shutil.copytree(source, target)
     elif os.path.exists(source):
       shutil.copy(source, target)
-  measured = os.path.join(folder, run_outputs.RESULTS_FILE)
-  card = model_card.make(
+  model_card.write(
+    folder,
     model.recognizer,
     model.bank,
     repository=values.push,
     licence=values.licence,
-    results=json_files.read(measured) if os.path.exists(measured) else None,
   )
-  with open(os.path.join(folder, model_card.FILE), 'w') as f:
-    f.write(card)
 
 
 def _push(values, folder: str) -> None:
-  pushed = hub_upload.push(
-    folder,
-    values.push,
-    'Encoders and prototype bank',
-    values.overwrite,
-  )
+  what = 'Encoders and prototype bank'
+  pushed = hub_upload.push(folder, values.push, what, values.overwrite)
   terminal.say(f'uploaded to {pushed}')
 
 
@@ -297,6 +331,9 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   encoders = public_folders.open_sides(values.video, values.text)
+  encoders = public_banks.describe(
+    encoders, values.descriptions, values.dataset, terminal.say
+  )
   bank = _public_bank(encoders, values, values.output)
   public_folders.write(values.output, encoders)
   prototype_bank.save_bank(
@@ -328,9 +365,15 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
+  if values.descriptions:
+    raise ValueError(
+      '--descriptions belongs to build --video --text: the encoders of '
+      f'{values.workdir} keep those that they were made with'
+    )
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
   recognizer = saved_encoders.load(values.workdir, values.step)
-  if public_folders.is_public(model_files.resolve(values.workdir)):
-    return _public_bank(recognizer, values, values.workdir)
+  if public_folders.is_public(model_sources.resolve(values.workdir)):
+    return _public_bank(recognizer, values, kept_in)
   if values.prototypes or values.drop_seen:
     raise ValueError(
       '--prototypes and --drop_seen need public weights, and '
@@ -347,7 +390,7 @@ def _build(values) -> prototype_bank.PrototypeBank:
     recognizer,
     evaluate_run.make_protocol(config),
     evaluate_run.video_cache(config),
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     licence=values.licence,
     say=terminal.say,
   )

@@ -23,9 +23,10 @@ config flag needs `sys_argv=argv`: it reads its overrides from there, by default
 from `sys.argv`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import gc
+import glob
 import os
 import select
 import sys
@@ -33,6 +34,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.system import compilation_cache, interruption, terminal
 
 # Errors that a user can fix, printed as one line without a traceback. OSError
@@ -72,6 +74,83 @@ def define_step(values: flags.FlagValues) -> None:
     flag_values=values,
     lower_bound=0,
   )
+
+
+def read_names(text: str | None) -> list[str]:
+  """Returns names from a text with commas or a file; [] for None."""
+  if text is None:
+    return []
+  if not text.strip():
+    raise ValueError('--classes is empty: give names separated by commas')
+  if os.path.isfile(text):
+    with open(text, encoding='utf-8-sig') as f:
+      names = [line.strip() for line in f if line.strip()]
+    if not names:
+      raise ValueError(f'{text} holds no class name')
+    return names
+  if text.endswith('.txt'):
+    raise FileNotFoundError(f'--classes={text} does not exist')
+  return text.split(',')
+
+
+def read_paths(text: str, flag: str = 'video') -> list[str]:
+  """Returns the files of a flag that takes files and patterns, with commas.
+
+  Raises:
+    FileNotFoundError: a file does not exist.
+    ValueError: a pattern finds no file.
+  """
+  # A file name may look like a pattern, or hold a comma.
+  if os.path.exists(text):
+    return [text]
+  paths = []
+  for part in text.split(','):
+    found = sorted(glob.glob(part, recursive=True))
+    if not found and glob.has_magic(part):
+      raise ValueError(f'no file matches --{flag}={part}')
+    if not found:
+      raise FileNotFoundError(f'--{flag}={part} does not exist')
+    paths += found
+  return paths
+
+
+def define_descriptions(
+  values: flags.FlagValues, of: str, default: str | None = ''
+) -> None:
+  """Adds the flag of class descriptions; `of` says for which classes."""
+  flags.DEFINE_string(
+    'descriptions',
+    default,
+    f'{of}: a JSON file, class name -> sentences, or '
+    f'"{class_descriptions.SHIPPED}" for those that come along.',
+    flag_values=values,
+  )
+
+
+def read_descriptions(
+  source: str, names: Iterable[str], dataset: str = ''
+) -> dict[str, tuple[str, ...]]:
+  """Reads what `define_descriptions` asks for; says what has none.
+
+  Args:
+    source: value of the flag; '' for no descriptions.
+    names: canonical names of the classes.
+    dataset: see `class_descriptions.shipped`.
+
+  Returns:
+    Canonical name -> sentences, also of other classes.
+
+  Raises:
+    FileNotFoundError: the file does not exist.
+    ValueError: it is damaged, or describes none of the classes.
+  """
+  if not source:
+    return {}
+  described = class_descriptions.find(source, dataset)
+  lacking = class_descriptions.check_some(described, names, source)
+  if lacking:
+    terminal.say(f'warning: {lacking}', error=True)
+  return described
 
 
 def parse(

@@ -81,6 +81,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'zeroshot.ensemble_beta': ('must be in [0, 1]', lambda x: 0 <= x <= 1),
   'zeroshot.ensemble_transfer_temperature': _POSITIVE,
   'zeroshot.ensemble_match_temperature': _POSITIVE,
+  'zeroshot.example_prior': _POSITIVE,
 }
 
 

@@ -208,9 +208,11 @@ def from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
 _ADDED = (
   'preprocessing.resize',
   'preprocessing.crop',
+  'model.text.relative',
   'zeroshot.kernel_gamma',
   'zeroshot.hub_correction',
   'zeroshot.motion_controls',
+  'zeroshot.example_prior',
 )
 
 

@@ -41,12 +41,15 @@ Choose the transfer settings on runs that held out some seen classes
 (--config.data.inner_draw=0, 1, ...), never on the unseen classes:
 
 python -m zsar_jax.evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
+
+A run that began with public weights, at points between these and its end
+(WiSE-FT); --inner chooses the one to report, --export writes it as a model:
+
+python -m zsar_jax.evaluate --workdir=runs/x --interpolate=0,0.25,0.5,0.75,1 \
+  --inner=runs/x0,runs/x1,runs/x2 --export=FOLDER
 """
 
-import hashlib
-import json
 import os
-from typing import Any
 
 from absl import flags
 
@@ -63,58 +66,37 @@ from zsar_jax.evaluation import (
 from zsar_jax.inference import (
   choose_settings,
   evaluate_run,
+  interpolation,
+  model_sources,
   prototype_bank,
   public_folders,
   saved_encoders,
 )
-from zsar_jax.system import json_files, terminal
-
-_RESULTS_FILE = 'results.json'
+from zsar_jax.system import terminal
 
 
 def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
-  text = lambda name, what, default='': flags.DEFINE_string(
-    name, default, what, flag_values=values
+  text, yes = _adders(values)
+  text(
+    'workdir',
+    'Folder of the run, or a pushed model of the Hub, hf:org/name[@revision].',
+    None,
   )
-  yes = lambda name, what: flags.DEFINE_bool(
-    name, False, what, flag_values=values
-  )
-  text('workdir', 'Folder of the run.', None)
   cli.define_step(values)
-  text('dataset', "Folder of a prepared dataset; by default the run's own.")
+  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
+  text('embeddings', 'File of embeddings, instead of --workdir.')
+  text('scores', 'File of scores, instead of --workdir.')
   text(
-    'class_split', 'JSON file with the seen and unseen classes of --dataset.'
+    'labels',
+    'CSV file id,label[,group][,source], with --embeddings or --scores.',
   )
+  text('compare', 'Two predictions.safetensors files, separated by a comma.')
   text(
-    'protocol',
-    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
-    'them.',
+    'inner',
+    'Choose the settings on inner draws: their workdirs, separated by commas.',
   )
-  yes(
-    'allow_leaks',
-    'Test although the model was trained on test classes; the results say so.',
-  )
-  flags.DEFINE_integer(
-    'class_split_index',
-    0,
-    'Index of the split in a --class_split file that has several.',
-    flag_values=values,
-    lower_bound=0,
-  )
-  text(
-    'output',
-    'Path of results.json to write; predictions.safetensors goes beside it. By '
-    'default below the workdir.',
-  )
-  text('report', 'HTML report to write.')
-  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
-  yes('overwrite', 'Replace existing output files.')
-  yes(
-    'cache_tokens',
-    'Also cache the video tokens of every test video (large). Later '
-    'evaluations then match new names without encoding the videos again.',
-  )
+  text('interpolate', 'Coefficients separated by commas, from 0 to 1.')
   yes(
     'transductive',
     'Also score with corrections that use all test videos at once.',
@@ -126,19 +108,64 @@ def _define_flags() -> flags.FlagValues:
     'this triples the work.',
     flag_values=values,
   )
-  text(
-    'inner',
-    'Choose the settings on inner draws: their workdirs, separated by commas.',
-  )
-  text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
-  text('embeddings', 'File of embeddings, instead of --workdir.')
-  text('scores', 'File of scores, instead of --workdir.')
-  text(
-    'labels',
-    'CSV file id,label[,group][,source], with --embeddings or --scores.',
-  )
-  text('compare', 'Two predictions.safetensors files, separated by a comma.')
+  _define_test(values)
+  _define_outputs(values)
   return values
+
+
+def _adders(values: flags.FlagValues):
+  """Returns functions that define a text and a yes/no flag."""
+  text = lambda name, what, default='': flags.DEFINE_string(
+    name, default, what, flag_values=values
+  )
+  yes = lambda name, what: flags.DEFINE_bool(
+    name, False, what, flag_values=values
+  )
+  return text, yes
+
+
+def _define_test(values: flags.FlagValues) -> None:
+  """Defines the flags that say what is tested."""
+  text, yes = _adders(values)
+  text('dataset', "Folder of a prepared dataset; by default the run's own.")
+  text(
+    'class_split', 'JSON file with the seen and unseen classes of --dataset.'
+  )
+  flags.DEFINE_integer(
+    'class_split_index',
+    0,
+    'Index of the split in a --class_split file that has several.',
+    flag_values=values,
+    lower_bound=0,
+  )
+  text(
+    'protocol',
+    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
+    'them.',
+  )
+  yes(
+    'allow_leaks',
+    'Test although the model was trained on test classes; the results say so.',
+  )
+
+
+def _define_outputs(values: flags.FlagValues) -> None:
+  """Defines the flags that say what is written."""
+  text, yes = _adders(values)
+  text(
+    'output',
+    'Path of results.json to write; predictions.safetensors goes beside it. By '
+    'default below the workdir.',
+  )
+  text('report', 'HTML report to write.')
+  text('mteb', "JSON file to write: the row `transfer` in mteb's format.")
+  text('export', 'Folder for the model that --interpolate reports.')
+  yes('overwrite', 'Replace existing output files.')
+  yes(
+    'cache_tokens',
+    'Also cache the video tokens of every test video (large). Later '
+    'evaluations then match new names without encoding the videos again.',
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -158,6 +185,8 @@ def main(argv: list[str]) -> None:
     )
   if values.step is not None and not values.workdir:
     raise ValueError('--step needs --workdir: only a run has checkpoints')
+  if (values.interpolate or values.export) and not values.workdir:
+    raise ValueError('--interpolate needs --workdir: only a run has a start')
   for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
@@ -204,40 +233,59 @@ def _evaluate_files(values) -> None:
 
 def _evaluate_run(values) -> None:
   say = terminal.say
+  kept_in = model_sources.outputs_folder(values.workdir, values.output)
+  if kept_in != values.workdir and values.inner:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is on the Hub'
+    )
+  values.workdir = model_sources.pin(values.workdir)
+  folder = model_sources.resolve(values.workdir)
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
   with config.zeroshot.unlocked():
     config.zeroshot.transductive = values.transductive
-    if not values.motion_controls:
+    # For each coefficient they would take three times the work.
+    if not values.motion_controls or values.interpolate:
       config.zeroshot.motion_controls = False
   bank = None
-  if public_folders.is_public(values.workdir):
-    bank, protocols = _bank_protocols(values)
+  if public_folders.is_public(folder):
+    bank, protocols = _bank_protocols(values, folder)
   else:
     # A class split file replaces the run's own seen classes.
     protocols = evaluate_run.make_protocols(
       config, () if values.class_split else recognizer.seen_classes
     )
-  choice = _choice(values, say)
-  outcome = evaluate_run.evaluate(
-    recognizer,
+  sweep = interpolation.read_sweep(
+    values.workdir, values.interpolate, values.inner, values.export
+  )
+  choice = choose_settings.read_or_choose(
+    values.workdir, '' if values.interpolate else values.inner, say, values.step
+  )
+  measure = lambda encoders, choice: evaluate_run.evaluate(
+    encoders,
     protocols,
     evaluate_run.video_cache(config),
     say,
-    embeddings_dir=os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER),
+    embeddings_dir=os.path.join(kept_in, evaluate_run.EMBEDDINGS_FOLDER),
     keep_tokens=values.cache_tokens,
     choice=choice,
     bank=bank,
   )
+  if sweep:
+    outcome = interpolation.evaluate(recognizer, sweep, measure, choice, say)
+  else:
+    outcome = measure(recognizer, choice)
   terminal.say(results_text.format_table(outcome.content))
-  if values.inner:
+  if sweep:
+    terminal.say(interpolation.format_table(outcome.content['interpolation']))
+  elif values.inner:
     path = os.path.join(values.workdir, prototype_bank.BANK_FILE)
     prototype_bank.save_bank(outcome.bank, path)
     terminal.say(
       f'wrote the settings and calibration of the inner draws to {path}'
     )
-  path = values.output or _default_output(values.workdir, outcome.content)
+  path = values.output or results.default_path(values.workdir, outcome.content)
   _write(path, outcome.content, outcome.scores)
   _write_more(values, outcome)
 
@@ -265,10 +313,10 @@ def _finish(values, outcome, path: str) -> None:
   _write_more(values, outcome)
 
 
-def _bank_protocols(values):
+def _bank_protocols(values, folder: str):
   """Returns the bank of public encoders, and the protocols to test it on."""
   bank = prototype_bank.load_bank(
-    os.path.join(values.workdir, prototype_bank.BANK_FILE)
+    os.path.join(folder, prototype_bank.BANK_FILE)
   )
   seen = bank_protocols.Seen(bank.seen_classes, bank.domain, bank.protocol)
   return bank, _protocols_of(seen, values, values.workdir)
@@ -289,17 +337,6 @@ def _protocols_of(seen: bank_protocols.Seen, values, source: str):
     allow_leaks=values.allow_leaks,
   )
   return bank_protocols.make_bank_protocols(seen, choice)
-
-
-def _default_output(workdir: str, content: dict[str, Any]) -> str:
-  """Returns a path that differs for each protocol, weights and settings."""
-  what = {
-    key: content[key]
-    for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
-  }
-  digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
-  name = content['protocol'].replace('/', '_').replace(':', '_')
-  return os.path.join(workdir, 'evaluations', f'{name}-{digest}', _RESULTS_FILE)
 
 
 def _write(path: str, content, scores: score_files.Scores | None) -> None:
@@ -329,22 +366,6 @@ def _write_more(values, outcome) -> None:
       outcome.content, report_content.make(outcome), values.report
     )
     terminal.say(f'report written to {values.report}')
-
-
-def _choice(values, say) -> dict[str, Any] | None:
-  """Chooses settings on --inner; else reads an earlier choice, or None."""
-  path = os.path.join(values.workdir, evaluate_run.CHOICE_FILE)
-  if not values.inner:
-    if not os.path.exists(path):
-      return None
-    return json_files.read(path)
-  choice = choose_settings.choose_on(
-    values.inner.split(','), values.workdir, say, values.step
-  )
-  with open(f'{path}.tmp', 'w') as f:
-    json.dump(choice, f, indent=2)
-  os.replace(f'{path}.tmp', path)
-  return choice
 
 
 def _change(data, values) -> None:

@@ -7,8 +7,11 @@ python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
 only drawings, and warns about other videos. --bank=FILE gives a prototype bank.
 --video takes several videos or a pattern ("clips/*.mp4"). --classes takes a
 file with one name per line. --segments divides a long video into segments and
-names each. --reject_below=0.5 answers "none of these" if no name reaches this
+names each; --render=out.mp4 or --subtitles=out.srt writes them into a video or
+beside it. --reject_below=0.5 answers "none of these" if no name reaches this
 probability.
+
+--stream=camera:0 in place of --video names what happens while it happens.
 
 Without a trained model, give public CLIP weights. They rank by the nearest
 name:
@@ -20,7 +23,6 @@ python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
 from collections.abc import Sequence
 import csv
 import dataclasses
-import glob
 import json
 import os
 import sys
@@ -28,54 +30,25 @@ import sys
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data import isolated
-from zsar_jax.inference import model_files, predictions
-from zsar_jax.system import terminal
-
-_SECONDS = '{:.1f}'
-
-
-def _format_ranked(ranked: predictions.Ranked, explain: bool) -> str:
-  parts = []
-  if ranked.probability is not None:
-    parts.append(f'{100 * ranked.probability:5.1f}%')
-  # Without a bank, the score is the similarity to the name.
-  if ranked.composited_from:
-    parts.append(f'transfer {ranked.score:+.3f}')
-  if ranked.nearest_name is not None:
-    parts.append(f'name {ranked.nearest_name:+.3f}')
-  if ranked.match_logit is not None:
-    parts.append(f'match {ranked.match_logit:+.2f}')
-  text = '  '.join(parts)
-  if not (explain and ranked.composited_from):
-    return text
-  made_of = ', '.join(
-    f'{name} {100 * weight:.0f}%' for name, weight in ranked.composited_from
-  )
-  return f'{text}  <- {made_of}'
-
-
-def _format(
-  prediction: predictions.Prediction, top_k: int, explain: bool
-) -> str:
-  lines = []
-  shown = prediction.ranking[:top_k]
-  width = max(terminal.width(ranked.name) for ranked in shown)
-  for place, ranked in enumerate(shown, 1):
-    detail = _format_ranked(ranked, explain)
-    space = ' ' * (width - terminal.width(ranked.name))
-    lines.append(f'{place:3d}. {ranked.name}{space}  {detail}')
-  if prediction.none_of_these is not None:
-    lines.append(f'none of these: {100 * prediction.none_of_these:.1f}%')
-  if prediction.risk:
-    lines.append(f'answer: {prediction.answer}')
-  return '\n'.join(lines)
+from zsar_jax.data import (
+  annotated_video,
+  class_names,
+  isolated,
+  stream_source,
+)
+from zsar_jax.inference import (
+  model_files,
+  prediction_text,
+  predictions,
+  subtitles,
+)
+from zsar_jax.system import interruption, terminal
 
 
 def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
-  text = lambda name, what, default=None, required=False: flags.DEFINE_string(
-    name, default, what, flag_values=values, required=required
+  text = lambda name, what: flags.DEFINE_string(
+    name, None, what, flag_values=values
   )
   yes = lambda name, what: flags.DEFINE_bool(
     name, False, what, flag_values=values
@@ -85,8 +58,9 @@ def _define_flags() -> flags.FlagValues:
   )
   text(
     'workdir',
-    'Folder of a finished run; with --bank, of its encoders. Or a model that '
-    f'comes with the package: {", ".join(model_files.shipped())}.',
+    'Folder of a finished run; with --bank, of its encoders. Or a pushed model '
+    'of the Hub, hf:org/name[@revision], or a model that comes with the '
+    f'package: {", ".join(model_files.shipped())}.',
   )
   cli.define_step(values)
   text('bank', 'Prototype bank file; by default the one of the workdir.')
@@ -95,67 +69,37 @@ def _define_flags() -> flags.FlagValues:
     'Public CLIP weights, instead of a run: a folder, or an id of the Hugging '
     'Face Hub, hf:org/name or hf:org/name@revision.',
   )
-  text('video', 'Video files or patterns, separated by commas.', required=True)
+  text('video', 'Video files or patterns, separated by commas.')
+  text(
+    'stream',
+    'Instead of --video: name what happens while it happens. camera:0, '
+    '/dev/video0, - for a pipe, an address such as rtsp://HOST/PATH, or a file '
+    'that grows. Ctrl-C ends it.',
+  )
   text(
     'classes',
     'Candidate class names separated by commas, or a file with one name per '
     'line; by default the classes added to the bank.',
   )
+  cli.define_descriptions(values, 'Of candidate classes')
   flags.DEFINE_integer(
     'top_k', 5, 'Number of names to show.', lower_bound=1, flag_values=values
   )
-  yes('explain', 'Show the seen classes that each name was composited from.')
+  yes('explain', 'Show the seen classes and examples behind each name.')
   number('reject_below', None, 'Answer "none of these" below this probability.')
   yes('segments', 'Divide a long video into segments, and name each.')
-  number(
-    'window',
-    0.0,
-    'Seconds per window of --segments; 0 chooses it by the weights.',
-    0,
+  text(
+    'render',
+    'With --segments: video to write, with the names below the pictures. '
+    f'{", ".join(annotated_video.SUFFIXES)}.',
   )
+  text('subtitles', 'With --segments: .srt or .vtt to write.')
+  number('window', 0.0, 'Seconds per window; 0 chooses it by the weights.', 0)
   number('stride', 0.0, 'Seconds between windows; 0 means half a window.', 0)
   number('switch_cost', 1.0, 'Cost of each change of segment, in nats.', 0)
-  yes('json', 'Print JSON.')
+  yes('json', 'Print JSON; of a stream a line for each window and segment.')
   yes('csv', 'Print CSV.')
   return values
-
-
-def read_names(text: str | None) -> list[str]:
-  """Returns names from a text with commas or a file; [] for None."""
-  if text is None:
-    return []
-  if not text.strip():
-    raise ValueError('--classes is empty: give names separated by commas')
-  if os.path.isfile(text):
-    with open(text, encoding='utf-8-sig') as f:
-      names = [line.strip() for line in f if line.strip()]
-    if not names:
-      raise ValueError(f'{text} holds no class name')
-    return names
-  if text.endswith('.txt'):
-    raise FileNotFoundError(f'--classes={text} does not exist')
-  return text.split(',')
-
-
-def _paths(text: str) -> list[str]:
-  """Returns the files of --video.
-
-  Raises:
-    FileNotFoundError: a file does not exist.
-    ValueError: a pattern finds no file.
-  """
-  # A file name may look like a pattern, or hold a comma.
-  if os.path.exists(text):
-    return [text]
-  paths = []
-  for part in text.split(','):
-    found = sorted(glob.glob(part, recursive=True))
-    if not found and glob.has_magic(part):
-      raise ValueError(f'no file matches --video={part}')
-    if not found:
-      raise FileNotFoundError(f'--video={part} does not exist')
-    paths += found
-  return paths
 
 
 def main(argv: list[str]) -> None:
@@ -170,12 +114,76 @@ def main(argv: list[str]) -> None:
     raise ValueError('give either --workdir (or --bank) or --pretrained')
   if values.json and values.csv:
     raise ValueError('give either --json or --csv')
-  names, paths = read_names(values.classes), _paths(values.video)
-  isolated.start()
+  if bool(values.video) == bool(values.stream):
+    raise ValueError('give either --video or --stream')
+  names = cli.read_names(values.classes)
+  if values.descriptions and not names:
+    raise ValueError('--descriptions needs --classes')
+  described = cli.read_descriptions(
+    values.descriptions, map(class_names.canonical_name, names)
+  )
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is not a run, so it has no --step')
   if values.pretrained and not names:
     raise ValueError('--pretrained needs --classes')
+  if values.stream:
+    _check_outputs((), values)
+    _watch(names, described, values)
+    return
+  paths = cli.read_paths(values.video)
+  _check_outputs(paths, values)
+  isolated.start()
+  model = _load(names, described, values)
+  of_classes = model.warnings
+  if values.segments:
+    _print_segments(model, paths, values)
+    return
+  if len(paths) == 1:
+    predictions = [model.predict(paths[0], values.reject_below)]
+  else:
+    predictions = model.predict_many(paths, values.reject_below)
+  _print_predictions(predictions, paths, of_classes, values)
+
+
+def _check_outputs(paths: Sequence[str], values) -> None:
+  """Refuses files that cannot be written, before anything is computed."""
+  for flag, suffixes in (
+    ('render', tuple(annotated_video.SUFFIXES)),
+    ('subtitles', subtitles.SUFFIXES),
+  ):
+    path = values[flag].value
+    if path is None:
+      continue
+    shown = f'--{flag}={terminal.visible_name(path)}'
+    if len(paths) != 1 or not values.segments:
+      raise ValueError(f'--{flag} needs --segments, and --video with one video')
+    if os.path.splitext(path)[1].lower() not in suffixes:
+      raise ValueError(f'{shown}: expected {" or ".join(suffixes)}')
+    if os.path.exists(path):
+      raise FileExistsError(f'{shown} is there already')
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+      raise FileNotFoundError(f'the folder of {shown} does not exist')
+
+
+def _write_outputs(path: str, segments, values) -> None:
+  """Writes what --subtitles and --render want."""
+  if values.subtitles:
+    suffix = os.path.splitext(values.subtitles)[1].lower()
+    # 'x': what appeared in the meantime is nobody's to overwrite.
+    with open(values.subtitles, 'x', encoding='utf-8') as f:
+      f.write(subtitles.subtitles(segments, suffix))
+  if values.render:
+    terminal.say(f'writing {terminal.visible_name(values.render)}', error=True)
+    named = [(s.start, s.end, s.name, s.score) for s in segments]
+    lacking = annotated_video.write(
+      path, values.render, named, predictions.NONE_OF_THESE
+    )
+    if lacking:
+      boxes = f'no font here has {terminal.visible_name(lacking)}: the video '
+      _warn([f'{boxes}shows boxes; --subtitles has all letters'], error=True)
+
+
+def _load(names: Sequence[str], described, values):
   with cli.start_up():
     # Imports JAX, so it comes late. Mistakes in the command line are reported
     # at once, and the decoding process starts meanwhile.
@@ -188,16 +196,8 @@ def main(argv: list[str]) -> None:
         values.bank or values.workdir, values.workdir or '', values.step
       )
     if names:
-      model.clear_classes().add_classes(names)
-  of_classes = model.warnings
-  if values.segments:
-    _print_segments(model, paths, values)
-    return
-  if len(paths) == 1:
-    predictions = [model.predict(paths[0], values.reject_below)]
-  else:
-    predictions = model.predict_many(paths, values.reject_below)
-  _print_predictions(predictions, paths, of_classes, values)
+      model.clear_classes().add_classes(names, descriptions=described)
+  return model
 
 
 def _print_predictions(
@@ -231,8 +231,10 @@ def _print_predictions(
       if len(paths) > 1:
         terminal.say(name)
       _warn([text for text in prediction.warnings if text not in of_classes])
-      terminal.say(_format(prediction, values.top_k, values.explain))
-      notes = _notes(prediction)
+      terminal.say(
+        prediction_text.describe(prediction, values.top_k, values.explain)
+      )
+      notes = prediction_text.notes(prediction)
   for note in notes:
     terminal.say(note)
   if values.json:
@@ -251,13 +253,6 @@ def _print_predictions(
     raise ValueError(f'{len(failed)} of {len(paths)} videos cannot be used')
 
 
-def _notes(prediction: predictions.Prediction) -> list[str]:
-  """Returns notes for all videos: the risk, or how probabilities were made."""
-  if prediction.none_of_these is None:
-    return [f'probabilities: {prediction.probabilities}']
-  return [prediction.risk] if prediction.risk else []
-
-
 def _warn(texts: Sequence[str], error: bool = False) -> None:
   for text in texts:
     terminal.say(f'warning: {text}', error=error)
@@ -269,7 +264,8 @@ def _print_csv(header, rows) -> None:
   if sys.stdout.isatty():
     shown = terminal.visible_name
   writer = csv.writer(sys.stdout)
-  writer.writerow(header)
+  if header:
+    writer.writerow(header)
   writer.writerows(
     [shown(cell) if isinstance(cell, str) else cell for cell in row]
     for row in rows
@@ -277,7 +273,7 @@ def _print_csv(header, rows) -> None:
 
 
 def _print_segments(model, paths: Sequence[str], values) -> None:
-  found = {}
+  found = []
   of_classes = model.warnings
   _warn(of_classes, error=True)
   for path in paths:
@@ -294,29 +290,78 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       progress=progress,
     )
     print(file=sys.stderr)
-    found[path] = segments
+    found.append(
+      predictions.Segments(
+        path,
+        tuple(segments),
+        tuple(warnings),
+        model.probabilities,
+        model.recognizer.origin,
+        model.recognizer.source,
+      )
+    )
     _warn([text for text in warnings if text not in of_classes], error=True)
     if not values.json and not values.csv:
       if len(paths) > 1:
         terminal.say(name)
       for s in segments:
-        times = f'{_SECONDS.format(s.start):>8} - {_SECONDS.format(s.end):>8} s'
-        terminal.say(f'{times}  {100 * s.score:5.1f}%  {s.name}')
+        terminal.say(prediction_text.describe_segment(s))
   if values.json:
-    as_dicts = {
-      path: [dataclasses.asdict(s) for s in segments]
-      for path, segments in found.items()
-    }
-    print(json.dumps(as_dicts, indent=2))
+    shown = [dataclasses.asdict(of_video) for of_video in found]
+    print(json.dumps(shown[0] if len(paths) == 1 else shown, indent=2))
   if values.csv:
     _print_csv(
       ('video', 'start', 'end', 'class', 'probability'),
       (
-        (path, s.start, s.end, s.name, s.score)
-        for path, segments in found.items()
-        for s in segments
+        (of_video.video, s.start, s.end, s.name, s.score)
+        for of_video in found
+        for s in of_video.segments
       ),
     )
+  _write_outputs(found[0].video, found[0].segments, values)
+
+
+def _watch(names: Sequence[str], described, values) -> None:
+  """Names what happens in a stream, until it ends or Ctrl-C."""
+  for flag in ('explain', 'reject_below'):
+    if values[flag].value not in (None, False):
+      raise ValueError(f'--stream finds segments, it takes no --{flag}')
+  found = stream_source.find(values.stream)
+  with stream_source.Source(found) as source:
+    source.open()
+    model = _load(names, described, values)
+    domain = model.bank.domain if model.bank else ''
+    _warn(predictions.domain_warnings(domain, found.name, ''), error=True)
+    _warn(model.segment_warnings, error=True)
+    events = model.stream(
+      source.frames(model.recognizer.prep),
+      window=values.window,
+      stride=values.stride,
+      switch_cost=values.switch_cost,
+      are_views=True,
+      skip_gaps=found.is_live,
+    )
+    with interruption.on_request(source.stop):
+      _print_events(events, values)
+
+
+def _print_events(events, values) -> None:
+  """Prints windows and segments as they come."""
+  header = ('kind', 'start', 'end', 'class', 'probability')
+  if values.csv:
+    _print_csv(header, ())
+  for event in events:
+    row = prediction_text.of_event(event, values.top_k)
+    if values.json:
+      print(json.dumps(row), flush=True)
+    elif values.csv:
+      _print_csv(None, [list(row.values())[: len(header)]])
+      sys.stdout.flush()
+    elif row['kind'] == 'segment':
+      terminal.say_over('')
+      terminal.say(prediction_text.describe_segment(event))
+    else:
+      terminal.say_over(prediction_text.describe_window(event))
 
 
 if __name__ == '__main__':

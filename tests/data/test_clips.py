@@ -174,6 +174,31 @@ def test_a_dense_window_takes_a_frame_every_step_from_its_start(stride, fps):
   assert found.tolist() == expected
 
 
+@pytest.mark.parametrize('n, expected', [(5, [0, 7, 14, 21, 29]), (1, [14])])
+def test_ends_are_the_first_frame_the_last_and_others_between(n, expected):
+  assert clips.sample_ends(SECOND, 1.0, n).tolist() == expected
+  # As the Perception Encoder's own processor counts frames.
+  steps = [int(i * 29 / (n - 1)) for i in range(n)] if n > 1 else [14]
+  assert expected == steps
+  sampling = clips.Sampling('ends', n, 1, 30)
+  assert clips.sample_indices(SECOND, 1.0, sampling).tolist() == expected
+  shown = clips.sample_window(SECOND, 0.0, SECOND[-1], sampling)
+  assert shown.tolist() == expected
+
+
+def test_views_of_ends_lie_around_the_single_one():
+  views = [
+    clips.sample_ends(SECOND, 1.0, 4, view=v, num_views=2) for v in (0, 1)
+  ]
+  # A quarter of the distance of 29 / 3 frames earlier, and later.
+  assert views[0].tolist() == [0, 7, 16, 26]
+  assert views[1].tolist() == [2, 12, 21, 29]
+  rng = np.random.default_rng(0)
+  drawn = np.stack([clips.sample_ends(SECOND, 1.0, 4, rng) for _ in range(50)])
+  assert (np.abs(drawn - [0, 9.67, 19.33, 29]) <= 5.84).all()
+  assert drawn[:, 1].min() <= 6 and drawn[:, 1].max() >= 13
+
+
 @pytest.mark.parametrize('sampling', ['segment', 'uniform'])
 def test_other_windows_show_the_middle_of_equal_parts(sampling):
   times = np.arange(1000) / 100

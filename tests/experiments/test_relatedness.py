@@ -9,6 +9,7 @@ import pytest
 from experiments import (
   class_texts,
   column_draws,
+  described,
   dropped_classes,
   relatedness,
   relatedness_tables,
@@ -115,8 +116,8 @@ def test_the_command_prints_its_tables(tmp_path, capsys, monkeypatch):
     tmp_path / 'video', columns, labels
   )
   text = tiny_weights.write_bert(tmp_path / 'minilm')
-  described = tmp_path / 'described.json'
-  described.write_text(json.dumps({NAMES[0]: ['an arm moves.']}))
+  sentences = tmp_path / 'described.json'
+  sentences.write_text(json.dumps({NAMES[0]: ['an arm moves.']}))
   docs = tmp_path / 'page.md'
   docs.write_text('<!-- table: methods -->\n<!-- end -->\n')
   monkeypatch.setattr(relatedness_tables, '_FEW_DRAWS', 2)
@@ -133,7 +134,7 @@ def test_the_command_prints_its_tables(tmp_path, capsys, monkeypatch):
       f'--video={video}',
       f'--text={text}',
       '--text=words',
-      f'--descriptions={described}',
+      f'--descriptions={sentences}',
       '--draws=2',
       '--unseen=6',
       f'--docs={docs}',
@@ -202,3 +203,53 @@ def test_clips_are_read_by_patterns(tmp_path):
   table.write_text('file,label\nb.mp4,hugging\n')
   with pytest.raises(ValueError, match='needs the columns path,label'):
     dropped_classes.read_clips(str(table), str(tmp_path))
+
+
+def test_descriptions_that_say_more_than_names_find_more(tmp_path, capsys):
+  labels = {str(i): name for i, name in enumerate(NAMES)}
+  columns = RNG.normal(size=(60, 32)).astype(np.float32)
+  video = test_public_encoders.write_classifier(
+    tmp_path / 'video', columns, labels
+  )
+  text = tiny_weights.write_bert(tmp_path / 'minilm')
+  sentences = tmp_path / 'described.json'
+  sentences.write_text(
+    json.dumps({name: ['an arm row.'] for name in NAMES[1:]})
+  )
+  docs = tmp_path / 'page.md'
+  docs.write_text('<!-- table: descriptions, minilm -->\n<!-- end -->\n')
+  described.main(
+    [
+      'described',
+      f'--video={video}',
+      f'--text={text}',
+      '--text=letters',
+      f'--descriptions={sentences}',
+      '--draws=2',
+      '--unseen=6',
+      f'--docs={docs}',
+    ]
+  )
+  told = capsys.readouterr()
+  assert 'describes 59 of 60 classes, but not word0 row0' in told.err
+  for part in ('every text alike', 'weight 0.65', 'letters', '14 seen, 8 un'):
+    assert part in told.out
+  assert 'seen and every second unseen class' in docs.read_text()
+
+
+def test_the_weight_is_chosen_on_development_draws_alone():
+  draws = described.make_draws(COLUMNS, [10], 4)
+  shuffled = TEXT[np.random.default_rng(1).permutation(60)]
+  one = described.Described(
+    draws, 'rotated', shuffled, {0.5: shuffled, 0.8: TEXT, 'true': TEXT}
+  )
+  assert one.weight == 0.8
+  rows = {row[0]: row for row in one.rows()}
+  assert rows['names alone'][3] == '+0.0'
+  gain = float(rows['weight 0.8'][3])
+  assert gain > 30 and rows['true'][2:] == rows['weight 0.8'][2:]
+  # Half of the unseen classes described find less than all of them.
+  half = rows['weight 0.8, seen and every second unseen class']
+  assert float(half[3]) < gain
+  assert len(one.few_rows()) == 4
+  assert '+' in one.by_class(NAMES)[-1]

@@ -17,6 +17,7 @@ import zsar_jax
 from zsar_jax import bank
 from zsar_jax.data import preprocessing, user_videos
 from zsar_jax.inference import (
+  bank_changes,
   encoders,
   exported_model,
   exported_predict,
@@ -207,7 +208,7 @@ def test_without_names_the_banks_own_classes_are_chosen_from(tmp_path):
   assert chosen.names == ours.bank.seen_classes
   np.testing.assert_array_equal(chosen.prototypes, ours.bank.seen_prototypes)
   text = ours.recognizer.encode_class_names(['rowing'])['embedding']
-  added = prototype_bank.add_names(ours.bank, ['rowing'], text)
+  added = bank_changes.add_names(ours.bank, ['rowing'], text)
   chosen = exported_model._choose(ours.recognizer, added, ())
   assert chosen.names == ('rowing',)
   chosen = exported_model._choose(ours.recognizer, added, ('Skiing',))
@@ -222,6 +223,7 @@ def test_without_names_the_banks_own_classes_are_chosen_from(tmp_path):
     ((30, 20), (32, 48), 'dense', 1, 1, 'area', 'square'),  # enlarged
     ((120, 90), (56, 64), 'dense', 3, 2, 'bicubic', 'centre'),
     ((70, 110), (32, 48), 'uniform', 1, 2, 'bilinear', 'whole'),
+    ((70, 110), (32, 32), 'ends', 2, 1, 'bilinear', 'whole'),
   ],
 )
 def test_the_script_reads_the_clips_that_we_read(

@@ -114,6 +114,8 @@ def test_videos_alone_make_prototypes(build, means, seen):
   assert made.seen_classes == tuple(sorted(seen))
   assert made.counts.min() >= 2 and 'rendered' in made.domain
   np.testing.assert_allclose(made.seen_prototypes, means, atol=1e-4)
+  # What example videos lose, too.
+  assert made.centre.shape == (32,) and 0 < np.linalg.norm(made.centre) < 1
   assert 'from the others' in made.calibration['measured_on']
 
 
@@ -144,6 +146,10 @@ def test_a_classifier_is_calibrated_on_videos(build, dataset):
   own = bank_protocols.make_own_protocol(dataset)
   used = len(own.train) + len(own.validation)
   assert made.counts.sum() == 0 and made.calibration['num_videos'] == used
+  of_videos = load(build('classifier', 'text', 'videos')).centre
+  assert 0.9 < np.dot(made.centre, of_videos) / np.linalg.norm(
+    made.centre
+  ) / np.linalg.norm(of_videos)
   assert made.protocol.startswith('classifier + stick_figures')
 
 
@@ -192,8 +198,9 @@ def test_a_dual_encoder_has_a_bank_too(build, tmp_path, capsys):
   assert answer['probabilities'].startswith('calibrated on ')
   assert 'measured on' in answer['risk']
   assert run(predict, *flags, '--segments', '--json') == 0
-  (segments,) = json.loads(capsys.readouterr().out).values()
-  assert segments[0]['start'] == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found['segments'][0]['start'] == 0
+  assert found['weights'] == answer['weights']
 
 
 def test_gzsl_and_report_of_a_bank(build, dataset, tmp_path, capsys):

@@ -173,7 +173,12 @@ def test_several_videos_and_segments(directory, video, tmp_path, capsys):
   assert first['ranking'] == again['ranking']
   assert run(*flags, f'--video={video}', '--segments') == 0
   out, err = capsys.readouterr()
-  segments = json.loads(out)[video]
+  one = json.loads(out)
+  assert run(*flags, f'--video={video},{second}', '--segments') == 0
+  several = json.loads(capsys.readouterr().out)
+  assert [x['video'] for x in several] == [video, str(second)]
+  assert several[0] == one and one['weights'] == first['weights']
+  segments = one['segments']
   assert {s['name'] for s in segments} <= {'juggling', 'rowing'}
   assert 0.5 <= segments[0]['score'] <= 1
   assert 'warning: probabilities: not calibrated' in err

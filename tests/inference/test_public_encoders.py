@@ -14,6 +14,7 @@ from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.inference import (
   classifier_bank,
+  example_videos,
   prototype_bank,
   public_folders,
   public_sides,
@@ -175,7 +176,8 @@ def test_a_folder_predicts_as_a_run_does(folder, video, capsys):
   # The text side has read far more than the names of the classifier.
   assert not any('words that' in text for text in answer['warnings'])
   model = zsar_jax.load(folder).add_classes(['row', 'word7', 'word8'])
-  z, _ = model.recognizer.encode_videos(model._read(video).clips[None], ())
+  read = example_videos.read(model.recognizer, video)
+  z, _ = model.recognizer.encode_videos(read.clips[None], ())
   column = classifier_bank.prototypes(COLUMNS)[0]
   assert by_name['row']['score'] == pytest.approx(
     float(z[0, 0] @ column), abs=1e-5

@@ -9,10 +9,11 @@ import pytest
 import safetensors.numpy
 
 from tests import videos
+from tests.inference import test_public_banks
 from tests.inference import test_public_encoders as shared
 from tests.pretrained import hub_server, test_hub, tiny_weights
 import zsar_jax
-from zsar_jax import bank, cli, predict
+from zsar_jax import app, bank, cli, evaluate, predict
 from zsar_jax.inference import (
   model_card,
   model_files,
@@ -27,6 +28,7 @@ COMMIT, MOVED = 'a' * 40, 'e' * 40
 SIDES = ('--video=hf:org/classifier', '--text=hf:org/bert')
 
 server, there = test_hub.server, test_hub.there
+dataset = test_public_banks.dataset
 
 
 @pytest.fixture
@@ -34,7 +36,12 @@ def weights(there, tmp_path):
   """A classifier and a text encoder on the hub, with files never requested."""
   for name, path in (
     ('classifier', shared.write_classifier(tmp_path / 'classifier')),
-    ('bert', tiny_weights.write_bert(tmp_path / 'bert')),
+    (
+      'bert',
+      tiny_weights.write_bert(
+        tmp_path / 'bert', {'max_position_embeddings': 40}
+      ),
+    ),
   ):
     there.repositories[f'org/{name}'] = hub_server.repository_of(
       path, **test_hub.OTHERS
@@ -143,6 +150,35 @@ def test_how_a_sentence_encoder_pools_is_downloaded(weights, tmp_path):
   assert np.abs(embed('hf:org/bert') - mean).max() > 1e-2
 
 
+def test_a_bank_belongs_to_a_way_of_pooling(weights, tmp_path, capsys):
+  settings = tmp_path / 'bert' / '1_Pooling' / 'config.json'
+  settings.parent.mkdir()
+
+  def pool(**how):
+    settings.write_text(json.dumps(how))
+    return public_sides.open_text(str(tmp_path / 'bert')).digest
+
+  mean, cls = pool(), pool(pooling_mode_cls_token=True)
+  assert mean != cls
+  folder = tmp_path / 'folder'
+  flags = '--video=hf:org/classifier', f'--text={tmp_path / "bert"}'
+  assert run(bank, 'build', *flags, f'--output={folder}') == 0
+  weights_hash = zsar_jax.load(str(folder)).recognizer.weights_hash
+  pool()
+  with pytest.raises(ValueError, match=f'digest {cls}, found {mean}'):
+    zsar_jax.load(str(folder))
+  # A folder of earlier versions, whose digest is of the tensors alone: those of
+  # `mean`.
+  pool(pooling_mode_cls_token=True)
+  path = folder / 'encoders.json'
+  content = json.loads(path.read_text())
+  assert content.pop('text_pooling') == 'cls'
+  path.write_text(json.dumps({**content, 'text_digest': mean}))
+  recognizer = saved_encoders.load(str(folder))
+  assert recognizer.text.digest == mean
+  assert recognizer.weights_hash != weights_hash
+
+
 def test_two_joint_spaces_are_no_pair(tmp_path, capsys):
   one = tiny_weights.write_clip(tmp_path / 'one')
   other = tiny_weights.write_clip(
@@ -182,7 +218,8 @@ def test_a_bank_is_uploaded_with_its_card(
   assert json.loads(fields['base_model']) == ['org/classifier', 'org/bert']
   for part in (
     f'hf:org/classifier@{COMMIT}:',
-    'hf download me/open',
+    'predict --workdir=hf:me/open --video',
+    "zsar_jax.load('hf:me/open')",
     'word1 word2',
     '5 from columns',
     'CC BY 4.0',
@@ -220,7 +257,117 @@ def test_a_trained_model_is_uploaded_too(there, tmp_path, monkeypatch, capsys):
     (tmp_path / name).write_bytes(pushed[name])
   assert any(name.startswith('examples/') for name in pushed)
   of = lambda path: zsar_jax.load(str(path)).recognizer.weights_hash
-  assert of(tmp_path) == of('stick_figures')
+  assert of(tmp_path) == of('hf:me/open') == of('stick_figures')
+  wanted = {'bank.safetensors', 'model.json', 'model.safetensors'}
+  assert set(there.names('GET')) == wanted
+
+
+@pytest.fixture
+def pushed(weights, tmp_path, monkeypatch, capsys):
+  """A bank of public weights on the hub, as `me/open`."""
+  monkeypatch.setenv('HF_TOKEN', weights.write_token)
+  assert build(tmp_path / 'built') == 0
+  assert push(tmp_path / 'built') == 0, capsys.readouterr().err
+  monkeypatch.delenv('HF_TOKEN')
+  # As on another machine.
+  test_hub.use(monkeypatch, weights.endpoint, tmp_path / 'another_cache')
+  repository = weights.repositories['me/open']
+  repository.files.update(test_hub.OTHERS)
+  weights.asked.clear()
+  capsys.readouterr()
+  return repository
+
+
+def predict_flags(tmp_path):
+  path = videos.write_video(tmp_path / 'v.mp4', videos.numbered_frames(9))
+  return f'--video={path}', '--classes=arm', '--json'
+
+
+def test_a_bank_is_used_where_it_was_pushed_to(
+  weights, pushed, tmp_path, monkeypatch, capsys
+):
+  flags = predict_flags(tmp_path)
+  assert run(predict, '--workdir=hf:me/open', *flags) == 0
+  answer = json.loads(capsys.readouterr().out)
+  assert answer['model'] == f'hf:me/open@{pushed.commit}'
+  assert f'hf:org/classifier@{COMMIT}:' in answer['weights']
+  asked = weights.names('GET')
+  assert {'bank.safetensors', 'encoders.json'} <= set(asked)
+  assert not set(asked) & {*test_hub.OTHERS, 'results.json'}
+  built = zsar_jax.load(str(tmp_path / 'built')).recognizer
+  assert built.source == ''
+  first = pushed.commit
+  pushed.move(MOVED, **{'bank.safetensors': b'damaged'})
+  loaded = zsar_jax.load(f'hf:me/open@{first}').recognizer
+  assert loaded.source == f'hf:me/open@{first}'
+  assert loaded.weights_hash == built.weights_hash
+  # What is in the cache needs no network.
+  test_hub.unreachable(monkeypatch, tmp_path / 'another_cache')
+  assert run(predict, f'--workdir=hf:me/open@{first}', *flags) == 0
+  assert json.loads(capsys.readouterr().out)['model'] == loaded.source
+
+
+def test_other_commands_take_a_pushed_bank(weights, pushed, tmp_path, capsys):
+  assert run(bank, 'show', 'hf:me/open') == 0
+  assert '5 from columns' not in capsys.readouterr().out
+  more = tmp_path / 'more.safetensors'
+  flags = '--classes=arm', f'--output={more}'
+  assert run(bank, 'add', 'hf:me/open', *flags) == 0
+  assert prototype_bank.load_bank(str(more)).added_classes == ('arm',)
+  exported = tmp_path / 'exported'
+  flags = '--workdir=hf:me/open', f'--output={exported}'
+  assert run(bank, 'export', *flags) == 0
+  assert saved_encoders.load(str(exported)).seen_classes == shared.SEEN
+  (desk,) = app._load_desks([('hf:me/open', False)], None)
+  assert desk.title == 'open'
+  capsys.readouterr()
+  assert run(evaluate, '--workdir=hf:me/open', '--dataset=x') == 1
+  assert 'give --output=FILE' in capsys.readouterr().err
+  flags = '--dataset=nowhere', f'--output={tmp_path / "results.json"}'
+  assert run(evaluate, '--workdir=hf:me/open', *flags) == 1
+  assert 'nowhere' in capsys.readouterr().err
+  assert run(evaluate, '--workdir=hf:me/open', '--inner=a', flags[1]) == 1
+  assert '--inner writes into the run' in capsys.readouterr().err
+
+
+def test_results_name_the_commit(pushed, dataset, tmp_path):
+  output = tmp_path / 'results' / 'results.json'
+  flags = f'--dataset={dataset}', f'--output={output}'
+  assert run(evaluate, '--workdir=hf:me/open', *flags) == 0
+  content = json.loads(output.read_text())
+  assert content['model'] == f'hf:me/open@{pushed.commit}'
+  # Nothing is written into the cache of the Hub.
+  assert (output.parent / 'embeddings').is_dir()
+  cached = tmp_path.glob('another_cache/models--me--open/snapshots/*/*')
+  assert {path.name for path in cached} == {'bank.safetensors', 'encoders.json'}
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ('no bank', 'has no bank.safetensors. Its files: '),
+    ('no encoders', 'has a bank, but neither model.json nor encoders.json'),
+    ('a path', "names video weights at '/weights', a path of another machine"),
+    ('no repository', 'does not exist on the Hugging Face Hub'),
+  ],
+)
+def test_what_is_no_pushed_bank_is_refused(
+  weights, pushed, tmp_path, change, message, capsys
+):
+  if change == 'no bank':
+    del pushed.files['bank.safetensors']
+  elif change == 'no encoders':
+    del pushed.files['encoders.json']
+  elif change == 'a path':
+    content = json.loads(pushed.files['encoders.json'])
+    content['video'] = '/weights'
+    pushed.files['encoders.json'] = json.dumps(content).encode()
+  else:
+    del weights.repositories['me/open']
+  flags = predict_flags(tmp_path)
+  assert run(predict, '--workdir=hf:me/open', *flags) == 1
+  error = capsys.readouterr().err
+  assert message in error and error.count('\n') == 1
 
 
 @pytest.mark.parametrize('token', ['', 'reader'])

@@ -49,7 +49,7 @@ def test_shapes_of_the_published_network():
 def test_narrow_networks_agree_and_logits_are_linear_in_features():
   clip = RNG.uniform(-1, 1, (1, 16, 224, 224, 3)).astype(np.float32)
   taps = i3d.I3D(num_classes=5, width=1 / 32)
-  params = taps.init(jax.random.key(0), clip)
+  params = jax.jit(taps.init)(jax.random.key(0), clip)
   outs = [
     jax.jit(i3d.I3D(5, 1 / 32, convolution).apply)(params, clip)
     for convolution in i3d.CONVOLUTIONS

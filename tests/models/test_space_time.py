@@ -194,12 +194,12 @@ def test_a_scanned_stack_has_the_same_blocks_unrolled():
   )
   video = np.random.default_rng(0).normal(size=(1, 4, 16, 16, 3))
   scanned = video_encoder.VideoEncoder(**kwargs, scan_blocks=True)
-  params = scanned.init(jax.random.key(0), video)['params']
+  params = jax.jit(scanned.init)(jax.random.key(0), video)['params']
   plain = video_encoder.VideoEncoder(**kwargs)
   unrolled = space_time.unrolled(params)
   assert {'block_0', 'block_1'} < set(unrolled) and 'blocks' not in unrolled
   np.testing.assert_allclose(
-    plain.apply({'params': unrolled}, video)['pooled'],
-    scanned.apply({'params': params}, video)['pooled'],
+    jax.jit(plain.apply)({'params': unrolled}, video)['pooled'],
+    jax.jit(scanned.apply)({'params': params}, video)['pooled'],
     atol=1e-5,
   )

@@ -13,7 +13,9 @@ trap clean_up EXIT
 git -C "$here" worktree add --detach "$work/code" "$commit"
 mkdir "$work/made"
 [ ! -e "$here/made.tar.xz" ] || tar -xJf "$here/made.tar.xz" -C "$work/made"
-# Paths in a run's config are relative to here.
+# Paths in a run's config are relative to here. What the archive held of this
+# commit is made anew.
+rm -rf "${work:?}/made/$commit"
 mkdir "$work/made/$commit"
 cd "$work/made/$commit"
 export PYTHONPATH="$work/code" JAX_PLATFORMS=cpu TFDS_DATA_DIR="$PWD/data"

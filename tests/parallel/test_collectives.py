@@ -15,8 +15,10 @@ DEPTH = 3
 KERNELS = 6  # of a block: query, key, value, out, and two of the MLP
 
 
-def compile_step(mesh_sizes, num_classes, devices=8, remat='none', batch_size=16):
-
+def compile_step(
+  mesh_sizes, num_classes, devices=8, remat='none', batch_size=16
+):
+  """(abstract parameters, compiled step) on a preset or a mesh of sizes."""
   block = dict(width=32, num_heads=2, mlp_dim=64)
   model = zsar_model.ZsarModel(
     video=dict(

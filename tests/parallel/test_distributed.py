@@ -152,18 +152,41 @@ def close(a, b):
   jax.tree_util.tree_map_with_path(compare, a, b)
 
 
-def test_two_processes_are_as_good_as_one(alone, tmp_path):
-  # Parameters lie on both; the tests below let each have all of them.
-  with Pair(tmp_path / 'run', '--config.mesh.preset=fsdp') as pair:
-    assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
-    # One speaks and writes.
-    assert 'step 6/6' in pair.output(0) and 'step 6/6' not in pair.output(1)
-  steps = [m for m in metrics_of(pair.workdir) if 'loss' in m]
-  expected = [m for m in metrics_of(alone) if 'loss' in m]
-  assert [m['step'] for m in steps] == [m['step'] for m in expected]
-  for ours, theirs in zip(steps, expected, strict=True):
+def same_losses(pair, alone, steps):
+  """Compares what both runs say of these steps."""
+  ours, theirs = (
+    {m['step']: m for m in metrics_of(workdir) if 'loss' in m}
+    for workdir in (pair.workdir, alone)
+  )
+  for step in steps:
     for name in ('loss', 'loss_match', 'gradient_norm', 'train_top1'):
-      assert ours[name] == pytest.approx(theirs[name], rel=2e-5), name
+      expected = pytest.approx(theirs[step][name], rel=2e-5)
+      assert ours[step][name] == expected, (step, name)
+
+
+def test_two_processes_are_as_good_as_one(alone, tmp_path):
+  # They first agree on which checkpoint is whole: one alone looks.
+  workdir = tmp_path / 'run'
+  shutil.copytree(alone, workdir)
+  for name in ('results.json', 'parameters.txt'):
+    os.remove(workdir / name)
+  manifest = workdir / 'checkpoints' / '6' / 'params' / 'manifest.ocdbt'
+  manifest.write_bytes(b'')
+  # As if the run had been started so: parameters lie on both. The test below
+  # lets each have all of them.
+  path = workdir / 'config.json'
+  config = json.loads(path.read_text())
+  config['mesh']['preset'] = 'fsdp'
+  path.write_text(json.dumps(config))
+  with Pair(workdir, '--config.mesh.preset=fsdp') as pair:
+    assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
+    said = pair.output(0)
+    assert 'the checkpoint of step 6 is damaged' in said
+    assert 'resuming from step 3' in said
+    assert 'damaged' not in pair.output(1)
+    # One speaks and writes.
+    assert 'step 6/6' in said and 'step 6/6' not in pair.output(1)
+  same_losses(pair, alone, [4, 6])
   close(params_of(pair.workdir), params_of(alone))
   rows = lambda w: json.loads((pathlib.Path(w) / 'results.json').read_text())
   both = zip(rows(pair.workdir)['rows'], rows(alone)['rows'], strict=True)
@@ -186,23 +209,9 @@ def test_a_notice_to_one_stops_both_and_one_alone_goes_on(alone, tmp_path):
     pair.processes[1].send_signal(signal.SIGTERM)
     assert pair.wait() == [75, 75], pair.output(0) + pair.output(1)
     assert 'the checkpoint is committed' in pair.output(0)
+  same_losses(pair, alone, [1])
   main.main(['main', *tiny.flags(), *flags, f'--workdir={pair.workdir}'])
   close(params_of(pair.workdir), params_of(alone))
-
-
-def test_two_processes_agree_on_which_checkpoint_is_whole(alone, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(alone, workdir)
-  os.remove(workdir / 'results.json')
-  manifest = workdir / 'checkpoints' / '6' / 'params' / 'manifest.ocdbt'
-  manifest.write_bytes(b'')
-  with Pair(workdir) as pair:
-    assert pair.wait() == [0, 0], pair.output(0) + pair.output(1)
-    said = pair.output(0)
-    assert 'the checkpoint of step 6 is damaged' in said
-    assert 'resuming from step 3' in said
-    assert 'damaged' not in pair.output(1)
-  close(params_of(workdir), params_of(alone))
 
 
 def test_a_dead_peer_ends_the_other_within_a_minute(tmp_path):

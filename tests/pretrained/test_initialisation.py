@@ -1,14 +1,18 @@
+import dataclasses
 import json
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import tiny
 from tests.pretrained import test_video, tiny_weights
-from zsar_jax.inference import public_sides, saved_encoders
-from zsar_jax.pretrained import initialisation
-from zsar_jax.training import train
+from zsar_jax.inference import model_builder, public_sides, saved_encoders
+from zsar_jax.models import zsar_model
+from zsar_jax.pretrained import initialisation, pixels
+from zsar_jax.training import optim, run_checks, train
 
 
 @pytest.fixture
@@ -93,6 +97,87 @@ def test_training_starts_from_the_weights_and_keeps_what_is_frozen(
   assert trained.encode_class_names(names)['embedding'].shape == (2, 32)
 
 
+def test_an_older_run_goes_on_with_the_pixels_it_began_with(
+  vit, tmp_path, monkeypatch, capsys
+):
+  """Until weights said how to resize, areas were averaged."""
+  workdir = tmp_path / 'run'
+  config = tiny.config(
+    init__video=vit,
+    preprocessing__inputs='rgb',
+    train__num_steps=2,
+    train__checkpoint_every=1,
+    data__train_only=True,
+  )
+  before = {'resize': 'area', 'crop': 'square'}
+  today = pixels.read
+  monkeypatch.setattr(pixels, 'read', lambda *args: {**today(*args), **before})
+  train.train(config, str(workdir))
+  loss = read_losses(workdir)
+  # It had come to its first step.
+  shutil.rmtree(workdir / 'checkpoints' / '2')
+  (workdir / 'results.json').unlink()
+  (workdir / 'metrics.jsonl').unlink()
+  monkeypatch.undo()
+  capsys.readouterr()
+  content = train.train(config, str(workdir))
+  said = capsys.readouterr().out
+  assert "resize='area' (today 'bilinear'), crop='square' (today 'whole')" in (
+    said
+  )
+  assert content['config']['preprocessing']['resize'] == 'area'
+  assert saved_encoders.load(str(workdir)).prep.crop == 'square'
+  assert read_losses(workdir)[2] == pytest.approx(loss[2], abs=1e-5)
+
+
+def read_losses(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return {x['step']: x['loss'] for x in map(json.loads, lines) if 'loss' in x}
+
+
+def test_a_run_does_not_go_on_with_another_vocabulary():
+  prep = model_builder.make_preprocessing(tiny.config(), ['a'])
+  other = dataclasses.replace(prep, vocabulary_hash='x')
+  with pytest.raises(ValueError, match='began with another vocabulary'):
+    run_checks.keep_preprocessing(tiny.config(), prep, other, print)
+
+
+def test_an_mpnet_with_its_relative_positions_starts_the_text_side(tmp_path):
+  letters = 'abcdefghijklmnopqrstuvwxyz'
+  pieces = ['<s>', '<pad>', '</s>', '<unk>', '[PAD]', '[UNK]', '[CLS]', '[SEP]']
+  pieces += [*letters, *(f'##{letter}' for letter in letters), '<mask>']
+  path = tiny_weights.write_mpnet(tmp_path / 'tiny-mpnet', pieces)
+  config = tiny.config(init__text=path, preprocessing__token_length=60)
+  start = initialisation.start(config)
+  text = start.config.model.text
+  assert initialisation.describe(start.config).startswith('text=tiny-mpnet:')
+  assert text.relative == 32 and text.width == 16
+  params = start.loaded['text_encoder']
+  assert params['relative'].shape == (32, 4) and 'token_type' not in params
+  # They fit the model that is trained.
+  prep = model_builder.make_preprocessing(start.config, start.pieces)
+  model = model_builder.build_model(start.config, prep, len(start.pieces), 6)
+  shapes = model_builder.parameter_shapes(model, prep)['text_encoder']
+  shape = lambda tree: jax.tree.map(lambda x: x.shape, tree)
+  assert shape(shapes) == shape(params)
+  # Its embeddings are those of the public side with the same weights.
+  side = public_sides.open_text(path, ('{}',))
+  row = side.texts.token_ids(['rowing'])[0]
+  expected = side.program[0](side.program[1], row['ids'], row['mask'])
+  encoder = zsar_model.make_text_encoder(model.text, 'float32')
+  pooled = encoder.apply({'params': params}, row['ids'], row['mask'])['pooled']
+  unit = pooled / np.linalg.norm(pooled, axis=-1, keepdims=True)
+  np.testing.assert_allclose(unit, expected, atol=1e-5)
+
+
+def test_another_text_encoder_is_refused_by_name(bert, tmp_path):
+  path = tmp_path / 'tiny-bert' / 'config.json'
+  content = {**json.loads(path.read_text()), 'model_type': 'modernbert'}
+  path.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match="'modernbert', expected 'bert' or 'mpn"):
+    initialisation.start(tiny.config(init__text=bert))
+
+
 def test_two_vocabularies_are_refused(bert, tmp_path):
   config = tiny.config(init__text=bert, vocabulary=str(tmp_path / 'v.txt'))
   with pytest.raises(ValueError, match='set only one'):
@@ -150,3 +235,51 @@ def test_clip_is_for_both_sides(bert, tmp_path):
     initialisation.start(config)
   with pytest.raises(ValueError, match='needs rgb'):
     initialisation.start(tiny.config(init__clip=path))
+
+
+def _updates(config, **kwargs):
+  """Updates of a first step whose gradients are all one, by parameter."""
+  start = initialisation.start(config)
+  prep = model_builder.make_preprocessing(start.config, start.pieces)
+  tokens = model_builder.vocabulary_size(start.pieces)
+  model = model_builder.build_model(start.config, prep, tokens, 3)
+  shapes = model_builder.parameter_shapes(model, prep)
+  params = initialisation.put(
+    jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), start.loaded
+  )
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1, weight_decay=0.0, clip_norm=1e9, **kwargs
+  )
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.abs(x).max()
+    for path, x in jax.tree.leaves_with_path(updates)
+  }
+
+
+@pytest.mark.parametrize('side', ['text+video', 'clip'])
+@pytest.mark.parametrize('scan', [False, True])
+def test_rates_by_layer_and_freezing_know_all_loaded_parts(
+  side, scan, bert, vit, tmp_path
+):
+  changes = {'init__text': bert, 'init__video': vit}
+  changes['model__video__scan_blocks'] = scan
+  if side == 'clip':
+    path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
+    changes = {'init__clip': path}
+  config = tiny.config(
+    **changes, preprocessing__token_length=20, preprocessing__inputs='rgb'
+  )
+  found = _updates(config, layer_decay=0.5)
+  for encoder in ('video_encoder', 'text_encoder'):
+    of = {k: v for k, v in found.items() if k.startswith(f'{encoder}/')}
+    early = [v for k, v in of.items() if 'position' in k or 'embed' in k]
+    blocks = [v for k, v in of.items() if '/block' in k]
+    # The first part learns slowest, the last block at half the rate.
+    assert early and max(early) < max(blocks)
+    assert max(blocks) == pytest.approx(0.05, rel=1e-3)
+  assert found['video_projection/kernel'] == pytest.approx(0.1, rel=1e-3)
+  frozen = _updates(config, layer_decay=0.5, frozen=('^video_encoder/',))
+  for name, update in frozen.items():
+    assert (update == 0) == name.startswith('video_encoder/'), name

@@ -73,7 +73,7 @@ def clip_config(activation='quick_gelu', end_id=None):
   }
 
 
-class _Tensors(dict):
+class Tensors(dict):
   """Random tensors by name; large enough that every one of them shows."""
 
   def __init__(self):
@@ -93,7 +93,7 @@ class _Tensors(dict):
 
 
 def bert_tensors(config, prefix=''):
-  t, width = _Tensors(), config['hidden_size']
+  t, width = Tensors(), config['hidden_size']
   embeddings = f'{prefix}embeddings'
   for table, rows in (
     ('word', config['vocab_size']),
@@ -116,8 +116,28 @@ def bert_tensors(config, prefix=''):
   return dict(t)
 
 
+def mpnet_tensors(config):
+  t, width = Tensors(), config['hidden_size']
+  hidden, heads = config['intermediate_size'], config['num_attention_heads']
+  t.add('embeddings.word_embeddings.weight', config['vocab_size'], width)
+  positions = config['max_position_embeddings']
+  t.add('embeddings.position_embeddings.weight', positions, width)
+  t.norm('embeddings.LayerNorm', width)
+  buckets = config['relative_attention_num_buckets']
+  t.add('encoder.relative_attention_bias.weight', buckets, heads)
+  for i in range(config['num_hidden_layers']):
+    layer = f'encoder.layer.{i}'
+    for part in 'qkvo':
+      t.dense(f'{layer}.attention.attn.{part}', width, width)
+    t.norm(f'{layer}.attention.LayerNorm', width)
+    t.dense(f'{layer}.intermediate.dense', hidden, width)
+    t.dense(f'{layer}.output.dense', width, hidden)
+    t.norm(f'{layer}.output.LayerNorm', width)
+  return dict(t)
+
+
 def clip_tensors(config):
-  t, dim = _Tensors(), config['projection_dim']
+  t, dim = Tensors(), config['projection_dim']
   text, vision = config['text_config'], config['vision_config']
   for name, part in (('text_model', text), ('vision_model', vision)):
     width, hidden = part['hidden_size'], part['intermediate_size']
@@ -166,6 +186,24 @@ def write_bert(path, config=None, prefix='', **extra):
   config = {**BERT_CONFIG, **(config or {})}
   write(path, config, {**bert_tensors(config, prefix), **extra})
   (path / 'vocab.txt').write_text(''.join(f'{p}\n' for p in BERT_PIECES))
+  return str(path)
+
+
+def write_mpnet(path, pieces):
+  """An MPNet directory with these word pieces."""
+  config = {
+    'model_type': 'mpnet',
+    'vocab_size': len(pieces),
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 4,
+    'intermediate_size': 24,
+    'max_position_embeddings': 66,
+    'relative_attention_num_buckets': 32,
+    'hidden_act': 'gelu',
+  }
+  write(path, config, mpnet_tensors(config))
+  (path / 'vocab.txt').write_text(''.join(f'{p}\n' for p in pieces))
   return str(path)
 
 

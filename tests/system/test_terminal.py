@@ -62,3 +62,14 @@ def test_class_names_with_control_characters_are_refused():
 def test_errors_name_a_video_without_obeying_its_name():
   error = decode.VideoError('a\n\x1b[2Jb.mp4', 'does not exist')
   assert str(error) == r'a\n\x1b[2Jb.mp4: does not exist'
+
+
+def test_a_line_is_written_over_the_one_before(monkeypatch, capsys):
+  terminal.say_over('not seen')
+  monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+  terminal.say_over('one\x1b[2J')
+  terminal.say_over('')
+  assert capsys.readouterr().err == '\r\x1b[Kone\\x1b[2J\r\x1b[K'
+  monkeypatch.setenv('COLUMNS', '8')
+  terminal.say_over('跑步 juggling')
+  assert capsys.readouterr().err == '\r\x1b[K跑步 ju'

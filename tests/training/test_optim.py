@@ -277,3 +277,70 @@ def test_layers_of_an_encoder_by_their_distance_from_its_end():
   assert text['final_norm']['scale'] == 1
   assert text['position'] == pytest.approx(0.1**4)
   assert scales['other_encoder']['block_0']['kernel'] == 1
+
+
+def test_layers_of_factorised_attention_and_of_pools():
+  shape = jnp.ones((2, 3))
+  leaf = {'kernel': shape}
+  params = {
+    'video_encoder': {
+      'tubelet_embed': leaf,
+      'block_0': leaf,
+      'messages_0': leaf,
+      'block_1': leaf,
+      'space_norm': leaf,
+      'time_cls': shape,
+      'time_block_0': leaf,
+      'norm': leaf,
+      'pool': leaf,
+    }
+  }
+  scales = optim.layer_scales(params, 0.5, ('video_encoder',))
+  found = {
+    name: jax.tree.leaves(part)[0]
+    for name, part in scales['video_encoder'].items()
+  }
+  assert found == {
+    'tubelet_embed': 0.5**4,
+    'block_0': 0.5**3,
+    'messages_0': 0.5**3,
+    'block_1': 0.5**2,
+    'space_norm': 0.5**2,
+    'time_cls': 0.5**2,
+    'time_block_0': 0.5,
+    'norm': 1,
+    'pool': 1,
+  }
+  stacked = {
+    'video_encoder': {
+      'blocks': {'kernel': jnp.ones((2, 3))},
+      'time_blocks': {'kernel': jnp.ones((1, 3))},
+    }
+  }
+  scales = optim.layer_scales(stacked, 0.5, ('video_encoder',))
+  encoder = scales['video_encoder']
+  assert encoder['blocks']['kernel'].ravel().tolist() == [0.5**3, 0.5**2]
+  assert encoder['time_blocks']['kernel'].ravel().tolist() == [0.5]
+
+
+def test_a_frozen_stack_has_no_rates():
+  params = {
+    'video_encoder': {
+      'blocks': {'kernel': jnp.ones((2, 3))},
+      'norm': {'scale': jnp.ones(3)},
+    },
+    'text_encoder': {'block_0': {'kernel': jnp.ones((2, 3))}},
+  }
+  optimizer = optim.make_optimizer(
+    optax.constant_schedule(0.1),
+    weight_decay=0.0,
+    clip_norm=1e9,
+    frozen=('^video_encoder/',),
+    layer_decay=0.5,
+  )
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  assert not np.any(updates['video_encoder']['blocks']['kernel'])
+  np.testing.assert_allclose(
+    updates['text_encoder']['block_0']['kernel'], -0.05, rtol=1e-4
+  )

@@ -52,6 +52,8 @@ def call(folder, path, *, body=None, hosts=frozenset({'localhost'}), **headers):
     '/assets/index.js',
     '/gradio_api/queue/data',
     '/gradio_api/heartbeat/abc1',
+    '/gradio_api/stream/abc1',
+    '/gradio_api/stream/abc1/close',
     '/gradio_api/file=/tmp/zsar_app_x/clip.mp4',
   ],
 )

@@ -148,3 +148,58 @@ def test_borders_are_not_whole_seconds():
   )
   # The centres are 0.5 and 1.
   assert first.end == second.start == 0.75
+
+
+def flow(p, none, cost, max_wait=60):
+  """Segments of windows that come one by one, and when each was certain."""
+  segmenter = segments.Segmenter(cost, max_wait)
+  found, when = [], []
+  for w, row in enumerate(p):
+    ended = segmenter.add(float(w), w + 2.0, row, float(none[w]))
+    found += ended
+    when += [w] * len(ended)
+  return found + segmenter.finish(), when
+
+
+@pytest.mark.parametrize('cost', [0, 0.3, 2.0, 8.0])
+@pytest.mark.parametrize('sharp', [0.3, 3.0])
+def test_windows_one_by_one_give_the_segments_of_the_whole(cost, sharp):
+  for _ in range(20):
+    p = np.exp(sharp * RNG.normal(size=(40, 4)))
+    p /= p.sum(axis=1, keepdims=True)
+    none = RNG.uniform(0, 0.5, 40)
+    starts = np.arange(40.0)
+    whole = segments.find_segments(starts, starts + 2, p, none, cost)
+    assert flow(p, none, cost)[0] == whole
+
+
+def test_a_segment_is_told_when_nothing_can_change_it():
+  # A clear change: the window after it settles it.
+  p = np.array([[0.98, 0.01]] * 5 + [[0.01, 0.98]] * 5)
+  found, when = flow(p, np.full(10, 0.01), 1.0)
+  assert [s.label for s in found] == [0, 1] and when == [6]
+
+
+def test_doubt_is_decided_in_the_end():
+  # Two labels that stay as likely as each other never settle.
+  p = np.array([[0.5, 0.5]] * 1000 + [[0.0, 1.0]] * 30)
+  segmenter = segments.Segmenter(5.0, max_wait=8)
+  found = []
+  for w, row in enumerate(p):
+    found += segmenter.add(float(w), w + 2.0, row, 0.0)
+    assert len(segmenter._open) <= 9
+  found += segmenter.finish()
+  # The first label of a tie was decided 8 windows later, and so one after the
+  # other. The 8 that were open when the doubt ended may go either way.
+  assert [s.label for s in found] == [0, 1]
+  assert 992 <= found[0].end <= 1000.5
+
+
+def test_a_segmenter_refuses_what_it_cannot_use():
+  with pytest.raises(ValueError, match='switch_cost=-1'):
+    segments.Segmenter(-1)
+  with pytest.raises(ValueError, match='max_wait=0'):
+    segments.Segmenter(1, 0)
+  with pytest.raises(ValueError, match='NaN'):
+    segments.Segmenter().add(0, 1, np.array([np.nan, 0.1]), 0.0)
+  assert segments.Segmenter().finish() == []

@@ -5,13 +5,14 @@ and some a varying rate. A stride counted in frames would show the same
 movement fast in one video and slow in the next. Then no model could tell
 "walking slowly" from "walking".
 
-Three ways to choose:
+Four ways to choose:
 
 * uniform: the whole video, `num_frames` instants at equal distances. Speed
   depends on the video's length; the clip covers the whole video.
 * segment: the whole video too. In training each instant lies anywhere in its
   own of `num_frames` equal segments (TSN, Wang et al. 2016): clips vary more,
   and the steps in time are uneven. In evaluation the same as uniform.
+* ends: the whole video, from its first frame to its last.
 * dense: `num_frames` steps of `frame_stride / sample_fps` seconds. Speed is
   true; a clip covers only a part of a long video.
 
@@ -41,7 +42,7 @@ class Sampling:
   """How a clip's frames are chosen.
 
   Attributes:
-    method: 'uniform', 'segment' or 'dense'; see the module docstring.
+    method: 'uniform', 'segment', 'ends' or 'dense'; see the module docstring.
     num_frames: frames of the clip.
     frame_stride: step between frames, counted at `sample_fps`; 'dense' only.
     sample_fps: nominal frame rate in 1/s; 'dense' only.
@@ -139,6 +140,47 @@ def sample_segments(
   return _frames_on_display(timestamps, instants)
 
 
+def sample_ends(
+  timestamps: np.ndarray,
+  duration: float,
+  num_frames: int,
+  rng: np.random.Generator | None = None,
+  view: int = 0,
+  num_views: int = 1,
+) -> np.ndarray:
+  """Samples frames at equal distances, the first and the last among them.
+
+  Args:
+    timestamps: float [n], seconds since the first frame, sorted.
+    duration: seconds; not used, because the last frame's own time counts.
+    num_frames: frames of the clip; a single one is the middle one.
+    rng: shifts all frames in training, by up to half a distance. None, for
+      evaluation, shifts by (view + 0.5) / num_views - 0.5 of the distance:
+      not at all for a single view.
+    view: number of the evaluation clip, below `num_views`; unused with `rng`.
+    num_views: evaluation clips per video.
+
+  Returns:
+    int64 [num_frames], sorted; frames repeat in a video of fewer frames.
+
+  Raises:
+    ValueError: see `sample_uniform`.
+  """
+  del duration
+  _check(timestamps, num_frames, view, num_views)
+  within = (view + 0.5) / num_views if rng is None else rng.random()
+  steps, number = _steps_to_the_end(num_frames)
+  instants = (steps + within - 0.5) * (timestamps[-1] / number)
+  return _frames_on_display(timestamps, np.clip(instants, 0, timestamps[-1]))
+
+
+def _steps_to_the_end(num_frames: int) -> tuple[np.ndarray, int]:
+  """Places of frames in steps, and of the end; a single one is half way."""
+  if num_frames == 1:
+    return np.array([0.5]), 1
+  return np.arange(num_frames), num_frames - 1
+
+
 def sample_dense(
   timestamps: np.ndarray,
   duration: float,
@@ -194,7 +236,11 @@ def sample_dense(
 
 
 # Methods that cover the whole video.
-_WHOLE = {'uniform': sample_uniform, 'segment': sample_segments}
+_WHOLE = {
+  'uniform': sample_uniform,
+  'segment': sample_segments,
+  'ends': sample_ends,
+}
 
 
 def sample_indices(
@@ -205,7 +251,7 @@ def sample_indices(
   view: int = 0,
   num_views: int = 1,
 ) -> np.ndarray:
-  """Samples a clip's frames by any of the three methods.
+  """Samples a clip's frames by any of the methods.
 
   Args:
     timestamps: float [n], seconds since the first frame, sorted.
@@ -238,7 +284,7 @@ def sample_indices(
       num_views,
     )
   raise ValueError(
-    f"sampling must be 'uniform', 'segment' or 'dense', got {sampling.method!r}"
+    f'sampling must be one of {[*_WHOLE, "dense"]}, got {sampling.method!r}'
   )
 
 
@@ -276,7 +322,8 @@ def sample_window(
     start: of the window, seconds after the first frame.
     window: its length in seconds.
     sampling: 'dense' takes a frame every frame_stride / sample_fps seconds
-      from the start; other methods spread the frames over the window.
+      from the start; 'ends' from the window's start to its end; other methods
+      spread the frames over the window.
 
   Returns:
     int64 [num_frames], sorted frame indices.
@@ -285,9 +332,26 @@ def sample_window(
     ValueError: no timestamps, or `num_frames` below 1.
   """
   _check(timestamps, sampling.num_frames, 0, 1)
+  return _frames_on_display(timestamps, _instants(start, window, sampling))
+
+
+def last_instant(start: float, window: float, sampling: Sampling) -> float:
+  """Returns the time from which no frame can be part of a window any more.
+
+  Args:
+    start: of the window, in seconds.
+    window: its length in seconds.
+    sampling: as for `sample_window`.
+  """
+  return float(_instants(start, window, sampling)[-1]) + _ROUNDING
+
+
+def _instants(start: float, window: float, sampling: Sampling) -> np.ndarray:
+  """Returns the times [num_frames] at which a window looks."""
   k = np.arange(sampling.num_frames)
   if sampling.method == 'dense':
-    instants = start + k * sampling.frame_stride / sampling.sample_fps
-  else:
-    instants = start + (k + 0.5) * window / sampling.num_frames
-  return _frames_on_display(timestamps, instants)
+    return start + k * sampling.frame_stride / sampling.sample_fps
+  if sampling.method == 'ends':
+    steps, number = _steps_to_the_end(sampling.num_frames)
+    return start + steps * (window / number)
+  return start + (k + 0.5) * window / sampling.num_frames

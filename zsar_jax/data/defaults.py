@@ -91,7 +91,8 @@ def augmentation() -> ml_collections.ConfigDict:
 def names() -> ml_collections.ConfigDict:
   """Returns the settings of the texts of a class."""
   # The text encoder reads the class name in each prompt, and the descriptions
-  # from a JSON file {name: [description, ...]}; '' uses no descriptions.
+  # from a JSON file {name: [description, ...]}, or those that ship ('shipped');
+  # '' uses no descriptions.
   c = ml_collections.ConfigDict(dict(prompts=('{}',), descriptions=''))
   return c
 

@@ -18,7 +18,7 @@ with isolated.Pool(4) as pool:
 
 import atexit
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import concurrent.futures
 import contextlib
 import functools
@@ -48,7 +48,7 @@ class _Timeout(Exception):
 class _Child:
   """A child process and its pipes."""
 
-  def __init__(self, memory_bytes: int):
+  def __init__(self, memory_bytes: int, pass_fds: Sequence[int]):
     self._process = subprocess.Popen(
       [
         sys.executable,
@@ -61,6 +61,7 @@ class _Child:
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       bufsize=0,
+      pass_fds=pass_fds,
       env={**os.environ, 'PYTHONPATH': os.pathsep.join(_import_path())},
     )
     os.set_blocking(self._process.stdin.fileno(), False)
@@ -154,13 +155,20 @@ class _Child:
 class Pool:
   """Some child processes, shared by any number of threads."""
 
-  def __init__(self, num_workers: int, *, memory_bytes: int = DEFAULT_MEMORY):
+  def __init__(
+    self,
+    num_workers: int,
+    *,
+    memory_bytes: int = DEFAULT_MEMORY,
+    pass_fds: Sequence[int] = (),
+  ):
     """Makes an empty pool; each child starts when it is first needed.
 
     Args:
       num_workers: most children at once.
       memory_bytes: memory that a task may use beyond the child's own at its
         start (bounded on Linux alone), and the largest answer.
+      pass_fds: open files of this process that its children shall have, too.
 
     Raises:
       ValueError: `num_workers` is below 1.
@@ -169,6 +177,7 @@ class Pool:
       raise ValueError(f'num_workers={num_workers}: at least one is needed')
     self._num_workers = num_workers
     self._memory_bytes = memory_bytes
+    self._pass_fds = pass_fds
     # Linux ends a child together with the thread that started it. The threads
     # that bring tasks may end, so one thread that stays starts all children.
     self._starter = concurrent.futures.ThreadPoolExecutor(1)
@@ -199,7 +208,7 @@ class Pool:
       self._free.put(None)
 
   def _start(self) -> _Child:
-    child = _Child(self._memory_bytes)
+    child = _Child(self._memory_bytes, self._pass_fds)
     self._children.add(child)
     return child
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zsar_jax.data import clips
 
-SAMPLINGS = ('uniform', 'segment', 'dense')
+SAMPLINGS = ('uniform', 'segment', 'ends', 'dense')
 INPUTS = (
   'rgb',
   'rgb+difference',
@@ -39,8 +39,8 @@ class Preprocessing:
     mean: per-channel mean of pixels in [0, 1]; it is subtracted first.
     std: per-channel deviation; it divides after that.
     num_frames: frames in a clip.
-    sampling: 'uniform' or 'segment' over the whole video, or 'dense' at
-      `frame_stride`; see `data.clips`.
+    sampling: 'uniform', 'segment' or 'ends' over the whole video, or 'dense'
+      at `frame_stride`; see `data.clips`.
     frame_stride: frames between two sampled ones, counted at `sample_fps`;
       dense sampling only.
     sample_fps: nominal frame rate in 1/s that `frame_stride` counts at.

@@ -7,11 +7,6 @@ them in turn.
 """
 
 from collections.abc import Mapping, Sequence
-import difflib
-import json
-import os
-
-from zsar_jax.data import class_names
 
 SLOT = '{}'
 
@@ -32,47 +27,6 @@ def check_templates(templates: Sequence[str]) -> None:
       raise ValueError(
         f'prompt {template!r} needs exactly one {SLOT}, where the name goes'
       )
-
-
-def read_descriptions(
-  path: str, names: Sequence[str] = ()
-) -> dict[str, tuple[str, ...]]:
-  """Reads the descriptions of some classes from a file.
-
-  Args:
-    path: a JSON object, class name (in any spelling) -> list of sentences.
-    names: canonical names of all classes; () allows any.
-
-  Returns:
-    Canonical name -> sentences, of the classes that the file describes.
-
-  Raises:
-    FileNotFoundError: the file does not exist.
-    ValueError: the file has another format or an empty sentence, names a class
-      twice, or names an unknown one.
-  """
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'description file {path} does not exist')
-  with open(path, encoding='utf-8') as f:
-    try:
-      content = json.load(f)
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-      raise ValueError(f'{path}: not JSON: {e}') from e
-  if not isinstance(content, dict):
-    raise ValueError(f'{path}: expected an object, class name -> sentences')
-  canonical = class_names.canonical_names(content, path)
-  described = {}
-  for name, sentences in zip(canonical, content.values(), strict=True):
-    if names and name not in names:
-      near = difflib.get_close_matches(name, names, n=3)
-      hint = f'; nearest are {", ".join(near)}' if near else ''
-      raise ValueError(f'{path} describes {name!r}, which is not a class{hint}')
-    if not isinstance(sentences, list) or not all(
-      isinstance(text, str) and text.strip() for text in sentences
-    ):
-      raise ValueError(f'{path}: {name!r} needs a list of sentences')
-    described[name] = tuple(text.strip() for text in sentences)
-  return described
 
 
 def class_texts(

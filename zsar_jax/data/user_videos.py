@@ -18,14 +18,12 @@ from zsar_jax.data import (
   preprocessing,
   video_transforms,
 )
+from zsar_jax.data import windows as windows_lib
 from zsar_jax.system import terminal
 
 _TASK = 'zsar_jax.data.user_videos:views_task'
 _PLAN_TASK = 'zsar_jax.data.user_videos:plan_task'
 _WINDOWS_TASK = 'zsar_jax.data.user_videos:windows_task'
-# Seconds of a window, if training spreads clips over the whole video. About as
-# long as a person needs to recognise an action. Our choice.
-_WINDOW_SECONDS = 2.0
 # Seconds. A film takes minutes; a decoder that takes longer than this hangs.
 DEADLINE = 600.0
 
@@ -157,9 +155,8 @@ def plan_windows(
   Args:
     path: of the file.
     prep: the preprocessing of the weights.
-    window: seconds; 0 means the length of a clip in dense sampling, else 2.
-      It is cut to the length of the video.
-    stride: seconds from one start to the next; 0 means half a window.
+    window: seconds; see `windows.window_seconds`.
+    stride: seconds; see `windows.plan`.
     deadline: time limit in seconds to read the video's index.
 
   Returns:
@@ -169,20 +166,11 @@ def plan_windows(
     VideoError: the file cannot be used.
     ValueError: a negative window or stride.
   """
-  if window < 0 or stride < 0:
-    raise ValueError('windows and their stride must not be negative')
+  window = windows_lib.window_seconds(prep, window, stride)
   facts, _ = isolated.run(
     _PLAN_TASK, {'path': path}, name=path, deadline=deadline
   )
-  duration = facts['duration']
-  if not window:
-    dense = prep.num_frames * prep.frame_stride / prep.sample_fps
-    window = dense if prep.sampling == 'dense' else _WINDOW_SECONDS
-  window = min(window, duration)
-  stride = stride or window / 2
-  last = duration - window
-  count = max(0, int(np.ceil(last / stride - 1e-6)))
-  starts = np.append(np.arange(count) * stride, last)
+  starts, window = windows_lib.plan(facts['duration'], window, stride)
   return Windows(path, starts, window, facts['comment'])
 
 
@@ -240,7 +228,8 @@ def _info(path: str, size: int, changed: int):
   return decode.check_video(path, path)
 
 
-def _read_info(path: str):
+def read_info_once(path: str):
+  """Checks a file, for tasks in a child; see `decode.check_video`."""
   if not os.path.exists(path):
     return decode.check_video(path, path)  # says so
   status = os.stat(path)
@@ -249,7 +238,7 @@ def _read_info(path: str):
 
 def plan_task(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Does the work of `plan_windows` in the child."""
-  info = _read_info(path)
+  info = read_info_once(path)
   facts = {
     'duration': float(info.duration),
     'comment': decode.read_comment(path, path),
@@ -262,7 +251,7 @@ def windows_task(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
   """Does the work of a batch of `read_windows` in the child; `prep` is JSON."""
   prep = preprocessing.Preprocessing.from_json(prep)
-  info = _read_info(path)
+  info = read_info_once(path)
   indices = np.stack(
     [
       clips.sample_window(info.timestamps, start, window, prep.clip_sampling)
@@ -270,10 +259,7 @@ def windows_task(
     ]
   )
 
-  def view(frame):
-    frame = video_transforms.shrink(frame, prep)
-    return video_transforms.eval_views(frame, prep)[0]
-
+  view = functools.partial(video_transforms.middle_view, prep=prep)
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=view, info=info
   )

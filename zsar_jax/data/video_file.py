@@ -6,7 +6,7 @@ are checked when the header is known, and again between packets.
 `decode` re-exports the names that its callers need.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import io
@@ -124,8 +124,33 @@ def open_video(
     empty = len(video) == 0
   if empty:
     raise VideoError(name, 'is empty (0 bytes)')
+  with open_source(lambda: _open_container(video), guard) as opened:
+    try:
+      yield opened
+    except av.FFmpegError as e:
+      reason = f'is damaged ({reason_of(e)})'
+      raise VideoError(name, unsupported(e, video, opened[0]) or reason) from e
+
+
+@contextlib.contextmanager
+def open_source(
+  opener: Callable[[], av.container.InputContainer], guard: Guard
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+  """Opens the first video stream of anything that FFmpeg can read.
+
+  Args:
+    opener: opens the container.
+    guard: of the call.
+
+  Yields:
+    The container and its stream, which decodes with one thread.
+
+  Raises:
+    VideoError: it cannot be opened, or its frames are too large.
+  """
+  name = guard.name
   try:
-    container = _open_container(video)
+    container = opener()
   except PermissionError as e:
     raise VideoError(name, 'may not be read (permission denied)') from e
   except av.FFmpegError as e:
@@ -147,11 +172,7 @@ def open_video(
     codec.options = {'max_pixels': str(guard.limits.max_pixels)}
     stream.thread_type = 'NONE'
     codec.thread_count = 1
-    try:
-      yield container, stream
-    except av.FFmpegError as e:
-      reason = f'is damaged ({reason_of(e)})'
-      raise VideoError(name, unsupported(e, video, container) or reason) from e
+    yield container, stream
 
 
 def _open_container(video: bytes | str) -> av.container.InputContainer:

@@ -214,6 +214,21 @@ def eval_views(
   return np.stack([resize_frame(x, size, size, method) for x in squares])
 
 
+def middle_view(
+  frame: np.ndarray, prep: preprocessing.Preprocessing
+) -> np.ndarray:
+  """Cuts the one view of a frame that windows of long videos show.
+
+  Args:
+    frame: uint8 [h, w, 3], as it was decoded.
+    prep: what the weights want.
+
+  Returns:
+    uint8 [size, size, 3].
+  """
+  return eval_views(shrink(frame, prep), prep)[0]
+
+
 def square(
   frame: np.ndarray, side: int, crop: int = 0, num_crops: int = 1
 ) -> np.ndarray:

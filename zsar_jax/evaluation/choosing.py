@@ -12,14 +12,26 @@ it is better by more than one standard error.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from zsar_jax.evaluation import accuracy, generalised, methods, task
+from zsar_jax.evaluation import (
+  accuracy,
+  example_draws,
+  generalised,
+  methods,
+  task,
+)
 from zsar_jax.evaluation.protocol_evaluation import Evaluation
-from zsar_jax.zeroshot import calibration, scoring
+from zsar_jax.zeroshot import calibration, examples, scoring
 
+_Choice = TypeVar('_Choice')
+# Candidates for `example_prior`, the numbers of examples that they are compared
+# at, and how often examples are drawn.
+PRIORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_NUM_EXAMPLES = (1, 2, 5)
+_EXAMPLE_DRAWS = 10
 _PENALTIES = np.round(np.linspace(0, 0.5, 51), 3)
 
 
@@ -52,8 +64,19 @@ def _transfer_scores(draw: Evaluation, settings) -> np.ndarray:
   return scoring.score_videos(z, composites['transfer'])
 
 
-def _accuracy(draw: Evaluation, scores: np.ndarray) -> float:
-  """Computes per-class accuracy; with several sources, within the source."""
+def transfer_accuracy(
+  draw: Evaluation, settings: methods.TransferSettings
+) -> float:
+  """What choices are compared by: per-class accuracy of the transfer.
+
+  Args:
+    draw: an evaluation of unseen classes.
+    settings: of the transfer.
+
+  Returns:
+    In [0, 1]; with several sources, among candidates of the video's own.
+  """
+  scores = _transfer_scores(draw, settings)
   figures = accuracy.Accuracies(
     draw.unseen, draw.videos.as_tested(len(draw.unseen.names)), resamples=2
   )
@@ -75,8 +98,9 @@ def choose(
     names: protocol name of each draw.
 
   Returns:
-    A JSON-able dict: `settings`, `calibration`, `chosen_on` (the names) and
-    `compared` (the accuracy of every setting in every draw).
+    A JSON-able dict: `settings`, `calibration`, `chosen_on` (the names),
+    `compared` (the accuracy of every setting in every draw) and
+    `compared_priors` (that of every `example_prior`).
 
   Raises:
     ValueError: no draw, or draws with different numbers of unseen classes.
@@ -87,8 +111,13 @@ def choose(
   if len(sizes) > 1:
     raise ValueError(f'the draws have {sorted(sizes)} unseen classes')
   compared = _compare(draws, default)
-  chosen = _best(compared)
-  chosen = dataclasses.replace(chosen, seen_penalty=_penalty(draws, chosen))
+  chosen = best(compared)
+  priors = compare_priors(draws, chosen)
+  chosen = dataclasses.replace(
+    chosen,
+    seen_penalty=_penalty(draws, chosen),
+    example_prior=best([*priors.items()]) if priors else chosen.example_prior,
+  )
   fitted = calibration.fit(
     np.concatenate([_transfer_scores(draw, chosen) for draw in draws]),
     np.concatenate([draw.videos.labels for draw in draws]),
@@ -101,6 +130,7 @@ def choose(
       {'settings': dataclasses.asdict(settings), 'accuracies': values}
       for settings, values in compared
     ],
+    'compared_priors': {f'{prior:g}': v for prior, v in priors.items()},
     'calibration': fitted.to_dict(),
   }
 
@@ -116,21 +146,69 @@ def _compare(
   )
   least_seen = min(len(draw.seen.classes.names) for draw in draws)
   return [
-    (settings, [_accuracy(d, _transfer_scores(d, settings)) for d in draws])
+    (settings, [transfer_accuracy(d, settings) for d in draws])
     for settings in grid(default, least_seen)
     if have_initial or settings.relatedness_source != 'initial'
   ]
 
 
-def _best(
-  compared: Sequence[tuple[methods.TransferSettings, list[float]]],
-) -> methods.TransferSettings:
-  """Returns the best setting, or the default if the gain is too small."""
+def best(compared: Sequence[tuple[_Choice, Sequence[float]]]) -> _Choice:
+  """Returns the best choice if its gain exceeds a standard error.
+
+  Args:
+    compared: (choice, its accuracy in each draw), the default first.
+
+  Returns:
+    The choice with the best mean, or else the default. One draw has no standard
+    error, and changes nothing.
+  """
   default, of_default = compared[0]
-  best, of_best = max(compared, key=lambda pair: np.mean(pair[1]))
+  found, of_best = max(compared, key=lambda pair: np.mean(pair[1]))
   gain = np.array(of_best) - np.array(of_default)
   error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-  return best if gain.mean() > error else default
+  return found if gain.mean() > error else default
+
+
+def compare_priors(
+  draws: Sequence[Evaluation], settings: methods.TransferSettings
+) -> dict[float, list[float]]:
+  """Compares how much a name counts beside example videos.
+
+  Args:
+    draws: evaluations of unseen classes; their videos are examples and test.
+    settings: of the transfer.
+
+  Returns:
+    `example_prior`, the default first -> for each draw the mean accuracy with
+    1, 2 and 5 examples of every class; {} where a draw has too few videos.
+  """
+  priors = dict.fromkeys((settings.example_prior, *PRIORS))
+  found: dict[float, list[float]] = {prior: [] for prior in priors}
+  for draw in draws:
+    videos, names = draw.videos, draw.unseen.names
+    rng, labels = np.random.default_rng(0), np.asarray(draw.videos.labels)
+    try:
+      drawn = [
+        example_draws.draw(videos, names, max(_NUM_EXAMPLES), rng)
+        for _ in range(_EXAMPLE_DRAWS)
+      ]
+    except ValueError:  # too few videos or recording sessions
+      return {}
+    composites = methods.all_composites(draw.seen, draw.unseen, settings)
+    directions = examples.directions(videos.embeddings)
+    for prior, values in found.items():
+      accuracies = [
+        example_draws.per_class_accuracy(
+          example_draws.scores(
+            one, videos.embeddings, directions, composites['transfer'], n, prior
+          ),
+          labels[one.tested],
+        ).mean()
+        for one in drawn
+        for n in _NUM_EXAMPLES
+      ]
+      values.append(float(np.mean(accuracies)))
+  return found
 
 
 def _penalty(draws: Sequence[Evaluation], settings) -> float | None:

@@ -23,6 +23,7 @@ def zeroshot() -> ml_collections.ConfigDict:
       ensemble_beta=0.5,
       ensemble_transfer_temperature=0.05,
       ensemble_match_temperature=1.0,
+      example_prior=0.5,
       transductive=False,
     )
   )

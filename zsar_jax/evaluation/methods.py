@@ -8,7 +8,13 @@ import dataclasses
 import numpy as np
 
 from zsar_jax.evaluation import task
-from zsar_jax.zeroshot import baselines, hubness, scoring, semantic_transfer
+from zsar_jax.zeroshot import (
+  baselines,
+  hubness,
+  kept,
+  scoring,
+  semantic_transfer,
+)
 
 # The methods of the table; all other rows are diagnostics.
 METHODS = (
@@ -58,6 +64,8 @@ class TransferSettings:
     ensemble_match_temperature: T2 of the ensemble.
     seen_penalty: penalty that GZSL subtracts from the scores of seen classes,
       chosen on inner draws; None if none was chosen.
+    example_prior: kappa of `examples.mix`: the number of example videos that a
+      class's name counts as.
     transductive: also score with corrections that use all test videos.
   """
 
@@ -76,6 +84,7 @@ class TransferSettings:
   ensemble_transfer_temperature: float = 0.05
   ensemble_match_temperature: float = 1.0
   seen_penalty: float | None = None
+  example_prior: float = 0.5
   transductive: bool = False
 
   def __post_init__(self):
@@ -159,19 +168,38 @@ def _without_hubs(
   settings: TransferSettings,
 ) -> np.ndarray:
   """Shortens composites that are near many seen classes."""
-  s = len(seen_text)
-  # A sample of the seen classes keeps adding a class fast.
-  ids = np.arange(0, s, -(-s // _LEFT_OUT)) if s > 1 else np.arange(0)
-  left_out = semantic_transfer.left_out_kernel_weights(
-    seen_text, settings.kernel_gamma, settings.ridge, ids, settings.centre_text
+  if len(seen_text) < 2:
+    # No class can be left out to compare with.
+    return np.asarray(composites, np.float32)
+  typical = _typical_likeness(
+    np.asarray(seen_text),
+    np.asarray(seen_prototypes),
+    settings.kernel_gamma,
+    settings.ridge,
+    settings.centre_text,
   )
   return hubness.shrink_hubs(
-    composites,
-    seen_prototypes,
-    settings.hub_correction,
-    np.asarray(semantic_transfer.composite(left_out, seen_prototypes)),
-    ids,
+    composites, seen_prototypes, settings.hub_correction, float(typical)
   )
+
+
+@kept.recent
+def _typical_likeness(
+  seen_text: np.ndarray,
+  seen_prototypes: np.ndarray,
+  gamma: float,
+  ridge: float,
+  centre: bool,
+) -> np.ndarray:
+  """`hubness.typical_likeness` of composites by kernel weights, a scalar."""
+  s = len(seen_text)
+  # Some seen classes stand for all, or a new bank would take long.
+  ids = np.arange(0, s, -(-s // _LEFT_OUT))
+  weights = semantic_transfer.left_out_kernel_weights(
+    seen_text, gamma, ridge, ids, centre
+  )
+  left_out = np.asarray(semantic_transfer.composite(weights, seen_prototypes))
+  return np.array(hubness.typical_likeness(left_out, ids, seen_prototypes))
 
 
 def all_composites(

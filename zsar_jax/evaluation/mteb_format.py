@@ -12,6 +12,7 @@ from typing import Any
 # Our metric -> mteb's. mteb's recall is the mean over classes.
 _SCORES = {'top1': 'accuracy', 'top5': 'top5', 'per_class': 'recall'}
 _MAIN = 'accuracy'
+_COUNTS = ('n_splits', 'n_videos', 'n_classes', 'n_unreadable')
 
 
 def to_task_result(
@@ -44,36 +45,33 @@ def to_task_result(
     for metric, name in _SCORES.items()
     if metric in rows
   }
-  main = rows['top1']
-  facts = {
-    'accuracy_low': main['low'],
-    'accuracy_high': main['high'],
-    'accuracy_std': main['std'],
-    'chance': main['chance'],
-    'n_splits': main['n_splits'],
-    'n_videos': main['n_videos'],
-    'n_classes': main['n_classes'],
-    'n_unreadable': main['n_unreadable'],
-    'leaks': len(content['leaks']),
-    'method': method,
-    'weights_hash': content.get('weights_hash'),
+  scores |= {
+    'main_score': scores[_MAIN],
+    'hf_subset': 'default',
+    'languages': ['eng-Latn'],
   }
   return {
     'dataset_revision': content['protocol_hash'],
     'task_name': content['protocol'],
     'mteb_version': None,
-    'scores': {
-      'test': [
-        {
-          **scores,
-          **{key: value for key, value in facts.items() if value is not None},
-          'main_score': scores[_MAIN],
-          'hf_subset': 'default',
-          'languages': ['eng-Latn'],
-        }
-      ]
-    },
+    'scores': {'test': [scores | _facts(content, rows['top1'])]},
     'evaluation_time': None,
     'kg_co2_emissions': None,
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
+
+
+def _facts(
+  content: Mapping[str, Any], main: Mapping[str, Any]
+) -> dict[str, Any]:
+  """What else is known of the measurement, without what is None."""
+  facts = {
+    'accuracy_low': main['low'],
+    'accuracy_high': main['high'],
+    'accuracy_std': main['std'],
+    **{key: main[key] for key in ('chance', *_COUNTS)},
+    'leaks': len(content['leaks']),
+    'method': main['method'],
+    'weights_hash': content.get('weights_hash'),
+  }
+  return {key: value for key, value in facts.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any
 from zsar_jax.system import json_files
 
 SCHEMA_VERSION = 3
+RESULTS_FILE = 'results.json'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -173,6 +175,17 @@ def check_output(path: str, overwrite: bool = False) -> None:
   with open(probe, 'w'):
     pass
   os.remove(probe)
+
+
+def default_path(workdir: str, content: Mapping[str, Any]) -> str:
+  """Returns a path that differs for each protocol, weights and settings."""
+  what = {
+    key: content[key]
+    for key in ('protocol', 'protocol_hash', 'weights_hash', 'settings')
+  }
+  digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
+  name = content['protocol'].replace('/', '_').replace(':', '_')
+  return os.path.join(workdir, 'evaluations', f'{name}-{digest}', RESULTS_FILE)
 
 
 def write_results(results: Mapping[str, Any], path: str) -> None:

@@ -12,27 +12,27 @@ It needs encoders and a prototype bank. A class is added by its name, without
 any video of it and without training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import os
 
 import numpy as np
 
-from zsar_jax.data import class_names, decode, isolated, user_videos
-from zsar_jax.data.datasets import records
+from zsar_jax.data import class_names, isolated, user_videos
 from zsar_jax.inference import (
   candidates,
   confidence,
-  model_files,
+  example_videos,
+  model_sources,
   predictions,
   prototype_bank,
   public_folders,
+  rankings,
   saved_encoders,
+  streams,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.system import terminal
-from zsar_jax.zeroshot import scoring, segments
 
 
 class ActionModel:
@@ -82,23 +82,38 @@ class ActionModel:
     """Canonical names that `predict` chooses from."""
     return self._candidates.names
 
-  def add_classes(self, names: Sequence[str]) -> 'ActionModel':
+  def add_classes(
+    self,
+    names: Sequence[str],
+    videos: Mapping[str, Sequence[str]] | None = None,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
+  ) -> 'ActionModel':
     """Adds classes to choose from.
 
     Args:
       names: class names in any spelling, seen in training or not.
+      videos: name -> paths of a few example videos, for any of the names that
+        are not seen; see `zeroshot.examples`.
+      descriptions: name -> sentences; they precede the encoders' own.
 
     Returns:
       The model itself.
 
     Raises:
-      ValueError: there are no names, or one is empty or there already.
+      ValueError: there are no names, or one is empty or there already; bad
+        descriptions; or an example video cannot be used. Nothing is added then.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
     if again:
       raise ValueError(f'classes that were added already: {again}')
-    self._candidates.add(names)
+    recognizer = candidates.describe(self.recognizer, names, descriptions)
+    checked = example_videos.check(self.bank, names, videos or {})
+    examples = {}
+    if checked:
+      examples = example_videos.directions(self.recognizer, self.bank, checked)
+    self.recognizer = recognizer
+    self._candidates.add(names, recognizer, examples)
     return self
 
   def clear_classes(self) -> 'ActionModel':
@@ -117,21 +132,16 @@ class ActionModel:
       return []
     return predictions.class_warnings(
       self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
-    )
+    ) + predictions.example_warnings(self.classes, self._candidates.counts)
 
-  def _check_classes(self) -> None:
-    if not self.classes:
-      raise ValueError('no classes to choose from: call add_classes first')
+  @property
+  def probabilities(self) -> str:
+    """Says what probabilities were measured on, or why there are none."""
+    return self._confidence.described
 
   def _domain_warning(self, path: str, comment: str) -> list[str]:
     domain = self.bank.domain if self.bank else ''
-    if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
-      return []
-    return [
-      f'these weights were trained on {domain} alone and '
-      f'{terminal.visible_name(path)} is something else: the ranking means '
-      'little'
-    ]
+    return predictions.domain_warnings(domain, path, comment)
 
   def predict(
     self, path: str, reject_below: float | None = None
@@ -157,16 +167,6 @@ class ActionModel:
       raise prediction
     return prediction
 
-  def _read(self, path: str) -> user_videos.Views | Exception:
-    """Returns a video's views, or the error if it cannot be used."""
-    config = self.recognizer.config.zeroshot
-    try:
-      return user_videos.read_views(
-        path, self.recognizer.prep, config.num_views, config.num_crops
-      )
-    except (decode.VideoError, OSError) as e:
-      return e
-
   def _rank(
     self,
     paths: Sequence[str],
@@ -175,13 +175,9 @@ class ActionModel:
     reject_below: float | None,
   ) -> list[predictions.Prediction]:
     """Predicts readable videos in one batch."""
-    clips = np.stack([v.clips for v in views])
-    # Pad the last batch, so that nothing is compiled again for it.
-    padding = batch_size - len(clips)
-    clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
-    embeddings, match = self.recognizer.encode_videos(clips, self.classes)
-    embeddings, match = embeddings[: len(views)], match[: len(views)]
-    scored = self._scores(embeddings, match)
+    scored = rankings.rank_views(
+      self.recognizer, self._candidates, self._confidence, views, batch_size
+    )
     risk = ''
     if reject_below is not None:
       risk = self.describe_risk(reject_below)
@@ -198,40 +194,14 @@ class ActionModel:
         none,
         predictions.answer(ranking, reject_below),
         risk,
-        self._confidence.described,
+        self.probabilities,
         self.recognizer.origin,
+        self.recognizer.source,
       )
       for path, of_video, (ranking, none) in zip(
         paths, views, scored, strict=True
       )
     ]
-
-  def _scores(self, embeddings: np.ndarray, match: np.ndarray):
-    """Yields ranking and probability of none of the classes for each video."""
-    by = self._candidates
-    near = None
-    if self.recognizer.joint:
-      near = np.asarray(scoring.similarity_scores(embeddings, by.text))
-    scores = near
-    if by.prototypes is not None:
-      scores = np.asarray(scoring.similarity_scores(embeddings, by.prototypes))
-    probabilities, none = self._confidence.probabilities(scores, match)
-    explained = self.explain()
-    of = lambda rows, v, i: None if rows is None else float(rows[v, i])
-    match = match if match.shape[1] else None
-    for v in range(len(embeddings)):
-      ranking = tuple(
-        predictions.Ranked(
-          self.classes[i],
-          of(probabilities, v, i),
-          float(scores[v, i]),
-          of(near, v, i),
-          of(match, v, i),
-          explained[self.classes[i]],
-        )
-        for i in np.argsort(-scores[v], kind='stable')
-      )
-      yield ranking, None if none is None else float(none[v])
 
   def describe_risk(self, threshold: float) -> str:
     """Describes measured risk and coverage of answers above a threshold."""
@@ -254,23 +224,61 @@ class ActionModel:
       For each video in order, its prediction, or its error if it cannot be
       used. A bad file does not stop the others.
     """
-    self._check_classes()
+    self._candidates.check()
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), batch_size)
     # The next videos are decoded while these are encoded.
-    jobs = (functools.partial(self._read, path) for path in paths)
+    read = functools.partial(example_videos.read, self.recognizer)
+    jobs = (functools.partial(read, path) for path in paths)
     results = isolated.read_ahead(jobs, ahead=2 * size)
     for first in range(0, len(paths), size or 1):
       part = paths[first : first + size]
-      read = list(itertools.islice(results, len(part)))
-      good = [i for i, v in enumerate(read) if not isinstance(v, Exception)]
+      views = list(itertools.islice(results, len(part)))
+      good = [i for i, v in enumerate(views) if not isinstance(v, Exception)]
       if good:
         ranked = self._rank(
-          [part[i] for i in good], [read[i] for i in good], size, reject_below
+          [part[i] for i in good], [views[i] for i in good], size, reject_below
         )
         for i, prediction in zip(good, ranked, strict=True):
-          read[i] = prediction
-      yield from read
+          views[i] = prediction
+      yield from views
+
+  def windows(
+    self,
+    path: str,
+    *,
+    window: float = 0.0,
+    stride: float = 0.0,
+    batch_size: int = 0,
+    progress=lambda done, total: None,
+  ) -> Iterator[predictions.NamedWindow]:
+    """Names the windows of a long video.
+
+    Args:
+      path: a video file.
+      window: seconds; see `data.windows.window_seconds`.
+      stride: seconds; 0 means half a window.
+      batch_size: windows encoded at a time; 0 takes the config's.
+      progress: called with the number of finished windows, and of all windows.
+
+    Returns:
+      An iterator over the windows, in order.
+
+    Raises:
+      ValueError: as `segment`.
+    """
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
+    size = batch_size or self.recognizer.config.zeroshot.batch_size
+    return namer.name_file(planned, size, progress)
+
+  def _plan(self, path: str, window: float, stride: float):
+    prep = self.recognizer.prep
+    return user_videos.plan_windows(path, prep, window, stride)
+
+  def _window_namer(self) -> streams.WindowNamer:
+    return streams.WindowNamer(
+      self.recognizer, self._candidates, self._confidence
+    )
 
   def segment(
     self,
@@ -285,8 +293,7 @@ class ActionModel:
 
     Args:
       path: path of a video.
-      window: seconds; 0 chooses by the weights, see
-        `user_videos.plan_windows`.
+      window: seconds; see `data.windows.window_seconds`.
       stride: seconds; 0 means half a window.
       switch_cost: in nats; see `segments.best_path`.
       progress: called with the number of finished windows, and of all windows.
@@ -298,80 +305,75 @@ class ActionModel:
       VideoError: the video cannot be used.
       ValueError: there are no classes, or no calibration.
     """
-    self._check_classes()
-    self._confidence.check_segments()
-    windows = user_videos.plan_windows(
-      path, self.recognizer.prep, window, stride
-    )
-    probabilities, none = self._window_probabilities(windows, progress)
-    found = segments.find_segments(
-      windows.starts, windows.ends, probabilities, none, switch_cost
-    )
-    name = lambda label: (
-      predictions.NONE_OF_THESE
-      if label == segments.NONE
-      else self.classes[label]
-    )
-    named = [
-      predictions.NamedSegment(s.start, s.end, name(s.label), s.score)
-      for s in found
-    ]
-    warnings = self._domain_warning(path, windows.comment) + self.warnings
-    if not self._confidence.calibrated:
-      warnings.append(f'probabilities: {self._confidence.described}')
-    return named, warnings
-
-  def _window_probabilities(self, windows: user_videos.Windows, progress):
-    """Of the classes [w c], and of none of them [w]."""
-    total, parts, logits = len(windows.starts), [], []
+    namer, planned = self._window_namer(), self._plan(path, window, stride)
     size = self.recognizer.config.zeroshot.batch_size
-    # Only without a bank: elsewhere matching would be the larger part.
-    names = self.classes if self.bank is None else ()
-    for clips in user_videos.read_windows(windows, self.recognizer.prep, size):
-      n = len(clips)
-      if n < size and total > size:
-        clips = np.pad(clips, [(0, size - n)] + [(0, 0)] * 5, mode='edge')
-      embeddings, match = self.recognizer.encode_videos(clips, names)
-      parts.append(embeddings[:n])
-      logits.append(match[:n])
-      progress(sum(map(len, parts)), total)
-    scores = logits = np.concatenate(logits)
-    if self._candidates.prototypes is not None:
-      scores = np.asarray(
-        scoring.similarity_scores(
-          np.concatenate(parts), self._candidates.prototypes
-        )
-      )
-    probabilities, none = self._confidence.probabilities(scores, logits)
-    return probabilities, np.zeros(total) if none is None else none
+    named = list(namer.name_file(planned, size, progress))
+    found = streams.join(named, namer.names, switch_cost)
+    warnings = self._domain_warning(path, planned.comment)
+    return found, warnings + self.segment_warnings
+
+  @property
+  def segment_warnings(self) -> list[str]:
+    """Returns `warnings`, and what the probabilities of segments lack."""
+    if self._confidence.calibrated:
+      return self.warnings
+    return [*self.warnings, f'probabilities: {self.probabilities}']
+
+  def open_stream(self, **kwargs) -> streams.Stream:
+    """Returns a `Stream` of the classes of now; `kwargs` are its own."""
+    return streams.Stream(self._window_namer(), **kwargs)
+
+  def stream(
+    self, frames: Iterable[tuple[float, np.ndarray]], **kwargs
+  ) -> Iterator[predictions.NamedWindow | predictions.NamedSegment]:
+    """Names what happens in frames as they come, such as those of a camera.
+
+    Args:
+      frames: (seconds, uint8 RGB [h w 3]); seconds count from anywhere, and
+        frames may be missing or late.
+      **kwargs: of `streams.Stream`: `window`, `stride`, `switch_cost`, ...
+
+    Returns:
+      An iterator over windows, each when complete, and segments, each when no
+      later window can change it; in seconds after the first frame. Where the
+      frames end with an error, what was seen comes before it.
+
+    Raises:
+      ValueError: no classes or no calibration, at once; while iterating, a
+        frame that cannot be used.
+    """
+    return streams.run(self.open_stream(**kwargs), frames)
 
 
 def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   """Loads encoders and their prototype bank.
 
   Args:
-    path: workdir of a finished run, a folder that `bank export` wrote, the
-      name of a shipped model ('stick_figures'), or a bank file.
+    path: workdir of a finished run, exported folder, name of a shipped model,
+      bank file, or pushed model of the Hub, `hf:org/name[@revision]`.
     workdir: folder of the bank's encoders; by default the folder of the bank.
-    step: step of the run's checkpoint; None means the newest. The bank must
-      belong to the same step.
+    step: of the run's checkpoint and of the bank; None means the newest.
 
   Returns:
     The model. Its classes to choose from are the bank's added classes.
 
   Raises:
     FileNotFoundError: there is no bank, or no checkpoint.
+    OSError: see `model_sources.resolve`.
     ValueError: the bank is damaged, or belongs to other encoders.
   """
   if os.path.isfile(path):
-    workdir = workdir or os.path.dirname(os.path.abspath(path))
+    workdir = model_sources.pin(
+      workdir or os.path.dirname(os.path.abspath(path))
+    )
   else:
-    path = model_files.resolve(path)
-    workdir = model_files.resolve(workdir or path)
-    path = os.path.join(path, prototype_bank.BANK_FILE)
+    path = model_sources.pin(path)
+    workdir = model_sources.pin(workdir or path)
+    path = os.path.join(model_sources.resolve(path), prototype_bank.BANK_FILE)
   # The bank comes first, since it loads faster. If the folder is missing,
   # loading the encoders raises the better error.
-  bank = prototype_bank.load_bank(path) if os.path.isdir(workdir) else None
+  exists = os.path.isdir(model_sources.resolve(workdir))
+  bank = prototype_bank.load_bank(path) if exists else None
   recognizer = saved_encoders.load(workdir, step)
   return ActionModel(recognizer, bank, path)
 

@@ -1,11 +1,44 @@
 """Chooses transfer settings for a run on its inner draws."""
 
 from collections.abc import Callable, Sequence
+import json
 import os
 from typing import Any
 
-from zsar_jax.evaluation import choosing, protocol_evaluation
-from zsar_jax.inference import embedders, evaluate_run, saved_encoders
+from zsar_jax.data.protocols import class_split
+from zsar_jax.evaluation import choosing, embedding, protocol_evaluation
+from zsar_jax.inference import (
+  embedders,
+  encoders,
+  evaluate_run,
+  saved_encoders,
+)
+from zsar_jax.system import json_files
+
+
+def read_or_choose(
+  workdir: str, inner: str, say: Callable[[str], Any], step: int | None = None
+) -> dict[str, Any] | None:
+  """Chooses settings on inner draws and keeps the choice in the workdir.
+
+  Args:
+    workdir: workdir of the run.
+    inner: workdirs of the inner draws, with commas; '' reads what an earlier
+      call kept.
+    say: see `choose_on`.
+    step: see `choose_on`.
+
+  Returns:
+    See `choosing.choose`; None if nothing was chosen yet.
+  """
+  path = os.path.join(workdir, evaluate_run.CHOICE_FILE)
+  if not inner:
+    return json_files.read(path) if os.path.exists(path) else None
+  choice = choose_on(inner.split(','), workdir, say, step)
+  with open(f'{path}.tmp', 'w') as f:
+    json.dump(choice, f, indent=2)
+  os.replace(f'{path}.tmp', path)
+  return choice
 
 
 def choose_on(
@@ -35,24 +68,8 @@ def choose_on(
   run = saved_encoders.load(workdir, step)
   draws, names = [], []
   for folder in inner_workdirs:
-    recognizer = saved_encoders.load(folder)
-    if recognizer.config.data.inner_draw < 0:
-      raise ValueError(
-        f'{folder} is no inner draw: train it with --config.data.inner_draw=0'
-      )
-    protocol = evaluate_run.make_protocol(recognizer.config)
-    other = sorted(set(protocol.unseen_classes) - set(run.seen_classes))
-    if other:
-      raise ValueError(
-        f'{folder} tests on {other}, which {workdir} was not trained on: '
-        'settings may not be chosen on unseen classes'
-      )
-    embed = embedders.make_embedder(
-      recognizer,
-      evaluate_run.video_cache(recognizer.config),
-      os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
-      say=say,
-    )
+    recognizer, protocol = open_draw(folder, run, workdir)
+    embed = embed_with(recognizer, folder, say)
     draws.append(
       protocol_evaluation.evaluate_protocols(
         [protocol], embed, recognizer.transfer_settings
@@ -65,3 +82,48 @@ def choose_on(
     say(f'{accuracies}  {compared["settings"]}')
   say(f'chosen: {choice["settings"]}')
   return choice
+
+
+def open_draw(
+  folder: str, run: encoders.Recognizer, workdir: str
+) -> tuple[encoders.Recognizer, class_split.Protocol]:
+  """Opens an inner draw's run.
+
+  Args:
+    folder: of the draw's finished run.
+    run: what is chosen for.
+    workdir: of that run, for messages.
+
+  Returns:
+    The draw's encoders, and the protocol that they are tested by.
+
+  Raises:
+    ValueError: it is no inner draw, or tests on a class that `run` has not
+      seen.
+    FileNotFoundError: no checkpoint there.
+  """
+  recognizer = saved_encoders.load(folder)
+  if recognizer.config.data.inner_draw < 0:
+    raise ValueError(
+      f'{folder} is no inner draw: train it with --config.data.inner_draw=0'
+    )
+  protocol = evaluate_run.make_protocol(recognizer.config)
+  other = sorted(set(protocol.unseen_classes) - set(run.seen_classes))
+  if other:
+    raise ValueError(
+      f'{folder} tests on {other}, which {workdir} was not trained on: '
+      'settings may not be chosen on unseen classes'
+    )
+  return recognizer, protocol
+
+
+def embed_with(
+  recognizer: encoders.Recognizer, folder: str, say: Callable[[str], Any]
+) -> embedding.Embedder:
+  """Makes what embeds a run's videos, and keeps them in its workdir."""
+  return embedders.make_embedder(
+    recognizer,
+    evaluate_run.video_cache(recognizer.config),
+    os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
+    say=say,
+  )

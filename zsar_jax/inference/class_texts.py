@@ -1,6 +1,7 @@
 """Turns class names into prompts and descriptions, and these into tokens."""
 
 from collections.abc import Mapping, Sequence
+import copy
 
 import numpy as np
 
@@ -14,6 +15,8 @@ class ClassTexts:
     pieces: the vocabulary.
     templates: prompts, such as 'a video of {}'.
     descriptions: canonical class name -> sentences; see `data.prompts`.
+    description_weight: of the mean sentence in a class embedding, from 0 to 1;
+      the mean prompt has the rest. None gives every text the same weight.
   """
 
   def __init__(
@@ -22,9 +25,11 @@ class ClassTexts:
     token_length: int,
     templates: Sequence[str] = ('{}',),
     descriptions: Mapping[str, Sequence[str]] | None = None,
+    description_weight: float | None = None,
   ):
     self.pieces, self.templates = tuple(pieces), tuple(templates)
     self.descriptions = dict(descriptions or {})
+    self.description_weight = description_weight
     self._tokenizer = byte_pairs.open_tokenizer(pieces, token_length)
 
   def texts(self, names: Sequence[str]) -> list[list[str]]:
@@ -47,10 +52,26 @@ class ClassTexts:
       rows.append({'ids': ids, 'mask': mask})
     return rows
 
+  def described(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'ClassTexts':
+    """Returns the same texts with further descriptions.
+
+    Args:
+      descriptions: canonical class name -> sentences, in place of those that
+        the class has.
+    """
+    other = copy.copy(self)
+    other.descriptions = {**self.descriptions, **descriptions}
+    return other
+
   def mean(
     self, names: Sequence[str], embeddings: Sequence[np.ndarray]
   ) -> np.ndarray:
     """Averages the embeddings of each class's texts, each text once.
+
+    With a `description_weight` w: n((1 - w) n(mean prompt) + w n(mean
+    sentence)), where n normalises.
 
     Args:
       names: canonical class names.
@@ -62,7 +83,22 @@ class ClassTexts:
     if len(embeddings) == 1:
       return np.asarray(embeddings[0])
     stacked = np.stack(embeddings)
+    row = np.arange(len(stacked))[:, None]
     counts = np.array([len(texts) for texts in self.texts(names)])
-    own = np.arange(len(stacked))[:, None] < counts  # [p c]
-    total = (stacked * own[..., None]).sum(axis=0)
-    return total / np.linalg.norm(total, axis=-1, keepdims=True)
+    if self.description_weight is None:
+      return _unit(_sum(stacked, row < counts))
+    prompts_of = np.minimum(counts, len(self.templates))
+    name = _unit(_sum(stacked, row < prompts_of))
+    sentences = _unit(_sum(stacked, (row >= prompts_of) & (row < counts)))
+    w = self.description_weight
+    both = _unit((1 - w) * name + w * sentences)
+    return np.where((counts > prompts_of)[:, None], both, name)
+
+
+def _sum(stacked: np.ndarray, own: np.ndarray) -> np.ndarray:
+  """Sums rows [p c d] where a mask [p c] says so."""
+  return (stacked * own[..., None]).sum(axis=0)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+  return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

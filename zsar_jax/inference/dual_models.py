@@ -5,11 +5,17 @@ import dataclasses
 from typing import Any
 
 from zsar_jax.models import clip as clip_model
+from zsar_jax.models import pe_video as pe_video_model
 from zsar_jax.models import siglip as siglip_model
 from zsar_jax.models import videoprism as videoprism_model
-from zsar_jax.pretrained import clip, directory, siglip, videoprism
+from zsar_jax.pretrained import clip, directory, pe_video, siglip, videoprism
 
-MODEL_TYPES = (*clip.MODEL_TYPES, 'siglip', videoprism.MODEL_TYPE)
+MODEL_TYPES = (
+  *clip.MODEL_TYPES,
+  'siglip',
+  videoprism.MODEL_TYPE,
+  *pe_video.MODEL_TYPES,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +29,8 @@ class DualModel:
     scale: factor on cosines before a softmax or sigmoid.
     bias: bias added after `scale`, of models trained with a sigmoid loss; else
       0.
-    pixels: () -> `size`, `short_side`, `resize`, `crop`, `mean` and `std`.
+    pixels: () -> `size`, `short_side`, `resize`, `crop`, `mean` and `std`;
+      some weights also give `sampling` and `num_frames`.
     tokenizer: () -> the tokenizer.
   """
 
@@ -64,14 +71,20 @@ def load(weights: directory.Weights) -> DualModel:
     model, source = videoprism_model.VideoPrism(**kwargs), videoprism
     frames, bias = videoprism.native_frames(weights), 0.0
     tokenizer = lambda: videoprism.load_tokenizer(weights)
+  elif kind in pe_video.MODEL_TYPES:
+    kwargs, params = pe_video.load_pe_video(weights)
+    model, source = pe_video_model.PeVideo(**kwargs), pe_video
+    frames, bias = None, 0.0
+    tokenizer = lambda: pe_video.load_tokenizer(weights)
   else:
     kwargs, params = clip.load_clip(weights)
     model, source = clip_model.Clip(**kwargs), clip
     frames, bias = clip.native_frames(weights), 0.0
     length = kwargs['text']['max_length']
     tokenizer = lambda: clip.load_tokenizer(weights, length)
-  scale = videoprism.SCALE
-  if source is not videoprism:
+  if source in (videoprism, pe_video):
+    scale = source.SCALE
+  else:
     scale = float(model.apply({'params': params}, method='scale'))
   return DualModel(
     model,

@@ -47,14 +47,19 @@ class Recognizer(abc.ABC):
       trained on; () if unknown.
     step: training step of the weights; 0 for public weights.
     joint: whether videos and names share one space.
+    centred: whether a bank's prototypes lack what all videos share.
+    source: id and commit of the repository that the encoders were read from,
+      `hf:org/name@commit`; '' for a folder of this machine.
   """
 
+  source = ''
   config: ml_collections.ConfigDict
   prep: preprocessing.Preprocessing
   texts: class_texts.ClassTexts
   seen_classes: tuple[str, ...]
   step: int
   joint: bool
+  centred: bool
 
   @property
   @abc.abstractmethod
@@ -84,6 +89,19 @@ class Recognizer(abc.ABC):
 
     Returns:
       `embedding` [c e], unit vectors.
+    """
+
+  @abc.abstractmethod
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'Recognizer':
+    """Returns the same encoders with further descriptions of classes.
+
+    `weights_hash` stays: the seen classes of a bank were embedded before.
+
+    Args:
+      descriptions: canonical class name -> sentences, in place of those that
+        the class has.
     """
 
   @abc.abstractmethod

@@ -306,6 +306,7 @@ def _content(
       'step': recognizer.step,
       'weights_hash': recognizer.weights_hash,
       'initialisation': recognizer.origin,
+      **({'model': recognizer.source} if recognizer.source else {}),
       'settings': dataclasses.asdict(settings),
       'settings_from': origin,
       'unreadable': _distinct(v for p in protocols for v in p.unreadable),

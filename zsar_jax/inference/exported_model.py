@@ -127,7 +127,7 @@ def _choose(recognizer, bank, names: Sequence[str]) -> candidates.Candidates:
   elif not chosen.names:
     names = bank.seen_classes
   if names:
-    chosen.add(names)
+    chosen.add(names, recognizer)
   return chosen
 
 
@@ -167,7 +167,16 @@ def _describe(recognizer, bank, chosen, sides, kind: str) -> dict[str, Any]:
       'num_crops': views.num_crops,
     },
     **sides,
-    'texts': {'prompts': list(texts.templates), 'vocabulary': texts.pieces},
+    'texts': {
+      'prompts': list(texts.templates),
+      'vocabulary': texts.pieces,
+      'descriptions': {
+        name: list(texts.descriptions[name])
+        for name in dict.fromkeys((*chosen.names, *bank.seen_classes))
+        if name in texts.descriptions
+      },
+      'description_weight': texts.description_weight,
+    },
     'bank': _BANK_FILE,
     'classes': list(chosen.names),
     'seen_classes': list(bank.seen_classes),

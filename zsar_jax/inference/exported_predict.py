@@ -58,6 +58,10 @@ def sample(path, prep):
     room = max(duration - len(k) * step, 0)
     start = room * (view / (views - 1) if views > 1 else view + 0.5)
     instants = start + (k + 0.5) * step
+  elif prep['sampling'] == 'ends':
+    steps = k if len(k) > 1 else np.array([0.5])
+    instants = steps + (view + 0.5) / views - 0.5
+    instants = instants * seconds[-1] / max(len(k) - 1, 1)
   else:
     instants = (k + (view + 0.5) / views) * duration / len(k)
   # A frame is shown until the next one begins; 1e-6 s absorbs rounding.

@@ -1,6 +1,7 @@
 """Builds a config's model and preprocessing."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 import jax
@@ -113,13 +114,19 @@ def parameter_shapes(
   Raises:
     ValueError: the model's sizes do not fit each other or the clips.
   """
+  init = functools.partial(random_parameters, model, prep)
+  return jax.eval_shape(init, jax.random.key(0))
 
-  def init(key):
-    shapes = input_shapes(prep)
-    zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()}
-    return model.init(key, **zeros)
 
-  return jax.eval_shape(init, jax.random.key(0))['params']
+def random_parameters(
+  model: zsar_model.ZsarModel,
+  prep: preprocessing_lib.Preprocessing,
+  key: jax.Array,
+) -> Any:
+  """Draws a model's parameters, as training does; call it inside `jax.jit`."""
+  shapes = input_shapes(prep)
+  zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()}
+  return model.init(key, **zeros)['params']
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

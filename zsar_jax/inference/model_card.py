@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 import json
+import os
 from typing import Any
 
+from zsar_jax.evaluation import results as results_lib
 from zsar_jax.evaluation import results_text
 from zsar_jax.inference import confidence, encoders, prototype_bank
 from zsar_jax.pretrained import hub
+from zsar_jax.system import json_files
 
 FILE = 'README.md'
 # Longer than any likely run of backticks in a class name.
@@ -58,6 +61,35 @@ def make(
   return '\n\n'.join(parts) + '\n'
 
 
+def write(
+  folder: str,
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  *,
+  repository: str = '',
+  licence: str = '',
+) -> None:
+  """Writes the card of a folder, with the results that lie in it.
+
+  Args:
+    folder: of the export; results.json may be missing.
+    recognizer: see `make`.
+    bank: see `make`.
+    repository: see `make`.
+    licence: see `make`.
+  """
+  measured = os.path.join(folder, results_lib.RESULTS_FILE)
+  card = make(
+    recognizer,
+    bank,
+    repository=repository,
+    licence=licence,
+    results=json_files.read(measured) if os.path.exists(measured) else None,
+  )
+  with open(os.path.join(folder, FILE), 'w') as f:
+    f.write(card)
+
+
 def _front(recognizer: encoders.Recognizer, licence: str) -> str:
   """Returns the Hub's metadata as YAML, in which JSON strings are valid."""
   fields = {'license': licence} if licence else {}
@@ -83,11 +115,11 @@ def _base_models(origin: str) -> list[str]:
 
 
 def _usage(repository: str) -> str:
-  lines = ['## Use', '```']
-  folder = 'FOLDER'
-  if repository:
-    lines.append(f'hf download {repository} --local-dir {folder}')
-  lines += [
+  # What was pushed is used where it is; nobody has to download it first.
+  folder = f'{hub.PREFIX}{repository}' if repository else 'FOLDER'
+  lines = [
+    '## Use',
+    '```',
     f'python -m zsar_jax.predict --workdir={folder} --video=clip.mp4 \\',
     '  --classes="juggling,rowing" --explain',
     '```',

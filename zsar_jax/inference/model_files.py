@@ -16,8 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-_PARAMS_FILE = 'model.safetensors'
-_META_FILE = 'model.json'
+PARAMS_FILE = 'model.safetensors'
+META_FILE = 'model.json'
 _KEYS = ('config', 'vocabulary', 'seen_classes', 'step')
 # `write` adds this key; models of earlier versions lack it.
 _DIGEST = 'digest'
@@ -43,7 +43,7 @@ def resolve(name: str) -> str:
 
 def is_model(folder: str) -> bool:
   """Returns whether a folder holds a model in this format."""
-  return os.path.isfile(os.path.join(folder, _META_FILE))
+  return os.path.isfile(os.path.join(folder, META_FILE))
 
 
 def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
@@ -58,9 +58,9 @@ def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
   meta = {**meta, _DIGEST: _digest(params, meta)}
   # ascontiguousarray would turn scalars into vectors.
   flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
-  safetensors.numpy.save_file(flat, os.path.join(folder, _PARAMS_FILE))
+  safetensors.numpy.save_file(flat, os.path.join(folder, PARAMS_FILE))
   # Written last: `is_model` looks for it.
-  with open(os.path.join(folder, _META_FILE), 'w') as f:
+  with open(os.path.join(folder, META_FILE), 'w') as f:
     json.dump(meta, f, indent=1)
     f.write('\n')
 
@@ -78,7 +78,7 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     FileNotFoundError: the parameters are missing.
     ValueError: a file is damaged or not in this format.
   """
-  path = os.path.join(folder, _META_FILE)
+  path = os.path.join(folder, META_FILE)
   try:
     with open(path) as f:
       meta = json.load(f)
@@ -87,9 +87,9 @@ def read(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
   missing = [key for key in _KEYS if key not in meta]
   if missing:
     raise ValueError(f'{path} lacks the keys {missing}')
-  path = os.path.join(folder, _PARAMS_FILE)
+  path = os.path.join(folder, PARAMS_FILE)
   if not os.path.exists(path):
-    raise FileNotFoundError(f'{path} is missing beside {_META_FILE}')
+    raise FileNotFoundError(f'{path} is missing beside {META_FILE}')
   try:
     flat = safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as e:

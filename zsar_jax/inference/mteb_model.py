@@ -114,7 +114,7 @@ class MtebModel:
     names = list(dict.fromkeys(of_label))
     chosen = candidates.Candidates(self._recognizer, self._bank)
     chosen.clear()
-    chosen.add(names)
+    chosen.add(names, self._recognizer)
     rows = chosen.text if self._bank is None else chosen.prototypes
     return np.asarray(rows, np.float32)[[names.index(n) for n in of_label]]
 

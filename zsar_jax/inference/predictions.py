@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 import dataclasses
 
+from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import word_overlap
+from zsar_jax.system import terminal
 
 NONE_OF_THESE = 'none of these'
 
@@ -24,6 +26,9 @@ class Ranked:
       not. None if the encoders cannot match.
     composited_from: (seen class, transfer weight), largest first; () without a
       prototype bank.
+    examples: number of example videos of the class.
+    examples_share: their weight in the prototype, in [0, 1); `composited_from`
+      divides the rest.
   """
 
   name: str
@@ -32,6 +37,37 @@ class Ranked:
   nearest_name: float | None
   match_logit: float | None
   composited_from: tuple[tuple[str, float], ...]
+  examples: int = 0
+  examples_share: float = 0.0
+
+  @property
+  def parts(self) -> str:
+    """What the prototype is made of, in words."""
+    return describe_parts(
+      self.composited_from, self.examples, self.examples_share
+    )
+
+
+def describe_parts(
+  composited_from: Sequence[tuple[str, float]], examples: int, share: float
+) -> str:
+  """Says what a prototype is made of, in words and percent.
+
+  Args:
+    composited_from: see `Ranked`.
+    examples: number of example videos.
+    share: their weight beside the name's.
+  """
+  made_of = ', '.join(
+    f'{name} {weight:.0%}' for name, weight in composited_from
+  )
+  if not examples:
+    return made_of
+  videos = 'video' if examples == 1 else 'videos'
+  return (
+    f'{examples} example {videos} {share:.0%}, the name {1 - share:.0%} '
+    f'({made_of})'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +86,8 @@ class Prediction:
     probabilities: describes where the probabilities come from, or why there are
       none.
     weights: the public weights behind the encoders; see `Recognizer.origin`.
+    model: repository of the Hub and commit of bank and encoders; '' for a local
+      folder.
   """
 
   ranking: tuple[Ranked, ...]
@@ -60,6 +98,7 @@ class Prediction:
   risk: str = ''
   probabilities: str = ''
   weights: str = ''
+  model: str = ''
 
 
 def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
@@ -70,6 +109,33 @@ def answer(ranking: Sequence[Ranked], reject_below: float | None) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class NamedWindow:
+  """What one window of a video shows.
+
+  Attributes:
+    start: seconds after the first frame.
+    end: seconds after the first frame.
+    name: the most probable class, or `NONE_OF_THESE`.
+    score: its probability.
+    probabilities: of each class, in the order of the model's classes.
+    none_of_these: probability that it shows none of the classes; None where
+      nothing was calibrated.
+  """
+
+  start: float
+  end: float
+  name: str
+  score: float
+  probabilities: dict[str, float]
+  none_of_these: float | None
+
+  @property
+  def ranking(self) -> list[tuple[str, float]]:
+    """Returns classes and probabilities, most probable first."""
+    return sorted(self.probabilities.items(), key=lambda of: -of[1])
+
+
+@dataclasses.dataclass(frozen=True)
 class NamedSegment:
   """A stretch of a video: seconds, class name, mean probability."""
 
@@ -77,6 +143,24 @@ class NamedSegment:
   end: float
   name: str
   score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+  """What happens when in a video.
+
+  Attributes:
+    video: path of the video.
+    segments: that cover it.
+    warnings, probabilities, weights, model: see `Prediction`.
+  """
+
+  video: str
+  segments: tuple[NamedSegment, ...]
+  warnings: tuple[str, ...]
+  probabilities: str
+  weights: str
+  model: str
 
 
 def class_warnings(
@@ -114,3 +198,27 @@ def class_warnings(
   if new:
     found.append(f'words that no training class had: {", ".join(new)}')
   return found
+
+
+def example_warnings(names: Sequence[str], counts: Sequence[int]) -> list[str]:
+  """Names the classes that have example videos, with their numbers [c]."""
+  shown = [f'{name} ({n})' for name, n in zip(names, counts, strict=True) if n]
+  if not shown:
+    return []
+  return [f'example videos were given, so not zero-shot: {", ".join(shown)}']
+
+
+def domain_warnings(domain: str, path: str, comment: str) -> list[str]:
+  """Says if a video is another kind of pictures than those of training.
+
+  Args:
+    domain: of the training videos; '' where nobody knows it.
+    path: of the video.
+    comment: in the video's container.
+  """
+  if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
+    return []
+  return [
+    f'these weights were trained on {domain} alone and '
+    f'{terminal.visible_name(path)} is something else: the ranking means little'
+  ]

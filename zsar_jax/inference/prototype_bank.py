@@ -5,7 +5,7 @@ tensors. Names, domain, preprocessing, hashes, settings, calibration and licence
 are JSON in the header. Nothing is unpickled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import json
@@ -17,16 +17,19 @@ import safetensors
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from zsar_jax.data import class_names
-
 # File name of the bank, in a run and in an exported model.
 BANK_FILE = 'bank.safetensors'
 _FORMAT = 'zsar_jax prototype bank 2'
 _OLD_FORMATS = ('zsar_jax prototype bank 1',)
-# Two embeddings of a name by the same encoder differ only by rounding.
-_TOLERANCE = 1e-5
-# A classifier's column weighs as much as this many videos.
-_COLUMN_VIDEOS = 10
+_ARRAYS = (
+  'seen_prototypes',
+  'class_embeddings',
+  'counts',
+  'added_embeddings',
+  'example_counts',
+  'example_sums',
+  'centre',
+)
 _TEXTS = (
   'domain',
   'protocol',
@@ -58,8 +61,13 @@ class PrototypeBank:
     calibration: see `calibration.Calibration.to_dict`; None without one.
     origin: the public weights behind the encoders, see `Recognizer.origin`; ''
       in banks of earlier versions.
-    added_classes: names of classes that were added without any video.
+    added_classes: names of classes that were added without training.
     added_embeddings: float32 [a e], unit vectors, of these names.
+    example_counts: int64 [a], example videos of the added classes; None if no
+      class has any.
+    example_sums: float32 [a d], sums of their `examples.directions`.
+    centre: float32 [d], what was subtracted from the videos of the prototypes;
+      None if nothing was, or if it is not known.
   """
 
   seen_classes: tuple[str, ...]
@@ -78,6 +86,9 @@ class PrototypeBank:
   origin: str = ''
   added_classes: tuple[str, ...] = ()
   added_embeddings: np.ndarray | None = None
+  example_counts: np.ndarray | None = None
+  example_sums: np.ndarray | None = None
+  centre: np.ndarray | None = None
 
 
 def preprocessing_hash(preprocessing: str) -> str:
@@ -87,16 +98,15 @@ def preprocessing_hash(preprocessing: str) -> str:
 
 def save_bank(bank: PrototypeBank, path: str) -> None:
   """Writes a bank whole or not at all."""
-  arrays = ('seen_prototypes', 'class_embeddings', 'counts', 'added_embeddings')
   tensors = {
     name: np.ascontiguousarray(getattr(bank, name))
-    for name in arrays
+    for name in _ARRAYS
     if getattr(bank, name) is not None
   }
   header = {
     field.name: getattr(bank, field.name)
     for field in dataclasses.fields(bank)
-    if field.name not in arrays
+    if field.name not in _ARRAYS
   }
   safetensors_numpy.save_file(
     tensors,
@@ -204,8 +214,21 @@ def _check_arrays(path: str, bank: PrototypeBank) -> None:
       raise ValueError(
         f'{path}: {name} of {[names[i] for i in bad[:10]]} are no unit vectors'
       )
-  if bank.counts.shape != (s,):
-    raise ValueError(f'{path}: counts is {bank.counts.shape}, expected ({s},)')
+  d = bank.seen_prototypes.shape[1]
+  for name, shape, needed in (
+    ('counts', (s,), True),
+    ('example_counts', (a,), bank.example_sums is not None),
+    ('example_sums', (a, d), bank.example_counts is not None),
+    ('centre', (d,), False),
+  ):
+    x = getattr(bank, name)
+    if x is None and not needed:
+      continue
+    if x is None or x.shape != shape or not np.isfinite(x).all():
+      raise ValueError(
+        f'{path}: {name} is {None if x is None else x.shape}, expected '
+        f'{shape} finite numbers'
+      )
 
 
 def check_belongs(
@@ -237,114 +260,12 @@ def check_belongs(
       )
 
 
-def new_names(bank: PrototypeBank, names: Sequence[str]) -> list[str]:
-  """Checks names of classes to add to a bank.
-
-  Args:
-    bank: bank to add to.
-    names: class names in any spelling.
-
-  Returns:
-    The canonical names.
-
-  Raises:
-    ValueError: a name is empty, twice, or in the bank already.
-  """
-  names = list(class_names.canonical_names(names, 'classes'))
-  trained = [name for name in names if name in bank.seen_classes]
-  if trained:
-    raise ValueError(f'{trained} are seen classes of the bank')
-  known = [name for name in names if name in bank.added_classes]
-  if known:
-    raise ValueError(f'{known} are in the bank already')
-  return names
-
-
-def add_names(
-  bank: PrototypeBank, names: Sequence[str], embeddings: np.ndarray
-) -> PrototypeBank:
-  """Adds unseen classes by name.
-
-  Args:
-    bank: bank to add to.
-    names: class names in any spelling.
-    embeddings: embeddings of these names [a e], unit vectors.
-
-  Returns:
-    The larger bank.
-
-  Raises:
-    ValueError: a name is empty, twice, or in the bank already.
-  """
-  names = new_names(bank, names)
-  embeddings = np.asarray(embeddings, np.float32)
-  if bank.added_embeddings is not None:
-    embeddings = np.concatenate([bank.added_embeddings, embeddings])
-  return dataclasses.replace(
-    bank,
-    added_classes=(*bank.added_classes, *names),
-    added_embeddings=embeddings,
-  )
-
-
-def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
-  """Merges banks of the same encoders.
-
-  If several banks have a class, its prototype is the mean of theirs, weighted
-  by their numbers of videos and normalised. This approximates the mean of all
-  videos (our choice). A classifier's column weighs as much as 10 videos (our
-  choice). The first bank's settings are kept. The calibrations are dropped,
-  because they were measured with other seen classes.
-
-  Args:
-    banks: at least two.
-
-  Returns:
-    The bank, with classes in alphabetical order.
-
-  Raises:
-    ValueError: the banks have different weights or preprocessing, or different
-      embeddings of a name.
-  """
-  first = banks[0]
-  for bank in banks[1:]:
-    check_belongs(bank, first.weights_hash, first.preprocessing)
-  sums: dict[str, np.ndarray] = {}
-  counts: dict[str, int] = {}
-  texts: dict[str, np.ndarray] = {}
-  added: dict[str, np.ndarray] = {}
-  for bank in banks:
-    for i, name in enumerate(bank.seen_classes):
-      count = int(bank.counts[i])
-      weight = np.float64(count or _COLUMN_VIDEOS)
-      sums[name] = sums.get(name, 0) + weight * bank.seen_prototypes[i]
-      counts[name] = counts.get(name, 0) + count
-      text = texts.setdefault(name, bank.class_embeddings[i])
-      if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
-        raise ValueError(
-          f'the banks have different class embeddings of {name!r}'
-        )
-    for i, name in enumerate(bank.added_classes):
-      added[name] = bank.added_embeddings[i]
-  names = tuple(sorted(sums))
-  added = {name: x for name, x in sorted(added.items()) if name not in sums}
-  total = np.stack([sums[name] for name in names])
-  total /= np.linalg.norm(total, axis=1, keepdims=True)
-  joined = lambda values: ' + '.join(dict.fromkeys(filter(None, values)))
-  return dataclasses.replace(
-    first,
-    seen_classes=names,
-    seen_prototypes=total.astype(np.float32),
-    class_embeddings=np.stack([texts[name] for name in names]),
-    counts=np.array([counts[name] for name in names]),
-    domain=joined(bank.domain for bank in banks),
-    protocol=joined(bank.protocol for bank in banks),
-    protocol_hash='',
-    licence=joined(bank.licence for bank in banks),
-    calibration=None,
-    added_classes=tuple(added),
-    added_embeddings=np.stack([*added.values()]) if added else None,
-  )
+def examples_of(bank: PrototypeBank) -> dict[str, int]:
+  """Returns how many example videos each added class has."""
+  counts = bank.example_counts
+  if counts is None:
+    counts = np.zeros(len(bank.added_classes), np.int64)
+  return dict(zip(bank.added_classes, counts.tolist(), strict=True))
 
 
 def describe(bank: PrototypeBank) -> str:
@@ -371,5 +292,8 @@ def describe(bank: PrototypeBank) -> str:
     f'{int(count):6d} videos  {name}' if count else f'       column  {name}'
     for name, count in zip(bank.seen_classes, bank.counts, strict=True)
   ]
-  lines += [f'  by name alone  {name}' for name in bank.added_classes]
+  lines += [
+    f'{n:4d} examples  {name}' if n else f'  by name alone  {name}'
+    for name, n in examples_of(bank).items()
+  ]
   return '\n'.join(lines)

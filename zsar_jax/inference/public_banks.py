@@ -4,7 +4,7 @@ A prototype from videos is the mean embedding of a class, minus the mean of all
 classes, at unit length. Subtracting the mean removes a large part that public
 encoders' embeddings share and that does not tell classes apart. Prototypes from
 a classifier's columns are centred in the same way. A class with a column and
-videos gets a weighted mean of both, see `prototype_bank.merge`. All of this is
+videos gets a weighted mean of both, see `bank_changes.merge`. All of this is
 our choice, and not compared with alternatives yet.
 """
 
@@ -12,8 +12,15 @@ from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
-from zsar_jax.data import class_names
-from zsar_jax.data.protocols import bank_protocols, class_split, video_sets
+import numpy as np
+
+from zsar_jax.data import class_descriptions, class_names
+from zsar_jax.data.protocols import (
+  bank_protocols,
+  class_split,
+  prepared_dataset,
+  video_sets,
+)
 from zsar_jax.evaluation import (
   choosing,
   embedding,
@@ -23,11 +30,14 @@ from zsar_jax.evaluation import (
 )
 from zsar_jax.inference import (
   bank_building,
+  bank_changes,
   classifier_bank,
   embedders,
   prototype_bank,
   public_encoders,
+  public_folders,
 )
+from zsar_jax.zeroshot import prototypes, scoring
 
 CLASSIFIER, VIDEOS, BOTH = SOURCES = ('classifier', 'videos', 'both')
 # Fewer classes are too few to calibrate on.
@@ -75,6 +85,50 @@ class Choice:
     if source != VIDEOS and not has_columns:
       raise ValueError(classifier_bank.missing(encoders))
     return source
+
+
+def describe(
+  encoders: public_encoders.PublicEncoders,
+  source: str | None,
+  dataset_dir: str = '',
+  say: Callable[[str], Any] = lambda text: None,
+) -> public_encoders.PublicEncoders:
+  """Gives encoders the descriptions that a bank is built with.
+
+  Args:
+    encoders: of both sides.
+    source: see `class_descriptions.find`; '' for none. None takes those that
+      ship, if a class has one and the text side is a sentence encoder: what
+      they do to a joint space was not measured.
+    dataset_dir: a prepared dataset, whose own descriptions come first; '' for
+      none.
+    say: gets lines about what is described, and what is not.
+
+  Returns:
+    The encoders, with a `weights_hash` of their own if there are any.
+
+  Raises:
+    FileNotFoundError, ValueError: see `class_descriptions`.
+  """
+  names, dataset = encoders.seen_classes, ''
+  if dataset_dir:
+    prepared = prepared_dataset.PreparedDataset(dataset_dir)
+    dataset = prepared.metadata['dataset']
+    names = (*dict.fromkeys((*names, *prepared.classes())),)
+  if source is None:
+    known = class_descriptions.shipped(dataset)
+    if encoders.text.space or known.keys().isdisjoint(names):
+      return encoders
+    source = class_descriptions.SHIPPED
+  if not source:
+    return encoders
+  described = class_descriptions.find(source, dataset)
+  lacking = class_descriptions.check_some(described, names, source)
+  say(
+    lacking
+    or f'{source} describes all classes (--descriptions= leaves that out)'
+  )
+  return public_folders.describe(encoders, described)
 
 
 def make_bank(
@@ -125,7 +179,7 @@ def make_bank(
   embed = embedders.make_embedder(encoders, None, embeddings_dir, say=say)
   if source != CLASSIFIER:
     of_videos = _of_videos(encoders, own, embed, choice.licence)
-    bank = prototype_bank.merge([bank, of_videos]) if bank else of_videos
+    bank = bank_changes.merge([bank, of_videos]) if bank else of_videos
   return _calibrated(bank, encoders, own, embed, source, say)
 
 
@@ -138,13 +192,14 @@ def _of_videos(
   """Makes the bank of the dataset's training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
   centred = classifier_bank.prototypes(seen.prototypes)
-  return bank_building.make_bank(
+  bank = bank_building.make_bank(
     encoders,
     own,
     dataclasses.replace(seen, prototypes=centred),
     encoders.transfer_settings,
     licence=licence,
   )
+  return dataclasses.replace(bank, centre=seen.prototypes.mean(axis=0))
 
 
 def _calibrated(
@@ -182,6 +237,13 @@ def _calibrated(
     methods.TransferSettings(**bank.settings),
     _measured_on(encoders, own, len(shown.labels)),
   )
+  if bank.centre is None:
+    # What example videos need later; see `example_videos.space`.
+    present, labels = np.unique(shown.labels, return_inverse=True)
+    means = prototypes.class_prototypes(
+      scoring.view_means(shown.embeddings), labels, len(present)
+    )
+    bank = dataclasses.replace(bank, centre=means.mean(axis=0))
   return dataclasses.replace(bank, calibration=fitted.to_dict())
 
 

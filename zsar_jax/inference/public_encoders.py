@@ -5,10 +5,12 @@ names from the text side only, and prototypes from the video side only. Only
 `nearest_name` needs both in one space, such as CLIP's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -44,7 +46,7 @@ class PublicEncoders(encoders_lib.Recognizer):
     step: 0, as the weights were not trained here.
   """
 
-  step = 0
+  step, centred = 0, True
 
   def __init__(
     self, video: public_sides.VideoSide, text: public_sides.TextSide
@@ -66,11 +68,25 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @functools.cached_property
   def weights_hash(self) -> str:
-    """Hash of both sides, preprocessing and prompts, 12 hex digits."""
+    """Hash of sides, preprocessing, prompts, descriptions; 12 hex digits."""
     digest = hashlib.sha256(self.prep.to_json().encode())
     for part in (self.video.digest, self.text.digest, *self.texts.templates):
       digest.update(part.encode())
+    if self.texts.descriptions:
+      content = [self.texts.descriptions, self.texts.description_weight]
+      digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()[:12]
+
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'PublicEncoders':
+    """See `Recognizer.with_descriptions`."""
+    other = copy.copy(self)
+    # A cached property lies here, so the copy has it.
+    other.__dict__['weights_hash'] = self.weights_hash
+    other.text = self.text.described(descriptions)
+    other.texts, other._text_cache = other.text.texts, {}
+    return other
 
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Embeds class names.

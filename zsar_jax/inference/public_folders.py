@@ -2,22 +2,36 @@
 
 `encoders.json` holds the places and digests of both sides' weights. The weights
 are not copied. So the folder is small, and does not redistribute them.
+`descriptions.json` holds descriptions of classes, if there are any.
 """
 
+from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import os
 from typing import Any
 
+from zsar_jax.data import class_descriptions
 from zsar_jax.inference import public_encoders, public_sides
+from zsar_jax.pretrained import hub, i3d
 from zsar_jax.system import json_files
 
-_FILE = 'encoders.json'
+FILE, DESCRIPTIONS_FILE = 'encoders.json', 'descriptions.json'
+DESCRIPTION_WEIGHT = 'description_weight'
+# Folders of earlier versions lack it. Their digest of the text side says
+# nothing of pooling.
+_POOLING = 'text_pooling'
 _KEYS = ('video', 'text', 'video_digest', 'text_digest', 'prompts')
 
 
 def is_public(folder: str) -> bool:
   """Returns whether a folder names public weights."""
-  return os.path.isfile(os.path.join(folder, _FILE))
+  return os.path.isfile(os.path.join(folder, FILE))
+
+
+def has_descriptions(folder: str) -> bool:
+  """Returns whether a public folder comes with descriptions of classes."""
+  return DESCRIPTION_WEIGHT in _read(folder)
 
 
 def open_sides(
@@ -74,6 +88,25 @@ def open_dual(weights: str) -> public_encoders.PublicEncoders:
   return public_encoders.PublicEncoders(video, public_sides.open_text(weights))
 
 
+def describe(
+  encoders: public_encoders.PublicEncoders,
+  descriptions: Mapping[str, Sequence[str]],
+  weight: float = public_sides.DESCRIPTION_WEIGHT,
+) -> public_encoders.PublicEncoders:
+  """Gives encoders the descriptions that a bank is built with.
+
+  Args:
+    encoders: of both sides.
+    descriptions: canonical class name -> sentences.
+    weight: see `class_texts.ClassTexts`.
+
+  Returns:
+    The encoders, with a `weights_hash` of their own.
+  """
+  text = encoders.text.described(descriptions, weight)
+  return public_encoders.PublicEncoders(encoders.video, text)
+
+
 def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
   """Writes the places and digests of the weights.
 
@@ -89,9 +122,18 @@ def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
     'text_digest': encoders.text.digest,
     'num_frames': encoders.prep.num_frames,
     'prompts': list(encoders.texts.templates),
+    _POOLING: encoders.text.pooling,
   }
-  with open(os.path.join(folder, _FILE), 'w') as f:
-    json.dump(content, f, indent=1)
+  described = encoders.texts.descriptions
+  if described:
+    content[DESCRIPTION_WEIGHT] = encoders.texts.description_weight
+    _write_json(os.path.join(folder, DESCRIPTIONS_FILE), described)
+  _write_json(os.path.join(folder, FILE), content)
+
+
+def _write_json(path: str, content: Mapping[str, Any]) -> None:
+  with open(path, 'w', encoding='utf-8') as f:
+    json.dump(content, f, indent=1, ensure_ascii=False)
     f.write('\n')
 
 
@@ -102,6 +144,35 @@ def local_weights(encoders: public_encoders.PublicEncoders) -> list[str]:
     for name, side in (('video', encoders.video), ('text', encoders.text))
     if os.path.exists(os.path.expanduser(side.source))
   ]
+
+
+def check_shared(folder: str, source: str) -> None:
+  """Refuses a folder of others that names weights by a path.
+
+  Args:
+    folder: that `is_public`.
+    source: where it came from, for the message.
+
+  Raises:
+    ValueError: the weights are neither on the Hub nor come with a package.
+  """
+  content = _read(folder)
+  for side in ('video', 'text'):
+    given = str(content[side])
+    if not hub.is_id(given) and given != i3d.NAME:
+      raise ValueError(
+        f'{source}: {FILE} names {side} weights at {given!r}, a path of '
+        'another machine: only weights of the Hub (hf:org/name) are shared'
+      )
+
+
+def _read(folder: str) -> dict[str, Any]:
+  path = os.path.join(folder, FILE)
+  content = json_files.read(path)
+  missing = [key for key in _KEYS if key not in content]
+  if missing:
+    raise ValueError(f'{path} lacks {missing}')
+  return content
 
 
 def _absolute(source: str) -> str:
@@ -121,15 +192,11 @@ def read(folder: str) -> public_encoders.PublicEncoders:
 
   Raises:
     FileNotFoundError: the weights, or this revision of them, are not in their
-      place any more.
+      place any more; or the descriptions are gone.
     OSError: see `pretrained.hub.resolve`.
     ValueError: the file is damaged, or the weights have changed since.
   """
-  path = os.path.join(folder, _FILE)
-  content: dict[str, Any] = json_files.read(path)
-  missing = [key for key in _KEYS if key not in content]
-  if missing:
-    raise ValueError(f'{path} lacks {missing}')
+  path, content = os.path.join(folder, FILE), _read(folder)
   try:
     encoders = open_sides(
       content['video'],
@@ -143,6 +210,10 @@ def read(folder: str) -> public_encoders.PublicEncoders:
       'they are gone, build the bank again from others with `python -m '
       'zsar_jax.bank build`'
     ) from e
+  text = encoders.text
+  if _POOLING not in content and content['text_digest'] == text.tensors_digest:
+    text = dataclasses.replace(text, digest=text.tensors_digest)
+    encoders = public_encoders.PublicEncoders(encoders.video, text)
   for side, digest in (
     ('video', encoders.video.digest),
     ('text', encoders.text.digest),
@@ -153,4 +224,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
         f'{content[f"{side}_digest"]}, found {digest}; build the bank again '
         'with `python -m zsar_jax.bank build`'
       )
+  if DESCRIPTION_WEIGHT in content:
+    described = class_descriptions.read(os.path.join(folder, DESCRIPTIONS_FILE))
+    encoders = describe(encoders, described, float(content[DESCRIPTION_WEIGHT]))
   return encoders

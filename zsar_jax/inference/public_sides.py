@@ -5,8 +5,10 @@ choice. So is the frame rate if the weights' files do not give one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import dataclasses
 import functools
+import hashlib
 import os
 from typing import Any
 
@@ -39,6 +41,9 @@ CLIP_PROMPTS = (
   '{}, a human action.',
 )
 SENTENCE_PROMPTS = ('a person {}', 'a video of {}', '{}')
+# Of the mean sentence of a description beside the mean prompt. Our choice, made
+# on the development draws of `experiments.described`.
+DESCRIPTION_WEIGHT = 0.65
 _SENTENCE_LENGTH = 48
 # Padding is cut to a multiple of this many tokens, so few lengths are compiled.
 _LENGTH_STEP = 8
@@ -93,7 +98,7 @@ class TextSide:
 
   Attributes:
     source: the weights, as the user named them.
-    digest: hash of the weights, hex digits.
+    digest: hash of the weights and of the pooling, hex digits.
     texts: turns class names into prompts and token ids.
     token_length: token ids per text.
     program: a function (params, `ids` int [c l], `mask` bool [c l]) ->
@@ -102,6 +107,9 @@ class TextSide:
     scale: factor on cosines in the joint space, before a softmax or sigmoid.
     bias: bias added after `scale`, of models trained with a sigmoid loss; else
       0.
+    pooling: 'mean' or 'cls', of a sentence encoder; '' for other encoders.
+    tensors_digest: hash of the tensors alone, as in folders of earlier
+      versions.
   """
 
   source: str
@@ -112,6 +120,8 @@ class TextSide:
   space: str = ''
   scale: float = 1.0
   bias: float = 0.0
+  pooling: str = ''
+  tensors_digest: str = ''
 
   @functools.cached_property
   def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -120,22 +130,42 @@ class TextSide:
       function(params, *_shortened(ids, mask))
     )
 
+  def described(
+    self,
+    descriptions: Mapping[str, Sequence[str]],
+    weight: float | None = None,
+  ) -> 'TextSide':
+    """Returns the same side with further descriptions.
+
+    Args:
+      descriptions: canonical class name -> sentences.
+      weight: see `ClassTexts`; None keeps it.
+    """
+    other = copy.copy(self)  # with what is compiled, and on the devices
+    texts = self.texts.described(descriptions)
+    if weight is not None:
+      texts.description_weight = weight
+    object.__setattr__(other, 'texts', texts)
+    return other
+
   def embed_names(self, names: Sequence[str]) -> np.ndarray:
-    """Embeds class names with all prompts.
+    """Embeds class names in all prompts, and with their descriptions.
 
     Args:
       names: canonical class names.
 
     Returns:
-      [c d], unit vectors: the normalised mean over a class's texts.
+      [c d], unit vectors: see `ClassTexts.mean`.
 
     Raises:
-      ValueError: a name is too long for the encoder.
+      ValueError: a name or a sentence is too long for the encoder.
     """
+    return self.texts.mean(names, self.embed_texts(names))
+
+  def embed_texts(self, names: Sequence[str]) -> list[np.ndarray]:
+    """Returns embeddings [c d] of each row of `texts.token_ids`."""
     rows = self.texts.token_ids(names)
-    return self.texts.mean(
-      names, [self._embed(row['ids'], row['mask']) for row in rows]
-    )
+    return [self._embed(row['ids'], row['mask']) for row in rows]
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -242,13 +272,14 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
   if native and num_frames not in (0, native):
     raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
   pixels = {
-    **dual.pixels(),
-    'num_frames': num_frames or native or _CLIP_FRAMES,
+    'num_frames': native or _CLIP_FRAMES,
     'sampling': 'uniform',
     'frame_stride': 1,
     'sample_fps': _NOMINAL_FPS,
     'inputs': 'rgb',
+    **dual.pixels(),
   }
+  pixels['num_frames'] = num_frames or pixels['num_frames']
   apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
@@ -283,8 +314,8 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   kind = directory.expect_model_type(
     weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
   )
-  digest = directory.fingerprint(weights)
-  scale, bias = 1.0, 0.0
+  of_tensors = digest = directory.fingerprint(weights)
+  scale, bias, pooling = 1.0, 0.0, ''
   if kind in dual_models.MODEL_TYPES:
     dual = dual_models.load(weights)
     params, length = dual.params, dual.token_length
@@ -299,7 +330,12 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     loader = mpnet if kind == 'mpnet' else bert
     length = min(_SENTENCE_LENGTH, loader.positions(weights))
     kwargs, params, pieces = loader.load_text_encoder(weights, length)
-    model = text_encoder.TextEncoder(**kwargs, pooling=_pooling(weights.path))
+    pooling = _pooling(weights.path)
+    if pooling != 'mean':
+      # The tensors are those of other embeddings too. Most encoders take the
+      # mean, and keep the digest that earlier versions gave them.
+      digest = hashlib.sha256(f'{digest} {pooling}'.encode()).hexdigest()[:8]
+    model = text_encoder.TextEncoder(**kwargs, pooling=pooling)
     encode = lambda params, ids, mask: model.apply(
       {'params': params}, ids, mask
     )['pooled']
@@ -308,12 +344,16 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   return TextSide(
     path,
     digest,
-    class_texts.ClassTexts(pieces, length, prompts),
+    class_texts.ClassTexts(
+      pieces, length, prompts, description_weight=DESCRIPTION_WEIGHT
+    ),
     length,
     (embed, params),
     space=digest if kind in dual_models.MODEL_TYPES else '',
     scale=scale,
     bias=bias,
+    pooling=pooling,
+    tensors_digest=of_tensors,
   )
 
 

@@ -14,16 +14,16 @@ from zsar_jax.inference import (
   encoders,
   model_builder,
   model_files,
+  model_sources,
   prototype_bank,
   public_encoders,
   public_folders,
   trained_encoders,
 )
 from zsar_jax.parallel import sharding
-from zsar_jax.pretrained import hub
+from zsar_jax.pretrained import hub, initialisation
 
 _DATA_PATHS = ('dataset_dir', 'data_dir', 'test_dataset_dir', 'class_split')
-_INIT_PATHS = ('text', 'video', 'clip')
 
 
 def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
@@ -31,7 +31,8 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Args:
     workdir: workdir of a run; a folder that `bank export` or `bank build
-      --video` wrote; or the name of a shipped model.
+      --video` wrote; the name of a shipped model; or a pushed model of the
+      Hub, `hf:org/name[@revision]`.
     step: step of the run's checkpoint; None means the newest.
 
   Returns:
@@ -39,9 +40,22 @@ def load(workdir: str, step: int | None = None) -> encoders.Recognizer:
 
   Raises:
     FileNotFoundError: there is no model, or no checkpoint of that step.
+    OSError: see `model_sources.resolve`.
     ValueError: the files are damaged or do not fit together.
   """
-  workdir = model_files.resolve(workdir)
+  pinned = model_sources.pin(workdir)
+  folder, source = model_sources.resolve(pinned), ''
+  if hub.is_id(pinned):
+    source = pinned
+    if public_folders.is_public(folder):
+      public_folders.check_shared(folder, source)
+  recognizer = _load_folder(folder, step)
+  recognizer.source = source
+  return recognizer
+
+
+def _load_folder(workdir: str, step: int | None) -> encoders.Recognizer:
+  """As `load`, from a folder."""
   if public_folders.is_public(workdir):
     if step is not None:
       raise ValueError(f'{workdir} is not a run, so it has no --step')
@@ -150,7 +164,7 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
   for key in _DATA_PATHS:
     config['data'][key] = ''
   config['vocabulary'] = config['names']['descriptions'] = ''
-  for key in _INIT_PATHS:
+  for key in initialisation.SOURCES:
     if not hub.is_id(config['init'][key]):
       config['init'][key] = ''
   return config

@@ -1,6 +1,7 @@
 """The encoders of a trained run: tokenizer, preprocessing and model."""
 
 from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -61,19 +62,32 @@ class TrainedEncoders(encoders_lib.Recognizer):
 
   def with_params(self, params: Any, step: int) -> 'TrainedEncoders':
     """Returns the same encoders with other weights; compiled programs stay."""
-    other = object.__new__(TrainedEncoders)
-    other.__dict__.update(self.__dict__)
+    other = copy.copy(self)
     other._params, other.step = params, step
     other._text_cache, other._weights_hash = {}, ''
     return other
 
-  # Training puts videos and names into one space.
-  joint = True
+  def with_descriptions(
+    self, descriptions: Mapping[str, Sequence[str]]
+  ) -> 'TrainedEncoders':
+    """See `Recognizer.with_descriptions`."""
+    other = copy.copy(self)
+    other.texts, other._text_cache = self.texts.described(descriptions), {}
+    return other
+
+  # Training puts videos and names into one space, and prototypes are the means
+  # of videos as they are.
+  joint, centred = True, False
 
   @property
   def origin(self) -> str:
     """The public weights that training started from; see `Recognizer`."""
     return initialisation.describe(self.config)
+
+  @property
+  def model(self) -> zsar_model.ZsarModel:
+    """Returns the network, without its parameters."""
+    return self._model
 
   @property
   def params(self) -> Any:

@@ -68,6 +68,9 @@ def model() -> ml_collections.ConfigDict:
       activation='gelu',
       norm_epsilon=1e-12,
       dropout_rate=0.0,
+      # Numbers of distances between tokens, each with a bias, in place of
+      # BERT's types: MPNet has 32. 0 for none.
+      relative=0,
     )
   )
   c.fusion = ml_collections.ConfigDict(

@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'relu': nn.relu,
   # CLIP's cheap stand-in for gelu (Hendrycks and Gimpel 2016).
   'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),
+  'silu': nn.silu,
 }
 
 
@@ -41,6 +42,8 @@ class Attention(nn.Module):
     project: whether a dense layer follows the heads.
     inner_width: channels of all heads together; 0 for those of the inputs.
     softcap: see `attention.attend`.
+    out_bias: whether that dense layer has a bias.
+    qk_norm_epsilon: of RMS norms of each head's queries and keys; 0 for none.
   """
 
   num_heads: int
@@ -51,6 +54,8 @@ class Attention(nn.Module):
   project: bool = True
   inner_width: int = 0
   softcap: float = 0.0
+  out_bias: bool = True
+  qk_norm_epsilon: float = 0.0
 
   @nn.compact
   def __call__(
@@ -59,6 +64,7 @@ class Attention(nn.Module):
     context: jax.Array | None = None,
     mask: jax.Array | None = None,
     bias: jax.Array | None = None,
+    angles: jax.typing.ArrayLike | None = None,
   ) -> jax.Array:
     """Computes the attention of `inputs` to `context`.
 
@@ -67,6 +73,8 @@ class Attention(nn.Module):
       context: [b n e], or None for self-attention.
       mask: bool, broadcastable to [b h q n].
       bias: see `attention.attend`.
+      angles: [q k] of rotary positions, for self-attention; see
+        `positions.rotate`. None for those of `rotary_grid`.
 
     Returns:
       [b q d].
@@ -85,14 +93,22 @@ class Attention(nn.Module):
     query = heads(biased('query')(inputs))
     key = heads(biased('key')(context))
     value = heads(biased('value')(context))
+    if self.qk_norm_epsilon:
+      norm = functools.partial(
+        nn.RMSNorm, epsilon=self.qk_norm_epsilon, dtype=self.dtype
+      )
+      query, key = norm(name='query_norm')(query), norm(name='key_norm')(key)
     if self.rotary_grid:
       angles = positions.rotary_angles(self.rotary_grid, query.shape[-1])
+    if angles is not None:
       query, key = (positions.rotate(x, angles) for x in (query, key))
     out = attend(
       query, key, value, mask, self.implementation, bias, self.softcap
     )
     out = out.reshape(*out.shape[:-2], width)
-    return dense(inputs.shape[-1], name='out')(out) if self.project else out
+    if not self.project:
+      return out
+    return dense(inputs.shape[-1], use_bias=self.out_bias, name='out')(out)
 
 
 class Mlp(nn.Module):
@@ -162,6 +178,7 @@ class PreNormBlock(nn.Module):
     context: jax.Array | None = None,
     deterministic: bool = True,
     drop_path: jax.typing.ArrayLike | None = None,
+    angles: jax.typing.ArrayLike | None = None,
   ) -> jax.Array:
     """Maps tokens [b n d] to tokens [b n d].
 
@@ -171,6 +188,7 @@ class PreNormBlock(nn.Module):
       context: tokens [b m e] to attend to as well.
       deterministic: False turns dropout and stochastic depth on.
       drop_path: probability of skipping each branch, see `stochastic_depth`.
+      angles: of the self-attention, see `Attention`.
 
     Returns:
       Tokens of the same shape.
@@ -191,7 +209,7 @@ class PreNormBlock(nn.Module):
         self.rotary_grid,
         softcap=self.softcap,
         name='attention',
-      )(norm(name='attention_norm')(x), mask=mask)
+      )(norm(name='attention_norm')(x), mask=mask, angles=angles)
       x = x + drop(y)
     if context is not None:
       y = Attention(self.num_heads, self.dtype, name='cross_attention')(
@@ -261,11 +279,15 @@ class AttentionPool(nn.Module):
     num_heads: attention heads.
     mlp_dim: width of the hidden layer.
     dtype: computation dtype.
+    activation: of the MLP, a key of ACTIVATIONS.
+    norm_epsilon: added to the variance in the norm.
   """
 
   num_heads: int
   mlp_dim: int
   dtype: Dtype = jnp.float32
+  activation: str = 'gelu_tanh'
+  norm_epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -275,8 +297,11 @@ class AttentionPool(nn.Module):
     x = Attention(self.num_heads, self.dtype, name='attention')(
       jnp.broadcast_to(query, (b, 1, d)), tokens
     )
-    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='mlp_norm')(x)
-    return (x + Mlp(self.mlp_dim, dtype=self.dtype, name='mlp')(y))[:, 0]
+    y = nn.LayerNorm(
+      epsilon=self.norm_epsilon, dtype=self.dtype, name='mlp_norm'
+    )(x)
+    mlp = Mlp(self.mlp_dim, self.activation, dtype=self.dtype, name='mlp')
+    return (x + mlp(y))[:, 0]
 
 
 def stochastic_depth(

@@ -83,6 +83,50 @@ def rotary_angles(grid: Sequence[int], width: int) -> np.ndarray:
   return np.concatenate([*angles, still], axis=1).astype(np.float32)
 
 
+def line_angles(length: int, width: int, theta: float) -> np.ndarray:
+  """Returns the angles of rotary positions along a sequence (Su et al. 2021).
+
+  Args:
+    length: tokens.
+    width: channels of a head, even. Neighbouring channels make a pair.
+    theta: pair i turns by theta^(-2i / width) from one token to the next.
+
+  Returns:
+    float32 [length width], in radians.
+  """
+  frequency = np.repeat(theta ** (-np.arange(0, width, 2) / width), 2)
+  return (np.arange(length)[:, None] * frequency).astype(np.float32)
+
+
+def plane_angles(
+  grid: Sequence[int], width: int, reference: Sequence[int], offset: int
+) -> np.ndarray:
+  """Returns the angles of rotary positions along width and height.
+
+  Those of the Perception Encoder (Bolya et al. 2025): the first half of a
+  head's channels turns with the column, the second with the row.
+
+  Args:
+    grid: patches along (h, w).
+    width: channels of a head, a multiple of 4.
+    reference: the grid of the training; places are scaled to it.
+    offset: number of the first place.
+
+  Returns:
+    float32 [h*w width], in radians.
+  """
+  frequency = np.repeat(
+    10000.0 ** (-np.arange(0, width // 2, 2) * 2 / width), 2
+  )
+  scaled = [
+    (np.arange(n) + offset) / n * r
+    for n, r in zip(grid, reference, strict=True)
+  ]
+  rows, columns = np.meshgrid(*scaled, indexing='ij')
+  halves = [x.reshape(-1, 1) * frequency for x in (columns, rows)]
+  return np.concatenate(halves, axis=1).astype(np.float32)
+
+
 def rotate(x: jax.Array, angles: jax.typing.ArrayLike) -> jax.Array:
   """Turns pairs of channels.
 

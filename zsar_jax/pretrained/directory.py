@@ -25,6 +25,7 @@ _ACTIVATIONS = {
   'gelu_pytorch_tanh': 'gelu_tanh',
   'quick_gelu': 'quick_gelu',
   'relu': 'relu',
+  'silu': 'silu',
 }
 
 
@@ -99,7 +100,10 @@ def read_preprocessor(path: str) -> dict[str, Any]:
   for name in ('preprocessor_config.json', 'video_preprocessor_config.json'):
     file = os.path.join(path, name)
     if os.path.exists(file):
-      return tensor_files.read_json(file)
+      content = tensor_files.read_json(file)
+      # Of a model that hears as well, it may be that of the sound.
+      if 'sampling_rate' not in content:
+        return content
   return {}
 
 

@@ -9,6 +9,8 @@ imported, which happens at the first id.
 Only known file names are requested. So no pickle and no code is downloaded.
 """
 
+from collections.abc import Sequence
+import contextlib
 import dataclasses
 import os
 import re
@@ -134,6 +136,41 @@ def resolve(path: str, *, local_only: bool = False) -> Located:
     except _Unreachable as missing:
       raise _Unreachable(str(missing), e.reason) from e
   return located
+
+
+def resolve_files(
+  path: str, wanted: Sequence[str], optional: Sequence[str] = ()
+) -> Located:
+  """Finds single files of a repository, and downloads what the cache lacks.
+
+  Args:
+    path: `hf:org/name[@revision]`.
+    wanted: names of files that must be there.
+    optional: names of further files, of one commit with the others. Without
+      network, those that are not in the cache are left out.
+
+  Returns:
+    Where the files lie.
+
+  Raises:
+    ValueError: a malformed id.
+    OSError: as for `resolve`, of the wanted files.
+  """
+  name, revision = _parse(path)
+  repository = _Repository(name, path, False)
+  for file in wanted:
+    found = _get(repository, file, revision)
+    if found is None:
+      raise FileNotFoundError(
+        f'{path} has no {file}.' + _listing(repository, revision)
+      )
+    folder = found.removesuffix(file).rstrip('/')
+    revision = os.path.basename(folder)
+  for file in optional:
+    # Who needs one of them sees whether it is there.
+    with contextlib.suppress(_Unreachable):
+      _get(repository, file, revision)
+  return Located(folder, revision, path)
 
 
 def at_hand(path: str) -> bool:

@@ -14,14 +14,18 @@ import ml_collections
 
 from zsar_jax.data import tokenizer
 from zsar_jax.models import resnet, zsar_model
-from zsar_jax.pretrained import assemble, bert, directory
+from zsar_jax.pretrained import assemble, bert, directory, mpnet
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
+# Keys of the config's section `init` that name public weights.
+SOURCES = ('text', 'video', 'clip')
 # The normalisation of all torchvision ResNets, whose files do not hold it.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
+# Model type -> what loads it into a `TextEncoder`.
+_TEXT_LOADERS = {'bert': bert, 'mpnet': mpnet}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +83,8 @@ def _expect_rgb(config: ml_collections.ConfigDict, path: str) -> None:
 
 def _start_text(config: ml_collections.ConfigDict):
   weights = _read(config, 'text')
-  kwargs, params, pieces = bert.load_text_encoder(
+  kind = directory.expect_model_type(weights, *_TEXT_LOADERS)
+  kwargs, params, pieces = _TEXT_LOADERS[kind].load_text_encoder(
     weights, config.preprocessing.token_length
   )
   _take(config.model.text, kwargs)

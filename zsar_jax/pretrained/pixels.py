@@ -18,6 +18,8 @@ _METHODS = {_BILINEAR: 'bilinear', _BICUBIC: 'bicubic'}
 _UNTOLD = {
   'clip': (_BICUBIC, True),
   'metaclip_2': (_BICUBIC, True),
+  'pe_audio_video': (_BILINEAR, False),
+  'pe_video': (_BILINEAR, False),
   'siglip': (_BICUBIC, False),
   'timesformer': (_BILINEAR, True),
   'videoprism': (_BICUBIC, False),

@@ -1,6 +1,6 @@
 """Stops a run on request: it saves, and exits with a code for "start again"."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import signal
 import threading
@@ -70,3 +70,34 @@ def on_termination(handle: bool = True) -> Iterator[StopFlag]:
     yield flag
   finally:
     signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def on_request(stop: Callable[[], None]) -> Iterator[None]:
+  """Calls `stop` at the first Ctrl-C or SIGTERM; the next one acts as ever.
+
+  Outside the main thread no handler can be set, so nothing is handled.
+
+  Args:
+    stop: makes what runs in the block come to its end.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  numbers = signal.SIGINT, signal.SIGTERM
+  before = [signal.getsignal(number) for number in numbers]
+
+  def restore():
+    for number, handler in zip(numbers, before, strict=True):
+      signal.signal(number, handler)
+
+  def handle(*_):
+    restore()
+    stop()
+
+  for number in numbers:
+    signal.signal(number, handle)
+  try:
+    yield
+  finally:
+    restore()

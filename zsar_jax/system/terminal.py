@@ -5,6 +5,7 @@ colour or delete printed text, or reverse letters.
 """
 
 import re
+import shutil
 import sys
 from typing import TextIO
 import unicodedata
@@ -66,3 +67,20 @@ def say(text: object, *, error: bool = False) -> None:
   """
   stream = sys.stderr if error else sys.stdout
   print(printable(visible(str(text)), stream), file=stream, flush=True)
+
+
+def say_over(line: str) -> None:
+  """Writes a line to stderr over the one that was written so before.
+
+  Where stderr is no terminal nothing is written.
+
+  Args:
+    line: '' takes the one before away; what does not fit is cut off.
+  """
+  if sys.stderr.isatty():
+    line = printable(visible_name(line), sys.stderr)
+    # A line that is broken in two could not be written over.
+    while width(line) >= shutil.get_terminal_size().columns:
+      line = line[:-1]
+    sys.stderr.write(f'\r\x1b[K{line}')
+    sys.stderr.flush()

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from zsar_jax.data import preprocessing
 from zsar_jax.inference import checkpoint_files, saved_checkpoints
 from zsar_jax.system import json_files
 from zsar_jax.training import train_state
@@ -156,6 +157,23 @@ class Checkpoints(saved_checkpoints.SavedCheckpoints):
       restored['ema'] if like.ema else {},
       training.get('skipped'),
     )
+
+
+def read_preprocessing(workdir: str) -> preprocessing.Preprocessing | None:
+  """Reads the preprocessing of a run's newest checkpoint.
+
+  Args:
+    workdir: of the run; its newest checkpoint is whole.
+
+  Returns:
+    The preprocessing; None where there is no checkpoint.
+  """
+  folder = os.path.join(workdir, saved_checkpoints.FOLDER)
+  if not checkpoint_files.list_steps(folder):
+    return None
+  with saved_checkpoints.SavedCheckpoints(workdir) as checkpoints:
+    meta = checkpoints.restore_meta()
+  return preprocessing.Preprocessing.from_json(meta['preprocessing'])
 
 
 def set_aside_damaged(

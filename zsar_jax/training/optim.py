@@ -10,7 +10,12 @@ import optax
 
 _ENCODERS = ('video_encoder', 'text_encoder')
 # Parts of an encoder after its blocks.
-_AFTER_BLOCKS = ('norm', 'final_norm')
+_AFTER_BLOCKS = ('norm', 'final_norm', 'pool')
+# Parts that lie within block i: `messages_i` are made for it (X-CLIP).
+_BLOCK = re.compile(r'(time_)?(?:block|messages)_(\d+)')
+# Of factorised attention, between the blocks over space and those over time;
+# other attention has `time_position` before its blocks.
+_BETWEEN = ('space_norm', 'time_position', 'time_cls')
 
 
 SCHEDULES = ('cosine', 'constant')
@@ -113,10 +118,11 @@ def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
 
   It is decay^(blocks + 1) before the blocks of an encoder, decay^(blocks - i)
   for block i, and 1 after the blocks (Clark et al. 2020 use it for
-  fine-tuning).
+  fine-tuning). The blocks over time of factorised attention come after those
+  over space.
 
   Args:
-    params: tree of parameters.
+    params: tree of parameters; those that are masked have no factor.
     decay: in (0, 1].
     encoders: names of the subtrees with blocks: `block_<i>`, or one scanned
       stack `blocks`, whose leading axis counts the blocks.
@@ -124,27 +130,40 @@ def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
   Returns:
     A tree like `params` of floats, or of arrays that broadcast over a stack.
   """
-
-  def num_blocks(tree) -> int:
-    if 'blocks' in tree:
-      return jax.tree.leaves(tree['blocks'])[0].shape[0]
-    return sum(name.startswith('block_') for name in tree)
-
-  counts = {name: num_blocks(params[name]) for name in encoders}
+  counts = {
+    name: [_num_blocks(params[name], prefix) for prefix in ('', 'time_')]
+    for name in encoders
+  }
 
   def scale(path, leaf):
     encoder, *rest = (key.key for key in path)
     if encoder not in counts:
       return 1.0
-    n, part = counts[encoder], rest[0]
-    if part == 'blocks':
-      powers = decay ** np.arange(n, 0, -1.0)
-      return powers.reshape(n, *[1] * (leaf.ndim - 1)).astype(np.float32)
-    if part.startswith('block_'):
-      return decay ** (n - int(part.removeprefix('block_')))
+    (space, time), part = counts[encoder], rest[0]
+    n = space + time
+    if part in ('blocks', 'time_blocks'):
+      first = space if part == 'time_blocks' else 0
+      last = n if part == 'time_blocks' else space
+      powers = decay ** np.arange(n - first, n - last, -1.0)
+      shape = (last - first, *[1] * (leaf.ndim - 1))
+      return powers.reshape(shape).astype(np.float32)
+    block = _BLOCK.fullmatch(part)
+    if block:
+      return decay ** (n - int(block[2]) - (space if block[1] else 0))
+    if time and part in _BETWEEN:
+      return decay ** (time + 1)
     return 1.0 if part in _AFTER_BLOCKS else decay ** (n + 1)
 
   return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def _num_blocks(encoder: Any, prefix: str) -> int:
+  """Counts the blocks whose names start with a prefix."""
+  if f'{prefix}blocks' in encoder:
+    # A stack that is frozen as a whole is masked: there is nothing to scale.
+    leaves = jax.tree.leaves(encoder[f'{prefix}blocks'])
+    return leaves[0].shape[0] if leaves else 0
+  return sum(name.startswith(f'{prefix}block_') for name in encoder)
 
 
 def _scale_by_layer(

@@ -1,12 +1,19 @@
 """Checks a run before it starts, and prints its data."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import os
 from typing import Any
 
 import ml_collections
 
-from zsar_jax.data import class_names, name_linter, prompts
+from zsar_jax.data import (
+  class_descriptions,
+  class_names,
+  name_linter,
+  preprocessing,
+  prompts,
+)
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
 
@@ -59,31 +66,90 @@ def read_descriptions(
   config: ml_collections.ConfigDict,
   protocol: class_split.Protocol,
   say: Callable[[str], Any],
-) -> dict[str, list[str]]:
-  """Reads the descriptions of a protocol's classes from the config's file.
+) -> dict[str, tuple[str, ...]]:
+  """Reads the descriptions that the config asks for.
 
   Args:
-    config: of the run; `names.descriptions` is the file, or ''.
+    config: of the run; `names.descriptions` is a file, 'shipped', or ''.
     protocol: has the classes.
     say: prints a line about classes without a description.
 
   Returns:
-    Class name -> sentences; {} without a file.
+    Class name -> sentences; {} where none are asked for. The shipped ones are
+    of all classes that there are any for, so that they also serve names that
+    are added after training.
 
   Raises:
-    ValueError: a prompt has no place for the name, or the file is damaged.
+    ValueError: a prompt has no place for the name, the file is damaged, or
+      none of the protocol's classes has a description.
     FileNotFoundError: the file does not exist.
   """
   prompts.check_templates(tuple(config.names.prompts))
-  path = config.names.descriptions
-  if not path:
+  source = config.names.descriptions
+  if not source:
     return {}
   names = (*protocol.seen_classes, *protocol.unseen_classes)
-  described = prompts.read_descriptions(os.path.expanduser(path), names)
-  without = [name for name in names if name not in described]
-  if without:
-    say(f'{path} describes {len(described)} classes, but not {without}')
-  return {name: list(sentences) for name, sentences in described.items()}
+  if source == class_descriptions.SHIPPED:
+    described = class_descriptions.shipped(_dataset(protocol.dataset_dir))
+    if protocol.test is not None:
+      tested = class_descriptions.shipped(_dataset(protocol.test.dataset_dir))
+      unseen = [name for name in protocol.unseen_classes if name in tested]
+      described |= {name: tested[name] for name in unseen}
+  else:
+    described = class_descriptions.read(os.path.expanduser(source), names)
+  lacking = class_descriptions.check_some(described, names, source)
+  if lacking:
+    say(lacking)
+  return described
+
+
+def _dataset(folder: str) -> str:
+  return records.read_metadata(folder)['dataset']
+
+
+def keep_preprocessing(
+  config: ml_collections.ConfigDict,
+  wanted: preprocessing.Preprocessing,
+  begun: preprocessing.Preprocessing,
+  say: Callable[[str], Any],
+) -> ml_collections.ConfigDict:
+  """Lets a run go on with the preprocessing that it began with.
+
+  Public weights bring their preprocessing. Earlier versions read less of it,
+  and the weights' files may have changed since.
+
+  Args:
+    config: of the run, with what its public weights ask for today.
+    wanted: the same as a `Preprocessing`.
+    begun: of the run's checkpoints.
+    say: gets a line with what differs.
+
+  Returns:
+    The config with the preprocessing of the checkpoints.
+
+  Raises:
+    ValueError: the vocabulary is another one, so that the trained parameters
+      mean nothing any more.
+  """
+  old, new = dataclasses.asdict(begun), dataclasses.asdict(wanted)
+  if old.pop('vocabulary_hash') != new.pop('vocabulary_hash'):
+    raise ValueError(
+      'the run began with another vocabulary: bring back the one of '
+      f'{config.init.text or config.init.clip or config.vocabulary or "then"}, '
+      'or begin again in another --workdir'
+    )
+  changed = [
+    f'{key}={old[key]!r} (today {new[key]!r})'
+    for key in old
+    if old[key] != new[key]
+  ]
+  say(
+    'going on with the preprocessing that the run began with: '
+    f'{", ".join(changed)}; to train with the other, begin in another --workdir'
+  )
+  config = config.copy_and_resolve_references()
+  config.preprocessing.update(old)
+  return config
 
 
 def _warn_of_coarse_storage(

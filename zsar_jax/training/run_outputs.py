@@ -9,7 +9,6 @@ from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluation import results, results_text, score_files
 from zsar_jax.inference import evaluate_run, prototype_bank
 
-RESULTS_FILE = 'results.json'
 EXAMPLES_FOLDER = 'examples'
 
 
@@ -27,7 +26,10 @@ def write(
     workdir: of the run.
     say: prints the table, and how to try a prediction.
   """
-  content, results_path = outcome.content, os.path.join(workdir, RESULTS_FILE)
+  content, results_path = (
+    outcome.content,
+    os.path.join(workdir, results.RESULTS_FILE),
+  )
   prototype_bank.save_bank(
     outcome.bank, os.path.join(workdir, prototype_bank.BANK_FILE)
   )

@@ -94,6 +94,7 @@ class _Run:
     workdir: of the run.
     start: the weights to start from, and the vocabulary.
     prep: the preprocessing that goes with the model.
+    texts: turns class names into texts and tokens.
     protocol: the classes and videos to train on.
     mesh: of all devices.
     stop: may stop the run.
@@ -104,6 +105,7 @@ class _Run:
   workdir: str
   start: initialisation.Start
   prep: preprocessing.Preprocessing
+  texts: class_texts.ClassTexts
   protocol: class_split.Protocol
   mesh: jax.sharding.Mesh
   stop: interruption.StopFlag
@@ -156,7 +158,7 @@ def _train(
 
 def _read_finished(workdir: str, say) -> dict[str, Any] | None:
   """Shows and returns the results of a finished run; None if unfinished."""
-  path = os.path.join(workdir, run_outputs.RESULTS_FILE)
+  path = os.path.join(workdir, results.RESULTS_FILE)
   if not os.path.exists(path):
     return None
   content = results.read_results(path)
@@ -196,13 +198,19 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
       f'zeroshot.top_k={config.zeroshot.top_k}, but there are {len(seen)} seen '
       'classes'
     )
-  run_checks.read_descriptions(config, protocol, lambda text: None)
+  texts = class_texts.ClassTexts(
+    pieces,
+    prep.token_length,
+    config.names.prompts,
+    run_checks.read_descriptions(config, protocol, say),
+  )
+  texts.token_ids((*seen, *protocol.unseen_classes))  # refuses long ones
   if config.init.clip and protocol.unseen_classes:
     # Settings that would fail in a row of the table should fail now.
     evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes
     )
-  return _Run(config, workdir, start, prep, protocol, mesh, stop, say)
+  return _Run(config, workdir, start, prep, texts, protocol, mesh, stop, say)
 
 
 def _run(
@@ -211,7 +219,11 @@ def _run(
   measure: Measure | None,
 ) -> dict[str, Any]:
   """Trains and evaluates a run that was checked."""
-  descriptions = run_checks.read_descriptions(run.config, run.protocol, run.say)
+  with_ema = run.config.optim.ema_decay > 0
+  if distributed.is_main():
+    checkpointing.set_aside_damaged(run.workdir, with_ema, run.say)
+  distributed.wait('checkpoints')
+  run = _as_begun(run)
   model = model_builder.build_model(
     run.config, run.prep, run.num_tokens, len(run.seen)
   )
@@ -219,9 +231,6 @@ def _run(
   state = _first_state(run, model, optimizer)
   _describe_parameters(run, state)
   cache = cache or evaluate_run.video_cache(run.config)
-  if distributed.is_main():
-    checkpointing.set_aside_damaged(run.workdir, bool(state.ema), run.say)
-  distributed.wait('checkpoints')
   with checkpointing.Checkpoints(
     run.workdir, run.config.train.keep_checkpoints
   ) as checkpoints:
@@ -232,12 +241,7 @@ def _run(
       run.config,
       model,
       distributed.to_local(state.params, run.mesh),
-      class_texts.ClassTexts(
-        run.start.pieces,
-        run.prep.token_length,
-        run.config.names.prompts,
-        descriptions,
-      ),
+      run.texts,
       run.seen,
       distributed.local_mesh(run.mesh),
       int(state.step),
@@ -249,6 +253,21 @@ def _run(
     distributed.to_local(state.best_params, run.mesh), int(state.step)
   )
   return _finish(run, recognizer, cache, measure)
+
+
+def _as_begun(run: _Run) -> _Run:
+  """The run with the preprocessing that its checkpoints were trained with."""
+  begun = checkpointing.read_preprocessing(run.workdir)
+  if begun is None or begun == run.prep:
+    return run
+  config = run_checks.keep_preprocessing(run.config, run.prep, begun, run.say)
+  texts = class_texts.ClassTexts(
+    run.texts.pieces,
+    begun.token_length,
+    config.names.prompts,
+    run.texts.descriptions,
+  )
+  return dataclasses.replace(run, config=config, prep=begun, texts=texts)
 
 
 def _first_state(run: _Run, model, optimizer) -> train_state.TrainState:

@@ -82,7 +82,7 @@ def bars(prediction: predictions.Prediction, threshold: float) -> list[Bar]:
 
 
 def describe_source(ranked: predictions.Ranked) -> str:
-  """Describes the seen classes that a name was composited from.
+  """Describes the seen classes and example videos behind a name.
 
   Args:
     ranked: a name of a ranking.
@@ -92,8 +92,8 @@ def describe_source(ranked: predictions.Ranked) -> str:
     return ''
   if parts[0] == (ranked.name, 1.0):
     return 'seen in training: its own prototype'
-  named = ', '.join(f'{name} {weight:.0%}' for name, weight in parts)
-  return f'composited from {named}'
+  words = 'made of' if ranked.examples else 'composited from'
+  return f'{words} {ranked.parts}'
 
 
 def clock(seconds: float) -> str:

@@ -82,6 +82,10 @@ class Desk:
     """Whether the model can answer "none of these"."""
     return bool(self._model.bank and self._model.bank.calibration)
 
+  def another_model(self):
+    """Returns a model of the same encoders and bank, with names of its own."""
+    return type(self._model)(self._model.recognizer, self._model.bank)
+
   def answer(self, path: str, names: Sequence[str]) -> Answer:
     """Ranks names for a video.
 

@@ -169,6 +169,35 @@ def timeline_html(
   )
 
 
+def watching_html(
+  window: predictions.NamedWindow | None,
+  segments: Sequence[predictions.NamedSegment],
+) -> str:
+  """What a camera shows now, and what it showed before.
+
+  Args:
+    window: the newest; None until there is one.
+    segments: those that have ended, newest first.
+  """
+  if window is None:
+    return message('Looking … the first answer takes some seconds.')
+  rows = ''.join(
+    f'<li><span class="zsar-times">{chart.clock(s.start)} – '
+    f'{chart.clock(s.end)}</span> <span class="zsar-name">{text(s.name)}</span>'
+    f' <span class="zsar-value">{s.score:.0%}</span></li>'
+    for s in segments
+  )
+  before = (
+    f'<h3>What happened before</h3><ol class="zsar-before">{rows}</ol>'
+    if rows
+    else ''
+  )
+  return (
+    f'<p role="status" class="zsar-answer"><strong>{text(window.name)}</strong>'
+    f' <span>{window.score:.0%}</span></p>{before}'
+  )
+
+
 def side_by_side(
   named: Sequence[tuple[str, predictions.Prediction]], threshold: float
 ) -> str:

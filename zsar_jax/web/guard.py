@@ -21,6 +21,8 @@ _ALLOWED = re.compile(
   rf'|{_API}/(upload|upload_progress|queue/join|queue/data|run/predict|cancel|reset|info'
   r'|startup-events|theme\.css|user|login_check|token|app_id)/?'
   rf'|{_API}/heartbeat/\w+'
+  # Pictures of a camera.
+  rf'|{_API}/stream/\w+(/close)?'
   # Local files; an absolute path follows, never an address.
   rf'|{_API}/file=/.+'
 )

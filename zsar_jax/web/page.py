@@ -14,11 +14,18 @@ from zsar_jax.web import desk as desk_lib
 from zsar_jax.web import drawing
 from zsar_jax.web import limits as limits_lib
 from zsar_jax.web import uploads as uploads_lib
+from zsar_jax.web import watching as watching_lib
 
 _THRESHOLD = 0.5
 # The models answer one request at a time.
 _ONE_AFTER_THE_OTHER = {'concurrency_limit': 1, 'concurrency_id': 'models'}
 _UNSEEN = {'show_progress': 'hidden', 'api_visibility': 'private'}
+# Pictures of cameras come between them. The page itself refuses all but one, so
+# several may ask.
+_CAMERAS = {'concurrency_limit': 8, 'concurrency_id': 'cameras'}
+# Seconds from one picture to the next: enough for every model here.
+_PICTURE_EVERY = 0.1
+_NO_CAMERA = 'Type names, allow the camera and press Record.'
 _NO_ANSWER = 'Choose a video, type names and press Recognise.'
 
 
@@ -31,12 +38,14 @@ class Page:
     limits: limits of the page.
     uploads: the uploads.
     examples: paths of example videos.
+    watching: the camera that the first model watches.
   """
 
   desks: Sequence[desk_lib.Desk]
   limits: limits_lib.Limits
   uploads: uploads_lib.Uploads
   examples: Sequence[str]
+  watching: watching_lib.Watching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +298,61 @@ def _connect_comparison(page: Page, parts: _Parts, button, output) -> None:
   )
 
 
+def _seen_html(seen: watching_lib.Seen) -> str:
+  return drawing.watching_html(
+    seen.window, seen.segments
+  ) + drawing.warnings_html(seen.warnings)
+
+
+def _camera_tab(page: Page, names: gr.Textbox) -> None:
+  """A camera, and what happens before it."""
+  camera = gr.Image(
+    sources=['webcam'],
+    streaming=True,
+    webcam_options=gr.WebcamOptions(
+      mirror=False,
+      constraints={
+        'video': {'width': {'ideal': 640}, 'height': {'ideal': 480}}
+      },
+    ),
+    label=f'Camera (up to {page.limits.minutes:g} min; nothing is kept)',
+    buttons=[],
+    elem_id='zsar-camera',
+  )
+  seen = gr.HTML(
+    drawing.message(_NO_CAMERA), js_on_load=None, elem_id='zsar-seen'
+  )
+
+  def look(picture, names, request: gr.Request):
+    try:
+      found = page.watching.see(
+        request.session_hash,
+        (picture or {}).get('url'),
+        lambda: limits_lib.parse_names(names, page.limits.names),
+      )
+    except ValueError as e:
+      return _say(str(e), is_error=True)
+    if not found.is_new and found.window is not None:
+      return gr.skip()
+    return _seen_html(found)
+
+  def stop(request: gr.Request):
+    found = page.watching.stop(request.session_hash)
+    if found is None:
+      return gr.skip()
+    return _seen_html(found)
+
+  camera.stream(
+    look,
+    [camera, names],
+    seen,
+    preprocess=False,
+    stream_every=_PICTURE_EVERY,
+    **_CAMERAS,
+    **_UNSEEN,
+  ).then(stop, None, seen, queue=False, **_UNSEEN)
+
+
 def build(page: Page) -> gr.Blocks:
   """Builds the page.
 
@@ -305,9 +369,9 @@ def build(page: Page) -> gr.Blocks:
       with gr.Column(scale=2, min_width=280):
         video, example, names, button = _inputs(page)
       with gr.Column(scale=3, min_width=280):
+        with gr.Tab(page.desks[0].title if two else 'Video'):
+          parts = _outputs(page, video, names)
         if two:
-          with gr.Tab(page.desks[0].title):
-            parts = _outputs(page, video, names)
           with gr.Tab('Compare'):
             both = gr.Button(
               f'Compare {page.desks[0].title} and {page.desks[1].title}',
@@ -315,8 +379,8 @@ def build(page: Page) -> gr.Blocks:
             )
             compared = gr.HTML(js_on_load=None, elem_id='zsar-compared')
           _connect_comparison(page, parts, both, compared)
-        else:
-          parts = _outputs(page, video, names)
+        with gr.Tab('Camera'):
+          _camera_tab(page, names)
     _connect(page, parts, example, button)
     blocks.unload(_leave(page))
   return blocks.queue(max_size=page.limits.waiting, api_open=False)
@@ -327,5 +391,6 @@ def _leave(page: Page):
 
   def leave(request: gr.Request):
     page.uploads.release(request.session_hash)
+    page.watching.stop(request.session_hash)
 
   return leave

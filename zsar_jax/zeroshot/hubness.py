@@ -124,12 +124,38 @@ def measure(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> Hubness:
   )
 
 
+def typical_likeness(
+  left_out: np.ndarray, left_out_ids: np.ndarray, seen_prototypes: np.ndarray
+) -> float:
+  """Returns h of `shrink_hubs`, which depends on the seen classes alone.
+
+  Args:
+    left_out: composites of some seen classes from all others [t d], unit
+      vectors, t > 0.
+    left_out_ids: int [t], which seen classes.
+    seen_prototypes: [s d], unit vectors.
+
+  Returns:
+    The mean similarity of these composites to their nearest seen prototypes;
+    that of the class itself does not count.
+  """
+  seen = np.asarray(seen_prototypes, np.float32)
+  alike = left_out @ seen.T
+  alike[np.arange(len(left_out)), left_out_ids] = -np.inf
+  largest = _mean_of_largest(alike, _num_near(len(seen)))
+  return max(float(largest.mean()), _LEAST_ALIKE)
+
+
+def _num_near(num_seen: int) -> int:
+  """10 as in CSLS; fewer where 10 would be a good part of all."""
+  return min(10, -(-num_seen // 20))
+
+
 def shrink_hubs(
   composites: np.ndarray,
   seen_prototypes: np.ndarray,
   strength: float,
-  left_out: np.ndarray,
-  left_out_ids: np.ndarray,
+  typical: float,
 ) -> np.ndarray:
   """p_u (h / h_u)^beta: shorter prototypes where many seen classes are near.
 
@@ -145,9 +171,7 @@ def shrink_hubs(
     composites: [u d], unit vectors.
     seen_prototypes: [s d], unit vectors.
     strength: beta >= 0; 0 changes nothing.
-    left_out: composites of some seen classes from all others [t d], unit
-      vectors; none changes nothing.
-    left_out_ids: int [t], which seen classes.
+    typical: h, from `typical_likeness`.
 
   Returns:
     float32 [u d].
@@ -157,16 +181,10 @@ def shrink_hubs(
   """
   if strength < 0:
     raise ValueError(f'hub_correction must be 0 or more, got {strength}')
-  if not strength or not len(left_out):
+  if not strength:
     return np.asarray(composites, np.float32)
-  s = len(seen_prototypes)
   seen = np.asarray(seen_prototypes, np.float32)
-  # 10 as in CSLS; fewer where 10 would be a good part of all.
-  near = min(10, -(-s // 20))
-  alike = left_out @ seen.T
-  alike[np.arange(len(left_out)), left_out_ids] = -np.inf
-  typical = max(_mean_of_largest(alike, near).mean(), _LEAST_ALIKE)
-  of_unseen = _mean_of_largest(composites @ seen.T, near)
+  of_unseen = _mean_of_largest(composites @ seen.T, _num_near(len(seen)))
   lengths = (typical / np.maximum(of_unseen, _LEAST_ALIKE)) ** strength
   return (composites * lengths[:, None]).astype(np.float32)
 

@@ -58,10 +58,35 @@ def centred_rows(
   seen_text = xp.asarray(seen_text, np.float32)
   if not seen_text.shape[0]:
     raise ValueError('no seen class: nothing can be transferred from')
-  if centre:
-    mean = seen_text.mean(axis=0)
-    unseen_text, seen_text = unseen_text - mean, seen_text - mean
-  return _unit(unseen_text), _unit(seen_text)
+  rows_of = _seen_rows if xp is np else _mean_and_rows
+  mean_and_rows = rows_of(seen_text, centre)
+  return _unit(unseen_text - mean_and_rows[0]), mean_and_rows[1:]
+
+
+def _mean_and_rows(seen_text: _Array, centre: bool) -> _Array:
+  """The mean, or zeros, and below it the unit vectors: [1+s d]."""
+  xp = array_module.of(seen_text)
+  mean = seen_text.mean(axis=0, keepdims=True)
+  if not centre:
+    mean = xp.zeros_like(mean)
+  return xp.concatenate([mean, _unit(seen_text - mean)])
+
+
+_seen_rows = kept.recent(_mean_and_rows)
+
+
+@kept.recent
+def _doubled(rows: np.ndarray) -> np.ndarray:
+  """The same in float64."""
+  return np.asarray(rows, np.float64)
+
+
+def _double_rows(
+  unseen_text: np.ndarray, seen_text: np.ndarray, centre: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """`centred_rows` in float64; those of the seen names are made once."""
+  unseen_rows, seen_rows = centred_rows(unseen_text, seen_text, centre)
+  return np.asarray(unseen_rows, np.float64), _doubled(np.asarray(seen_rows))
 
 
 @_exact
@@ -145,14 +170,11 @@ def ridge_weights(
   """
   if ridge <= 0:
     raise ValueError(f'ridge must be positive, got {ridge}')
-  unseen_rows, seen_rows = (
-    np.asarray(rows, np.float64)
-    for rows in centred_rows(unseen_text, seen_text, centre)
-  )
+  unseen_rows, seen_rows = _double_rows(unseen_text, seen_text, centre)
   return unseen_rows @ _ridge_map(seen_rows, ridge)
 
 
-@kept.last
+@kept.recent
 def _ridge_map(seen_rows: np.ndarray, ridge: float) -> np.ndarray:
   """T_s' (T_s T_s' + lambda I)^-1 [d s]."""
   gram = seen_rows @ seen_rows.T
@@ -189,15 +211,12 @@ def kernel_weights(
     raise ValueError(
       f'gamma and ridge must be positive, got {gamma} and {ridge}'
     )
-  unseen_rows, seen_rows = (
-    np.asarray(rows, np.float64)
-    for rows in centred_rows(unseen_text, seen_text, centre)
-  )
+  unseen_rows, seen_rows = _double_rows(unseen_text, seen_text, centre)
   inverse = _kernel_inverse(seen_rows, gamma, ridge)
   return _kernel(unseen_rows, seen_rows, gamma) @ inverse
 
 
-@kept.last
+@kept.recent
 def _kernel_inverse(
   seen_rows: np.ndarray, gamma: float, ridge: float
 ) -> np.ndarray:
@@ -234,8 +253,7 @@ def left_out_kernel_weights(
   Returns:
     float64 [t s]; the own class's weight is 0.
   """
-  _, rows = centred_rows(seen_text[:0], seen_text, centre)
-  rows = np.asarray(rows, np.float64)
+  _, rows = _double_rows(seen_text[:0], seen_text, centre)
   inverse = _kernel_inverse(rows, gamma, ridge)[ids]
   at = np.arange(len(ids)), ids
   weights = -inverse / inverse[at][:, None]
@@ -259,10 +277,7 @@ def simplex_weights(
   Raises:
     ValueError: no seen class.
   """
-  unseen_rows, seen_rows = (
-    np.asarray(rows, np.float64)
-    for rows in centred_rows(unseen_text, seen_text, centre)
-  )
+  unseen_rows, seen_rows = _double_rows(unseen_text, seen_text, centre)
   return simplex.nearest_mixtures(unseen_rows, seen_rows)
 
 

@@ -50,13 +50,13 @@ def nearest_mixtures(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
   )
 
 
-@kept.last
+@kept.recent
 def _gram(points: np.ndarray) -> np.ndarray:
   """Products of all pairs of points [s s]."""
   return points @ points.T
 
 
-@kept.last
+@kept.recent
 def _largest_eigenvalue(gram):
   """Estimates it for a positive semidefinite matrix, rather too large."""
   v = np.sqrt(gram.diagonal())

@@ -364,13 +364,22 @@ def test_real_clips(test_data, tmp_path, kind):
   folder = test_data / 'minizsar'
   with open(folder / 'manifest.csv', newline='') as f:
     rows = {row['file']: row for row in csv.DictReader(f)}
+  assert len(rows) == 583
+  if kind == 'frames':
+    # Which files are readable all of them say as videos. To make frames of
+    # every fifth shows what becomes of the frames.
+    rows = {name: rows[name] for name in sorted(rows)[::5]}
+    every, folder = folder, tmp_path / 'fifth'
+    for name in rows:
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(every / name, folder / name)
   builder, _ = prepare(tmp_path, str(folder), kind=kind)
   source = records.open_split(builder.data_dir, 'videos')
   assert records.read_metadata(builder.data_dir)['unreadable'] == []
-  assert len(source) == len(rows) == 583
+  assert len(source) == len(rows)
   expected = tuple(int(rows[i]['frames']) for i in source.index.ids)
   assert source.index.num_frames == expected
-  for i in range(0, len(source), 25):
+  for i in range(0, len(source), 25 if kind == 'video' else 5):
     video = source.open(i)
     if kind == 'video':
       assert len(video.timestamps) == expected[i]

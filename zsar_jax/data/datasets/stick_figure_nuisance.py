@@ -100,6 +100,21 @@ def _color(luma: float, chroma: np.ndarray) -> _RGB:
   return r, g, b
 
 
+def _lumas(
+  background: float, contrast: float, is_dark_figure: bool
+) -> tuple[float, float, float]:
+  """Returns the lumas of background, figure and face, each in [0, 1].
+
+  Args:
+    background: the luma behind a light figure.
+    contrast: how much lighter than it the figure is.
+    is_dark_figure: whether light and dark are exchanged.
+  """
+  figure = background + contrast
+  lumas = np.array([background, figure, figure - 0.5])
+  return tuple((1.0 - lumas if is_dark_figure else lumas).tolist())
+
+
 def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
   """Draws a clip's nuisance, independent of the action.
 
@@ -128,12 +143,11 @@ def draw_nuisance(seed: int, strength: float = 1.0) -> Nuisance:
     return strength * rng.uniform(-0.14, 0.14, size=2)
 
   is_dark_figure = rng.uniform() < 0.5 * strength
-  background_luma = around(0.26, 0.12)
-  figure_luma = background_luma + around(0.52, 0.08)
-  lumas = np.array([background_luma, figure_luma, figure_luma - 0.5])
-  background_luma, figure_luma, face_luma = (
-    1.0 - lumas if is_dark_figure else lumas
-  ).tolist()
+  background_luma, figure_luma, face_luma = _lumas(
+    background=around(0.26, 0.12),
+    contrast=around(0.52, 0.08),
+    is_dark_figure=is_dark_figure,
+  )
   usual_rate, rate = rng.uniform() >= strength, int(rng.choice(FRAME_RATES))
   drift_angle = rng.uniform(0.0, 2.0 * np.pi)
   drift = strength * MAX_DRIFT * rng.uniform()

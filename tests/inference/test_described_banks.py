@@ -1,0 +1,206 @@
+"""Banks of public weights that know descriptions of their classes."""
+
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+
+from tests.inference import test_public_encoders as shared
+from tests.pretrained import tiny_weights
+import zsar_jax
+from zsar_jax import bank, predict
+from zsar_jax.data import class_descriptions
+from zsar_jax.inference import (
+  bank_changes,
+  prototype_bank,
+  public_banks,
+  public_folders,
+  saved_encoders,
+)
+
+video = shared.video
+DESCRIBED = {'row': ['arm word5.', 'word6.'], 'word9': ['word7 row.']}
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights')
+  return (
+    shared.write_classifier(folder / 'classifier'),
+    tiny_weights.write_bert(folder / 'bert'),
+  )
+
+
+@pytest.fixture(scope='module')
+def sentences(tmp_path_factory):
+  path = tmp_path_factory.mktemp('texts') / 'mine.json'
+  path.write_text(json.dumps(DESCRIBED))
+  return str(path)
+
+
+def build(weights, output, *flags):
+  video, text = weights
+  flags = [f'--video={video}', f'--text={text}', f'--output={output}', *flags]
+  bank.main(['bank', 'build', *flags])
+  return str(output)
+
+
+@pytest.fixture(scope='module')
+def folder(weights, sentences, tmp_path_factory):
+  output = tmp_path_factory.mktemp('bank') / 'described'
+  return build(weights, output, f'--descriptions={sentences}')
+
+
+@pytest.fixture(scope='module')
+def bare(weights, tmp_path_factory):
+  output = tmp_path_factory.mktemp('bank') / 'bare'
+  return build(weights, output, '--descriptions=')
+
+
+def load_bank(folder):
+  return prototype_bank.load_bank(os.path.join(folder, 'bank.safetensors'))
+
+
+def test_described_classes_alone_are_embedded_otherwise(folder, bare):
+  found, without = load_bank(folder), load_bank(bare)
+  changed = np.abs(found.class_embeddings - without.class_embeddings).max(1)
+  assert changed[0] > 1e-3 and (changed[1:] == 0).all()
+  assert found.weights_hash != without.weights_hash
+  np.testing.assert_array_equal(found.seen_prototypes, without.seen_prototypes)
+  with pytest.raises(ValueError, match='belongs to other weights'):
+    bank_changes.merge([found, without])
+
+
+def test_a_folder_keeps_its_descriptions_and_their_weight(folder, weights):
+  again = saved_encoders.load(folder)
+  np.testing.assert_array_equal(
+    again.encode_class_names(shared.SEEN)['embedding'],
+    load_bank(folder).class_embeddings,
+  )
+  assert again.texts.description_weight == 0.65
+  opened = public_folders.open_sides(*weights)
+  # 'word9' is no class of the classifier, and described all the same.
+  (new,) = again.encode_class_names(['word9'])['embedding']
+  (name,) = opened.encode_class_names(['word9'])['embedding']
+  assert abs(float(new @ name)) < 0.9999
+  # A weight that later versions choose changes no bank that is there.
+  other = public_folders.describe(opened, again.texts.descriptions, 0.5)
+  assert other.weights_hash != again.weights_hash
+
+
+def test_lost_descriptions_are_told(folder, tmp_path):
+  for name in ('encoders.json', 'bank.safetensors'):
+    with open(os.path.join(folder, name), 'rb') as f:
+      (tmp_path / name).write_bytes(f.read())
+  with pytest.raises(FileNotFoundError, match='descriptions.json does not'):
+    zsar_jax.load(str(tmp_path))
+
+
+def test_names_are_described_at_prediction(
+  bare, folder, sentences, video, capsys
+):
+  def scores(workdir, *flags):
+    predict.main(
+      [
+        'predict',
+        f'--workdir={workdir}',
+        f'--video={video}',
+        '--classes=word9,word8',
+        '--json',
+        *flags,
+      ]
+    )
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    return {r['name']: r['score'] for r in answer['ranking']}, told.err
+
+  without, silence = scores(bare)
+  described, told = scores(bare, f'--descriptions={sentences}')
+  assert not silence
+  assert f'{sentences} describes 1 of 2 classes, but not word8' in told
+  assert described['word8'] == without['word8']
+  assert described['word9'] != without['word9']
+  # A folder's own descriptions need no flag.
+  own, _ = scores(folder)
+  again, _ = scores(folder, f'--descriptions={sentences}')
+  assert own == pytest.approx(again, abs=1e-6)
+
+
+def test_python_takes_sentences_for_the_classes_it_adds(bare):
+  model = zsar_jax.load(bare)
+  model.add_classes(['word8']).add_classes(
+    ['word9'], {'WORD9': DESCRIBED['word9']}
+  )
+  of_names = zsar_jax.load(bare).add_classes(['word8', 'word9'])
+  text = model.recognizer.encode_class_names(['word8', 'word9'])['embedding']
+  plain = of_names.recognizer.encode_class_names(['word8', 'word9'])
+  changed = np.abs(text - plain['embedding']).max(axis=1)
+  assert changed[0] == 0 and changed[1] > 1e-3
+  weights = [m._candidates.weights for m in (model, of_names)]
+  np.testing.assert_allclose(weights[0][0], weights[1][0], atol=1e-6)
+  assert np.abs(weights[0][1] - weights[1][1]).max() > 1e-4
+  with pytest.raises(ValueError, match="'juggling' needs a list of sentences"):
+    model.add_classes(['juggling'], descriptions={'Juggling': 'Balls fly.'})
+
+
+def test_a_bank_gets_described_names(bare, sentences, tmp_path):
+  added = []
+  for name, flags in (('a', ()), ('b', (f'--descriptions={sentences}',))):
+    output = str(tmp_path / name)
+    path = os.path.join(bare, 'bank.safetensors')
+    bank.main(
+      ['bank', 'add', path, '--classes=word9', f'--output={output}', *flags]
+    )
+    added.append(prototype_bank.load_bank(output).added_embeddings)
+  assert np.abs(added[0] - added[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  'argv, message',
+  [
+    (['bank', 'show', 'x', '--descriptions=y'], 'belongs to build and add'),
+    (
+      ['bank', 'build', '--workdir=W', '--output=O', '--descriptions=shipped'],
+      'keep those that they were made with',
+    ),
+  ],
+)
+def test_where_the_flag_does_not_belong(argv, message, tmp_path):
+  argv = [arg.replace('=O', f'={tmp_path / "out"}') for arg in argv]
+  with pytest.raises(ValueError, match=message):
+    bank.main(argv)
+
+
+def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
+  monkeypatch.setattr(
+    public_folders, 'describe', lambda _, described: described
+  )
+
+  def found(classes, source=None, space=''):
+    said = []
+    text = types.SimpleNamespace(space=space)
+    given = types.SimpleNamespace(seen_classes=classes, text=text)
+    out = public_banks.describe(given, source, say=said.append)
+    return (None if out is given else out), said
+
+  shipped = class_descriptions.shipped()
+  assert found(('archery', 'word1')) == (
+    shipped,
+    ['shipped describes 1 of 2 classes, but not word1'],
+  )
+  everything = found(('archery',))
+  assert everything[0] == shipped and 'leaves that out' in everything[1][0]
+  assert found(('word1',)) == (None, [])
+  assert found(('archery',), '') == (None, [])
+  # Of a joint space nothing was measured.
+  assert found(('archery',), space='clip') == (None, [])
+  assert found(('archery',), 'shipped', 'clip')[0] == shipped
+
+
+def test_descriptions_of_none_of_the_classes_are_refused(weights, tmp_path):
+  other = tmp_path / 'other.json'
+  other.write_text(json.dumps({'rowing': ['Oars dip.']}))
+  with pytest.raises(ValueError, match='none of the classes row, arm row'):
+    build(weights, tmp_path / 'out', f'--descriptions={other}')

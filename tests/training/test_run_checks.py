@@ -1,0 +1,66 @@
+"""Descriptions that a run asks for, and classes without one."""
+
+import json
+import types
+
+import pytest
+
+from zsar_jax import config_utils
+from zsar_jax.data import class_descriptions
+from zsar_jax.data.datasets import records
+from zsar_jax.training import run_checks
+
+# As if prepared: the folder is the dataset's name.
+PROTOCOL = types.SimpleNamespace(
+  dataset_dir='kinetics700_664',
+  test=types.SimpleNamespace(dataset_dir='ucf101'),
+  seen_classes=('abseiling', 'fencing (sport)'),
+  unseen_classes=('archery', 'a class of my own'),
+)
+
+
+@pytest.fixture
+def read(monkeypatch):
+  monkeypatch.setattr(records, 'read_metadata', lambda x: {'dataset': x})
+
+  def read(source, protocol=PROTOCOL):
+    config = config_utils.default_config()
+    config.names.descriptions = source
+    said = []
+    return run_checks.read_descriptions(config, protocol, said.append), said
+
+  return read
+
+
+def test_nothing_is_described_unasked(read):
+  assert read('') == ({}, [])
+
+
+def test_seen_and_unseen_classes_have_their_own_datasets_sentences(read):
+  described, said = read('shipped')
+  group = class_descriptions.group
+  assert described['abseiling'] == group('kinetics')['abseiling']
+  assert described['archery'] == group('ucf101')['archery']
+  # Names that are added after training are described too.
+  assert described['smile'] == group('hmdb51')['smile']
+  assert said == ['shipped describes 3 of 4 classes, but not a class of my own']
+
+
+def test_a_file_describes_classes_of_the_protocol_alone(read, tmp_path):
+  path = tmp_path / 'mine.json'
+  path.write_text(json.dumps({'Archery': ['An arrow flies.']}))
+  described, said = read(str(path))
+  assert described == {'archery': ('An arrow flies.',)}
+  assert 'describes 1 of 4 classes, but not abseiling, fencing' in said[0]
+  path.write_text(json.dumps({'archer': ['An arrow flies.']}))
+  with pytest.raises(ValueError, match='not a class; nearest are archery'):
+    read(str(path))
+
+
+def test_classes_that_nobody_has_described_are_refused(read):
+  protocol = types.SimpleNamespace(
+    dataset_dir='video_folder', test=None, seen_classes=('a', 'b')
+  )
+  protocol.unseen_classes = ()
+  with pytest.raises(ValueError, match='shipped .*none of the classes a, b'):
+    read('shipped', protocol)

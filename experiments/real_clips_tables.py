@@ -105,11 +105,11 @@ def pool_of(series: Series, default=None) -> pooled.Pool:
       'transfer, declared settings',
       [[one['transfer'] for one in seeds] for seeds in plain.scores],
     )
-  _add_source_only(pool)
+  add_source_only(pool)
   return pool
 
 
-def _add_source_only(pool: pooled.Pool) -> None:
+def add_source_only(pool: pooled.Pool) -> None:
   """Adds the accuracy of guessing within a video's known source."""
   figures = pool.figures
   if not figures.many_sources:
@@ -133,10 +133,12 @@ def _percent(row: results.Row | None) -> list[str]:
   ]
 
 
-def accuracy_table(pool: pooled.Pool) -> list[str]:
-  """Returns the lines of a table with both accuracies of every method."""
+def accuracy_table(
+  pool: pooled.Pool, wanted: Sequence[str] = (*_ROWS, SOURCE_ONLY)
+) -> list[str]:
+  """Returns the lines of a table with both accuracies of wanted methods."""
   rows = {(r.method, r.metric): r for r in pool.figures.rows()}
-  methods = [m for m in (*_ROWS, SOURCE_ONLY) if (m, pooled.METRICS[1]) in rows]
+  methods = [m for m in wanted if (m, pooled.METRICS[1]) in rows]
   lines = [
     [method]
     + [

@@ -131,7 +131,7 @@ def test_names_are_described_at_prediction(
 def test_python_takes_sentences_for_the_classes_it_adds(bare):
   model = zsar_jax.load(bare)
   model.add_classes(['word8']).add_classes(
-    ['word9'], {'WORD9': DESCRIBED['word9']}
+    ['word9'], descriptions={'WORD9': DESCRIBED['word9']}
   )
   of_names = zsar_jax.load(bare).add_classes(['word8', 'word9'])
   text = model.recognizer.encode_class_names(['word8', 'word9'])['embedding']

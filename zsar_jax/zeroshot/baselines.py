@@ -92,7 +92,8 @@ def ridge_to_text(
   Args:
     gram: sum over videos of z z' [d d].
     class_sums: sum of z over each class's videos [s d].
-    counts: int [s], videos of each class.
+    counts: [s], videos of each class, or the sum of their weights where the
+      sums are weighted.
     seen_text: class embeddings [s e].
     ridge: lambda > 0.
 
@@ -104,8 +105,8 @@ def ridge_to_text(
   """
   if ridge <= 0:
     raise ValueError(f'ridge must be positive, got {ridge}')
-  n = int(np.sum(counts))
-  if not n:
+  n = float(np.sum(counts))
+  if not n > 0:
     raise ValueError('no training video: nothing to regress from')
   left = np.asarray(gram, np.float64) / n
   left = left + ridge * np.eye(len(left))

@@ -206,7 +206,7 @@ def test_replicated_puts_a_copy_everywhere(mesh):
   [
     ('dp', 8, (8, 1, 1)),
     ('fsdp', 8, (1, 8, 1)),
-    # Not over all 16: see docs/performance.md.
+    # Not over all 16: see docs/benchmarks.md.
     ('fsdp', 16, (2, 8, 1)),
     ('fsdp', 32, (2, 16, 1)),
     ('fsdp', 48, (3, 16, 1)),

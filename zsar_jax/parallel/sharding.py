@@ -56,7 +56,7 @@ def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
   Args:
     preset: 'dp' splits only the batch. 'fsdp' also splits the parameters, over
       up to 16 devices, but over 8 if there are 16 in all: see
-      docs/performance.md. 'fsdp_tp' also splits their other dimension, over 2.
+      docs/benchmarks.md. 'fsdp_tp' also splits their other dimension, over 2.
     num_devices: number of devices.
 
   Returns:

@@ -199,7 +199,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     raise ValueError('add needs --classes')
   names = class_names.canonical_names(names, 'classes')
   videos = {}
-  if values.videos:
+  if values['videos'].present:
     if len(names) > 1:
       raise ValueError(
         f'--videos are of one class, and --classes names {len(names)}: add '
@@ -214,6 +214,9 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   new = [n for n in names if not (videos and n in bank.added_classes)]
   if new:
     bank_changes.new_names(bank, new)
+  elif values.descriptions:
+    raise ValueError(f'{names} are in the bank: --descriptions are of new ones')
+  described = cli.read_descriptions(values.descriptions or '', new)
   folder = values.workdir or os.path.dirname(os.path.abspath(path))
   recognizer = saved_encoders.load(folder, values.step)
   prototype_bank.check_belongs(
@@ -223,7 +226,6 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   if videos:
     directions = example_videos.directions(recognizer, bank, videos)
   if new:
-    described = cli.read_descriptions(values.descriptions or '', new)
     recognizer = candidates.describe(recognizer, new, described)
     text = recognizer.encode_class_names(new)['embedding']
     bank = bank_changes.add_names(bank, new, text)
@@ -330,6 +332,7 @@ def _build_public(values, command: str) -> None:
   sides = values.video and values.text
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
+  cli.read_descriptions(values.descriptions or '', ())  # mistakes come early
   encoders = public_folders.open_sides(values.video, values.text)
   encoders = public_banks.describe(
     encoders, values.descriptions, values.dataset, terminal.say

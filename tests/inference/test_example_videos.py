@@ -122,6 +122,8 @@ def test_the_bank_remembers_examples_and_takes_more(
     ),
     ((f'--classes={NAME}', '--videos=none.mp4'), '--videos=none.mp4 does not'),
     (('--classes=a,b', f'--videos={EXAMPLES[0]}'), 'are of one class'),
+    # As of a variable of the shell that is empty.
+    (('--classes=a', '--videos='), '--videos= does not exist'),
     (
       ('--classes=waving both arms slowly', f'--videos={EXAMPLES[0]}'),
       "'waving both arms slowly' is a seen class",

@@ -64,13 +64,15 @@ from zsar_jax.training import run_outputs
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
-# Flag, its default, and the commands that have it.
-_BELONGS = (
-  ('push', '', 'export'),
-  ('format', _OWN_FORMAT, 'export'),
-  ('videos', '', 'add'),
-  ('descriptions', None, 'build and add'),
-)
+# Commands, and the flags that only they have.
+_BELONGS = {
+  'build': 'video text dataset prototypes drop_seen',
+  'add': 'videos',
+  'export': 'format push',
+  'build and add': 'descriptions',
+  'build and export': 'licence',
+  'add and export': 'classes',
+}
 
 
 def _define_flags() -> flags.FlagValues:
@@ -140,9 +142,9 @@ def main(argv: list[str]) -> None:
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  for flag, default, owners in _BELONGS:
-    if values[flag].value != default and command not in owners.split(' and '):
-      raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
+  cli.check_belongs(values, command, _BELONGS)
+  if (command == 'export' or values.video) and os.path.exists(values.output):
+    raise FileExistsError(f'{values.output} exists: name a new folder')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -173,13 +175,11 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _show(paths: Sequence[str], values) -> None:
-  del values
+def _show(paths: Sequence[str], _) -> None:
   terminal.say(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
 
 
-def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
-  del values
+def _merge(paths: Sequence[str], _) -> prototype_bank.PrototypeBank:
   if len(paths) < 2:
     raise ValueError('merge needs at least two banks')
   banks = [prototype_bank.load_bank(path) for path in paths]
@@ -246,8 +246,6 @@ def _check_export(values) -> None:
     hub_upload.check_id(values.push)
   elif not values.output:
     raise ValueError('export needs --output, or --push')
-  if values.output and os.path.exists(values.output):
-    raise FileExistsError(f'{values.output} exists: export writes a new folder')
 
 
 def _export(values) -> None:
@@ -304,7 +302,6 @@ def _write_export(model, values, folder: str) -> None:
   saved_encoders.export(model.recognizer, folder)
   path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
-  # Copy the results and example videos, if the run has them.
   workdir = model_sources.resolve(values.workdir)
   for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)

@@ -179,6 +179,26 @@ def check_sources(
         raise ValueError(f'--{flag} needs {needed}, not --{given[0]}')
 
 
+def check_belongs(
+  values: flags.FlagValues, command: str, belongs: Mapping[str, str]
+) -> None:
+  """Refuses flags that a command of a module has no use for.
+
+  Args:
+    values: parsed flags.
+    command: the one that is given.
+    belongs: commands, with ' and ' -> names of the flags that only they have,
+      with spaces.
+
+  Raises:
+    ValueError: a flag of other commands is given.
+  """
+  for owners, names in belongs.items():
+    for flag in names.split() if command not in owners.split(' and ') else ():
+      if values[flag].value != values[flag].default:
+        raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
+
+
 def parse(
   values: flags.FlagValues,
   argv: Sequence[str],

@@ -29,7 +29,7 @@ Columns, each for one chip and one step:
             (benchmarks/input_pipeline.py)
 
 The step scans over blocks (`model.video.scan_blocks`), as it should on a slice.
-docs/performance.md has the tables.
+docs/benchmarks.md has the tables.
 """
 
 from collections.abc import Sequence

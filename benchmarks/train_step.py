@@ -23,7 +23,7 @@ Predicted before the first run: a ratio of 0.93 to 0.95 on two CPU cores. The
 gap would be attention and GELU; matrix products would be equally fast.
 
 Measured: 1.38 on an AMD EPYC; 0.75 on an Intel Xeon, where MKL multiplies
-faster than XLA; 1.296 on an H200 against eager PyTorch. docs/performance.md has
+faster than XLA; 1.296 on an H200 against eager PyTorch. docs/benchmarks.md has
 the figures with dates, a profile, and a list of what was not measured.
 """
 

@@ -18,6 +18,7 @@ from absl import flags
 from experiments import documents
 from zsar_jax import cli
 from zsar_jax.evaluation import results_text
+from zsar_jax.inference import public_sides
 from zsar_jax.system import terminal
 
 _HEADER = (
@@ -33,6 +34,9 @@ _HEADER = (
 )
 # Row of the default settings on the page about relatedness.
 _PRODUCT = 'kernel, as the product'
+# And the weight of descriptions that it has.
+_WEIGHT = f'weight {public_sides.DESCRIPTION_WEIGHT:g}'
+_EMBEDDINGS = 'class embeddings of'
 
 
 def table(text: str, name: str) -> list[dict[str, str]]:
@@ -140,6 +144,34 @@ def _i3d(text: str) -> Iterator[Sequence[str]]:
     )
 
 
+def _pretrained(text: str) -> Iterator[Sequence[str]]:
+  rows, paired = table(text, 'all'), table(text, 'paired')
+  for name, metric, interval in (
+    ('same source', 'same_source_per_class', '95% interval'),
+    ('all', 'per_class', '95% interval 2'),
+  ):
+    both, beside = (
+      _one(rows, method=method) for method in ('ensemble', 'ridge, both')
+    )
+    difference = next(
+      row
+      for row in paired
+      if row['difference'].startswith('ensemble - ridge, both')
+      and row['metric'] == metric
+    )
+    yield (
+      f"real clips, I3D's features, transfer and ridge, {name}",
+      '14 and 400',
+      '8',
+      {'same source': '37.5', 'all': '12.5'}[name],
+      both[f'{name} %'],
+      _tight(both[interval]),
+      f'ridge alone {beside[f"{name} %"]}',
+      difference['points'],
+      _tight(difference['over classes']),
+    )
+
+
 def _relatedness(text: str) -> Iterator[Sequence[str]]:
   rows, paired = table(text, 'methods'), table(text, 'paired')
   for encoder in _encoders(rows):
@@ -160,6 +192,28 @@ def _relatedness(text: str) -> Iterator[Sequence[str]]:
         f'ConSE {beside[top1].split(" ")[0]}',
         difference[f'{unseen} unseen: points'],
         _tight(difference[f'over classes{suffix}']),
+      )
+
+
+def _described(text: str) -> Iterator[Sequence[str]]:
+  for encoder in _encoders(table(text, 'methods')):
+    name = encoder.split(' ')[0]
+    rows = table(text, f'descriptions, {name}')
+    described, alone = (
+      _one(rows, **{_EMBEDDINGS: of}) for of in (_WEIGHT, 'names alone')
+    )
+    for unseen, chance, suffix in (('40', '2.5', ''), ('200', '0.5', ' 2')):
+      top1 = f'{unseen} unseen: top-1'
+      yield (
+        f'columns of I3D, described, by {name}',
+        str(400 - int(unseen)),
+        unseen,
+        chance,
+        described[top1],
+        '',
+        f'names alone {alone[top1]}',
+        described[f'gain{suffix}'],
+        _tight(described[f'over classes{suffix}']),
       )
 
 
@@ -209,7 +263,9 @@ def headline(pages: Mapping[str, str]) -> list[str]:
   rows = [
     *_real_clips(pages['real_clips']),
     *_i3d(pages['i3d_bank']),
+    *_pretrained(pages['real_clips_pretrained']),
     *_relatedness(pages['relatedness']),
+    *_described(pages['relatedness']),
     *_stick_figures(pages['stick_figures']),
   ]
   return results_text.columns(_HEADER, rows)

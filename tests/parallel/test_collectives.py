@@ -15,8 +15,10 @@ DEPTH = 3
 KERNELS = 6  # of a block: query, key, value, out, and two of the MLP
 
 
-def compile_step(preset, num_classes, devices=8, remat='none', batch_size=16):
-  """(abstract parameters, compiled step)."""
+def compile_step(
+  mesh_sizes, num_classes, devices=8, remat='none', batch_size=16
+):
+  """(abstract parameters, compiled step) on a preset or a mesh of sizes."""
   block = dict(width=32, num_heads=2, mlp_dim=64)
   model = zsar_model.ZsarModel(
     video=dict(
@@ -31,7 +33,9 @@ def compile_step(preset, num_classes, devices=8, remat='none', batch_size=16):
     embedding_dim=32,
     num_classes=num_classes,
   )
-  mesh = sharding.make_mesh({'preset': preset}, jax.devices()[:devices])
+  if isinstance(mesh_sizes, str):
+    mesh_sizes = {'preset': mesh_sizes}
+  mesh = sharding.make_mesh(mesh_sizes, jax.devices()[:devices])
   schedule = optim.make_schedule(
     learning_rate=1e-3, warmup_steps=1, num_steps=10
   )
@@ -100,8 +104,15 @@ def test_data_parallel_over_many_names_moves_all_parameters_once():
   assert total(of_kind(found, 'all-gather')) <= 2 * names
 
 
-def test_fsdp_gathers_every_kernel_once_forward_and_once_backward():
-  params, program = compile_step('fsdp', num_classes=5)
+# The second is the layout of 16 chips, on half as many.
+@pytest.mark.parametrize(
+  'mesh_sizes,fsdp',
+  [('fsdp', 8), ({'data': 2, 'fsdp': 4, 'tensor': 1}, 4)],
+)
+def test_fsdp_gathers_every_kernel_once_forward_and_once_backward(
+  mesh_sizes, fsdp
+):
+  params, program = compile_step(mesh_sizes, num_classes=5)
   found = compiled.collectives(program.as_text())
   loops = [c for c in found if c.times == DEPTH]
   bodies = sorted({c.computation for c in of_kind(loops, 'all-gather')})
@@ -115,13 +126,16 @@ def test_fsdp_gathers_every_kernel_once_forward_and_once_backward():
   for body in bodies:
     gathers = [c for c in of_kind(loops, 'all-gather') if c.computation == body]
     assert len(gathers) == KERNELS
+    assert {c.group for c in gathers} == {fsdp}
     assert sorted(c.array_bytes for c in gathers) == sorted(
       4 * k.size for k in kernels
     )
   # No activation is exchanged: only gradients of one layer are summed.
   reduced = of_kind(loops, 'all-reduce')
   assert len({c.computation for c in reduced}) == 1
-  assert sum(c.array_bytes for c in reduced) == size(one_layer)
+  # On two axes each device's share of the kernels is summed over `data` too.
+  shares = size(kernels) // fsdp if fsdp < 8 else 0
+  assert sum(c.array_bytes for c in reduced) == size(one_layer) + shares
 
 
 def test_work_is_split_evenly_over_the_devices():

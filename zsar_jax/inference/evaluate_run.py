@@ -207,10 +207,9 @@ def evaluate(
   embed = embedders.make_embedder(
     recognizer, cache, embeddings_dir, keep_tokens, say
   )
-  settings, seen = _settings(recognizer, choice, bank), None
-  if bank is not None:
-    seen = bank_building.seen_of(bank, recognizer.joint)
-  else:
+  settings = _settings(recognizer, choice, bank)
+  seen = bank and bank_building.seen_of(bank, recognizer.joint)
+  if bank is None:
     bank_building.check_unseen(recognizer, protocols)
   evaluation = protocol_evaluation.evaluate_protocols(
     protocols, embed, settings, _match_names(protocols), seen
@@ -219,14 +218,13 @@ def evaluate(
   if bank is None and first.seen_classes == recognizer.seen_classes:
     rows.append(validate(recognizer, first, cache, embed))
   rows += _frozen_clip_rows(recognizer.config, protocols, say)
-  calibrated = bank.calibration if bank else choice.get('calibration')
-  if calibrated is None and bank is None:
-    calibrated = _calibrate(evaluation, settings, protocols)
-  settings_from = (settings, choice.get('chosen_on', 'the config'))
-  content = _content(recognizer, protocols, evaluation, rows, settings_from)
+  calibrated = bank and bank.calibration
+  if bank is None:
+    calibrated = _calibrate(evaluation, settings, protocols, choice)
+  origin = settings, choice.get('chosen_on', 'the config')
+  content = _content(recognizer, protocols, evaluation, rows, origin)
   if calibrated and evaluation.table:
-    measured_on = {'measured_on': calibrated['measured_on']}
-    content['facts']['calibration'] = measured_on | calibrated['figures']
+    content['facts']['calibration'] = _calibration_facts(calibrated)
   bank = bank or bank_building.make_bank(
     recognizer, first, evaluation.seen, settings, calibrated
   )
@@ -264,11 +262,17 @@ def evaluate_pretrained(
   return Outcome(content, evaluation, None, _scores(evaluation, protocols))
 
 
-def _calibrate(evaluation, settings, protocols) -> dict[str, Any] | None:
-  """Calibrates on held-out seen videos; returns None without such videos."""
+def _calibrate(evaluation, settings, protocols, choice) -> dict | None:
+  """The chosen calibration, or one on held-out seen videos if there are any."""
+  if choice.get('calibration'):
+    return choice['calibration']
   name, _ = _name_and_hash(protocols)
   fitted = choosing.calibrate_on_seen(evaluation, settings, name)
   return fitted and fitted.to_dict()
+
+
+def _calibration_facts(calibrated: Mapping[str, Any]) -> dict[str, Any]:
+  return {'measured_on': calibrated['measured_on'], **calibrated['figures']}
 
 
 def _settings(recognizer, choice, bank) -> methods.TransferSettings:

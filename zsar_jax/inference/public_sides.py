@@ -314,46 +314,57 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   kind = directory.expect_model_type(
     weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
   )
-  of_tensors = digest = directory.fingerprint(weights)
-  scale, bias, pooling = 1.0, 0.0, ''
+  digest = directory.fingerprint(weights)
   if kind in dual_models.MODEL_TYPES:
-    dual = dual_models.load(weights)
-    params, length = dual.params, dual.token_length
-    scale, bias = dual.scale, dual.bias
-    pieces = [dual.tokenizer().definition]
-    apply = functools.partial(dual.model.apply, method='encode_text')
-    encode = lambda params, ids, mask: apply({'params': params}, ids, mask)[
-      'embedding'
-    ]
-    prompts = prompts or CLIP_PROMPTS
-  else:
-    loader = mpnet if kind == 'mpnet' else bert
-    length = min(_SENTENCE_LENGTH, loader.positions(weights))
-    kwargs, params, pieces = loader.load_text_encoder(weights, length)
-    pooling = _pooling(weights.path)
-    if pooling != 'mean':
-      # The tensors are those of other embeddings too. Most encoders take the
-      # mean, and keep the digest that earlier versions gave them.
-      digest = hashlib.sha256(f'{digest} {pooling}'.encode()).hexdigest()[:8]
-    model = text_encoder.TextEncoder(**kwargs, pooling=pooling)
-    encode = lambda params, ids, mask: model.apply(
-      {'params': params}, ids, mask
-    )['pooled']
-    prompts = prompts or SENTENCE_PROMPTS
-  embed = lambda *args: _unit(encode(*args).astype(jnp.float32))
+    return _dual_text(weights, path, digest, prompts or CLIP_PROMPTS)
+  loader = mpnet if kind == 'mpnet' else bert
+  length = min(_SENTENCE_LENGTH, loader.positions(weights))
+  kwargs, params, pieces = loader.load_text_encoder(weights, length)
+  pooling, of_tensors = _pooling(weights.path), digest
+  if pooling != 'mean':
+    # The tensors are those of other embeddings too. Most encoders take the
+    # mean, and keep the digest that earlier versions gave them.
+    digest = hashlib.sha256(f'{digest} {pooling}'.encode()).hexdigest()[:8]
+  model = text_encoder.TextEncoder(**kwargs, pooling=pooling)
+  encode = lambda params, ids, mask: model.apply({'params': params}, ids, mask)
+  embed = lambda *args: _unit(encode(*args)['pooled'].astype(jnp.float32))
   return TextSide(
     path,
     digest,
-    class_texts.ClassTexts(
-      pieces, length, prompts, description_weight=DESCRIPTION_WEIGHT
-    ),
+    _texts(pieces, length, prompts or SENTENCE_PROMPTS),
     length,
     (embed, params),
-    space=digest if kind in dual_models.MODEL_TYPES else '',
-    scale=scale,
-    bias=bias,
     pooling=pooling,
     tensors_digest=of_tensors,
+  )
+
+
+def _texts(
+  pieces: Sequence[str], length: int, prompts: Sequence[str]
+) -> class_texts.ClassTexts:
+  return class_texts.ClassTexts(
+    pieces, length, prompts, description_weight=DESCRIPTION_WEIGHT
+  )
+
+
+def _dual_text(
+  weights: directory.Weights, path: str, digest: str, prompts: Sequence[str]
+) -> TextSide:
+  """The text side of a model with a joint space."""
+  dual = dual_models.load(weights)
+  apply = functools.partial(dual.model.apply, method='encode_text')
+  encode = lambda params, ids, mask: apply({'params': params}, ids, mask)
+  embed = lambda *args: _unit(encode(*args)['embedding'].astype(jnp.float32))
+  return TextSide(
+    path,
+    digest,
+    _texts([dual.tokenizer().definition], dual.token_length, prompts),
+    dual.token_length,
+    (embed, dual.params),
+    space=digest,
+    scale=dual.scale,
+    bias=dual.bias,
+    tensors_digest=digest,
   )
 
 

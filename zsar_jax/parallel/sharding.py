@@ -44,6 +44,9 @@ _RULES: tuple[tuple[str, P], ...] = (
 PRESETS = ('dp', 'fsdp', 'fsdp_tp')
 # To gather parameters over more devices than this costs more than it saves.
 _MOST_FSDP = 16
+# A TPU slice of this many chips cannot scatter gradients over all of them. XLA
+# sums them whole instead, which sends twice the bytes.
+_NO_WHOLE_SCATTER = 16
 _TENSOR = 2
 
 
@@ -52,7 +55,8 @@ def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
 
   Args:
     preset: 'dp' splits only the batch. 'fsdp' also splits the parameters, over
-      up to 16 devices. 'fsdp_tp' also splits their other dimension, over 2.
+      up to 16 devices, but over 8 if there are 16 in all: see
+      docs/benchmarks.md. 'fsdp_tp' also splits their other dimension, over 2.
     num_devices: number of devices.
 
   Returns:
@@ -72,7 +76,9 @@ def preset_sizes(preset: str, num_devices: int) -> dict[str, int]:
     )
   left, fsdp = num_devices // tensor, 1
   if preset != 'dp':
-    fsdp = max(n for n in range(1, _MOST_FSDP + 1) if left % n == 0)
+    whole = num_devices == _NO_WHOLE_SCATTER
+    most = num_devices // 2 if whole else _MOST_FSDP
+    fsdp = max(n for n in range(1, most + 1) if left % n == 0)
   return {'data': left // fsdp, 'fsdp': fsdp, 'tensor': tensor}
 
 

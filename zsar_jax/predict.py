@@ -336,7 +336,7 @@ def _watch(names: Sequence[str], described, values) -> None:
     source.open()
     model = _load(names, described, values)
     domain = model.bank.domain if model.bank else ''
-    _warn(predictions.domain_warnings(domain, found.name, ''), error=True)
+    _warn(predictions.domain_warnings(domain, found.name, None), error=True)
     _warn(model.segment_warnings, error=True)
     events = model.stream(
       source.frames(model.recognizer.prep),

@@ -222,7 +222,7 @@ def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
     ['shipped describes 1 of 2 classes, but not word1'],
   )
   everything = found(('archery',))
-  assert everything[0] == shipped and 'leaves that out' in everything[1][0]
+  assert everything[0] == shipped and 'takes names alone' in everything[1][0]
   assert found(('word1',)) == (None, [])
   assert found(('archery',), '') == (None, [])
   # Of a joint space nothing was measured.

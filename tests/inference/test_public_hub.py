@@ -420,7 +420,7 @@ def test_weights_of_this_machine_alone_are_not_pushed(
     (['export', '--workdir=x', '--push=name'], 'expected org/name'),
     (['export', '--workdir=x', '--push=a/b/c'], 'expected org/name'),
     (['build', '--workdir=x', '--push=a/b'], '--push belongs to export'),
-    (['export', '--video=x', '--push=a/b'], '--video and --text together'),
+    (['export', '--video=x', '--push=a/b'], '--video belongs to build'),
     (['build', '--text=x', '--output=y'], '--video and --text together'),
   ],
 )

@@ -307,6 +307,17 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   assert 'is not a run, so it has no --step' in capsys.readouterr().err
   assert run(evaluate, '--embeddings=x', '--step=4') == 1
   assert '--step needs --workdir' in capsys.readouterr().err
+  for argv in (
+    ('--pretrained=x', '--inner=y'),
+    ('--pretrained=x', '--labels=y'),
+    ('--scores=x', '--step=0'),
+    ('--scores=x', '--dataset=y'),
+    ('--compare=x,y', '--mteb=z.json'),
+  ):
+    assert run(evaluate, *argv) == 1
+    flag, source = (text.partition('=')[0] for text in reversed(argv))
+    told = capsys.readouterr().err
+    assert f'{flag} needs --' in told and f'not {source}' in told
 
 
 def test_several_videos_and_a_broken_one(workdir, tmp_path, examples, capsys):

@@ -40,7 +40,7 @@ def test_a_stream_says_what_the_file_says(film, capsys):
   out, err = capsys.readouterr()
   rows = [json.loads(line) for line in out.splitlines()]
   assert 'no training class had: juggling' in err
-  assert f'alone and {film} is something else' in err
+  assert f'alone: if {film} shows anything else' in err
   model = zsar_jax.load('stick_figures').add_classes(_CLASSES)
   wanted = list(model.windows(film, window=1, batch_size=1))
   windows = [row for row in rows if row['kind'] == 'window']
@@ -134,6 +134,11 @@ def test_a_stream_that_breaks_off_says_what_it_saw(tmp_path, capsys):
     (['--segments', '--subtitles=o.txt'], 'o.txt: expected .srt or .vtt'),
     (['--segments', '--render={film}'], 'is there already'),
     (['--segments', '--subtitles=none/o.srt'], 'the folder of --subtitles='),
+    (['--segments', '--subtitles={link}.srt'], 'is there already'),
+    (
+      ['--segments', f'--render={"long" * 70}.mp4'],
+      '.mp4 cannot be written: File name too long',
+    ),
   ],
 )
 def test_mistakes_are_told_before_the_model_is_loaded(
@@ -142,9 +147,12 @@ def test_mistakes_are_told_before_the_model_is_loaded(
   monkeypatch.setattr(predict, '_load', lambda *_: pytest.fail('too late'))
   text = tmp_path / 'text.mkv'
   text.write_text('no video ' * 99)
+  link = tmp_path / 'link'
+  (tmp_path / 'link.srt').symlink_to('nowhere.srt')
   if flags[:1] == ['--segments']:
     flags = ['--video={film}', *flags]
-  assert run(*(flag.format(film=film, text=text) for flag in flags)) == 1
+  flags = [flag.format(film=film, text=text, link=link) for flag in flags]
+  assert run(*flags) == 1
   assert message in capsys.readouterr().err
 
 

@@ -64,13 +64,15 @@ from zsar_jax.training import run_outputs
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Default format of `export`: files for this project.
 _OWN_FORMAT = 'zsar_jax'
-# Flag, its default, and the commands that have it.
-_BELONGS = (
-  ('push', '', 'export'),
-  ('format', _OWN_FORMAT, 'export'),
-  ('videos', '', 'add'),
-  ('descriptions', None, 'build and add'),
-)
+# Commands, and the flags that only they have.
+_BELONGS = {
+  'build': 'video text dataset prototypes drop_seen',
+  'add': 'videos',
+  'export': 'format push',
+  'build and add': 'descriptions',
+  'build and export': 'licence',
+  'add and export': 'classes',
+}
 
 
 def _define_flags() -> flags.FlagValues:
@@ -140,9 +142,9 @@ def main(argv: list[str]) -> None:
   if not given or given[0] not in _COMMANDS:
     raise ValueError(f'give a command: one of {", ".join(_COMMANDS)}')
   command, paths = given[0], given[1:]
-  for flag, default, owners in _BELONGS:
-    if values[flag].value != default and command not in owners.split(' and '):
-      raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
+  cli.check_belongs(values, command, _BELONGS)
+  if (command == 'export' or values.video) and os.path.exists(values.output):
+    raise FileExistsError(f'{values.output} exists: name a new folder')
   if command == 'export':
     _check_export(values)
   elif command != 'show':
@@ -173,13 +175,11 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _show(paths: Sequence[str], values) -> None:
-  del values
+def _show(paths: Sequence[str], _) -> None:
   terminal.say(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
 
 
-def _merge(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
-  del values
+def _merge(paths: Sequence[str], _) -> prototype_bank.PrototypeBank:
   if len(paths) < 2:
     raise ValueError('merge needs at least two banks')
   banks = [prototype_bank.load_bank(path) for path in paths]
@@ -199,7 +199,7 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
     raise ValueError('add needs --classes')
   names = class_names.canonical_names(names, 'classes')
   videos = {}
-  if values.videos:
+  if values['videos'].present:
     if len(names) > 1:
       raise ValueError(
         f'--videos are of one class, and --classes names {len(names)}: add '
@@ -214,6 +214,9 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   new = [n for n in names if not (videos and n in bank.added_classes)]
   if new:
     bank_changes.new_names(bank, new)
+  elif values.descriptions:
+    raise ValueError(f'{names} are in the bank: --descriptions are of new ones')
+  described = cli.read_descriptions(values.descriptions or '', new)
   folder = values.workdir or os.path.dirname(os.path.abspath(path))
   recognizer = saved_encoders.load(folder, values.step)
   prototype_bank.check_belongs(
@@ -223,7 +226,6 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   if videos:
     directions = example_videos.directions(recognizer, bank, videos)
   if new:
-    described = cli.read_descriptions(values.descriptions or '', new)
     recognizer = candidates.describe(recognizer, new, described)
     text = recognizer.encode_class_names(new)['embedding']
     bank = bank_changes.add_names(bank, new, text)
@@ -244,8 +246,6 @@ def _check_export(values) -> None:
     hub_upload.check_id(values.push)
   elif not values.output:
     raise ValueError('export needs --output, or --push')
-  if values.output and os.path.exists(values.output):
-    raise FileExistsError(f'{values.output} exists: export writes a new folder')
 
 
 def _export(values) -> None:
@@ -302,7 +302,6 @@ def _write_export(model, values, folder: str) -> None:
   saved_encoders.export(model.recognizer, folder)
   path = os.path.join(folder, prototype_bank.BANK_FILE)
   prototype_bank.save_bank(model.bank, path)
-  # Copy the results and example videos, if the run has them.
   workdir = model_sources.resolve(values.workdir)
   for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
@@ -330,6 +329,7 @@ def _build_public(values, command: str) -> None:
   sides = values.video and values.text
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
+  cli.read_descriptions(values.descriptions or '', ())  # mistakes come early
   encoders = public_folders.open_sides(values.video, values.text)
   encoders = public_banks.describe(
     encoders, values.descriptions, values.dataset, terminal.say

@@ -23,7 +23,7 @@ config flag needs `sys_argv=argv`: it reads its overrides from there, by default
 from `sys.argv`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import gc
 import glob
@@ -151,6 +151,52 @@ def read_descriptions(
   if lacking:
     terminal.say(f'warning: {lacking}', error=True)
   return described
+
+
+def check_sources(
+  values: flags.FlagValues, sources: Sequence[str], belongs: Mapping[str, str]
+) -> None:
+  """Refuses flags that do not go together.
+
+  Args:
+    values: parsed flags.
+    sources: flags of which exactly one must be given.
+    belongs: names of flags -> of the sources that look at them, with spaces.
+
+  Raises:
+    ValueError: no source or several, or a flag that the source has no use for.
+  """
+  given = [name for name in sources if values[name].value]
+  if len(given) != 1:
+    raise ValueError(
+      f'give one of {", ".join(f"--{name}" for name in sources)}; given: '
+      f'{given or "none"}'
+    )
+  for names, owners in belongs.items():
+    for flag in names.split() if given[0] not in owners.split() else ():
+      if values[flag].value != values[flag].default:
+        needed = ' or '.join(f'--{owner}' for owner in owners.split())
+        raise ValueError(f'--{flag} needs {needed}, not --{given[0]}')
+
+
+def check_belongs(
+  values: flags.FlagValues, command: str, belongs: Mapping[str, str]
+) -> None:
+  """Refuses flags that a command of a module has no use for.
+
+  Args:
+    values: parsed flags.
+    command: the one that is given.
+    belongs: commands, with ' and ' -> names of the flags that only they have,
+      with spaces.
+
+  Raises:
+    ValueError: a flag of other commands is given.
+  """
+  for owners, names in belongs.items():
+    for flag in names.split() if command not in owners.split(' and ') else ():
+      if values[flag].value != values[flag].default:
+        raise ValueError(f'--{flag} belongs to {owners}, not to {command}')
 
 
 def parse(

@@ -74,6 +74,16 @@ from zsar_jax.inference import (
 )
 from zsar_jax.system import terminal
 
+_SOURCES = ('workdir', 'pretrained', 'embeddings', 'scores', 'compare')
+# Flags, and the sources that look at them.
+_BELONGS = {
+  'step inner interpolate export cache_tokens': 'workdir',
+  'transductive': 'workdir embeddings',
+  'labels': 'embeddings scores',
+  'dataset class_split': 'workdir pretrained',
+  'protocol output report mteb': 'workdir pretrained embeddings scores',
+}
+
 
 def _define_flags() -> flags.FlagValues:
   values = cli.new_flags()
@@ -176,17 +186,7 @@ def main(argv: list[str]) -> None:
   """
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
-  sources = ('workdir', 'pretrained', 'embeddings', 'scores', 'compare')
-  given = [name for name in sources if values[name].value]
-  if len(given) != 1:
-    raise ValueError(
-      f'give one of {", ".join(f"--{name}" for name in sources)}; given: '
-      f'{given or "none"}'
-    )
-  if values.step is not None and not values.workdir:
-    raise ValueError('--step needs --workdir: only a run has checkpoints')
-  if (values.interpolate or values.export) and not values.workdir:
-    raise ValueError('--interpolate needs --workdir: only a run has a start')
+  cli.check_sources(values, _SOURCES, _BELONGS)
   for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
   if values.compare:
@@ -239,6 +239,9 @@ def _evaluate_run(values) -> None:
       f'--inner writes into the run, and {values.workdir} is on the Hub'
     )
   values.workdir = model_sources.pin(values.workdir)
+  sweep = interpolation.read_sweep(
+    values.workdir, values.interpolate, values.inner, values.export
+  )
   folder = model_sources.resolve(values.workdir)
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
@@ -256,9 +259,6 @@ def _evaluate_run(values) -> None:
     protocols = evaluate_run.make_protocols(
       config, () if values.class_split else recognizer.seen_classes
     )
-  sweep = interpolation.read_sweep(
-    values.workdir, values.interpolate, values.inner, values.export
-  )
   choice = choose_settings.read_or_choose(
     values.workdir, '' if values.interpolate else values.inner, say, values.step
   )

@@ -159,10 +159,15 @@ def _check_outputs(paths: Sequence[str], values) -> None:
       raise ValueError(f'--{flag} needs --segments, and --video with one video')
     if os.path.splitext(path)[1].lower() not in suffixes:
       raise ValueError(f'{shown}: expected {" or ".join(suffixes)}')
-    if os.path.exists(path):
-      raise FileExistsError(f'{shown} is there already')
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
       raise FileNotFoundError(f'the folder of {shown} does not exist')
+    try:
+      with open(path, 'x'):
+        os.remove(path)
+    except FileExistsError as e:
+      raise FileExistsError(f'{shown} is there already') from e
+    except OSError as e:
+      raise OSError(f'{shown} cannot be written: {e.strerror}') from e
 
 
 def _write_outputs(path: str, segments, values) -> None:
@@ -331,7 +336,7 @@ def _watch(names: Sequence[str], described, values) -> None:
     source.open()
     model = _load(names, described, values)
     domain = model.bank.domain if model.bank else ''
-    _warn(predictions.domain_warnings(domain, found.name, ''), error=True)
+    _warn(predictions.domain_warnings(domain, found.name, None), error=True)
     _warn(model.segment_warnings, error=True)
     events = model.stream(
       source.frames(model.recognizer.prep),

@@ -106,6 +106,16 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     )
 
 
+def test_files_beside_the_output_stay(tmp_path):
+  path = videos.write_video(tmp_path / 'v.mp4', videos.numbered_frames(5))
+  other = tmp_path / 'out.mp4.part'
+  other.write_text('mine')
+  output = tmp_path / 'out.mp4'
+  annotated_video.write(path, str(output), [(0, 1, 'x', 1)], NONE)
+  assert other.read_text() == 'mine'
+  assert sorted(os.listdir(tmp_path)) == ['out.mp4', 'out.mp4.part', 'v.mp4']
+
+
 @pytest.mark.parametrize(
   'text, lines',
   [

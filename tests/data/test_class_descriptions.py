@@ -36,6 +36,9 @@ def test_descriptions_are_read_by_canonical_name(tmp_path):
   described = class_descriptions.read(path, ['shake hands', 'rowing'])
   assert described == {'shake hands': ('Two people greet.',)}
   assert class_descriptions.read(path) == described
+  # Some editors write a mark at the beginning.
+  with_mark = write(tmp_path, '\ufeff{"Rowing": ["Oars."]}')
+  assert class_descriptions.read(with_mark) == {'rowing': ('Oars.',)}
 
 
 def test_a_file_may_say_more_than_the_descriptions(tmp_path):
@@ -51,6 +54,7 @@ def test_a_file_may_say_more_than_the_descriptions(tmp_path):
   'content, words',
   [
     ('{', 'not JSON'),
+    ('[' * 200_000, 'lie too deep'),
     ([], 'expected an object'),
     ({'rowin': ['x']}, "'rowin', which is not a class; nearest are rowing"),
     ({'rowing': 'x'}, "'rowing' needs a list of sentences"),
@@ -101,6 +105,10 @@ def test_what_has_no_description_is_named():
   )
   with pytest.raises(ValueError, match='f.json .*none of the classes waving'):
     check(described, ['waving'], 'f.json')
+  many = [f'class {i}' for i in range(400)]
+  with pytest.raises(ValueError, match='class 9 and 390 more$'):
+    check(described, many, 'f.json')
+  assert check(described, ['rowing', *many], 'f.json').endswith('and 390 more')
 
 
 @pytest.mark.parametrize('name', class_descriptions.GROUPS)

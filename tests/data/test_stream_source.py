@@ -116,6 +116,16 @@ def test_a_pipe_without_a_video(stdin, content, message):
     read('-')
 
 
+def test_an_mp4_with_its_index_at_the_end_in_a_pipe(stdin, tmp_path):
+  # Long enough that FFmpeg cannot keep its beginning.
+  noise = np.random.default_rng(0).integers(0, 255, (40, 96, 128, 3), np.uint8)
+  path = videos.write_video(tmp_path / 'v.mp4', noise)
+  with open(path, 'rb') as f:
+    feed(stdin, f.read())
+  with pytest.raises(decode.VideoError, match='is damaged .*be rewound'):
+    read('-')
+
+
 def test_an_address(tmp_path):
   path = write(tmp_path / 'v.ts', 150)
   serve = functools.partial(

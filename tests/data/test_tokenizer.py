@@ -103,6 +103,9 @@ def test_name_that_is_too_long_raises_and_is_named():
     ValueError, match="'rowing arm' has 5 tokens, more than token_length=4"
   ):
     tokenize(['arm', 'rowing arm'])
+  with pytest.raises(ValueError, match='tokens, more than') as raised:
+    tokenize(['arm ' * 9999])
+  assert len(str(raised.value)) < 300
 
 
 def test_token_length_must_leave_room_for_a_word():

@@ -158,9 +158,40 @@ def test_a_bank_gets_described_names(bare, sentences, tmp_path):
 
 
 @pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'description_weight': None}, r"values of \['description_weight'\]"),
+    ({'prompts': 5}, r"values of \['prompts'\]"),
+    ({'prompts': [5]}, r"values of \['prompts'\]"),
+    ({'num_frames': 'many', 'video': 1}, r"values of \['video', 'num_frames'"),
+    (None, 'expected a JSON object'),
+  ],
+)
+def test_damaged_values_are_named(change, message, folder, tmp_path):
+  with open(os.path.join(folder, 'encoders.json'), encoding='utf-8') as f:
+    content = json.load(f)
+  path = tmp_path / 'encoders.json'
+  path.write_text(json.dumps(change and content | change))
+  with pytest.raises(ValueError, match=f'encoders.json.* {message}'):
+    public_folders.read(str(tmp_path))
+
+
+def test_mistakes_come_before_the_weights_are_read(tmp_path):
+  path = tmp_path / 'mine.json'
+  path.write_text('{"row": "no list"}')
+  with pytest.raises(ValueError, match="'row' needs a list of sentences"):
+    build(('none', 'none'), tmp_path / 'out', f'--descriptions={path}')
+  assert os.listdir(tmp_path) == ['mine.json']
+  with pytest.raises(FileExistsError, match='exists: name a new folder'):
+    build(('none', 'none'), tmp_path, '--overwrite')
+
+
+@pytest.mark.parametrize(
   'argv, message',
   [
     (['bank', 'show', 'x', '--descriptions=y'], 'belongs to build and add'),
+    # One letter less than --videos.
+    (['bank', 'add', 'x', '--video=y', '--output=O'], 'belongs to build'),
     (
       ['bank', 'build', '--workdir=W', '--output=O', '--descriptions=shipped'],
       'keep those that they were made with',

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_python_mixes_name_and_examples(shipped, directions):
   np.testing.assert_allclose(prototype(model, NAME), by_name, atol=1e-5)
 
 
+def test_a_file_counts_once_however_it_is_written(shipped, tmp_path):
+  link = tmp_path / 'link.mp4'
+  link.symlink_to(EXAMPLES[0])
+  folder, name = os.path.split(EXAMPLES[0])
+  again = os.path.join(folder, '.', name)
+  paths = [EXAMPLES[0], again, link, EXAMPLES[1]]
+  checked = example_videos.check(shipped.bank, [NAME], {NAME: paths})
+  assert len(checked[NAME]) == 2
+
+
 def test_the_bank_remembers_examples_and_takes_more(
   shipped, directions, tmp_path, capsys
 ):
@@ -122,6 +133,8 @@ def test_the_bank_remembers_examples_and_takes_more(
     ),
     ((f'--classes={NAME}', '--videos=none.mp4'), '--videos=none.mp4 does not'),
     (('--classes=a,b', f'--videos={EXAMPLES[0]}'), 'are of one class'),
+    # As of a variable of the shell that is empty.
+    (('--classes=a', '--videos='), '--videos= does not exist'),
     (
       ('--classes=waving both arms slowly', f'--videos={EXAMPLES[0]}'),
       "'waving both arms slowly' is a seen class",

@@ -189,7 +189,8 @@ def test_runs_without_a_start_say_so(run, inner, tmp_path, capsys):
   # The model that ships began with random values.
   assert evaluated('--workdir=stick_figures', '--interpolate=0') == 1
   assert 'started from random values' in capsys.readouterr().err
-  assert evaluated(f'--workdir={run.workdir}', '--interpolate=2') == 1
+  # Told before the run is read.
+  assert evaluated('--workdir=nowhere', '--interpolate=2') == 1
   assert "'2' is no number in [0, 1]" in capsys.readouterr().err
   assert evaluated('--scores=x', '--labels=y', '--interpolate=0') == 1
   assert '--interpolate needs --workdir' in capsys.readouterr().err

@@ -50,6 +50,11 @@ def test_missing_bank_raises_and_says_why(tmp_path):
     prototype_bank.load_bank(str(tmp_path / 'bank.safetensors'))
 
 
+def test_a_folder_is_no_bank(tmp_path):
+  with pytest.raises(IsADirectoryError, match='is its bank.safetensors'):
+    prototype_bank.load_bank(str(tmp_path))
+
+
 @pytest.mark.parametrize('content', [b'', b'no tensors here', b'\x00' * 100])
 def test_file_of_another_kind_raises(content, tmp_path):
   path = tmp_path / 'bank.safetensors'

@@ -22,6 +22,11 @@ def test_what_they_look_like():
   )
 
 
+def test_players_find_no_tags_in_names():
+  named = predictions.NamedSegment(0.0, 1.0, r'{\an8}<i>up', 0.5)
+  assert '(\\an8)‹i>up (50%)' in subtitles.subtitles([named], '.srt')
+
+
 @pytest.mark.parametrize('suffix', subtitles.SUFFIXES)
 def test_ffmpeg_reads_them(tmp_path, suffix):
   path = tmp_path / f's{suffix}'

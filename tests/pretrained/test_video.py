@@ -296,7 +296,7 @@ def test_bad_tensors_are_named(tmp_path, changes, message):
   'config, message',
   [
     ({'model_type': 'bert'}, "model_type is 'bert'"),
-    ({'hidden_act': 'silu'}, "hidden_act 'silu' is not one of"),
+    ({'hidden_act': 'selu'}, "hidden_act 'selu' is not one of"),
     ({'num_hidden_layers': 1}, 'do not belong to this model'),
     ({'num_hidden_layers': 3}, 'encoder.layer.2.* is missing'),
     ({'hidden_size': 64}, 'does not fit'),

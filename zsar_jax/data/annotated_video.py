@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fractions
 import os
+import secrets
 from typing import Any
 
 import av
@@ -54,7 +55,9 @@ def write(path: str, output: str, segments: _Segments, nameless: str) -> str:
   """
   duration = segments[-1][1]
   deadline = _DEADLINE + _DEADLINE_EACH * duration
-  part = f'{output}.part'
+  # A name of its own: a file of the user's is never overwritten.
+  folder = os.path.dirname(output)
+  part = os.path.join(folder, f'.{secrets.token_hex(8)}.part')
   try:
     facts, _ = isolated.run(
       _TASK,
@@ -70,6 +73,8 @@ def write(path: str, output: str, segments: _Segments, nameless: str) -> str:
       deadline=deadline,
     )
     os.replace(part, output)
+  except OSError as e:
+    raise OSError(e.errno, e.strerror or str(e), output) from e
   finally:
     with contextlib.suppress(FileNotFoundError):
       os.remove(part)

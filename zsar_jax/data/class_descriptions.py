@@ -20,6 +20,8 @@ _KEY = 'descriptions'
 # Which group's sentences hold for a name that several groups have, unless the
 # dataset has its own: Kinetics first, which most classifiers know.
 GROUPS = ('kinetics', 'ucf101', 'activitynet200', 'hmdb51', 'real_clips')
+# Names in a message.
+_MOST_SHOWN = 10
 # Prepared dataset -> its own group; those of Kinetics have the same.
 _OWN_GROUP = {
   'ucf101': 'ucf101',
@@ -47,11 +49,13 @@ def read(path: str, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'description file {path} does not exist')
-  with open(path, encoding='utf-8') as f:
+  with open(path, encoding='utf-8-sig') as f:
     try:
       content = json.load(f, object_pairs_hook=_without_doubles)
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
       raise ValueError(f'{path}: not JSON: {e}') from e
+    except RecursionError as e:
+      raise ValueError(f'{path}: lists or objects lie too deep') from e
     except ValueError as e:
       raise ValueError(f'{path}: {e}') from e
   if isinstance(content, dict) and isinstance(content.get(_KEY), dict):
@@ -176,13 +180,14 @@ def check_some(
   """
   names = list(names)
   without = [name for name in names if name not in described]
+  shown = ', '.join(without[:_MOST_SHOWN])
+  if len(without) > _MOST_SHOWN:
+    shown = f'{shown} and {len(without) - _MOST_SHOWN} more'
   if names and len(without) == len(names):
-    raise ValueError(
-      f'{source} descriptions have none of the classes {", ".join(names)}'
-    )
+    raise ValueError(f'{source} descriptions have none of the classes {shown}')
   if not without:
     return ''
   return (
     f'{source} describes {len(names) - len(without)} of {len(names)} classes, '
-    f'but not {", ".join(without)}'
+    f'but not {shown}'
   )

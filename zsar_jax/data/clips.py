@@ -12,7 +12,8 @@ Four ways to choose:
 * segment: the whole video too. In training each instant lies anywhere in its
   own of `num_frames` equal segments (TSN, Wang et al. 2016): clips vary more,
   and the steps in time are uneven. In evaluation the same as uniform.
-* ends: the whole video, from its first frame to its last.
+* ends: the whole video, `num_frames` frames at equal distances, its first and
+  its last frame among them. Perception Encoder reads videos so.
 * dense: `num_frames` steps of `frame_stride / sample_fps` seconds. Speed is
   true; a clip covers only a part of a long video.
 

@@ -233,11 +233,18 @@ def _of_bytes(source: _Bytes, name: str, hint: str = '') -> _Frames:
         raise
       raise VideoError(name, 'is empty (0 bytes)') from e
 
-  return _opened(opener, name, f'{_NO_VIDEO} ({{}}){hint}')
+  return _opened(opener, name, f'{_NO_VIDEO} ({{}}){hint}', hint)
 
 
-def _opened(opener, name: str, if_not: str) -> _Frames:
-  """Opens a container and decodes it; `if_not` says why that cannot be."""
+def _opened(opener, name: str, if_not: str, hint: str = '') -> _Frames:
+  """Opens a container and decodes it.
+
+  Args:
+    opener: returns the container.
+    name: what to call it in an error.
+    if_not: why it cannot be opened, with {} for FFmpeg's reason.
+    hint: follows an error where nothing decodes.
+  """
   guard = Guard(name, DEFAULT_LIMITS)
 
   def open_it():
@@ -247,16 +254,16 @@ def _opened(opener, name: str, if_not: str) -> _Frames:
       raise VideoError(name, if_not.format(reason_of(e))) from e
 
   with open_source(open_it, guard) as opened:
-    yield from _decoded(*opened, guard)
+    yield from _decoded(*opened, guard, hint)
 
 
-def _decoded(container, stream, guard: Guard) -> _Frames:
+def _decoded(container, stream, guard: Guard, hint: str) -> _Frames:
   """Decodes to the end. A packet that does not decode is a lost frame."""
   converter = av.video.reformatter.VideoReformatter()
   rate = float(stream.average_rate or stream.guessed_rate or _GUESSED_RATE)
   first_size = first_pts = None
   seconds = -1 / rate
-  for frame in _frames(container, stream, guard):
+  for frame in _frames(container, stream, guard, hint):
     guard.check_size(frame.height, frame.width)
     size = displayed_size(frame)
     first_size = first_size or size
@@ -270,7 +277,9 @@ def _decoded(container, stream, guard: Guard) -> _Frames:
     yield seconds, upright_rgb(frame, converter)
 
 
-def _frames(container, stream, guard: Guard) -> Iterator[av.VideoFrame]:
+def _frames(
+  container, stream, guard: Guard, hint: str
+) -> Iterator[av.VideoFrame]:
   bad = 0
   try:
     for packet in container.demux(stream):
@@ -285,7 +294,8 @@ def _frames(container, stream, guard: Guard) -> Iterator[av.VideoFrame]:
             f'({reason_of(e)})',
           ) from e
         continue
-      bad = 0 if frames else bad
+      if frames:
+        bad, hint = 0, ''
       yield from frames
   except av.FFmpegError as e:
-    raise VideoError(guard.name, f'is damaged ({reason_of(e)})') from e
+    raise VideoError(guard.name, f'is damaged ({reason_of(e)}){hint}') from e

@@ -19,6 +19,8 @@ import numpy as np
 from zsar_jax.data import class_names
 from zsar_jax.data.datasets import stick_figure_classes
 
+# Letters of a text in a message.
+_MOST_SHOWN = 120
 PAD, UNKNOWN, START, END, MASK = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 _RESERVED = (PAD, UNKNOWN, START, END, MASK)
 # MPNet's names of the same; its vocabulary begins with the first.
@@ -135,8 +137,9 @@ def padded_ids(
   mask = np.zeros((len(names), token_length), bool)
   for i, (name, tokens) in enumerate(zip(names, rows, strict=True)):
     if len(tokens) > token_length:
+      shown = name if len(name) <= _MOST_SHOWN else f'{name[:_MOST_SHOWN]}…'
       raise ValueError(
-        f'class name {name!r} has {len(tokens)} tokens, more than '
+        f'class name {shown!r} has {len(tokens)} tokens, more than '
         f'token_length={token_length}; set preprocessing.token_length'
       )
     ids[i, : len(tokens)] = tokens

@@ -88,7 +88,9 @@ class Candidates:
   def check(self) -> None:
     """Raises ValueError if there are no names."""
     if not self.names:
-      raise ValueError('no classes to choose from: call add_classes first')
+      raise ValueError(
+        'no classes to choose from: call add_classes first (--classes=NAMES)'
+      )
 
   def clear(self) -> None:
     """Removes all classes."""

@@ -71,7 +71,9 @@ def check(
       )
     if isinstance(paths, str | os.PathLike):
       raise ValueError(f'the example videos of {name!r} must be in a list')
-    checked[name] = list(dict.fromkeys(map(os.fspath, paths)))
+    # A file counts once, however it is written.
+    files = {os.path.realpath(path): os.fspath(path) for path in paths}
+    checked[name] = [*files.values()]
     if not checked[name]:
       raise ValueError(f'{name!r} is given example videos, but no path')
   return checked

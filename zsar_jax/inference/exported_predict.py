@@ -214,4 +214,7 @@ def main(path):
 if __name__ == '__main__':
   if len(sys.argv) != 2:
     sys.exit(__doc__)
-  main(sys.argv[1])
+  try:
+    main(sys.argv[1])
+  except (av.FFmpegError, OSError, ValueError) as e:
+    sys.exit(f'{sys.argv[1]} cannot be read: {e}')

@@ -208,17 +208,23 @@ def example_warnings(names: Sequence[str], counts: Sequence[int]) -> list[str]:
   return [f'example videos were given, so not zero-shot: {", ".join(shown)}']
 
 
-def domain_warnings(domain: str, path: str, comment: str) -> list[str]:
+def domain_warnings(domain: str, path: str, comment: str | None) -> list[str]:
   """Says if a video is another kind of pictures than those of training.
 
   Args:
     domain: of the training videos; '' where nobody knows it.
     path: of the video.
-    comment: in the video's container.
+    comment: in the video's container; None of a stream, which has none.
   """
   if domain != records.RENDERED_DOMAIN or comment == records.RENDERED_TAG:
     return []
+  name, trained = terminal.visible_name(path), f'trained on {domain} alone'
+  if comment is None:
+    return [
+      f'these weights were {trained}: if {name} shows anything else, the '
+      'ranking means little'
+    ]
   return [
-    f'these weights were trained on {domain} alone and '
-    f'{terminal.visible_name(path)} is something else: the ranking means little'
+    f'these weights were {trained} and {name} is something else: the ranking '
+    'means little'
   ]

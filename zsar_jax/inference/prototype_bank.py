@@ -129,12 +129,17 @@ def load_bank(path: str) -> PrototypeBank:
 
   Raises:
     FileNotFoundError: no such file.
+    IsADirectoryError: it is a folder.
     ValueError: the file is no bank, or damaged. The message names the file,
       and the class if one is wrong.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(
       f'{path} does not exist: a run writes it at the end of training'
+    )
+  if not os.path.isfile(path):
+    raise IsADirectoryError(
+      f'{path} is no file: the bank of a folder is its {BANK_FILE}'
     )
   try:
     with safetensors.safe_open(path, framework='numpy') as f:

@@ -126,7 +126,8 @@ def describe(
   lacking = class_descriptions.check_some(described, names, source)
   say(
     lacking
-    or f'{source} describes all classes (--descriptions= leaves that out)'
+    or f'descriptions: {source}, for all classes (--descriptions= takes names '
+    'alone)'
   )
   return public_folders.describe(encoders, described)
 

@@ -169,9 +169,25 @@ def check_shared(folder: str, source: str) -> None:
 def _read(folder: str) -> dict[str, Any]:
   path = os.path.join(folder, FILE)
   content = json_files.read(path)
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} is damaged: expected a JSON object')
   missing = [key for key in _KEYS if key not in content]
   if missing:
     raise ValueError(f'{path} lacks {missing}')
+  wrong = [
+    key
+    for key, kind in (
+      *((key, str) for key in _KEYS if key != 'prompts'),
+      ('prompts', list),
+      ('num_frames', int),
+      (DESCRIPTION_WEIGHT, int | float),
+    )
+    if key in content and not isinstance(content[key], kind)
+  ]
+  if not wrong and not all(isinstance(x, str) for x in content['prompts']):
+    wrong = ['prompts']
+  if wrong:
+    raise ValueError(f'{path}: the values of {wrong} are damaged')
   return content
 
 
@@ -201,7 +217,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
     encoders = open_sides(
       content['video'],
       content['text'],
-      int(content.get('num_frames', 0)),
+      content.get('num_frames', 0),
       tuple(content['prompts']),
     )
   except FileNotFoundError as e:

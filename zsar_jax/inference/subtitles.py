@@ -6,6 +6,9 @@ import html
 from zsar_jax.inference import predictions
 
 SUFFIXES = ('.srt', '.vtt')
+# WebVTT has escapes. In SubRip `<` and `{` begin a tag and nothing escapes
+# them, so letters that look like them take their place.
+_NO_TAGS = str.maketrans('<{}', '‹()')
 
 
 def subtitles(segments: Sequence[predictions.NamedSegment], suffix: str) -> str:
@@ -25,10 +28,8 @@ def subtitles(segments: Sequence[predictions.NamedSegment], suffix: str) -> str:
       _clock(seconds, '.' if is_vtt else ',')
       for seconds in (segment.start, segment.end)
     )
-    # WebVTT has escapes. In SubRip `<` begins a tag and nothing escapes it, so
-    # a letter that looks like it takes its place.
     name = segment.name
-    name = html.escape(name, False) if is_vtt else name.replace('<', '‹')
+    name = html.escape(name, False) if is_vtt else name.translate(_NO_TAGS)
     blocks.append(f'{number}\n{times}\n{name} ({segment.score:.0%})\n')
   return '\n'.join(blocks)
 

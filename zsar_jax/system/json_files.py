@@ -21,5 +21,5 @@ def read(path: str) -> Any:
   with open(path, encoding='utf-8') as f:
     try:
       return json.load(f)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
       raise ValueError(f'{path} is damaged: it is not JSON ({e})') from e

@@ -51,7 +51,7 @@ class _Watch:
     model.clear_classes().add_classes(names)
     domain = model.bank.domain if model.bank else ''
     self._warnings = (
-      *predictions.domain_warnings(domain, _NAME, ''),
+      *predictions.domain_warnings(domain, _NAME, None),
       *model.segment_warnings,
     )
     self._stream = model.open_stream(are_views=True, skip_gaps=True)

@@ -348,7 +348,7 @@ def test_flags_that_make_no_sense(tmp_path, command, flags, message):
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
   (tmp_path / 'mine').write_text('x')
   flags = '--workdir=stick_figures', '--format=stablehlo'
-  with pytest.raises(FileExistsError, match='exists: export'):
+  with pytest.raises(FileExistsError, match='exists: name a new folder'):
     bank.main(['bank', 'export', *flags, f'--output={tmp_path}'])
   assert [path.name for path in tmp_path.iterdir()] == ['mine']
 

@@ -209,6 +209,8 @@ _ADDED = (
   'preprocessing.resize',
   'preprocessing.crop',
   'model.text.relative',
+  'model.text.pooled_token',
+  'init.dual',
   'zeroshot.kernel_gamma',
   'zeroshot.hub_correction',
   'zeroshot.motion_controls',

@@ -9,8 +9,14 @@ import pytest
 
 from tests import tiny
 from tests.pretrained import test_video, tiny_weights
-from zsar_jax.inference import model_builder, public_sides, saved_encoders
-from zsar_jax.models import zsar_model
+from zsar_jax import config_utils
+from zsar_jax.inference import (
+  interpolation,
+  model_builder,
+  public_sides,
+  saved_encoders,
+)
+from zsar_jax.models import pixel_ops, zsar_model
 from zsar_jax.pretrained import initialisation, pixels
 from zsar_jax.training import optim, run_checks, train
 
@@ -215,11 +221,144 @@ def test_clip_starts_both_sides_and_its_frozen_self_stands_beside(tmp_path):
   )
 
 
+def _started(config):
+  """The model and its preprocessing; loaded parameters, zeros elsewhere."""
+  start = initialisation.start(config)
+  prep = model_builder.make_preprocessing(start.config, start.pieces)
+  tokens = model_builder.vocabulary_size(start.pieces)
+  model = model_builder.build_model(start.config, prep, tokens, 3)
+  shapes = model_builder.parameter_shapes(model, prep)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return model, prep, initialisation.put(zeros, start.loaded)
+
+
+@pytest.mark.parametrize('kind', ['clip', 'metaclip_2'])
+def test_a_start_embeds_as_the_public_model_does(kind, tmp_path):
+  write = getattr(tiny_weights, f'write_{kind}')
+  path = write(tmp_path / kind)
+  model, prep, params = _started(
+    tiny.config(
+      init__dual=path,
+      preprocessing__inputs='rgb',
+      preprocessing__token_length=40,
+      preprocessing__num_frames=2,
+    )
+  )
+  texts = public_sides.open_text(path, ('{}',))
+  video = public_sides.open_video(path, prep.num_frames)
+  # Of several lengths: the end token stands at another place in each.
+  row = texts.texts.token_ids(['rowing', 'a run', 'juggling'])[0]
+  apply = jax.jit(model.apply, static_argnames='method')
+  ids, mask = row['ids'][:, :40], row['mask'][:, :40]
+  named = apply({'params': params}, ids, mask, method='encode_text')
+  np.testing.assert_allclose(
+    named['embedding'],
+    texts.embed_names(['rowing', 'a run', 'juggling']),
+    atol=1e-4,
+  )
+  # The public model projects every frame and takes the mean of unit vectors,
+  # training the mean of frames. They agree on frames of one length.
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (2, 1, 1, 32, 32, 3), np.uint8)
+  clips = np.repeat(frame, prep.num_frames, axis=2)
+  inputs = pixel_ops.to_inputs(clips[:, 0], prep.mean, prep.std)
+  seen = apply({'params': params}, inputs, method='encode_video')
+  np.testing.assert_allclose(
+    seen['embedding'], video.embed(clips)[:, 0], atol=1e-4
+  )
+
+
+def test_metaclip_2_trains_and_keeps_what_is_frozen(tmp_path):
+  path = tiny_weights.write_metaclip_2(tmp_path / 'tiny-metaclip')
+  config = tiny.config(
+    init__dual=path,
+    preprocessing__inputs='rgb',
+    preprocessing__token_length=40,
+    preprocessing__num_frames=2,
+    train__num_steps=2,
+    train__checkpoint_every=2,
+    optim__warmup_steps=0,
+    optim__layer_decay=0.5,
+    optim__frozen=('^text_encoder/', '^text_projection/'),
+  )
+  workdir = str(tmp_path / 'run')
+  content = train.train(config, workdir)
+  assert content['initialisation'].startswith('dual=tiny-metaclip:')
+  assert 'frozen_clip' in {row['method'] for row in content['rows']}
+  model = saved_encoders.load(workdir)
+  np.testing.assert_allclose(
+    model.encode_class_names(['running'])['embedding'],
+    public_sides.open_text(path, ['{}']).embed_names(['running']),
+    atol=1e-5,
+  )
+  # WiSE-FT finds the start again, and training has moved away from it.
+  start = interpolation.starting_params(model, workdir)
+  norm = lambda params: np.asarray(params['video_encoder']['norm']['scale'])
+  loaded = initialisation.start(config).loaded['video_encoder']['norm']['scale']
+  np.testing.assert_array_equal(norm(start), loaded)
+  assert np.abs(norm(model.params) - loaded).max() > 0
+
+
+REFUSED = {
+  ('dual', 'siglip'): "'clip' or 'metaclip_2'; .*zsar predict --pretrained=",
+  ('dual', 'xclip'): 'zsar bank build --video=.* --text=',
+  ('dual', 'videoprism'): 'zsar predict --pretrained=',
+  ('clip', 'pe_audio_video'): 'zsar predict --pretrained=',
+  ('dual', 'vjepa2'): 'bank build --video=.* --text=DIR',
+  ('dual', 'videomae'): 'init.video takes these weights',
+  ('dual', 'bert'): 'init.text takes these weights',
+  ('video', 'vjepa2'): "'timesformer' or 'resnet'; .*--text=DIR` makes a bank",
+  ('video', 'xclip'): 'zsar predict --pretrained=',
+  ('video', 'clip'): 'init.dual takes these weights',
+  ('text', 'metaclip_2'): 'init.dual takes these weights',
+}
+
+
+@pytest.mark.parametrize('key, kind', REFUSED)
+def test_other_weights_are_refused_and_told_their_use(key, kind, tmp_path):
+  # Before tensors are read: there are none.
+  tiny_weights.write_json(tmp_path / 'config.json', {'model_type': kind})
+  config = tiny.config(
+    preprocessing__inputs='rgb', **{f'init__{key}': str(tmp_path)}
+  )
+  with pytest.raises(ValueError, match=REFUSED[key, kind]) as caught:
+    initialisation.start(config)
+  told = str(caught.value)
+  assert told.startswith(f'init.{key}={tmp_path}: ') and '\n' not in told
+
+
+def test_i3d_is_refused_by_its_name():
+  config = tiny.config(init__video='i3d', preprocessing__inputs='rgb')
+  with pytest.raises(ValueError, match='bank build --video=i3d --text=DIR'):
+    initialisation.start(config)
+
+
+def test_both_names_of_one_key_are_refused(tmp_path):
+  config = tiny.config(init__clip='one', init__dual='two')
+  with pytest.raises(ValueError, match='older name of init.dual; set only'):
+    initialisation.start(config)
+
+
+def test_a_config_of_an_older_run_starts_by_the_older_key(tmp_path):
+  path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
+  config = tiny.config(
+    init__clip=path,
+    preprocessing__inputs='rgb',
+    preprocessing__token_length=40,
+  )
+  older = config_utils.to_dict(config)
+  del older['init']['dual'], older['model']['text']['pooled_token']
+  assert not config_utils.differences(older, config_utils.to_dict(config))
+  start = initialisation.start(config_utils.from_dict(older))
+  assert initialisation.describe(start.config).startswith('clip=tiny-clip:')
+  assert initialisation.dual_source(start.config) == path
+
+
 def test_names_too_long_for_clip_are_refused_before_training(tmp_path):
   # With its prompt around it a name has more than the 40 tokens there are.
   path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
   config = tiny.config(
-    init__clip=path,
+    init__dual=path,
     preprocessing__inputs='rgb',
     preprocessing__token_length=40,
   )
@@ -230,23 +369,16 @@ def test_names_too_long_for_clip_are_refused_before_training(tmp_path):
 
 def test_clip_is_for_both_sides(bert, tmp_path):
   path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
-  config = tiny.config(init__clip=path, init__text=bert)
+  config = tiny.config(init__dual=path, init__text=bert)
   with pytest.raises(ValueError, match='leave out init.text'):
     initialisation.start(config)
   with pytest.raises(ValueError, match='needs rgb'):
-    initialisation.start(tiny.config(init__clip=path))
+    initialisation.start(tiny.config(init__dual=path))
 
 
 def _updates(config, **kwargs):
   """Updates of a first step whose gradients are all one, by parameter."""
-  start = initialisation.start(config)
-  prep = model_builder.make_preprocessing(start.config, start.pieces)
-  tokens = model_builder.vocabulary_size(start.pieces)
-  model = model_builder.build_model(start.config, prep, tokens, 3)
-  shapes = model_builder.parameter_shapes(model, prep)
-  params = initialisation.put(
-    jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), start.loaded
-  )
+  _, _, params = _started(config)
   optimizer = optim.make_optimizer(
     lambda step: 0.1, weight_decay=0.0, clip_norm=1e9, **kwargs
   )
@@ -258,16 +390,16 @@ def _updates(config, **kwargs):
   }
 
 
-@pytest.mark.parametrize('side', ['text+video', 'clip'])
+@pytest.mark.parametrize('side', ['text+video', 'clip', 'metaclip_2'])
 @pytest.mark.parametrize('scan', [False, True])
 def test_rates_by_layer_and_freezing_know_all_loaded_parts(
   side, scan, bert, vit, tmp_path
 ):
   changes = {'init__text': bert, 'init__video': vit}
   changes['model__video__scan_blocks'] = scan
-  if side == 'clip':
-    path = tiny_weights.write_clip(tmp_path / 'tiny-clip')
-    changes = {'init__clip': path}
+  if side in ('clip', 'metaclip_2'):
+    path = getattr(tiny_weights, f'write_{side}')(tmp_path / side)
+    changes = {'init__dual': path}
   config = tiny.config(
     **changes, preprocessing__token_length=20, preprocessing__inputs='rgb'
   )

@@ -220,3 +220,25 @@ def write_clip(path, config=None):
   write_json(path / 'preprocessor_config.json', PREPROCESSOR)
   write_clip_vocabulary(path)
   return str(path)
+
+
+def write_metaclip_2(path):
+  """A MetaCLIP 2 directory whose tokenizer spells any name."""
+  letters = 'abcdefghijklmnopqrstuvwxyz'
+  pieces = ['<s>', '<pad>', '</s>', '<unk>', '▁', *letters, *',.']
+  model = tokenizers.models.Unigram(
+    [(piece, -float(i > 3)) for i, piece in enumerate(pieces)], unk_id=3
+  )
+  made = tokenizers.Tokenizer(model)
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+  # As its text config says: no legacy id, but the token of this tokenizer.
+  config = clip_config('gelu', end_id=2)
+  config['model_type'] = 'metaclip_2'
+  config['text_config'] |= {
+    'vocab_size': len(pieces),
+    'max_position_embeddings': 77,
+  }
+  write(path, config, clip_tensors(config))
+  write_json(path / 'preprocessor_config.json', PREPROCESSOR)
+  made.save(str(path / 'tokenizer.json'))
+  return str(path)

@@ -12,7 +12,7 @@ from zsar_jax.pretrained import clip, directory, pe_video, siglip, videoprism
 
 MODEL_TYPES = (
   *clip.MODEL_TYPES,
-  'siglip',
+  siglip.MODEL_TYPE,
   videoprism.MODEL_TYPE,
   *pe_video.MODEL_TYPES,
 )
@@ -61,7 +61,7 @@ def load(weights: directory.Weights) -> DualModel:
     ValueError: the files do not fit together.
   """
   kind = weights.config['model_type']
-  if kind == 'siglip':
+  if kind == siglip.MODEL_TYPE:
     kwargs, params = siglip.load_siglip(weights)
     model, source = siglip_model.Siglip(**kwargs), siglip
     frames, bias = None, float(params['logit_bias'])

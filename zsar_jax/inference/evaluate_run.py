@@ -34,7 +34,7 @@ from zsar_jax.inference import (
   public_folders,
 )
 from zsar_jax.inference import encoders as encoders_lib
-from zsar_jax.pretrained import hub
+from zsar_jax.pretrained import hub, initialisation
 from zsar_jax.system import terminal
 
 # Names in a workdir, beside results.json.
@@ -375,8 +375,8 @@ def _distinct(videos) -> list[dict[str, str]]:
 def frozen_clip_of(
   config: ml_collections.ConfigDict,
 ) -> public_encoders.PublicEncoders:
-  """Returns the CLIP that a config starts from, without any training."""
-  path = config.init.clip
+  """Returns the untrained model that a config starts from by `init.dual`."""
+  path = initialisation.dual_source(config)
   clip = public_folders.open_sides(path, path, config.preprocessing.num_frames)
   clip.config.zeroshot.batch_size = config.zeroshot.batch_size
   clip.config.zeroshot.num_views = clip.config.zeroshot.num_crops = 1
@@ -385,14 +385,14 @@ def frozen_clip_of(
 
 
 def _frozen_clip_rows(config, protocols, say) -> list[results.Row]:
-  """Evaluates the CLIP that a run started from, without any training."""
-  path = config.init.clip
+  """Evaluates the untrained model that a run started from by `init.dual`."""
+  path = initialisation.dual_source(config)
   if not path or protocols[0].test is None:
     return []
   if not hub.at_hand(path):
     say(f'{path} is not on this machine: the frozen_clip row is left out')
     return []
-  say('embedding the same videos by the frozen CLIP')
+  say('embedding the same videos by the frozen model of init.dual')
   return protocol_evaluation.nearest_name_rows(
     protocols, embedders.make_embedder(frozen_clip_of(config)), 'frozen_clip'
   )

@@ -122,9 +122,9 @@ def starting_params(recognizer: encoders.Recognizer, workdir: str) -> Any:
   if not began:
     raise ValueError(
       f'{workdir} started from random values: --interpolate is for runs that '
-      'began with public weights (init.text, init.video or init.clip)'
+      'began with public weights (init.text, init.video or init.dual)'
     )
-  sources = [config.init[key] for key in initialisation.SOURCES]
+  sources = [config.init.get(key, '') for key in initialisation.SOURCES]
   if not any(sources):
     raise ValueError(
       f'{workdir} began with {began}, but does not say where that is: give the '

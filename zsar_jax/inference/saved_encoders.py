@@ -165,7 +165,7 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     config['data'][key] = ''
   config['vocabulary'] = config['names']['descriptions'] = ''
   for key in initialisation.SOURCES:
-    if not hub.is_id(config['init'][key]):
+    if not hub.is_id(config['init'].get(key, '')):
       config['init'][key] = ''
   return config
 

@@ -301,14 +301,12 @@ class TrainedEncoders(encoders_lib.Recognizer):
     values, or if its public weights are not on this machine.
     """
     init = self.config.init
-    source = init.text or init.clip
+    source = init.text or initialisation.dual_source(self.config)
     if not source or not hub.at_hand(source):
       return None
 
     def embed(names):
       if self._initial_params is None:
-        from zsar_jax.pretrained import initialisation
-
         config = self.config.copy_and_resolve_references()
         config.init.video = ''
         loaded = initialisation.start(config).loaded

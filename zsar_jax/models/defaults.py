@@ -65,6 +65,9 @@ def model() -> ml_collections.ConfigDict:
       architecture='bert',
       # Id of the end token; only for 'clip'.
       end_id=-1,
+      # 'end' or 'exact_end': see POOLED_TOKENS in zsar_jax/models/clip.py.
+      # Only for 'clip'.
+      pooled_token='end',
       activation='gelu',
       norm_epsilon=1e-12,
       dropout_rate=0.0,

@@ -8,8 +8,9 @@ def init() -> ml_collections.ConfigDict:
   # Public weights: a directory with config.json and model.safetensors, or an id
   # of the Hugging Face Hub, 'hf:org/name' or 'hf:org/name@revision'. '' starts
   # from random weights. The weights' sizes, vocabulary and normalisation
-  # replace those of the config. `clip` initialises both encoders.
-  c = ml_collections.ConfigDict(dict(text='', video='', clip=''))
+  # replace those of the config. `dual` initialises both encoders; `clip` is
+  # its older name, kept for the runs that have it.
+  c = ml_collections.ConfigDict(dict(text='', video='', dual='', clip=''))
   # How 2-D patch kernels become tubelets: 'centre' or 'average'.
   c.inflation = 'centre'
   # Names and fingerprints of the weights. Training fills it in.

@@ -14,14 +14,16 @@ import ml_collections
 
 from zsar_jax.data import tokenizer
 from zsar_jax.models import resnet, zsar_model
-from zsar_jax.pretrained import assemble, bert, directory, mpnet
+from zsar_jax.pretrained import assemble, bert, directory, mpnet, start_kinds
 from zsar_jax.pretrained import clip as clip_weights
 from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
 # Keys of the config's section `init` that name public weights.
-SOURCES = ('text', 'video', 'clip')
+# `clip` is the older name of `dual`, and only older configs lack `dual`.
+_DUAL = ('dual', 'clip')
+SOURCES = ('text', 'video', *_DUAL)
 # The normalisation of all torchvision ResNets, whose files do not hold it.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 # Model type -> what loads it into a `TextEncoder`.
@@ -56,6 +58,21 @@ def describe(config: ml_collections.ConfigDict) -> str:
   return config.init.loaded or 'random'
 
 
+def _dual_key(config: ml_collections.ConfigDict) -> str:
+  """Returns the key that names weights of both sides; '' without any."""
+  return next((key for key in _DUAL if config.init.get(key, '')), '')
+
+
+def dual_source(config: ml_collections.ConfigDict) -> str:
+  """Returns the weights of both sides that a config starts from, or ''.
+
+  Args:
+    config: the whole config, also that of an older run.
+  """
+  key = _dual_key(config)
+  return config.init[key] if key else ''
+
+
 def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
   """Copies values whose keys the section has."""
   for key, value in values.items():
@@ -65,6 +82,7 @@ def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
 
 def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
   """Reads a side's weights, and records their name in the config."""
+  start_kinds.check(side, config.init[side])
   weights = directory.read_weights(config.init[side])
   name = os.path.basename(os.path.normpath(weights.path))
   if weights.source:
@@ -121,9 +139,9 @@ def _start_video(config: ml_collections.ConfigDict):
   return {'video_encoder': params}
 
 
-def _start_clip(config: ml_collections.ConfigDict):
-  weights = _read(config, 'clip')
-  directory.expect_model_type(weights, 'clip')
+def _start_dual(config: ml_collections.ConfigDict, key: str):
+  weights = _read(config, key)
+  directory.expect_model_type(weights, *start_kinds.STARTS['dual'])
   length = config.preprocessing.token_length
   kwargs, params = clip_weights.load_clip(weights, length)
   tokenize = clip_weights.load_tokenizer(weights, length)
@@ -138,7 +156,8 @@ def _start_clip(config: ml_collections.ConfigDict):
       'tubelet_size': (1, patch, patch),
     },
   )
-  _take(config.model.text, {**kwargs['text'], 'architecture': zsar_model.CLIP})
+  text = {'pooled_token': 'end', **kwargs['text']}
+  _take(config.model.text, {**text, 'architecture': zsar_model.CLIP})
   config.model.embedding_dim = kwargs['embedding_dim']
   loaded = {side: params[side] for side in ('video_encoder', 'text_encoder')}
   # CLIP's projections have no bias; ours start at zero.
@@ -155,7 +174,7 @@ def start(config: ml_collections.ConfigDict) -> Start:
     config: the whole config, checked; it is not changed.
 
   Returns:
-    The start. Without `init.text` and `init.clip`, the vocabulary is the
+    The start. Without `init.text` and `init.dual`, the vocabulary is the
     config's.
 
   Raises:
@@ -164,14 +183,20 @@ def start(config: ml_collections.ConfigDict) -> Start:
   """
   config = config.copy_and_resolve_references()
   pieces, loaded = [], {}
-  if config.init.clip:
+  key = _dual_key(config)
+  if key:
+    if key == 'dual' and config.init.clip:
+      raise ValueError(
+        f'init.dual={config.init.dual} and init.clip={config.init.clip}: '
+        'init.clip is the older name of init.dual; set only one'
+      )
     if config.init.text or config.init.video or config.vocabulary:
       raise ValueError(
-        'init.clip sets both encoders and the vocabulary: leave out init.text, '
-        'init.video and vocabulary'
+        f'init.{key} sets both encoders and the vocabulary: leave out '
+        'init.text, init.video and vocabulary'
       )
-    _expect_rgb(config, config.init.clip)
-    pieces, loaded = _start_clip(config)
+    _expect_rgb(config, config.init[key])
+    pieces, loaded = _start_dual(config, key)
     return Start(config, pieces, loaded)
   if config.init.text:
     if config.vocabulary:

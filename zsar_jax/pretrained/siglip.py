@@ -27,6 +27,7 @@ from zsar_jax.pretrained import (
   video_plan,
 )
 
+MODEL_TYPE = 'siglip'
 _IGNORE = (r'\.position_ids$',)
 # A saved config omits values that equal those of SigLIP-B/16.
 _DEFAULTS = {
@@ -74,7 +75,7 @@ def siglip_kwargs(weights: directory.Weights) -> dict[str, Any]:
   Raises:
     ValueError: the architecture is another one, or a setting is not supported.
   """
-  directory.expect_model_type(weights, 'siglip')
+  directory.expect_model_type(weights, MODEL_TYPE)
   text = clip.config_part(weights, 'text_config', _TEXT_DEFAULTS)
   vision = clip.config_part(weights, 'vision_config', _VISION_DEFAULTS)
   for key in ('hidden_act', 'layer_norm_eps', 'vision_use_head'):

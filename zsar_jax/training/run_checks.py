@@ -16,6 +16,7 @@ from zsar_jax.data import (
 )
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import class_split
+from zsar_jax.pretrained import initialisation
 
 
 def check_parts(c: ml_collections.ConfigDict, shards: int) -> None:
@@ -133,10 +134,11 @@ def keep_preprocessing(
   """
   old, new = dataclasses.asdict(begun), dataclasses.asdict(wanted)
   if old.pop('vocabulary_hash') != new.pop('vocabulary_hash'):
+    source = config.init.text or initialisation.dual_source(config)
     raise ValueError(
       'the run began with another vocabulary: bring back the one of '
-      f'{config.init.text or config.init.clip or config.vocabulary or "then"}, '
-      'or begin again in another --workdir'
+      f'{source or config.vocabulary or "then"}, or begin again in another '
+      '--workdir'
     )
   changed = [
     f'{key}={old[key]!r} (today {new[key]!r})'

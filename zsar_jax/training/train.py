@@ -205,7 +205,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
     run_checks.read_descriptions(config, protocol, say),
   )
   texts.token_ids((*seen, *protocol.unseen_classes))  # refuses long ones
-  if config.init.clip and protocol.unseen_classes:
+  if initialisation.dual_source(config) and protocol.unseen_classes:
     # Settings that would fail in a row of the table should fail now.
     evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes

@@ -24,7 +24,6 @@ from zsar_jax import cli
 from zsar_jax.data import class_descriptions
 from zsar_jax.evaluation import methods, results_text
 from zsar_jax.inference import public_sides
-from zsar_jax.system import terminal
 
 # Of the descriptions in a class embedding; development draws choose.
 WEIGHTS = (0.35, 0.5, 0.65, 0.8)
@@ -273,10 +272,7 @@ def main(argv: list[str]) -> None:
     of = _of_control if path in class_texts.CONTROLS else _of_encoder
     studied = of(draws, path, video.labels, descriptions)
     made = tables(draws, studied, video.labels)
-    for name, lines in made.items():
-      terminal.say('\n'.join([f'\n== {name}', *lines]))
-    if values.docs:
-      documents.put_into(values.docs, made)
+    documents.publish(made, values.docs)
 
 
 if __name__ == '__main__':

@@ -39,3 +39,16 @@ def put_into(path: str, tables: Mapping[str, Sequence[str]]) -> None:
   with open(f'{path}.tmp', 'w') as f:
     f.write(text)
   os.replace(f'{path}.tmp', path)
+
+
+def publish(tables: Mapping[str, Sequence[str]], path: str) -> None:
+  """Prints tables, and puts them into a document.
+
+  Args:
+    tables: name -> lines.
+    path: path of the document; '' only prints.
+  """
+  for name, lines in tables.items():
+    print('\n'.join([f'\n== {name}', *lines]))
+  if path:
+    put_into(path, tables)

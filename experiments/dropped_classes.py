@@ -164,10 +164,7 @@ def main(argv: list[str]) -> None:
     'dropped': make_table(clips, values.data, encoders.prep, bank),
     'dropped, machine': [documents.machine()],
   }
-  for name, lines in tables.items():
-    print('\n'.join([f'\n== {name}', *lines]))
-  if values.docs:
-    documents.put_into(values.docs, tables)
+  documents.publish(tables, values.docs)
 
 
 def make_table(clips, folder: str, prep, bank) -> list[str]:

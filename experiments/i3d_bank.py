@@ -65,10 +65,7 @@ def main(argv: list[str]) -> None:
     )
     tables[name] = results_text.format_table(outcome.content).splitlines()
   tables['machine'] = [documents.machine()]
-  for name, lines in tables.items():
-    print('\n'.join([f'\n== {name}', *lines]))
-  if values.docs:
-    documents.put_into(values.docs, tables)
+  documents.publish(tables, values.docs)
 
 
 def _protocols(bank, dataset: str, split_file: str = '', index: int = 0):

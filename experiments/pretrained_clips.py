@@ -339,10 +339,7 @@ def main(argv: list[str]) -> None:
   protocols = make_protocols(values.dataset_dir, values.class_split)
   tables = make_tables(clips, texts, protocols)
   tables['machine'] = [documents.machine()]
-  for name, lines in tables.items():
-    print('\n'.join([f'\n== {name}', *lines]))
-  if values.docs:
-    documents.put_into(values.docs, tables)
+  documents.publish(tables, values.docs)
 
 
 if __name__ == '__main__':

@@ -50,7 +50,7 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """Clips to name, and what is known of other classes.
+  """The clips to name, and the data of the other classes.
 
   Attributes:
     seen_features: of the seen clips [n d], not normalised.

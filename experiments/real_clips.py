@@ -54,10 +54,7 @@ def main(argv: list[str]) -> None:
     grid.run(cells, experiment.out, values.workers)
   tables = real_clips_tables.report(experiment)
   tables['machine'] = [documents.machine()]
-  for name, lines in tables.items():
-    print('\n'.join([f'\n== {name}', *lines]))
-  if values.docs:
-    documents.put_into(values.docs, tables)
+  documents.publish(tables, values.docs)
 
 
 if __name__ == '__main__':

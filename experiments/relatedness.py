@@ -96,10 +96,7 @@ def main(argv: list[str]) -> None:
     **study.tables(FEW),
     'machine': [documents.machine()],
   }
-  for name, lines in tables.items():
-    print('\n'.join([f'\n== {name}', *lines]))
-  if values.docs:
-    documents.put_into(values.docs, tables)
+  documents.publish(tables, values.docs)
 
 
 if __name__ == '__main__':

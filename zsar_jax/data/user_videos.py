@@ -105,9 +105,7 @@ def views_task(
     info.timestamps, info.duration, prep.clip_sampling, num_views
   )
 
-  def crops(frame):
-    frame = video_transforms.shrink(frame, prep)
-    return video_transforms.eval_views(frame, prep, num_crops)
+  crops = lambda frame: video_transforms.frame_views(frame, prep, num_crops)
 
   frames = decode.decode_frames(
     path, indices.reshape(-1), path, transform=crops, info=info

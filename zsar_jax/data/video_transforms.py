@@ -226,7 +226,23 @@ def middle_view(
   Returns:
     uint8 [size, size, 3].
   """
-  return eval_views(shrink(frame, prep), prep)[0]
+  return frame_views(frame, prep)[0]
+
+
+def frame_views(
+  frame: np.ndarray, prep: preprocessing.Preprocessing, num_crops: int = 1
+) -> np.ndarray:
+  """Cuts all views of a frame as it was decoded.
+
+  Args:
+    frame: uint8 [h, w, 3].
+    prep: what the weights want.
+    num_crops: see `eval_views`.
+
+  Returns:
+    uint8 [num_crops, size, size, 3].
+  """
+  return eval_views(shrink(frame, prep), prep, num_crops)
 
 
 def square(

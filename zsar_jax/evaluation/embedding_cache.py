@@ -21,6 +21,8 @@ import safetensors
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
+from zsar_jax.system import json_files
+
 _FORMAT = 'zsar_jax embedding cache 1'
 # A shard is written after this many videos or seconds.
 _SHARD_VIDEOS = 2048
@@ -83,9 +85,7 @@ class EmbeddingCache:
     os.makedirs(self.folder, exist_ok=True)
     path = os.path.join(self.folder, 'identity.json')
     if not os.path.exists(path):
-      with open(f'{path}.tmp', 'w') as f:
-        json.dump(identity, f, indent=2)
-      os.replace(f'{path}.tmp', path)
+      json_files.write(identity, path)
 
   def _shards(self, kind: str) -> list[_Shard]:
     folder = os.path.join(self.folder, kind)

@@ -198,13 +198,7 @@ def write_results(results: Mapping[str, Any], path: str) -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  temporary = f'{path}.tmp'
-  with open(temporary, 'w') as f:
-    json.dump(results, f, indent=2)
-    f.write('\n')
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(temporary, path)
+  json_files.write(results, path)
 
 
 def read_results(path: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Chooses transfer settings for a run on its inner draws."""
 
 from collections.abc import Callable, Sequence
-import json
 import os
 from typing import Any
 
@@ -35,9 +34,7 @@ def read_or_choose(
   if not inner:
     return json_files.read(path) if os.path.exists(path) else None
   choice = choose_on(inner.split(','), workdir, say, step)
-  with open(f'{path}.tmp', 'w') as f:
-    json.dump(choice, f, indent=2)
-  os.replace(f'{path}.tmp', path)
+  json_files.write(choice, path)
   return choice
 
 

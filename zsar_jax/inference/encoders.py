@@ -35,6 +35,12 @@ class Program:
   inputs: Mapping[str, jax.ShapeDtypeStruct]
 
 
+def pad_batch(batch: np.ndarray, size: int) -> np.ndarray:
+  """Repeats the last row of a batch [b ...] until it has `size` rows."""
+  padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+  return np.pad(batch, padding, mode='edge')
+
+
 class Recognizer(abc.ABC):
   """Encoders with weights.
 

@@ -270,7 +270,7 @@ def format_table(interpolation: dict[str, Any]) -> str:
   """A line for each coefficient, and which is reported.
 
   Args:
-    interpolation: of `evaluate_all`.
+    interpolation: of `evaluate`.
   """
   inner = interpolation['inner_accuracies']
   lines, names = [], []

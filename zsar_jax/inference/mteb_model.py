@@ -148,12 +148,8 @@ def _decoded_views(video, prep, num_views: int, num_crops: int) -> np.ndarray:
   frames = np.asarray(video.get_frames_at(wanted.tolist()).data)
   crops = np.stack(
     [
-      video_transforms.eval_views(
-        video_transforms.shrink(
-          np.ascontiguousarray(frame.transpose(1, 2, 0)), prep
-        ),
-        prep,
-        num_crops,
+      video_transforms.frame_views(
+        np.ascontiguousarray(frame.transpose(1, 2, 0)), prep, num_crops
       )
       for frame in frames
     ]

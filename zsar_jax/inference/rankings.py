@@ -76,8 +76,7 @@ def rank_views(
     See `rank`.
   """
   clips = np.stack([v.clips for v in views])
-  padding = batch_size - len(clips)
-  clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
+  clips = encoders.pad_batch(clips, batch_size)
   embeddings, match = recognizer.encode_videos(clips, by.names)
   n = len(views)
   return rank(recognizer.joint, by, sure, embeddings[:n], match[:n])

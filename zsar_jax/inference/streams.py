@@ -88,8 +88,8 @@ class WindowNamer:
     for i, batch in enumerate(batches):
       clips = np.stack([window.clip for window in batch])[:, None]
       # One shape for all batches: nothing is compiled again for the last.
-      padding = batch_size - len(clips) if i else 0
-      clips = np.pad(clips, [(0, padding)] + [(0, 0)] * 5, mode='edge')
+      if i:
+        clips = encoders.pad_batch(clips, batch_size)
       probabilities, none = self._probabilities(clips)
       yield [
         self._named(window, probabilities[k], None if none is None else none[k])

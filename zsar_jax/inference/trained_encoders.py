@@ -202,7 +202,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     padding = -len(x) % sharding.num_batch_shards(self._mesh)
     if not padding:
       return x
-    return np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1), mode='edge')
+    return encoders_lib.pad_batch(x, len(x) + padding)
 
   def match_tokens(
     self, video_tokens: np.ndarray, names: Sequence[str]
@@ -221,9 +221,7 @@ class TrainedEncoders(encoders_lib.Recognizer):
     parts = []
     for first in range(0, len(video_tokens), size):
       batch = video_tokens[first : first + size].astype(np.float32)
-      padded = np.pad(
-        batch, [(0, size - len(batch))] + [(0, 0)] * 3, mode='edge'
-      )
+      padded = encoders_lib.pad_batch(batch, size)
       out = self._match_again(
         self._params, padded.reshape(-1, *padded.shape[2:]), size, tokens, mask
       )

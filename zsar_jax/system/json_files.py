@@ -1,6 +1,7 @@
-"""Reads JSON files that the project wrote itself and that may be damaged."""
+"""Reads and writes the project's own JSON files, which may be damaged."""
 
 import json
+import os
 from typing import Any
 
 
@@ -23,3 +24,22 @@ def read(path: str) -> Any:
       return json.load(f)
     except (ValueError, RecursionError) as e:
       raise ValueError(f'{path} is damaged: it is not JSON ({e})') from e
+
+
+def write(content: Any, path: str) -> None:
+  """Writes a JSON file whole or not at all.
+
+  Args:
+    content: what `json` can write.
+    path: of the file; an existing file is replaced.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  temporary = f'{path}.tmp'
+  with open(temporary, 'w') as f:
+    json.dump(content, f, indent=2)
+    f.write('\n')
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(temporary, path)

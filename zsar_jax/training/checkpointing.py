@@ -6,7 +6,6 @@
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import fcntl
-import json
 import os
 from typing import Any
 
@@ -83,9 +82,7 @@ def claim_workdir(workdir: str, config: Mapping[str, Any]) -> None:
   """Creates a workdir, and writes its config."""
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, _CONFIG_FILE)
-  with open(f'{path}.tmp', 'w') as f:
-    json.dump(config, f, indent=2)
-  os.replace(f'{path}.tmp', path)
+  json_files.write(config, path)
 
 
 def _training_item(state: train_state.TrainState) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def make_network():
   def run(params, clips):
     x = pixel_ops.to_inputs(clips, mean, std)
     out = i3d_model.I3D().apply({'params': params}, x)
-    return out['features'], out['logits']
+    return out['pooled'], out['logits']
 
   params = jax.device_put(params)
   return lambda clips: tuple(map(np.asarray, run(params, clips)))

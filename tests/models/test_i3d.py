@@ -42,7 +42,7 @@ def test_shapes_of_the_published_network():
   shapes = jax.eval_shape(model.init, jax.random.key(0), clip)['params']
   assert sum(x.size for x in jax.tree.leaves(shapes)) == 12_704_544
   out = jax.eval_shape(lambda p, x: model.apply({'params': p}, x), shapes, clip)
-  assert out['features'].shape == (2, 1024)
+  assert out['pooled'].shape == (2, 1024)
   assert out['logits'].shape == (2, 400)
 
 
@@ -55,11 +55,11 @@ def test_narrow_networks_agree_and_logits_are_linear_in_features():
     for convolution in i3d.CONVOLUTIONS
   ]
   np.testing.assert_allclose(
-    outs[0]['features'], outs[1]['features'], atol=1e-5
+    outs[0]['pooled'], outs[1]['pooled'], atol=1e-5
   )
   head = params['params']['logits']
   np.testing.assert_allclose(
-    outs[0]['features'] @ head['kernel'] + head['bias'],
+    outs[0]['pooled'] @ head['kernel'] + head['bias'],
     outs[0]['logits'],
     atol=1e-5,
   )

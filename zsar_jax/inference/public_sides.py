@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zsar_jax.inference import class_texts, dual_models
+from zsar_jax.inference import class_texts
 from zsar_jax.models import i3d as i3d_model
 from zsar_jax.models import pixel_ops, text_encoder, video_encoder
 from zsar_jax.models import vjepa2 as vjepa2_model
 from zsar_jax.pretrained import (
   bert,
   directory,
+  dual_models,
   heads,
   mpnet,
   tensor_files,
@@ -255,7 +256,7 @@ def _open_i3d(num_frames: int) -> VideoSide:
   pixels = dict(i3d_weights.PREPROCESSING)
   pixels['num_frames'] = num_frames or pixels['num_frames']
   network = i3d_model.I3D()
-  apply = lambda params, x: network.apply({'params': params}, x)['features']
+  apply = lambda params, x: network.apply({'params': params}, x)['pooled']
   return VideoSide(
     i3d_weights.NAME,
     digest,

@@ -237,36 +237,72 @@ class ClipVideoEncoder(nn.Module):
       )
 
 
+class XClipVideoEncoder(ClipVideoEncoder, kw_only=True):
+  """X-CLIP's video side: frames exchange messages, and a Transformer joins them.
+
+  Attributes:
+    embedding_dim: dimension d of the joint space.
+    integration: keyword arguments of `xclip.FrameIntegration`.
+  """
+
+  embedding_dim: int
+  integration: Mapping[str, Any]
+  messages: bool = True
+
+  @nn.compact
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes clips.
+
+    Args:
+      video: normalised clip [b t h w 3], h = w = `image_size`.
+      deterministic: False turns dropout on, in the blocks of the frames.
+
+    Returns:
+      `tokens` and `frames` of `ClipVideoEncoder`, and `pooled` [b d], the clip
+      in the joint space, not normalised.
+
+    Raises:
+      ValueError: clips of another size or length.
+    """
+    out = super().__call__(video, deterministic)
+    frames = nn.Dense(
+      self.embedding_dim, use_bias=False, dtype=self.dtype, name='projection'
+    )(out['frames'])
+    pooled = xclip.FrameIntegration(
+      dtype=self.dtype, name='integration', **self.integration
+    )(frames)
+    return {**out, 'pooled': pooled}
+
+
 class Clip(nn.Module):
   """Both encoders, their projections and the learnt logit scale.
 
   Attributes:
-    video: keyword arguments of `ClipVideoEncoder`.
+    video: keyword arguments of `ClipVideoEncoder`; of `XClipVideoEncoder`, if
+      there is an `integration` among them. That one has its own projection.
     text: keyword arguments of `ClipTextEncoder`.
     embedding_dim: dimension d of the shared space.
     dtype: computation dtype; parameters stay float32.
-    integration: keyword arguments of `xclip.FrameIntegration`, which makes a
-      clip's embedding of its frames' (X-CLIP); None takes their mean.
   """
 
   video: Mapping[str, Any]
   text: Mapping[str, Any]
   embedding_dim: int
   dtype: layers.Dtype = jnp.float32
-  integration: Mapping[str, Any] | None = None
 
   def setup(self):  # noqa: D102 (flax calls it)
-    self.video_encoder = ClipVideoEncoder(dtype=self.dtype, **self.video)
-    self.text_encoder = ClipTextEncoder(dtype=self.dtype, **self.text)
     project = lambda: nn.Dense(
       self.embedding_dim, use_bias=False, dtype=self.dtype
     )
-    self.video_projection = project()
+    if 'integration' in self.video:
+      self.video_encoder = XClipVideoEncoder(dtype=self.dtype, **self.video)
+    else:
+      self.video_encoder = ClipVideoEncoder(dtype=self.dtype, **self.video)
+      self.video_projection = project()
+    self.text_encoder = ClipTextEncoder(dtype=self.dtype, **self.text)
     self.text_projection = project()
-    if self.integration is not None:
-      self.frame_integration = xclip.FrameIntegration(
-        dtype=self.dtype, **self.integration
-      )
     self.log_scale = self.param(
       'log_scale', nn.initializers.constant(_INITIAL_LOG_SCALE), ()
     )
@@ -282,23 +318,21 @@ class Clip(nn.Module):
     }
 
   def encode_video(self, video: jax.Array) -> dict[str, jax.Array]:
-    """Encodes clips frame by frame.
+    """Encodes clips.
 
     Args:
       video: normalised clip [b t h w 3].
 
     Returns:
-      The encoder's outputs, `frame_embeddings` [b t d], CLIP's image
-      embeddings, and `embedding` [b d], the direction of their mean or what
-      the integration makes of them; unit vectors, float32.
+      The encoder's outputs and `embedding` [b d]. That is X-CLIP's own, or the
+      direction of the mean of CLIP's image embeddings, which are
+      `frame_embeddings` [b t d]; unit vectors, float32.
     """
     out = self.video_encoder(video)
-    projected = self.video_projection(out['frames'])
-    frames = layers.l2_normalise(projected)
-    if self.integration is None:
-      embedding = layers.l2_normalise(frames.mean(axis=1))
-    else:
-      embedding = layers.l2_normalise(self.frame_integration(projected))
+    if 'integration' in self.video:
+      return {**out, 'embedding': layers.l2_normalise(out['pooled'])}
+    frames = layers.l2_normalise(self.video_projection(out['frames']))
+    embedding = layers.l2_normalise(frames.mean(axis=1))
     return {**out, 'frame_embeddings': frames, 'embedding': embedding}
 
   def encode_text(

@@ -3,11 +3,12 @@
 ```python
 model = I3D()
 params = model.init(key, jnp.zeros((1, 32, 224, 224, 3)))
-out = model.apply(params, clip)  # features [1 1024], logits [1 400]
+out = model.apply(params, clip)  # pooled [1 1024], logits [1 400]
 ```
 
 Clips are float32 in [-1, 1]. Names and sizes of the layers are the paper's. The
-norms' stored statistics are parameters, so this is for inference only.
+norms' stored statistics are parameters that no training changes, as those of
+`resnet.FrozenBatchNorm`.
 """
 
 from collections.abc import Sequence
@@ -102,12 +103,17 @@ def _max_pool(
 
 
 class _Unit(nn.Module):
-  """Convolution, norm with stored statistics, ReLU."""
+  """Convolution, norm with stored statistics, ReLU.
+
+  The statistics have no gradient, and the optimiser decays only kernels. So
+  they keep their values.
+  """
 
   features: int
   window: tuple[int, int, int]
   strides: tuple[int, int, int] = (1, 1, 1)
   convolution: str = 'taps'
+  dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -117,6 +123,8 @@ class _Unit(nn.Module):
     mean = vector('mean', nn.initializers.zeros)
     variance = vector('var', nn.initializers.ones)
     bias = vector('bias', nn.initializers.zeros)
+    mean, variance = lax.stop_gradient((mean, variance))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     if self.convolution == 'taps':
       x = convolve_by_taps(x, kernel, self.strides)
     else:
@@ -128,38 +136,45 @@ class _Unit(nn.Module):
         dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
       )
     x = (x - mean) * lax.rsqrt(variance + _EPSILON) + bias
-    return nn.relu(x)
+    return nn.relu(x).astype(self.dtype)
 
 
 class I3D(nn.Module):
   """The network.
 
   Attributes:
-    num_classes: of the last layer.
+    num_classes: of the last layer; 0 leaves it out.
     width: factor on all channels; 1 for the published weights.
     convolution: 'taps' sums 2-D convolutions, 'direct' is XLA's 3-D one. They
       give the same up to rounding.
+    dtype: computation dtype; parameters, norms and the last layer stay float32.
   """
 
   num_classes: int = NUM_CLASSES
   width: float = 1.0
   convolution: str = 'taps'
+  dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, video: jax.Array) -> dict[str, jax.Array]:
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
     """Classifies clips.
 
     Args:
       video: float32 [b t h w 3] in [-1, 1]; at least 16 frames of 224.
+      deterministic: unused, since nothing here is random.
 
     Returns:
-      `features` [b 1024], the last layer's input, mean over time and place;
-      `logits` [b num_classes].
+      `tokens` [b t'*h'*w' 1024], the last map; `pooled` [b 1024], float32, the
+      last layer's input, mean over time and place; `logits` [b num_classes],
+      if there is a last layer.
 
     Raises:
       ValueError: the convolution is unknown, or the clip is too small for the
         last pool.
     """
+    del deterministic
     if self.convolution not in CONVOLUTIONS:
       raise ValueError(
         f'convolution={self.convolution!r} is not one of {CONVOLUTIONS}'
@@ -168,7 +183,9 @@ class I3D(nn.Module):
     def unit(x, name, features, size, strides=(1, 1, 1)):
       window = (size,) * 3
       features = max(1, round(features * self.width))
-      return _Unit(features, window, strides, self.convolution, name=name)(x)
+      return _Unit(
+        features, window, strides, self.convolution, self.dtype, name=name
+      )(x)
 
     x = unit(video, 'Conv3d_1a_7x7', 64, 7, (2, 2, 2))
     x = _max_pool(x, *_SPATIAL)
@@ -190,10 +207,13 @@ class I3D(nn.Module):
         f'a clip of {video.shape[1:4]} gives {x.shape[1:4]} at the end; the '
         f'last pool needs {_HEAD_WINDOW}'
       )
+    tokens, x = x.reshape(len(x), -1, x.shape[-1]), x.astype(jnp.float32)
     sums = lax.reduce_window(
       x, 0.0, lax.add, (1, *_HEAD_WINDOW, 1), (1,) * 5, 'VALID'
     )
     # The last layer is linear: the mean may be taken before it.
-    features = sums.mean(axis=(1, 2, 3)) / math.prod(_HEAD_WINDOW)
-    logits = nn.Dense(self.num_classes, name='logits')(features)
-    return {'features': features, 'logits': logits}
+    pooled = sums.mean(axis=(1, 2, 3)) / math.prod(_HEAD_WINDOW)
+    out = {'tokens': tokens, 'pooled': pooled}
+    if self.num_classes:
+      out['logits'] = nn.Dense(self.num_classes, name='logits')(pooled)
+    return out

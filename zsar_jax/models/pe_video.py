@@ -5,7 +5,7 @@ PeVideoModel runs them. The image tower of the Perception Encoder (Bolya et al.
 2025) reads every frame. A Transformer over the frames and a class token pools
 what it says. Texts are read by ModernBERT:
 
-  model = PeVideo(frames=dict(...), video=dict(...), text=dict(...))
+  model = PeVideo(video=dict(frames=dict(...), clips=dict(...)), text=dict(...))
   video = model.apply({'params': params}, clip, method='encode_video')
   text = model.apply({'params': params}, ids, mask, method='encode_text')
   logits = model.apply({'params': params}, video, text, method='logits')
@@ -174,43 +174,83 @@ class ClipEncoder(nn.Module):
     return {'tokens': x[:, 1:], 'pooled': x[:, 0]}
 
 
-class _Head(nn.Module):
-  """A norm and a dense layer into the joint space."""
+class PeVideoEncoder(nn.Module):
+  """The video side: what is said of the frames, and a Transformer over it.
 
-  dim: int
+  Attributes:
+    frames: keyword arguments of `FrameEncoder`.
+    clips: keyword arguments of `ClipEncoder`.
+    dtype: computation dtype.
+  """
+
+  frames: Mapping[str, Any]
+  clips: Mapping[str, Any]
   dtype: layers.Dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = nn.LayerNorm(epsilon=_HEAD_EPSILON, dtype=self.dtype, name='norm')(x)
-    return nn.Dense(
-      self.dim, use_bias=False, dtype=self.dtype, name='projection'
-    )(x)
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Maps clips [b t h w 3] to `tokens` [b t d] and `pooled` [b d].
+
+    The norm of the head into the joint space is part of `pooled`.
+    """
+    del deterministic  # nothing here is random
+    b, t, *rest = video.shape
+    features = FrameEncoder(dtype=self.dtype, name='frames', **self.frames)(
+      video.reshape(b * t, *rest)
+    )
+    out = ClipEncoder(dtype=self.dtype, name='clips', **self.clips)(
+      features.reshape(b, t, -1)
+    )
+    return {**out, 'pooled': _head_norm(self.dtype)(out['pooled'])}
+
+
+class PeTextEncoder(modern_bert.ModernBert):
+  """The text side.
+
+  Attributes: those of `ModernBert`.
+  """
+
+  @nn.compact
+  def __call__(
+    self, ids: jax.Array, mask: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Maps ids and mask [c l] to `tokens` [c l d] and `pooled` [c d].
+
+    The norm of the head into the joint space is part of `pooled`.
+    """
+    del deterministic  # nothing here is random
+    out = super().__call__(ids, mask)
+    return {**out, 'pooled': _head_norm(self.dtype)(out['pooled'])}
+
+
+def _head_norm(dtype: layers.Dtype) -> nn.LayerNorm:
+  return nn.LayerNorm(epsilon=_HEAD_EPSILON, dtype=dtype, name='head_norm')
 
 
 class PeVideo(nn.Module):
   """Both sides, and the learnt scale and bias of their products.
 
   Attributes:
-    frames: keyword arguments of `FrameEncoder`.
-    video: keyword arguments of `ClipEncoder`.
-    text: keyword arguments of `modern_bert.ModernBert`; its width is the
-      dimension of the joint space.
+    video: keyword arguments of `PeVideoEncoder`.
+    text: keyword arguments of `PeTextEncoder`; its width is the dimension of
+      the joint space.
     dtype: computation dtype; parameters stay float32.
   """
 
-  frames: Mapping[str, Any]
   video: Mapping[str, Any]
   text: Mapping[str, Any]
   dtype: layers.Dtype = jnp.float32
 
   def setup(self):  # noqa: D102 (flax calls it)
-    self.frame_encoder = FrameEncoder(dtype=self.dtype, **self.frames)
-    self.video_encoder = ClipEncoder(dtype=self.dtype, **self.video)
-    self.text_encoder = modern_bert.ModernBert(dtype=self.dtype, **self.text)
-    dim = self.text['width']
-    self.video_head = _Head(dim, self.dtype)
-    self.text_head = _Head(dim, self.dtype)
+    self.video_encoder = PeVideoEncoder(dtype=self.dtype, **self.video)
+    self.text_encoder = PeTextEncoder(dtype=self.dtype, **self.text)
+    project = lambda: nn.Dense(
+      self.text['width'], use_bias=False, dtype=self.dtype
+    )
+    self.video_projection = project()
+    self.text_projection = project()
     self.logit_scale = self.param('logit_scale', nn.initializers.ones, ())
     self.logit_bias = self.param('logit_bias', nn.initializers.zeros, ())
 
@@ -230,10 +270,7 @@ class PeVideo(nn.Module):
       `tokens` [b t d] of frames, `vector` [b e], and `embedding` [b e], the
       unit vector of its direction, float32.
     """
-    b, t, *rest = video.shape
-    features = self.frame_encoder(video.reshape(b * t, *rest))
-    out = self.video_encoder(features.reshape(b, t, -1))
-    return self._in_joint_space(out, self.video_head)
+    return _in_joint_space(self.video_encoder(video), self.video_projection)
 
   def encode_text(
     self, ids: jax.Array, mask: jax.Array
@@ -248,12 +285,8 @@ class PeVideo(nn.Module):
       `tokens` [c l d], `vector` [c e], and `embedding` [c e], the unit vector
       of its direction, float32.
     """
-    return self._in_joint_space(self.text_encoder(ids, mask), self.text_head)
-
-  def _in_joint_space(self, out, head) -> dict[str, jax.Array]:
-    vector = head(out['pooled']).astype(jnp.float32)
-    embedding = layers.l2_normalise(vector)
-    return {'tokens': out['tokens'], 'vector': vector, 'embedding': embedding}
+    out = self.text_encoder(ids, mask)
+    return _in_joint_space(out, self.text_projection)
 
   def logits(
     self, video: Mapping[str, jax.Array], text: Mapping[str, jax.Array]
@@ -261,3 +294,10 @@ class PeVideo(nn.Module):
     """Returns logits [b c]: products of the vectors, of whatever length."""
     products = video['vector'] @ text['vector'].T
     return products * self.logit_scale + self.logit_bias
+
+
+def _in_joint_space(out, projection) -> dict[str, jax.Array]:
+  """Adds what the projection makes of an encoder's outputs."""
+  vector = projection(out['pooled']).astype(jnp.float32)
+  embedding = layers.l2_normalise(vector)
+  return {'tokens': out['tokens'], 'vector': vector, 'embedding': embedding}

@@ -23,11 +23,45 @@ from zsar_jax.models import clip, layers, video_encoder
 _INITIAL_LOG_SCALE, _INITIAL_BIAS = 2.302585, -10.0
 
 
+class SiglipVideoEncoder(video_encoder.VideoEncoder):
+  """SigLIP's vision Transformer, on every frame of a clip alone.
+
+  Attributes: those of `VideoEncoder`, of single frames.
+  """
+
+  @nn.compact
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Encodes clips.
+
+    Args:
+      video: normalised clip [b t h w 3]. What is left at the right and at
+        the bottom of the last whole patch is not seen.
+      deterministic: False turns dropout on.
+
+    Returns:
+      `tokens` [b t*n d] after the last norm; `frames` [b t d], the model's
+      image embeddings, unit vectors; `pooled` [b d], their mean, float32.
+    """
+    b, t, *size, c = video.shape
+    patch = self.tubelet_size[1:]
+    h, w = (n // p * p for n, p in zip(size, patch, strict=True))
+    images = video[:, :, :h, :w].reshape(b * t, 1, h, w, c)
+    out = super().__call__(images, deterministic)
+    frames = layers.l2_normalise(out['pooled']).reshape(b, t, -1)
+    return {
+      'tokens': out['tokens'].reshape(b, -1, self.width),
+      'frames': frames,
+      'pooled': frames.mean(axis=1),
+    }
+
+
 class Siglip(nn.Module):
   """Both encoders, the text's head, and the learnt scale and bias.
 
   Attributes:
-    video: keyword arguments of `VideoEncoder`, of single frames.
+    video: keyword arguments of `SiglipVideoEncoder`.
     text: keyword arguments of `clip.ClipTextEncoder`.
     embedding_dim: dimension d of the shared space.
     dtype: computation dtype; parameters stay float32.
@@ -39,9 +73,7 @@ class Siglip(nn.Module):
   dtype: layers.Dtype = jnp.float32
 
   def setup(self):  # noqa: D102 (flax calls it)
-    self.video_encoder = video_encoder.VideoEncoder(
-      dtype=self.dtype, **self.video
-    )
+    self.video_encoder = SiglipVideoEncoder(dtype=self.dtype, **self.video)
     self.text_encoder = clip.ClipTextEncoder(dtype=self.dtype, **self.text)
     self.text_projection = nn.Dense(self.embedding_dim, dtype=self.dtype)
     constant = nn.initializers.constant
@@ -63,27 +95,14 @@ class Siglip(nn.Module):
     """Encodes clips frame by frame.
 
     Args:
-      video: normalised clip [b t h w 3]. What is left at the right and at
-        the bottom of the last whole patch is not seen.
+      video: normalised clip [b t h w 3].
 
     Returns:
-      `tokens` [b t n d] after the last norm, `frame_embeddings` [b t d], the
-      model's image embeddings, and `embedding` [b d], the direction of their
-      mean; unit vectors, float32.
+      The encoder's outputs and `embedding` [b d], the direction of `pooled`;
+      unit vectors, float32.
     """
-    b, t, *size, c = video.shape
-    h, w = (n // p * p for n, p in zip(size, self._patch(), strict=True))
-    frames = video[:, :, :h, :w].reshape(b * t, 1, h, w, c)
-    out = self.video_encoder(frames)
-    embeddings = layers.l2_normalise(out['pooled']).reshape(b, t, -1)
-    return {
-      'tokens': out['tokens'].reshape(b, t, *out['tokens'].shape[1:]),
-      'frame_embeddings': embeddings,
-      'embedding': layers.l2_normalise(embeddings.mean(axis=1)),
-    }
-
-  def _patch(self) -> tuple[int, int]:
-    return tuple(self.video['tubelet_size'][1:])
+    out = self.video_encoder(video)
+    return {**out, 'embedding': layers.l2_normalise(out['pooled'])}
 
   def encode_text(
     self, ids: jax.Array, mask: jax.Array

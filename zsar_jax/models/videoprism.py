@@ -22,7 +22,10 @@ from zsar_jax.models import layers, text_encoder, tubelets
 
 
 class _Stack(nn.Module):
-  """Pre-norm blocks whose attention logits are capped; a norm, if asked."""
+  """Pre-norm blocks whose attention logits are capped.
+
+  Learnt positions come before them and a norm after them, if asked.
+  """
 
   depth: int
   num_heads: int
@@ -31,9 +34,13 @@ class _Stack(nn.Module):
   softcap: float
   norm: bool
   dtype: layers.Dtype
+  position: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    if self.position:
+      table = layers.embedding_table(self, 'position', *x.shape[1:])
+      x = x + table.astype(x.dtype)
     for i in range(self.depth):
       x = layers.PreNormBlock(
         self.num_heads,
@@ -48,6 +55,27 @@ class _Stack(nn.Module):
 
 def _norm(dtype: layers.Dtype, name: str) -> nn.LayerNorm:
   return nn.LayerNorm(epsilon=1e-6, dtype=dtype, name=name)
+
+
+class _Pool(nn.Module):
+  """A learnt query that attends to tokens, and a norm."""
+
+  num_heads: int
+  inner_width: int
+  dtype: layers.Dtype
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps tokens [b n d] to [b d]."""
+    b, _, d = tokens.shape
+    query = layers.embedding_table(self, 'query', 1, d).astype(tokens.dtype)
+    pooled = layers.Attention(
+      self.num_heads,
+      self.dtype,
+      inner_width=self.inner_width,
+      name='attention',
+    )(jnp.broadcast_to(query, (b, 1, d)), tokens)
+    return _norm(self.dtype, 'norm')(pooled)[:, 0]
 
 
 class VideoPrismVideoEncoder(nn.Module):
@@ -72,18 +100,22 @@ class VideoPrismVideoEncoder(nn.Module):
   dtype: layers.Dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, video: jax.Array) -> dict[str, jax.Array]:
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
     """Maps a clip [b t h w 3] to `tokens` [b n d] and `pooled` [b d]."""
+    del deterministic  # nothing here is random
 
-    def stack(name, depth, norm=True):
+    def stack(name, depth, alone):
       return _Stack(
         depth,
         self.num_heads,
         self.mlp_dim,
         'gelu',
         self.softcap,
-        norm,
+        alone,
         self.dtype,
+        position=alone,
         name=name,
       )
 
@@ -92,19 +124,13 @@ class VideoPrismVideoEncoder(nn.Module):
     )(video)
     b, t, h, w, d = x.shape
     n = h * w
-    table = lambda name, rows: layers.embedding_table(self, name, rows, d)
-    x = x.reshape(b * t, n, d) + table('space_position', n).astype(x.dtype)
-    x = stack('space', self.depth[0])(x)
+    x = stack('space', self.depth[0], True)(x.reshape(b * t, n, d))
     x = x.reshape(b, t, n, d).swapaxes(1, 2).reshape(b * n, t, d)
-    x = x + table('time_position', t).astype(x.dtype)
-    x = stack('time', self.depth[1])(x)
+    x = stack('time', self.depth[1], True)(x)
     x = x.reshape(b, n, t, d).swapaxes(1, 2).reshape(b, t * n, d)
-    x = stack('both', self.depth[2], norm=False)(x)
-    query = jnp.broadcast_to(table('query', 1).astype(x.dtype), (b, 1, d))
-    pooled = layers.Attention(
-      self.num_heads, self.dtype, inner_width=self.mlp_dim, name='pool'
-    )(query, x)
-    return {'tokens': x, 'pooled': _norm(self.dtype, 'pool_norm')(pooled)[:, 0]}
+    x = stack('both', self.depth[2], False)(x)
+    pool = _Pool(self.num_heads, self.mlp_dim, self.dtype, name='pool')
+    return {'tokens': x, 'pooled': pool(x)}
 
 
 class VideoPrismTextEncoder(nn.Module):
@@ -132,8 +158,14 @@ class VideoPrismTextEncoder(nn.Module):
   dtype: layers.Dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, ids: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-    """Maps ids and mask [c l] to `tokens` [c l+1 d] and `pooled` [c d]."""
+  def __call__(
+    self, ids: jax.Array, mask: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
+    """Maps ids and mask [c l] to `tokens` [c l d] and `pooled` [c d].
+
+    The class token, which is pooled, is not among the tokens.
+    """
+    del deterministic  # nothing here is random
     rows = text_encoder.word_rows(self.vocabulary_size)
     words = layers.embedding_table(self, 'word', rows, self.width)[ids]
     cls = layers.embedding_table(self, 'cls', 1, self.width)
@@ -153,7 +185,7 @@ class VideoPrismTextEncoder(nn.Module):
       self.dtype,
       name='stack',
     )(x, causal[None, None] & mask[:, None, None, :])
-    return {'tokens': x, 'pooled': x[:, -1]}
+    return {'tokens': x[:, :-1], 'pooled': x[:, -1]}
 
 
 def _positions(length: int, width: int) -> np.ndarray:

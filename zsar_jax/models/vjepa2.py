@@ -1,16 +1,13 @@
 """V-JEPA 2 with the pooler of its classifiers (Assran et al. 2025).
 
 ```python
-model = VJepa2(video=dict(...), pool_depth=3)
+model = VJepa2(width=1024, ..., positions='rotary', pool_depth=3)
 out = model.apply({'params': params}, clip)  # tokens [b n d], pooled [b d]
 ```
 
 The encoder is a `VideoEncoder` with rotary positions. The pooler is a small
 Transformer over its tokens, and a learnt query that attends to the result.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 from flax import linen as nn
 import jax
@@ -67,39 +64,35 @@ class AttentivePooler(nn.Module):
     return (x + mlp(norm('mlp_norm')(x)))[:, 0]
 
 
-class VJepa2(nn.Module):
+class VJepa2(video_encoder.VideoEncoder, kw_only=True):
   """Encoder and pooler.
 
-  Attributes:
-    video: keyword arguments of `VideoEncoder`.
+  Attributes: those of `VideoEncoder`, and
     pool_depth: blocks of the pooler.
-    dtype: computation dtype; parameters stay float32.
   """
 
-  video: Mapping[str, Any]
   pool_depth: int
-  dtype: layers.Dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, video: jax.Array) -> dict[str, jax.Array]:
+  def __call__(
+    self, video: jax.Array, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
     """Encodes clips.
 
     Args:
       video: normalised clip [b t h w 3].
+      deterministic: False turns dropout on, in the encoder.
 
     Returns:
       `tokens` [b n d] after the encoder's last norm, and `pooled` [b d], what
       the classifier's last layer reads.
     """
-    encoder = video_encoder.VideoEncoder(
-      dtype=self.dtype, name='encoder', **self.video
-    )
-    tokens = encoder(video)['tokens']
+    tokens = super().__call__(video, deterministic)['tokens']
     pooled = AttentivePooler(
       self.pool_depth,
-      self.video['num_heads'],
-      self.video['activation'],
-      self.video['norm_epsilon'],
+      self.num_heads,
+      self.activation,
+      self.norm_epsilon,
       self.dtype,
       name='pooler',
     )(tokens)

@@ -112,11 +112,14 @@ def encoder_kwargs(
 def _xclip_kwargs(
   weights: directory.Weights, vision: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the keyword arguments of `FrameIntegration`."""
+  """Returns the keyword arguments that only `XClipVideoEncoder` has."""
   part = {**vision, **{k[4:]: x for k, x in vision.items() if k[:4] == 'mit_'}}
   kwargs = encoder_kwargs(weights, part)
   del kwargs['width']
-  return {**kwargs, 'num_frames': vision['num_frames']}
+  return {
+    'embedding_dim': directory.setting(weights, 'projection_dim', 512),
+    'integration': {**kwargs, 'num_frames': vision['num_frames']},
+  }
 
 
 def clip_kwargs(
@@ -150,7 +153,7 @@ def clip_kwargs(
       **encoder_kwargs(weights, vision),
       'image_size': vision['image_size'],
       'patch_size': vision['patch_size'],
-      **({'messages': True} if is_xclip else {}),
+      **(_xclip_kwargs(weights, vision) if is_xclip else {}),
     },
     'text': {
       **encoder_kwargs(weights, text),
@@ -160,7 +163,6 @@ def clip_kwargs(
       **({'pooled_token': 'exact_end'} if kind == 'metaclip_2' else {}),
     },
     'embedding_dim': directory.setting(weights, 'projection_dim', 512),
-    **({'integration': _xclip_kwargs(weights, vision)} if is_xclip else {}),
   }
 
 
@@ -197,16 +199,15 @@ def encoder_blocks(
 
 
 def _xclip_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
-  """Plans X-CLIP's extra layers: messages and the frame integration."""
+  """Plans what `XClipVideoEncoder` adds: messages and the integration."""
+  integration = 'video_encoder/integration'
   plan = {
-    'frame_integration/position': assemble.Source(
+    f'{integration}/position': assemble.Source(
       'mit.position_embedding', lambda x: x[0]
     ),
-    **encoder_blocks(
-      'frame_integration', 'mit', kwargs['integration']['depth']
-    ),
+    **encoder_blocks(integration, 'mit', kwargs['integration']['depth']),
   }
-  for i in range(kwargs['video']['depth']):
+  for i in range(kwargs['depth']):
     ours = f'video_encoder/messages_{i}'
     theirs = f'vision_model.encoder.layers.{i}.message'
     plan |= assemble.dense(f'{ours}/dense', f'{theirs}_fc')
@@ -228,7 +229,8 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     A plan for `assemble.assemble`.
   """
   text, video = kwargs['text'], kwargs['video']
-  is_xclip = 'integration' in kwargs
+  is_xclip = 'integration' in video
+  at = 'video_encoder/' if is_xclip else 'video_'
   rows = text['vocabulary_size']
   words = assemble.padded_rows(rows, text_encoder.word_rows(rows))
   source, transpose = assemble.Source, assemble.transpose
@@ -253,9 +255,9 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     ),
     **encoder_blocks('video_encoder', 'vision_model', video['depth']),
     **assemble.norm('video_encoder/norm', 'vision_model.post_layernorm'),
-    'video_projection/kernel': source('visual_projection.weight', transpose),
+    f'{at}projection/kernel': source('visual_projection.weight', transpose),
     'log_scale': source('logit_scale'),
-    **(_xclip_plan(kwargs) if is_xclip else {}),
+    **(_xclip_plan(video) if is_xclip else {}),
   }
 
 
@@ -298,7 +300,7 @@ def load_clip(
     )
 
   shapes = jax.eval_shape(init, jax.random.key(0))['params']
-  ignore = _XCLIP_IGNORE if 'integration' in kwargs else _IGNORE
+  ignore = _XCLIP_IGNORE if native_frames(weights) else _IGNORE
   return kwargs, assemble.assemble(weights, plan(kwargs), shapes, ignore)
 
 

@@ -136,7 +136,7 @@ def _frame_kwargs(weights: directory.Weights) -> dict[str, Any]:
   }
 
 
-def _video_kwargs(weights: directory.Weights) -> dict[str, Any]:
+def _clip_kwargs(weights: directory.Weights) -> dict[str, Any]:
   part = _part(weights, 'video_config', _VIDEO_DEFAULTS)
   heads = part['num_attention_heads']
   grouped = part['num_key_value_heads'] or heads
@@ -182,8 +182,10 @@ def pe_video_kwargs(weights: directory.Weights) -> dict[str, Any]:
       "'modernbert'"
     )
   return {
-    'frames': _frame_kwargs(weights),
-    'video': _video_kwargs(weights),
+    'video': {
+      'frames': _frame_kwargs(weights),
+      'clips': _clip_kwargs(weights),
+    },
     'text': modern_bert.kwargs_of(weights, text, _TOKEN_LENGTH),
   }
 
@@ -210,7 +212,7 @@ def _without_audio(weights: directory.Weights) -> directory.Weights:
 
 
 def _frame_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
-  source, at = assemble.Source, 'frame_encoder'
+  source, at = assemble.Source, 'video_encoder/frames'
 
   def split(target, name, parts):
     plan = {}
@@ -257,8 +259,9 @@ def _frame_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
   return plan
 
 
-def _video_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
-  source, at, name = assemble.Source, 'video_encoder', 'video_encoder'
+def _clip_plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
+  source = assemble.Source
+  at, name = 'video_encoder/clips', 'video_encoder'
   kernel = lambda target, tensor: {
     f'{target}/kernel': source(f'{tensor}.weight', assemble.transpose)
   }
@@ -303,19 +306,16 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
   """
   scalar = lambda x: x.reshape(())
   result = {
-    **_frame_plan(kwargs['frames']),
-    **_video_plan(kwargs['video']),
+    **_frame_plan(kwargs['video']['frames']),
+    **_clip_plan(kwargs['video']['clips']),
     **modern_bert.plan(kwargs['text'], 'text_encoder/', 'text_model.'),
     'logit_scale': assemble.Source('text_video_logit_scale', scalar),
     'logit_bias': assemble.Source('text_video_logit_bias', scalar),
   }
-  for ours, theirs in (
-    ('video_head', 'video_head'),
-    ('text_head', 'text_video_head'),
-  ):
-    result |= assemble.norm(f'{ours}/norm', f'{theirs}.layer_norm')
-    result[f'{ours}/projection/kernel'] = assemble.Source(
-      f'{theirs}.proj.weight', assemble.transpose
+  for side, head in (('video', 'video_head'), ('text', 'text_video_head')):
+    result |= assemble.norm(f'{side}_encoder/head_norm', f'{head}.layer_norm')
+    result[f'{side}_projection/kernel'] = assemble.Source(
+      f'{head}.proj.weight', assemble.transpose
     )
   return result
 

@@ -173,10 +173,10 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
       lambda x: video_plan.tubelet_kernel(x, x.shape[2], 'centre'),
     ),
     f'{ours}/tubelet_embed/projection/bias': source(f'{patches}.bias'),
-    f'{ours}/space_position': source(
+    f'{ours}/space/position': source(
       f'{theirs}.spatial_embeddings.position_embeddings', first
     ),
-    f'{ours}/time_position': source(
+    f'{ours}/time/position': source(
       f'{theirs}.temporal_embeddings.position_embeddings', first
     ),
     **_blocks(f'{ours}/space', f'{theirs}.spatial_layers', depth[0]),
@@ -184,9 +184,9 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
     **_blocks(f'{ours}/time', f'{theirs}.temporal_layers', depth[1]),
     **_norm(f'{ours}/time/norm', f'{theirs}.layernorm2'),
     **_blocks(f'{ours}/both', 'video_model.auxiliary_layers', depth[2]),
-    f'{ours}/query': source(f'{_HEAD}.pooling_attention_query', first),
-    **_attention(f'{ours}/pool', _HEAD),
-    **_norm(f'{ours}/pool_norm', 'video_model.head_layernorm'),
+    f'{ours}/pool/query': source(f'{_HEAD}.pooling_attention_query', first),
+    **_attention(f'{ours}/pool/attention', _HEAD),
+    **_norm(f'{ours}/pool/norm', 'video_model.head_layernorm'),
     'text_encoder/word': source(
       'text_model.embeddings.token_embedding.weight', words
     ),

@@ -40,17 +40,15 @@ def vjepa2_kwargs(weights: directory.Weights) -> dict[str, Any]:
   setting = lambda key, *rest: directory.setting(weights, key, *rest)
   width, patch = setting('hidden_size'), setting('patch_size')
   return {
-    'video': dict(
-      width=width,
-      depth=setting('num_hidden_layers'),
-      num_heads=setting('num_attention_heads'),
-      mlp_dim=int(width * setting('mlp_ratio')),
-      tubelet_size=(setting('tubelet_size'), patch, patch),
-      positions='rotary',
-      activation=directory.activation(weights, setting('hidden_act')),
-      norm_epsilon=setting('layer_norm_eps', 1e-6),
-      qkv_bias='qkv' if setting('qkv_bias', True) else '',
-    ),
+    'width': width,
+    'depth': setting('num_hidden_layers'),
+    'num_heads': setting('num_attention_heads'),
+    'mlp_dim': int(width * setting('mlp_ratio')),
+    'tubelet_size': (setting('tubelet_size'), patch, patch),
+    'positions': 'rotary',
+    'activation': directory.activation(weights, setting('hidden_act')),
+    'norm_epsilon': setting('layer_norm_eps', 1e-6),
+    'qkv_bias': 'qkv' if setting('qkv_bias', True) else '',
     'pool_depth': setting('num_pooler_layers', 3),
   }
 
@@ -58,17 +56,17 @@ def vjepa2_kwargs(weights: directory.Weights) -> dict[str, Any]:
 def _encoder_plan(depth: int, biased: bool) -> dict[str, assemble.Source]:
   name = 'vjepa2.encoder'
   patches = f'{name}.embeddings.patch_embeddings.proj'
-  projection = 'encoder/tubelet_embed/projection'
+  projection = 'tubelet_embed/projection'
   plan = {
     f'{projection}/kernel': assemble.Source(
       f'{patches}.weight',
       lambda x: video_plan.tubelet_kernel(x, x.shape[2], 'centre'),
     ),
     f'{projection}/bias': assemble.Source(f'{patches}.bias'),
-    **assemble.norm('encoder/norm', f'{name}.layernorm'),
+    **assemble.norm('norm', f'{name}.layernorm'),
   }
   for i in range(depth):
-    block, layer = f'encoder/block_{i}', f'{name}.layer.{i}'
+    block, layer = f'block_{i}', f'{name}.layer.{i}'
     for part in ('query', 'key', 'value'):
       dense = assemble.dense(
         f'{block}/attention/{part}', f'{layer}.attention.{part}'
@@ -120,9 +118,8 @@ def plan(kwargs: Mapping[str, Any]) -> dict[str, assemble.Source]:
   Returns:
     A plan for `assemble.assemble`.
   """
-  video = kwargs['video']
   return {
-    **_encoder_plan(video['depth'], bool(video['qkv_bias'])),
+    **_encoder_plan(kwargs['depth'], bool(kwargs['qkv_bias'])),
     **_pooler_plan(kwargs['pool_depth']),
   }
 
@@ -147,7 +144,7 @@ def load_vjepa2(weights: directory.Weights) -> tuple[dict[str, Any], Any]:
       f'{weights.path} has no {_QUERY}: these weights of V-JEPA 2 are no '
       'classifier, so they have no pooler'
     )
-  t, h, w = kwargs['video']['tubelet_size']
+  t, h, w = kwargs['tubelet_size']
   shapes = jax.eval_shape(
     vjepa2.VJepa2(**kwargs).init, jax.random.key(0), jnp.zeros((1, t, h, w, 3))
   )['params']

@@ -89,9 +89,7 @@ def test_outputs_equal_those_of_transformers(tmp_path):
   assert_equal(out['video']['frames'], expected.image_embeds)
   assert_equal(out['text']['tokens'], texts.last_hidden_state)
   assert_equal(out['text']['embedding'], expected.text_embeds)
-  cosines = (
-    out['text']['embedding'] @ out['video']['frames'].reshape(6, -1).T
-  )
+  cosines = out['text']['embedding'] @ out['video']['frames'].reshape(6, -1).T
   logits = cosines * out['scale'] + out['bias']
   assert_equal(logits, expected.logits_per_text)
 

@@ -84,7 +84,7 @@ class Recognizer(abc.ABC):
   @property
   def read_elsewhere(self) -> bool:
     """Whether the text encoder has public weights, so that it knows words."""
-    return re.search(r'\b(text|clip)=', self.origin) is not None
+    return re.search(r'\b(text|clip|dual)=', self.origin) is not None
 
   @abc.abstractmethod
   def encode_class_names(self, names: Sequence[str]) -> dict[str, np.ndarray]:

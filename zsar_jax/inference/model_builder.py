@@ -1,6 +1,6 @@
 """Builds a config's model and preprocessing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -51,9 +51,14 @@ def video_encoder_kwargs(video: ml_collections.ConfigDict) -> dict[str, Any]:
       'model.video.tubelet_size must be (frames, height, width), got '
       f'{tuple(kwargs["tubelet_size"])}'
     )
-  for key in ('tubelet_size', 'sincos_grid'):
-    kwargs[key] = tuple(kwargs[key])
-  return kwargs
+  return _hashable(kwargs)
+
+
+def _hashable(value: Any) -> Any:
+  """Turns lists into tuples, at any depth."""
+  if isinstance(value, Mapping):
+    return {key: _hashable(x) for key, x in value.items()}
+  return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def vocabulary_size(pieces: Sequence[str]) -> int:
@@ -81,7 +86,7 @@ def build_model(
   return zsar_model.ZsarModel(
     video={**video_encoder_kwargs(config.model.video), 'image_size': prep.size},
     text={
-      **config.model.text.to_dict(),
+      **_hashable(config.model.text.to_dict()),
       'vocabulary_size': vocabulary_size,
       'max_length': prep.token_length,
     },

@@ -238,7 +238,7 @@ class ClipVideoEncoder(nn.Module):
 
 
 class XClipVideoEncoder(ClipVideoEncoder, kw_only=True):
-  """X-CLIP's video side: frames exchange messages, and a Transformer joins them.
+  """X-CLIP's video side: frames exchange messages and are joined at the end.
 
   Attributes:
     embedding_dim: dimension d of the joint space.

@@ -14,7 +14,12 @@ def model() -> ml_collections.ConfigDict:
       variant='',
       # '' embeds tubelets. 'clip' runs CLIP's vision Transformer on every
       # frame. 'rest18', 'rest50' and 'rest101' run a ResNet on every frame.
+      # Public weights also set 'siglip', 'xclip', 'videoprism', 'pe_video',
+      # 'vjepa2' and 'i3d'. Of the keys below these read only `tower`, rates of
+      # dropout and stochastic depth, `remat` and `attention_implementation`.
       backbone='',
+      # Keyword arguments of these encoders; public weights fill it in.
+      tower=ml_collections.ConfigDict(),
       # Norm of the ResNet: 'group' (for random weights) or 'frozen'.
       resnet_norm='group',
       width=128,
@@ -61,8 +66,11 @@ def model() -> ml_collections.ConfigDict:
       num_heads=4,
       mlp_dim=256,
       pooling='mean',
-      # 'bert' or 'clip'.
+      # 'bert' or 'clip'. Public weights also set 'siglip', 'xclip',
+      # 'videoprism' and 'pe_video', which read only `tower` and the dropout.
       architecture='bert',
+      # Keyword arguments of these encoders; public weights fill it in.
+      tower=ml_collections.ConfigDict(),
       # Id of the end token; only for 'clip'.
       end_id=-1,
       # 'end' or 'exact_end': see POOLED_TOKENS in zsar_jax/models/clip.py.

@@ -22,6 +22,7 @@ from zsar_jax.models import (
   layers,
   resnet,
   text_encoder,
+  towers,
   video_encoder,
 )
 
@@ -33,7 +34,8 @@ MAX_SCALE = 100.0
 REST_BACKBONES = {f'rest{depth}': depth for depth in resnet.LAYOUTS}
 
 
-# Value of the video key `backbone` and the text key `architecture`.
+# Values of the text key `architecture`, the second of `backbone` too. Towers
+# have further ones.
 BERT, CLIP = 'bert', 'clip'
 
 
@@ -50,7 +52,8 @@ def make_text_encoder(
 
   Args:
     text: keyword arguments of `text_encoder.TextEncoder`, or of
-      `clip.ClipTextEncoder` if `architecture` is 'clip'. Others are ignored.
+      `clip.ClipTextEncoder` if `architecture` is 'clip'. Others are ignored. An
+      `architecture` of `towers.TOWERS` has its own in `tower`.
     dtype: computation dtype.
 
   Returns:
@@ -60,13 +63,17 @@ def make_text_encoder(
     ValueError: the architecture is unknown.
   """
   kwargs = {'architecture': BERT, **text, 'dtype': dtype}
+  architecture = kwargs['architecture']
   encoders = {BERT: text_encoder.TextEncoder, CLIP: clip.ClipTextEncoder}
-  if kwargs['architecture'] not in encoders:
+  public = towers.TOWERS['text']
+  if architecture in public:
+    return towers.make('text', architecture, text, dtype)
+  if architecture not in encoders:
     raise ValueError(
-      f'model.text.architecture={kwargs["architecture"]!r} is not one of '
-      f'{list(encoders)}'
+      f'model.text.architecture={architecture!r} is not one of '
+      f'{[*encoders, *public]}'
     )
-  module = encoders[kwargs['architecture']]
+  module = encoders[architecture]
   return module(**_own(module, kwargs))
 
 
@@ -79,7 +86,8 @@ def make_video_encoder(
     video: keyword arguments of the encoder. Its `backbone` is '' for a
       `video_encoder.VideoEncoder`, a key of REST_BACKBONES for a
       `resnet.ResTEncoder`, or 'clip' for a `clip.ClipVideoEncoder` (which needs
-      `image_size` too). Arguments of the other encoders are ignored.
+      `image_size` too). Arguments of the other encoders are ignored. A
+      `backbone` of `towers.TOWERS` has its own in `tower`.
     dtype: computation dtype.
 
   Returns:
@@ -90,6 +98,10 @@ def make_video_encoder(
   """
   kwargs = {'backbone': '', **video, 'dtype': dtype}
   backbone = kwargs.pop('backbone')
+  public = towers.TOWERS['video']
+  if backbone in public:
+    return towers.make('video', backbone, video, dtype)
+  kwargs.pop('tower', None)
   if not backbone:
     kwargs.pop('resnet_norm', None)
     kwargs.pop('image_size', None)
@@ -98,7 +110,7 @@ def make_video_encoder(
     kwargs['patch_size'] = kwargs['tubelet_size'][1]
     return clip.ClipVideoEncoder(**_own(clip.ClipVideoEncoder, kwargs))
   if backbone not in REST_BACKBONES:
-    known = ['', *REST_BACKBONES, CLIP]
+    known = ['', *REST_BACKBONES, CLIP, *public]
     raise ValueError(f'model.video.backbone={backbone!r} is not one of {known}')
   kwargs.pop('tubelet_size', None)
   kwargs.pop('image_size', None)

@@ -183,6 +183,21 @@ def load(path: str = '') -> tuple[Any, str]:
   return params, _SHA256[:8]
 
 
+def load_encoder() -> tuple[dict[str, Any], Any, str]:
+  """Loads the installed weights without their last layer.
+
+  Returns:
+    Keyword arguments of `i3d.I3D`, its parameters (float32 numpy), and the
+    digest of `load`.
+
+  Raises:
+    FileNotFoundError, ValueError: see `load`.
+  """
+  params, digest = load()
+  del params['logits']
+  return {'num_classes': 0}, params, digest
+
+
 def labels() -> tuple[str, ...]:
   """Returns the canonical names of the 400 classes, in the weights' order."""
   names = known_classes.read('kinetics400')

@@ -11,11 +11,20 @@ import os
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from zsar_jax.data import tokenizer
 from zsar_jax.models import resnet, zsar_model
-from zsar_jax.pretrained import assemble, bert, directory, mpnet, start_kinds
-from zsar_jax.pretrained import clip as clip_weights
+from zsar_jax.pretrained import (
+  assemble,
+  bert,
+  directory,
+  dual_models,
+  i3d,
+  mpnet,
+  start_kinds,
+  vjepa2,
+)
 from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
@@ -80,6 +89,15 @@ def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
       section[key] = tuple(value) if isinstance(value, list) else value
 
 
+def _set_tower(
+  section: ml_collections.ConfigDict, key: str, name: str, kwargs: Any
+) -> None:
+  """Makes a section's encoder the public one of this name."""
+  section[key] = name
+  with section.unlocked():
+    section.tower = ml_collections.ConfigDict(kwargs)
+
+
 def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
   """Reads a side's weights, and records their name in the config."""
   start_kinds.check(side, config.init[side])
@@ -88,9 +106,13 @@ def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
   if weights.source:
     # Record the commit: a branch may hold other weights later.
     name = config.init[side] = weights.source
-  note = f'{side}={name}:{directory.fingerprint(weights)}'
-  config.init.loaded = ', '.join(filter(None, [config.init.loaded, note]))
+  _record(config, f'{side}={name}:{directory.fingerprint(weights)}')
   return weights
+
+
+def _record(config: ml_collections.ConfigDict, note: str) -> None:
+  """Adds a side's weights to the initialisation's name."""
+  config.init.loaded = ', '.join(filter(None, [config.init.loaded, note]))
 
 
 def _expect_rgb(config: ml_collections.ConfigDict, path: str) -> None:
@@ -110,19 +132,52 @@ def _start_text(config: ml_collections.ConfigDict):
 
 
 def _start_video(config: ml_collections.ConfigDict):
+  source = config.init.video
+  _expect_rgb(config, source)
+  if source == i3d.NAME:
+    start_kinds.check('video', source)
+    return _start_i3d(config)
   weights = _read(config, 'video')
+  video, kind = config.model.video, weights.config.get('model_type')
+  if video.backbone in zsar_model.REST_BACKBONES:
+    # torchvision's files have no config.
+    if kind not in ('resnet', None):
+      raise ValueError(
+        f'model.video.backbone={video.backbone!r} is a ResNet, but the '
+        f'model_type of init.video={source} is {kind!r}: leave out the backbone'
+      )
+    return _start_resnet(config, weights)
+  if kind == vjepa2.MODEL_TYPE:
+    _take(config.preprocessing, vjepa2.preprocessing(weights))
+    kwargs, params = vjepa2.load_vjepa2(weights)
+    _set_tower(video, 'backbone', 'vjepa2', kwargs)
+    return {'video_encoder': params}
+  return _start_tubelets(config, weights)
+
+
+def _start_i3d(config: ml_collections.ConfigDict):
+  kwargs, params, digest = i3d.load_encoder()
+  _record(config, f'video={i3d.NAME}:{digest}')
+  _take(config.preprocessing, i3d.PREPROCESSING)
+  _set_tower(config.model.video, 'backbone', i3d.NAME, kwargs)
+  return {'video_encoder': params}
+
+
+def _start_resnet(config: ml_collections.ConfigDict, weights):
+  video = config.model.video
+  layout = resnet.LAYOUTS[zsar_model.REST_BACKBONES[video.backbone]]
+  # Loaded batch statistics stay fixed: see resnet.FrozenBatchNorm.
+  _take(video, {'resnet_norm': 'frozen'})
+  params = resnet_weights.load_resnet(weights, layout)
+  pixels = _IMAGENET
+  if weights.preprocessor:
+    pixels = pixel_settings.normalisation(weights)
+  _take(config.preprocessing, pixels)
+  return {'video_encoder/resnet': params}
+
+
+def _start_tubelets(config: ml_collections.ConfigDict, weights):
   video, prep = config.model.video, config.preprocessing
-  _expect_rgb(config, weights.path)
-  if video.backbone:
-    layout = resnet.LAYOUTS[zsar_model.REST_BACKBONES[video.backbone]]
-    # Loaded batch statistics stay fixed: see resnet.FrozenBatchNorm.
-    _take(video, {'resnet_norm': 'frozen'})
-    params = resnet_weights.load_resnet(weights, layout)
-    pixels = _IMAGENET
-    if weights.preprocessor:
-      pixels = pixel_settings.normalisation(weights)
-    _take(prep, pixels)
-    return {'video_encoder/resnet': params}
   pixels = video_weights.preprocessing(weights)
   _take(prep, {k: v for k, v in pixels.items() if v is not None})
   kind = weights.config['model_type']
@@ -135,20 +190,48 @@ def _start_video(config: ml_collections.ConfigDict):
     size=prep.size,
     scan_blocks=video.scan_blocks,
   )
-  _take(video, {**kwargs, 'variant': ''})
+  _take(video, {**kwargs, 'backbone': '', 'variant': ''})
   return {'video_encoder': params}
 
 
 def _start_dual(config: ml_collections.ConfigDict, key: str):
+  """Starts both sides where the untrained model stands.
+
+  The shared projections are the model's own, or the identity where `pooled`
+  lies in the joint space. The learnt scale is its own, of at most MAX_SCALE. A
+  bias of SigLIP's or PE-Video's logits has no place: a softmax does not see it.
+  """
   weights = _read(config, key)
   directory.expect_model_type(weights, *start_kinds.STARTS['dual'])
-  length = config.preprocessing.token_length
-  kwargs, params = clip_weights.load_clip(weights, length)
-  tokenize = clip_weights.load_tokenizer(weights, length)
+  prep = config.preprocessing
+  dual = dual_models.load(weights, prep.token_length)
+  _take(prep, {**dual.pixels(), 'token_length': dual.token_length})
+  if dual.num_frames:
+    prep.num_frames = dual.num_frames
+  if dual.name == zsar_model.CLIP:
+    _take_clip(config.model, dual.kwargs)
+  else:
+    _set_tower(config.model.video, 'backbone', dual.name, dual.kwargs['video'])
+    _set_tower(
+      config.model.text, 'architecture', dual.name, dual.kwargs['text']
+    )
+  loaded = {}
+  for side in ('video', 'text'):
+    loaded[f'{side}_encoder'] = dual.params[f'{side}_encoder']
+    projection = dual.projection(side)
+    config.model.embedding_dim = projection['kernel'].shape[1]
+    # Without a bias, ours starts at zero.
+    loaded |= {f'{side}_projection/{k}': x for k, x in projection.items()}
+  scale = min(dual.scale, zsar_model.MAX_SCALE)
+  loaded['text_log_scale'] = np.float32(np.log(scale))
+  return [dual.tokenizer().definition], loaded
+
+
+def _take_clip(model: ml_collections.ConfigDict, kwargs: Any) -> None:
+  """Makes both encoders those of a CLIP, by the keys that others have too."""
   patch = kwargs['video']['patch_size']
-  _take(config.preprocessing, clip_weights.pixel_settings(weights))
   _take(
-    config.model.video,
+    model.video,
     {
       **kwargs['video'],
       'backbone': zsar_model.CLIP,
@@ -157,14 +240,7 @@ def _start_dual(config: ml_collections.ConfigDict, key: str):
     },
   )
   text = {'pooled_token': 'end', **kwargs['text']}
-  _take(config.model.text, {**text, 'architecture': zsar_model.CLIP})
-  config.model.embedding_dim = kwargs['embedding_dim']
-  loaded = {side: params[side] for side in ('video_encoder', 'text_encoder')}
-  # CLIP's projections have no bias; ours start at zero.
-  for side in ('video_projection', 'text_projection'):
-    loaded[f'{side}/kernel'] = params[side]['kernel']
-  loaded['text_log_scale'] = params['log_scale']
-  return [tokenize.definition], loaded
+  _take(model.text, {**text, 'architecture': zsar_model.CLIP})
 
 
 def start(config: ml_collections.ConfigDict) -> Start:

@@ -1,33 +1,23 @@
-"""Which public weights can start training, and what the others can do."""
+"""Which public weights can start training, and by which key."""
 
 import os
 
 from zsar_jax.pretrained import (
-  clip,
+  dual_models,
   hub,
   i3d,
-  pe_video,
-  siglip,
   tensor_files,
   video,
-  videoprism,
   vjepa2,
 )
 
 # Key of the config's section `init` -> the model types that it starts from.
-# `init.video` takes ResNets for the model's ResNet backbones.
+# `init.video` takes ResNets for the model's ResNet backbones, and I3D by name.
 STARTS = {
   'text': ('bert', 'mpnet'),
-  'video': (*video.MODEL_TYPES, 'resnet'),
-  'dual': ('clip', 'metaclip_2'),
+  'video': (*video.MODEL_TYPES, 'resnet', vjepa2.MODEL_TYPE, i3d.NAME),
+  'dual': dual_models.MODEL_TYPES,
 }
-# Models with a joint space, which rank names as they are.
-_JOINT = (
-  *clip.MODEL_TYPES,
-  siglip.MODEL_TYPE,
-  videoprism.MODEL_TYPE,
-  *pe_video.MODEL_TYPES,
-)
 
 
 def _model_type(path: str) -> str:
@@ -42,24 +32,6 @@ def _model_type(path: str) -> str:
   return str(tensor_files.read_json(file).get('model_type', ''))
 
 
-def _instead(kind: str, path: str) -> str:
-  """Says what weights can do; '' for an unknown kind."""
-  for key, kinds in STARTS.items():
-    if kind in kinds:
-      return f'init.{key} takes these weights'
-  if kind in _JOINT:
-    return (
-      'these weights work untrained: `zsar predict --pretrained='
-      f'{path}`, or a bank by `zsar bank build --video={path} --text={path}`'
-    )
-  if kind in (vjepa2.MODEL_TYPE, i3d.NAME):
-    return (
-      f'these weights work untrained: `zsar bank build --video={path} '
-      '--text=DIR` makes a bank'
-    )
-  return ''
-
-
 def check(key: str, path: str) -> None:
   """Refuses weights that are known, but cannot start training by this key.
 
@@ -71,16 +43,17 @@ def check(key: str, path: str) -> None:
     path: the weights, as `directory.read_weights` takes them.
 
   Raises:
-    ValueError: the message says which kinds can start training, and what these
-      weights can do instead.
+    ValueError: the message says what this key takes, and which key takes these
+      weights.
     OSError: see `hub.resolve`.
   """
   kind = _model_type(path)
   starts = STARTS['dual' if key == 'clip' else key]
-  instead = _instead(kind, path)
-  if kind in starts or not instead:
+  other = next((k for k, kinds in STARTS.items() if kind in kinds), '')
+  if kind in starts or not other:
     return
   raise ValueError(
     f'init.{key}={path}: its model_type is {kind!r}, and training by this key '
-    f'starts from {" or ".join(map(repr, starts))}; {instead}'
+    f'starts from {" or ".join(map(repr, starts))}; init.{other} takes these '
+    'weights'
   )

@@ -9,13 +9,24 @@ import numpy as np
 import optax
 
 _ENCODERS = ('video_encoder', 'text_encoder')
-# Parts of an encoder after its blocks.
-_AFTER_BLOCKS = ('norm', 'final_norm', 'pool')
-# Parts that lie within block i: `messages_i` are made for it (X-CLIP).
-_BLOCK = re.compile(r'(time_)?(?:block|messages)_(\d+)')
-# Of factorised attention, between the blocks over space and those over time;
-# other attention has `time_position` before its blocks.
-_BETWEEN = ('space_norm', 'time_position', 'time_cls')
+# Stacks of blocks within an encoder, in the order of the data: its own, its own
+# over time (`time_block_i`), and parts that hold a stack.
+_STACKS = ('', 'time_', 'space', 'time', 'both', 'stack', 'frames', 'clips')
+_STACKS += ('integration', 'pooler', 'pool')
+# Parts beside a stack that lie just before its blocks.
+_BEFORE = {
+  'space_norm': 'time_',
+  'time_position': 'time_',
+  'time_cls': 'time_',
+  'projection': 'integration',
+  'head_norm': 'pool',
+}
+# Parts after the blocks of their stack; all others lie before them.
+_AFTER = {'norm', 'final_norm', 'head', 'out', 'query', 'mlp', 'mlp_norm'}
+_AFTER |= {'pool', 'cross_attention', 'cross_attention_norm'}
+# Parts that lie within a block: `messages_i` are made for block i (X-CLIP). The
+# blocks of I3D count on from digits to letters, as hexadecimal numbers do.
+_BLOCK = re.compile(r'(?:block|messages)_(\d+)|Mixed_(\d[a-f])_\w+')
 
 
 SCHEDULES = ('cosine', 'constant')
@@ -118,52 +129,94 @@ def layer_scales(params: Any, decay: float, encoders: Sequence[str]) -> Any:
 
   It is decay^(blocks + 1) before the blocks of an encoder, decay^(blocks - i)
   for block i, and 1 after the blocks (Clark et al. 2020 use it for
-  fine-tuning). The blocks over time of factorised attention come after those
-  over space.
+  fine-tuning). An encoder may have several stacks of blocks, one after the
+  other. What lies between two stacks learns as the last block before it.
 
   Args:
     params: tree of parameters; those that are masked have no factor.
     decay: in (0, 1].
-    encoders: names of the subtrees with blocks: `block_<i>`, or one scanned
-      stack `blocks`, whose leading axis counts the blocks.
+    encoders: names of the subtrees with blocks: `block_<i>`, one scanned stack
+      `blocks`, whose leading axis counts the blocks, or `Mixed_...` of I3D.
 
   Returns:
     A tree like `params` of floats, or of arrays that broadcast over a stack.
   """
-  counts = {
-    name: [_num_blocks(params[name], prefix) for prefix in ('', 'time_')]
-    for name in encoders
-  }
+  blocks = {name: _blocks(params[name]) for name in encoders}
 
   def scale(path, leaf):
-    encoder, *rest = (key.key for key in path)
-    if encoder not in counts:
+    encoder, *names = (key.key for key in path)
+    if encoder not in blocks:
       return 1.0
-    (space, time), part = counts[encoder], rest[0]
-    n = space + time
-    if part in ('blocks', 'time_blocks'):
-      first = space if part == 'time_blocks' else 0
-      last = n if part == 'time_blocks' else space
-      powers = decay ** np.arange(n - first, n - last, -1.0)
-      shape = (last - first, *[1] * (leaf.ndim - 1))
-      return powers.reshape(shape).astype(np.float32)
-    block = _BLOCK.fullmatch(part)
-    if block:
-      return decay ** (n - int(block[2]) - (space if block[1] else 0))
-    if time and part in _BETWEEN:
-      return decay ** (time + 1)
-    return 1.0 if part in _AFTER_BLOCKS else decay ** (n + 1)
+    power = lambda place: _power(place, blocks[encoder])
+    stack, part = _stack_and_part(names)
+    if part == 'blocks':
+      powers = [power((stack, i)) for i in range(leaf.shape[0])]
+      shape = (len(powers), *[1] * (leaf.ndim - 1))
+      return (decay ** np.array(powers, float)).reshape(shape).astype('float32')
+    return decay ** power(_place(stack, part, blocks[encoder]))
 
   return jax.tree_util.tree_map_with_path(scale, params)
 
 
-def _num_blocks(encoder: Any, prefix: str) -> int:
-  """Counts the blocks whose names start with a prefix."""
-  if f'{prefix}blocks' in encoder:
-    # A stack that is frozen as a whole is masked: there is nothing to scale.
-    leaves = jax.tree.leaves(encoder[f'{prefix}blocks'])
-    return leaves[0].shape[0] if leaves else 0
-  return sum(name.startswith(f'{prefix}block_') for name in encoder)
+def _stack_and_part(names: Sequence[str]) -> tuple[int, str]:
+  """Returns a parameter's stack, a place in _STACKS, and its part there."""
+  first = names[0]
+  if first in _STACKS[2:]:
+    return _STACKS.index(first), names[1]
+  if first.startswith('time_block'):
+    return 1, first.removeprefix('time_')
+  return 0, first
+
+
+def _number(part: str) -> int | None:
+  """Returns the number of a part's block; None if it is in none."""
+  block = _BLOCK.fullmatch(part)
+  if block is None:
+    return None
+  return int(block[1]) if block[1] else int(block[2], 16)
+
+
+def _blocks(encoder: Any) -> list[tuple[int, int]]:
+  """Lists the blocks of an encoder in order: stack and number.
+
+  A stack that is scanned and frozen as a whole is masked, and has no blocks:
+  there is nothing to scale.
+  """
+  found = set()
+  for name, content in encoder.items():
+    inner = content if name in _STACKS[2:] else ('',)
+    for stack, part in (_stack_and_part((name, x)) for x in inner):
+      if part == 'blocks':
+        leaves = jax.tree.leaves(content)
+        numbers = range(leaves[0].shape[0] if leaves else 0)
+      else:
+        numbers = [n for n in (_number(part),) if n is not None]
+      found.update((stack, number) for number in numbers)
+  return sorted(found)
+
+
+def _place(
+  stack: int, part: str, blocks: Sequence[tuple[int, int]]
+) -> tuple[int, float]:
+  """Returns where a part lies, to compare with the places of blocks."""
+  number = _number(part)
+  if number is not None:
+    return stack, number
+  if stack == 0 and part in _BEFORE:
+    before = _BEFORE[part]
+    # Other attention has `time_position` before its only blocks.
+    if before == 'time_' and not any(block[0] == 1 for block in blocks):
+      before = ''
+    return _STACKS.index(before), -1
+  if part in _AFTER:
+    return max(stack, 1), np.inf
+  return stack, -1
+
+
+def _power(place: tuple[int, float], blocks: Sequence[tuple[int, int]]) -> int:
+  """Returns the power of the decay at a place."""
+  later = sum(block > place for block in blocks)
+  return later + 1 if later or place in blocks else 0
 
 
 def _scale_by_layer(

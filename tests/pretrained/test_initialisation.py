@@ -300,22 +300,23 @@ def test_metaclip_2_trains_and_keeps_what_is_frozen(tmp_path):
 
 
 REFUSED = {
-  ('dual', 'siglip'): "'clip' or 'metaclip_2'; .*zsar predict --pretrained=",
-  ('dual', 'xclip'): 'zsar bank build --video=.* --text=',
-  ('dual', 'videoprism'): 'zsar predict --pretrained=',
-  ('clip', 'pe_audio_video'): 'zsar predict --pretrained=',
-  ('dual', 'vjepa2'): 'bank build --video=.* --text=DIR',
+  ('dual', 'vjepa2'): "'clip' or .*; init.video takes these weights",
   ('dual', 'videomae'): 'init.video takes these weights',
   ('dual', 'bert'): 'init.text takes these weights',
-  ('video', 'vjepa2'): "'timesformer' or 'resnet'; .*--text=DIR` makes a bank",
-  ('video', 'xclip'): 'zsar predict --pretrained=',
+  ('clip', 'vivit'): 'init.video takes these weights',
+  ('video', 'xclip'): "'vjepa2' or 'i3d'; init.dual takes these weights",
   ('video', 'clip'): 'init.dual takes these weights',
+  ('video', 'pe_audio_video'): 'init.dual takes these weights',
   ('text', 'metaclip_2'): 'init.dual takes these weights',
+  ('text', 'siglip'): "'bert' or 'mpnet'; init.dual takes these weights",
+  ('text', 'videoprism'): 'init.dual takes these weights',
 }
 
 
 @pytest.mark.parametrize('key, kind', REFUSED)
-def test_other_weights_are_refused_and_told_their_use(key, kind, tmp_path):
+def test_weights_under_another_key_are_refused_and_told_theirs(
+  key, kind, tmp_path
+):
   # Before tensors are read: there are none.
   tiny_weights.write_json(tmp_path / 'config.json', {'model_type': kind})
   config = tiny.config(
@@ -327,9 +328,13 @@ def test_other_weights_are_refused_and_told_their_use(key, kind, tmp_path):
   assert told.startswith(f'init.{key}={tmp_path}: ') and '\n' not in told
 
 
-def test_i3d_is_refused_by_its_name():
-  config = tiny.config(init__video='i3d', preprocessing__inputs='rgb')
-  with pytest.raises(ValueError, match='bank build --video=i3d --text=DIR'):
+def test_i3d_is_refused_for_names_and_without_its_inputs():
+  with pytest.raises(ValueError, match='init.video takes these weights'):
+    initialisation.start(tiny.config(init__text='i3d'))
+  config = tiny.config(
+    init__video='i3d', preprocessing__inputs='rgb+difference'
+  )
+  with pytest.raises(ValueError, match='i3d needs rgb'):
     initialisation.start(config)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from zsar_jax.models import i3d
 from zsar_jax.training import optim
 
 
@@ -321,6 +322,14 @@ def test_layers_of_factorised_attention_and_of_pools():
   encoder = scales['video_encoder']
   assert encoder['blocks']['kernel'].ravel().tolist() == [0.5**3, 0.5**2]
   assert encoder['time_blocks']['kernel'].ravel().tolist() == [0.5]
+
+
+def test_blocks_of_i3d_by_their_names():
+  names = [f'{block}_1_3x3' for block in i3d._BLOCKS]
+  params = {'video_encoder': {name: jnp.ones(1) for name in names}}
+  scales = optim.layer_scales(params, 0.5, ('video_encoder',))
+  found = [scales['video_encoder'][name] for name in names]
+  assert found == [0.5**power for power in range(9, 0, -1)]
 
 
 def test_a_frozen_stack_has_no_rates():

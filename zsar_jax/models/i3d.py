@@ -13,12 +13,12 @@ norms' stored statistics are parameters that no training changes, as those of
 
 from collections.abc import Sequence
 import functools
-import math
 
 from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 NUM_CLASSES = 400
 CONVOLUTIONS = ('taps', 'direct')
@@ -100,6 +100,15 @@ def _max_pool(
       ),
     )
   return x
+
+
+def _pool_shares(shape: Sequence[int]) -> np.ndarray:
+  """Returns each place's share [t h w] in the mean over all last windows."""
+  shares = [
+    np.convolve(np.ones(n - size + 1), np.ones(size)) / ((n - size + 1) * size)
+    for n, size in zip(shape, _HEAD_WINDOW, strict=True)
+  ]
+  return np.einsum('t,h,w->thw', *shares).astype(np.float32)
 
 
 class _Unit(nn.Module):
@@ -207,12 +216,10 @@ class I3D(nn.Module):
         f'a clip of {video.shape[1:4]} gives {x.shape[1:4]} at the end; the '
         f'last pool needs {_HEAD_WINDOW}'
       )
-    tokens, x = x.reshape(len(x), -1, x.shape[-1]), x.astype(jnp.float32)
-    sums = lax.reduce_window(
-      x, 0.0, lax.add, (1, *_HEAD_WINDOW, 1), (1,) * 5, 'VALID'
-    )
     # The last layer is linear: the mean may be taken before it.
-    pooled = sums.mean(axis=(1, 2, 3)) / math.prod(_HEAD_WINDOW)
+    shares = _pool_shares(x.shape[1:4])[..., None]
+    pooled = (x.astype(jnp.float32) * shares).sum(axis=(1, 2, 3))
+    tokens = x.reshape(len(x), -1, x.shape[-1])
     out = {'tokens': tokens, 'pooled': pooled}
     if self.num_classes:
       out['logits'] = nn.Dense(self.num_classes, name='logits')(pooled)

@@ -213,7 +213,7 @@ def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
     # Longer than the blocks that attend nearby reach.
     given = parity_tools.tokens(256, 250, range(3, 50280))
     inputs = parity_tools.torch_text(*given)
-    sides = ('text_encoder', 'text_head')
+    sides = ('text_encoder', 'text_projection')
     embed = lambda peer, input_ids, attention_mask: peer.text_video_head(
       peer.text_model(input_ids, attention_mask)[0][:, 0]
     )
@@ -222,7 +222,7 @@ def _run_pe_video(part: str, path: str) -> parity_tools.Outcome:
     given = (parity_tools.pixels(4, 336, 336),)
     pixels = torch.from_numpy(given[0]).permute(0, 1, 4, 2, 3).contiguous()
     inputs = {'pixel_values_videos': pixels}
-    sides = ('frame_encoder', 'video_encoder', 'video_head')
+    sides = ('video_encoder', 'video_projection')
     embed = lambda peer, pixel_values_videos: peer.video_head(
       peer.video_encoder(pixel_values_videos).pooler_output
     )

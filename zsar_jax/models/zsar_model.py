@@ -34,8 +34,8 @@ MAX_SCALE = 100.0
 REST_BACKBONES = {f'rest{depth}': depth for depth in resnet.LAYOUTS}
 
 
-# Values of the text key `architecture`, the second of `backbone` too. Towers
-# have further ones.
+# Values of the text key `architecture`; CLIP is one of `backbone` too. Those of
+# towers come on top.
 BERT, CLIP = 'bert', 'clip'
 
 

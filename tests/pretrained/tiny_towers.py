@@ -3,6 +3,7 @@
 Every directory has a tokenizer that spells any name.
 """
 
+import functools
 import string
 
 import numpy as np
@@ -121,6 +122,17 @@ def write_xclip(path):
   return str(path)
 
 
+def _prism_blocks(t, name, depth, width, hidden):
+  for i in range(depth):
+    layer = f'{name}.{i}'
+    for part in 'qkvo':
+      t.dense(f'{layer}.attention.{part}_proj', width, width)
+    t.norm(f'{layer}.layernorm_before', width)
+    t.norm(f'{layer}.layernorm_after', width)
+    t.dense(f'{layer}.mlp.fc1', hidden, width)
+    t.dense(f'{layer}.mlp.fc2', width, hidden)
+
+
 def write_videoprism(path):
   width, hidden, heads, patch, t = 16, 32, 2, 8, tiny_weights.Tensors()
   path.mkdir(parents=True)
@@ -133,16 +145,7 @@ def write_videoprism(path):
   }
   depths = {'spatial': 2, 'temporal': 1, 'auxiliary': 1}
 
-  def blocks(name, depth):
-    for i in range(depth):
-      layer = f'{name}.{i}'
-      for part in 'qkvo':
-        t.dense(f'{layer}.attention.{part}_proj', width, width)
-      t.norm(f'{layer}.layernorm_before', width)
-      t.norm(f'{layer}.layernorm_after', width)
-      t.dense(f'{layer}.mlp.fc1', hidden, width)
-      t.dense(f'{layer}.mlp.fc2', width, hidden)
-
+  blocks = functools.partial(_prism_blocks, t, width=width, hidden=hidden)
   video, head = 'video_model.vision_model', 'video_model.head'
   places = f'{video}.spatial_embeddings'
   t.add(

@@ -18,7 +18,7 @@ from experiments import grid
 from zsar_jax import config_utils
 from zsar_jax.data import preprocessing
 from zsar_jax.evaluation import methods, protocol_evaluation, task
-from zsar_jax.inference import model_builder, public_encoders, public_sides
+from zsar_jax.inference import model_builder, public_encoders
 from zsar_jax.zeroshot import baselines, scoring
 
 TRANSFER, NAME = 'transfer', 'nearest_name'
@@ -41,9 +41,9 @@ class Settings:
     shares: of transfer, nearest name and regression in `together`.
   """
 
-  weight: float = public_sides.DESCRIPTION_WEIGHT
+  weight: float = 0.0
   transfer: methods.TransferSettings = methods.TransferSettings()
-  shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
+  shares: tuple[float, float, float] = (1.0, 0.0, 1.0)
 
 
 def rotation(config: Mapping[str, Any]) -> np.ndarray:
@@ -199,36 +199,49 @@ def score(
   return scoring.score_videos(z, rows)
 
 
-def candidates(method: str, declared: Settings) -> list[Settings]:
+def candidates(method: str, described: bool) -> list[Settings]:
   """Returns the settings of a method to choose of, at most eight.
 
   Args:
     method: one of `METHODS`.
-    declared: the declared settings, which come first.
+    described: whether classes have descriptions; else all weights are 0.
+
+  Returns:
+    The declared settings, then settings that differ from them in one thing.
   """
+  declared = (
+    DECLARED if described else dataclasses.replace(DECLARED, weight=0.0)
+  )
   changed = lambda **change: dataclasses.replace(declared, **change)
   transfer = lambda **change: changed(
     transfer=dataclasses.replace(declared.transfer, **change)
   )
   product = public_encoders.SETTINGS
   kernel = {'weighting': product.weighting, 'ridge': product.ridge}
-  weights = [changed(weight=w) for w in WEIGHTS if w != declared.weight]
   others = {
     TRANSFER: [
+      transfer(temperature=0.1),
       transfer(temperature=0.2),
-      transfer(temperature=0.4),
       transfer(**kernel),
       transfer(**kernel, hub_correction=0.0),
     ],
     NAME: [],
-    REGRESSION: [transfer(text_ridge=0.003), transfer(text_ridge=0.03)],
+    REGRESSION: [transfer(text_ridge=0.01), transfer(text_ridge=0.1)],
     TOGETHER: [
       changed(shares=shares)
-      for shares in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (2, 1, 1), (1, 1, 2))
+      for shares in ((2.0, 0.0, 1.0), (1.0, 0.0, 2.0), (1.0, 1.0, 1.0))
     ],
   }[method]
-  return [declared, *(weights if method != TOGETHER else ()), *others]
+  weights = []
+  if described and method != TOGETHER:
+    weights = [changed(weight=w) for w in WEIGHTS if w != declared.weight]
+  return [declared, *weights, *others]
 
 
 # Of the descriptions in a class embedding.
-WEIGHTS = (0.35, 0.5, 0.65, 0.8)
+WEIGHTS = (0.2, 0.35, 0.5, 0.65)
+# Made on inner draws of the development split.
+DECLARED = Settings(
+  weight=0.35,
+  transfer=methods.TransferSettings(temperature=0.4, text_ridge=0.03),
+)

@@ -76,23 +76,11 @@ def transfer_accuracy(
   Returns:
     In [0, 1]; with several sources, among candidates of the video's own.
   """
-  return accuracy_of(draw, _transfer_scores(draw, settings))
-
-
-def accuracy_of(draw: Evaluation, scores: np.ndarray) -> float:
-  """Per-class accuracy of any method's scores; see `transfer_accuracy`.
-
-  Args:
-    draw: an evaluation of unseen classes.
-    scores: of its readable videos [n u].
-
-  Returns:
-    In [0, 1]; with several sources, among candidates of the video's own.
-  """
+  scores = _transfer_scores(draw, settings)
   figures = accuracy.Accuracies(
     draw.unseen, draw.videos.as_tested(len(draw.unseen.names)), resamples=2
   )
-  figures.add_scores('any', draw.videos.pad(scores), brief=True)
+  figures.add_scores('transfer', draw.videos.pad(scores), brief=True)
   metric = accuracy.SAME_SOURCE if figures.many_sources else accuracy.PER_CLASS
   return {row.metric: row.value for row in figures.rows()}[metric]
 

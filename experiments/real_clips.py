@@ -51,6 +51,13 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_list('tiers', ['1', '3', '2'], 'In order.', flag_values=values)
   flags.DEFINE_integer('workers', 0, 'See grid.run.', flag_values=values)
   flags.DEFINE_bool('tables_only', False, 'No training.', flag_values=values)
+  flags.DEFINE_list(
+    'unfinished',
+    [],
+    'Groups of tables (such as `described`) to put into the document although '
+    'some of their runs are not finished.',
+    flag_values=values,
+  )
   flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)
   absolute = lambda path: os.path.abspath(os.path.expanduser(path))
@@ -72,7 +79,10 @@ def main(argv: list[str]) -> None:
     grid.run(cells, experiment.out, values.workers)
   finished, unfinished = real_clips_tables.report(experiment)
   if described:
-    finished |= real_clips_described.report(experiment, described)
+    whole, parts = real_clips_described.report(experiment, described)
+    finished, unfinished = finished | whole, unfinished | parts
+  for name in [n for n in unfinished if n.split(',')[0] in values.unfinished]:
+    finished[name] = unfinished.pop(name)
   for group in ('text', 'random text', 'described', 'ablations'):
     if group in finished:
       finished[f'{group}, machine'] = [documents.machine_and_commit()]

@@ -33,8 +33,9 @@ from zsar_jax.evaluation import methods as methods_lib
 GOAL = (55.0, 46.0)
 # The claim, and what it is compared with first.
 MAIN, PRIMARY = 'described: transfer', 'names alone: transfer'
-_DESCRIBED, _NAMES, _AS_ABOVE = 'described', 'names alone', 'names, as above'
-_SEEDS = 'described: transfer, three models'
+_DESCRIBED, _DECLARED = 'described', 'described, declared settings'
+_NAMES, _AS_ABOVE = 'names alone', 'names, as above'
+_SEEDS = 'described: transfer, models of all seeds together'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,44 +153,68 @@ def _scores(
 
 def report(
   experiment: real_clips_cells.Experiment, descriptions: Descriptions
-) -> dict[str, list[str]]:
-  """Returns table name -> lines; only tables whose runs are all finished.
+) -> tuple[real_clips_tables.Tables, real_clips_tables.Tables]:
+  """Makes the tables.
 
   Args:
     experiment: the experiment.
     descriptions: of all classes.
+
+  Returns:
+    As `real_clips_tables.report`. Unfinished tables are of the seeds that all
+    splits have, at declared settings where a split's inner draws are missing.
   """
-  tables = {}
+  finished, unfinished = {}, {}
   development = real_clips_cells.DEVELOPMENT
   splits = range(experiment.num_splits)
   claimed = [s for s in splits if s != development]
-  texts = None
   for suffix, wanted in (('', claimed), (', development', [development])):
-    mains = [
-      [experiment.main(s, k) for k in range(real_clips_cells.NUM_SEEDS)]
-      for s in wanted
+    seeds = [
+      k
+      for k in range(real_clips_cells.NUM_SEEDS)
+      if experiment.are_finished(experiment.main(s, k) for s in wanted)
     ]
-    inner = [
-      [experiment.inner(s, d) for d in range(real_clips_cells.NUM_DRAWS)]
-      for s in wanted
-    ]
-    if not experiment.are_finished(c for of in (*mains, *inner) for c in of):
+    if not seeds:
+      unfinished[f'described{suffix}'] = ['not finished']
       continue
-    read = lambda cells: [[experiment.read(c) for c in of] for of in cells]
-    of_draws, of_splits = read(inner), read(mains)
-    if texts is None:
-      texts = _texts_of(experiment, of_splits[0][0], descriptions)
-    choices = [
-      {
-        _AS_ABOVE: _as_above(real_clips_cells.choose(experiment, split)),
-        _NAMES: choose(draws, texts, described=False),
-        _DESCRIBED: choose(draws, texts),
-      }
-      for split, draws in zip(wanted, of_draws, strict=True)
+    cells = [
+      [experiment.read(experiment.main(s, k)) for k in seeds] for s in wanted
     ]
-    made = _tables(wanted, of_splits, texts, choices)
-    tables |= {f'described{of}{suffix}': lines for of, lines in made.items()}
-  return tables
+    texts = _texts_of(experiment, cells[0][0], descriptions)
+    choices = [_choices_of(experiment, split, texts) for split in wanted]
+    is_whole = len(seeds) == real_clips_cells.NUM_SEEDS and all(
+      of[_DESCRIBED].compared for of in choices
+    )
+    into = finished if is_whole else unfinished
+    for of, lines in _tables(wanted, cells, texts, choices).items():
+      into[f'described{of}{suffix}'] = lines
+  return finished, unfinished
+
+
+def _choices_of(experiment, split: int, texts) -> dict[str, Choice]:
+  """Rows of the table -> choice of a split."""
+  declared = described_methods.DECLARED
+  methods = described_methods.METHODS
+  found = {
+    _NAMES: Choice(
+      dict.fromkeys(methods, dataclasses.replace(declared, weight=0.0)), {}
+    ),
+    _DECLARED: Choice({described_methods.TRANSFER: declared}, {}),
+    _DESCRIBED: Choice(dict.fromkeys(methods, declared), {}),
+  }
+  above = real_clips_cells.choose(experiment, split)
+  if above is None:
+    return found
+  draws = [
+    experiment.read(experiment.inner(split, d))
+    for d in range(real_clips_cells.NUM_DRAWS)
+  ]
+  return {
+    _AS_ABOVE: _as_above(above),
+    **found,
+    _NAMES: choose(draws, texts, described=False),
+    _DESCRIBED: choose(draws, texts),
+  }
 
 
 def _texts_of(experiment, trained: grid.Trained, descriptions):
@@ -224,17 +249,11 @@ def make_pool(
   pool = pooled.Pool([seeds[0].evaluation for seeds in cells], resamples)
   for row in scores[0][0]:
     pool.add(row, [[one[row] for one in seeds] for seeds in scores])
-  pool.add(
-    _SEEDS,
-    [
-      [
-        described_methods.together(
-          [one[MAIN] for one in seeds], [1.0] * len(seeds)
-        )
-      ]
-      for seeds in scores
-    ],
+  joined = lambda seeds: described_methods.together(
+    [one[MAIN] for one in seeds], [1.0] * len(seeds)
   )
+  if len(scores[0]) > 1:
+    pool.add(_SEEDS, [[joined(seeds)] for seeds in scores])
   real_clips_series.add_source_only(pool)
   return pool
 
@@ -253,6 +272,7 @@ def _tables(splits, cells, texts, choices) -> dict[str, list[str]]:
       *real_clips_tables.accuracy_table(pool, rows),
       '',
       *_goal_lines(pool),
+      f'models: {sum(map(len, cells))}',
     ],
     ', paired': real_clips_tables.paired_lines(
       pool.paired(MAIN, others, PRIMARY)
@@ -301,6 +321,8 @@ def _choice_lines(splits, choices) -> list[str]:
   for words in (_NAMES, _DESCRIBED):
     for method in described_methods.METHODS:
       for split, of_split in zip(splits, choices, strict=True):
+        if not of_split[words].compared:
+          continue
         compared = of_split[words].compared[method]
         declared = compared[0][0]
         best, of_best = max(compared, key=lambda pair: np.mean(pair[1]))
@@ -315,6 +337,8 @@ def _choice_lines(splits, choices) -> list[str]:
           ]
         )
   header = ('method', 'split', 'declared', 'best', 'with', 'chosen')
+  if not lines:
+    return ['inner draws are not finished: all settings are as declared']
   return results_text.columns(header, lines)
 
 

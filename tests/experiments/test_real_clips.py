@@ -10,6 +10,7 @@ from experiments import (
   described_methods,
   documents,
   grid,
+  real_clips,
   real_clips_cells,
   real_clips_described,
   real_clips_tables,
@@ -196,7 +197,11 @@ def test_only_finished_tables_are_published(
   finished, unfinished = real_clips_tables.report(half)
   assert finished.keys() == {'choices'}
   assert {'text', 'random text', 'ablations', 'progress'} <= unfinished.keys()
-  assert real_clips_described.report(half, descriptions) == {}
+  whole, parts = real_clips_described.report(half, descriptions)
+  assert not whole and parts == {
+    'described': ['not finished'],
+    'described, development': ['not finished'],
+  }
   page = tmp_path / 'page.md'
   published = '<!-- table: ablations -->\nas before\n<!-- end -->\n'
   page.write_text(published)
@@ -208,7 +213,8 @@ def test_only_finished_tables_are_published(
   finished, unfinished = real_clips_tables.report(half)
   assert {'text', 'text, paired', 'text, development'} <= finished.keys()
   assert {'random text', 'ablations'} <= unfinished.keys()
-  tables = real_clips_described.report(half, descriptions)
+  tables, parts = real_clips_described.report(half, descriptions)
+  assert not parts
   assert tables.keys() == {
     f'described{of}{split}'
     for of in ('', ', paired', ', choices', ', where')
@@ -235,3 +241,28 @@ def test_a_commit_is_named_beside_the_machine(monkeypatch):
   assert documents.machine_and_commit() == documents.machine()
   said.stdout = 'abc1234\n'
   assert documents.machine_and_commit().endswith(', commit abc1234+')
+
+
+def test_without_runs_a_page_stays_as_it_is(tmp_path, capsys):
+  page = tmp_path / 'page.md'
+  published = ''.join(
+    f'<!-- table: {name} -->\nas before\n<!-- end -->\n'
+    for name in ('text', 'choices', 'described', 'ablations')
+  )
+  page.write_text(published)
+  arguments = [
+    'real_clips',
+    '--dataset_dir=none',
+    f'--class_split={tiny.ROOT / "experiments/real_clips_splits.json"}',
+    '--text=none',
+    f'--out={tmp_path / "out"}',
+    '--descriptions=shipped',
+    '--tables_only',
+    f'--docs={page}',
+  ]
+  real_clips.main(arguments)
+  assert page.read_text() == published
+  assert 'tier 1: 0 of 30 cells are finished' in capsys.readouterr().out
+  real_clips.main([*arguments, '--unfinished=described'])
+  assert 'described -->\n```\nnot finished\n' in page.read_text()
+  assert page.read_text().count('as before') == 3

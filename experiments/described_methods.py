@@ -226,7 +226,7 @@ def candidates(method: str, described: bool) -> list[Settings]:
       transfer(**kernel, hub_correction=0.0),
     ],
     NAME: [],
-    REGRESSION: [transfer(text_ridge=0.01), transfer(text_ridge=0.1)],
+    REGRESSION: [transfer(text_ridge=0.01), transfer(text_ridge=0.03)],
     TOGETHER: [
       changed(shares=shares)
       for shares in ((2.0, 0.0, 1.0), (1.0, 0.0, 2.0), (1.0, 1.0, 1.0))
@@ -243,5 +243,5 @@ WEIGHTS = (0.2, 0.35, 0.5, 0.65)
 # Made on inner draws of the development split.
 DECLARED = Settings(
   weight=0.35,
-  transfer=methods.TransferSettings(temperature=0.4, text_ridge=0.03),
+  transfer=methods.TransferSettings(temperature=0.4, text_ridge=0.1),
 )

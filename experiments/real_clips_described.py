@@ -162,7 +162,7 @@ def report(
 
   Returns:
     As `real_clips_tables.report`. Unfinished tables are of the seeds that all
-    splits have, at declared settings where a split's inner draws are missing.
+    splits have, at declared settings where inner draws are missing.
   """
   finished, unfinished = {}, {}
   development = real_clips_cells.DEVELOPMENT
@@ -181,7 +181,7 @@ def report(
       [experiment.read(experiment.main(s, k)) for k in seeds] for s in wanted
     ]
     texts = _texts_of(experiment, cells[0][0], descriptions)
-    choices = [_choices_of(experiment, split, texts) for split in wanted]
+    choices = _choices_of(experiment, wanted, texts)
     is_whole = len(seeds) == real_clips_cells.NUM_SEEDS and all(
       of[_DESCRIBED].compared for of in choices
     )
@@ -191,30 +191,36 @@ def report(
   return finished, unfinished
 
 
-def _choices_of(experiment, split: int, texts) -> dict[str, Choice]:
-  """Rows of the table -> choice of a split."""
+def _choices_of(experiment, splits, texts) -> list[dict[str, Choice]]:
+  """For each split, words of the rows -> what its inner draws chose.
+
+  Declared settings serve all splits while inner draws of any are missing.
+  """
   declared = described_methods.DECLARED
-  methods = described_methods.METHODS
-  found = {
-    _NAMES: Choice(
-      dict.fromkeys(methods, dataclasses.replace(declared, weight=0.0)), {}
-    ),
-    _DECLARED: Choice({described_methods.TRANSFER: declared}, {}),
-    _DESCRIBED: Choice(dict.fromkeys(methods, declared), {}),
-  }
-  above = real_clips_cells.choose(experiment, split)
-  if above is None:
-    return found
-  draws = [
-    experiment.read(experiment.inner(split, d))
-    for d in range(real_clips_cells.NUM_DRAWS)
-  ]
-  return {
-    _AS_ABOVE: _as_above(above),
-    **found,
-    _NAMES: choose(draws, texts, described=False),
-    _DESCRIBED: choose(draws, texts),
-  }
+  plain = dataclasses.replace(declared, weight=0.0)
+  above = [real_clips_cells.choose(experiment, split) for split in splits]
+  if None in above:
+    methods = described_methods.METHODS
+    choices = {
+      _NAMES: Choice(dict.fromkeys(methods, plain), {}),
+      _DESCRIBED: Choice(dict.fromkeys(methods, declared), {}),
+    }
+    return [choices] * len(splits)
+  found = []
+  for split, choice in zip(splits, above, strict=True):
+    draws = [
+      experiment.read(experiment.inner(split, d))
+      for d in range(real_clips_cells.NUM_DRAWS)
+    ]
+    found.append(
+      {
+        _AS_ABOVE: _as_above(choice),
+        _NAMES: choose(draws, texts, described=False),
+        _DECLARED: Choice({described_methods.TRANSFER: declared}, {}),
+        _DESCRIBED: choose(draws, texts),
+      }
+    )
+  return found
 
 
 def _texts_of(experiment, trained: grid.Trained, descriptions):

@@ -201,7 +201,9 @@ def _choices_of(experiment, splits, texts) -> list[dict[str, Choice]]:
   above = [real_clips_cells.choose(experiment, split) for split in splits]
   if None in above:
     methods = described_methods.METHODS
+    recipe = real_clips_cells.declared_settings(experiment.main(0, 0))
     choices = {
+      _AS_ABOVE: _as_above({'settings': dataclasses.asdict(recipe)}),
       _NAMES: Choice(dict.fromkeys(methods, plain), {}),
       _DESCRIBED: Choice(dict.fromkeys(methods, declared), {}),
     }

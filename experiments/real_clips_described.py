@@ -26,7 +26,7 @@ from experiments import (
   real_clips_where,
 )
 from zsar_jax.data import class_descriptions
-from zsar_jax.evaluation import accuracy, choosing, results_text
+from zsar_jax.evaluation import accuracy, choosing, results, results_text
 from zsar_jax.evaluation import methods as methods_lib
 
 # Percent, same source and all; set before any of this was measured.
@@ -283,11 +283,21 @@ def _tables(splits, cells, texts, choices) -> dict[str, list[str]]:
       f'models: {sum(map(len, cells))}',
     ],
     ', paired': real_clips_tables.paired_lines(
-      pool.paired(MAIN, others, PRIMARY)
+      [*pool.paired(MAIN, others, PRIMARY), *_of_texts(pool)]
     ),
     ', choices': _choice_lines(splits, choices),
     ', where': _where_lines(cells, scores),
   }
+
+
+def _of_texts(pool: pooled.Pool) -> list[results.Paired]:
+  """What descriptions add to the methods that are not the claim."""
+  return [
+    pair
+    for method in described_methods.METHODS
+    if method != described_methods.TRANSFER
+    for pair in pool.paired(f'{_DESCRIBED}: {method}', [f'{_NAMES}: {method}'])
+  ]
 
 
 def _goal_lines(pool: pooled.Pool) -> list[str]:

@@ -74,6 +74,7 @@ class Encoder:
     names: Sequence[str],
     descriptions: Mapping[str, Sequence[str]],
     weights: Sequence[float | None],
+    prompts: Sequence[str] = (),
   ) -> list[np.ndarray]:
     """Embeds names with their descriptions, in several mixtures.
 
@@ -81,11 +82,12 @@ class Encoder:
       names: canonical class names.
       descriptions: canonical name -> sentences.
       weights: of the descriptions, see `inference.class_texts.ClassTexts`.
+      prompts: prompts; () takes the default ones.
 
     Returns:
       [c e] for each weight, unit vectors.
     """
-    side = self._side_of(self.prompts, descriptions)
+    side = self._side_of(prompts or self.prompts, descriptions)
     rows, mixed = side.embed_texts(names), []
     for weight in weights:
       side.texts.description_weight = weight

@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import re
+import subprocess
 
 
 def machine() -> str:
@@ -18,6 +19,19 @@ def machine() -> str:
           break
   cores = len(os.sched_getaffinity(0))
   return f'{datetime.date.today()}, {cores} cores of {name}'
+
+
+def machine_and_commit() -> str:
+  """Returns date, processor and commit; '+' after a commit that was changed."""
+  git = ('git', '-C', os.path.dirname(os.path.abspath(__file__)))
+  said = lambda *words: subprocess.run(
+    (*git, *words), capture_output=True, text=True, check=False
+  ).stdout.strip()
+  commit = said('rev-parse', '--short', 'HEAD')
+  if not commit:
+    return machine()
+  changed = '+' if said('status', '--porcelain', '--', '*.py') else ''
+  return f'{machine()}, commit {commit}{changed}'
 
 
 def put_into(path: str, tables: Mapping[str, Sequence[str]]) -> None:

@@ -10,6 +10,7 @@ from experiments import (
   pooled,
   pretrained_arrays,
   pretrained_methods,
+  real_clips_series,
   real_clips_tables,
 )
 from zsar_jax.data.protocols import class_split, overlap
@@ -174,7 +175,7 @@ def make_pool(
         diagnostics.PERMUTED_NAMES,
         [[o.scores[MAIN][k]] for o, k in zip(first, keeps, strict=True)],
       )
-  real_clips_tables.add_source_only(pool)
+  real_clips_series.add_source_only(pool)
   return pool
 
 
@@ -259,7 +260,7 @@ def tables_of(
     tables['without leaks'] = [
       f'without the clips of {", ".join(left)}, which Kinetics-400 has',
       *real_clips_tables.accuracy_table(
-        fewer, [*rows, real_clips_tables.SOURCE_ONLY]
+        fewer, [*rows, real_clips_series.SOURCE_ONLY]
       ),
     ]
   tables['choices'] = _choices(outcomes, names)

@@ -1,6 +1,6 @@
 """The runs of the experiment on real clips; see `experiments.real_clips`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import os
@@ -114,6 +114,10 @@ class Experiment:
       2: [self.ablation(name, s) for name in ABLATIONS for s in splits],
     }
 
+  def are_finished(self, cells: Iterable[grid.Cell]) -> bool:
+    """Returns whether all of some cells are finished."""
+    return all(grid.is_finished(self.out, cell.name) for cell in cells)
+
   def read(self, cell: grid.Cell) -> grid.Trained | None:
     """Returns a finished cell; None if it is not finished."""
     if not grid.is_finished(self.out, cell.name):
@@ -159,3 +163,12 @@ def num_splits(path: str) -> int:
   for index in range(count):
     split_file.read_class_split(path, index)
   return count
+
+
+def class_names(path: str) -> list[str]:
+  """Returns the names of all classes of a file of splits, each once."""
+  splits = [
+    split_file.read_class_split(path, index)
+    for index in range(num_splits(path))
+  ]
+  return sorted({name for parts in splits for part in parts for name in part})

@@ -2,122 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import re
 
 import numpy as np
 
-from experiments import grid, pooled, real_clips_cells, real_clips_where
+from experiments import (
+  grid,
+  pooled,
+  real_clips_ablations,
+  real_clips_cells,
+  real_clips_series,
+  real_clips_where,
+)
 from zsar_jax.evaluation import diagnostics, results, results_text
 from zsar_jax.evaluation import methods as methods_lib
-
-_ROWS = (
-  *methods_lib.METHODS,
-  'transfer, declared settings',
-  diagnostics.PERMUTED_NAMES,
-  'control_first_frame',
-  'control_shuffled_frames',
-  'control_metadata',
-  'oracle_mixture',
-  'oracle_prototypes',
-)
-SOURCE_ONLY = 'floor_source_only'
-
-
-@dataclasses.dataclass(frozen=True)
-class Series:
-  """One kind of run over some splits.
-
-  Attributes:
-    splits: the splits.
-    cells: for each split and each seed, a cell.
-    settings: transfer settings of each split.
-  """
-
-  splits: tuple[int, ...]
-  cells: tuple[tuple[grid.Trained, ...], ...]
-  settings: tuple[methods_lib.TransferSettings, ...]
-
-  @functools.cached_property
-  def scores(self) -> list[list[dict[str, np.ndarray]]]:
-    """Returns, for each split and each seed, method -> scores [n u]."""
-    return [
-      [pooled.all_scores(cell.evaluation, settings) for cell in seeds]
-      for seeds, settings in zip(self.cells, self.settings, strict=True)
-    ]
-
-  def flat(self):
-    """Returns every model's evaluation and its settings."""
-    return (
-      [c.evaluation for seeds in self.cells for c in seeds],
-      [
-        s
-        for seeds, s in zip(self.cells, self.settings, strict=True)
-        for _ in seeds
-      ],
-    )
-
-
-def gather(
-  experiment: real_clips_cells.Experiment,
-  cells_of: Sequence[Sequence[grid.Cell]],
-  settings: Mapping[int, methods_lib.TransferSettings],
-  splits: Sequence[int],
-) -> Series | None:
-  """Reads a series; returns None if a split has no finished cell.
-
-  Args:
-    experiment: the experiment.
-    cells_of: for each split of the experiment and each seed, a cell.
-    settings: split -> transfer settings.
-    splits: splits to read.
-  """
-  found = []
-  for split in splits:
-    known = [experiment.read(cell) for cell in cells_of[split]]
-    known = tuple(cell for cell in known if cell is not None)
-    if not known:
-      return None
-    found.append(known)
-  return Series(tuple(splits), tuple(found), tuple(settings[s] for s in splits))
-
-
-def pool_of(series: Series, default=None) -> pooled.Pool:
-  """Returns all methods of a series over its splits.
-
-  Args:
-    series: the runs.
-    default: also add the transfer with these settings.
-  """
-  pool = pooled.Pool([seeds[0].evaluation for seeds in series.cells])
-  scores = series.scores
-  pick = lambda name: [[one[name] for one in seeds] for seeds in scores]
-  names = [n for n in scores[0][0] if n in _ROWS]
-  for name in names:
-    pool.add(name, pick(name))
-    if name == 'transfer':
-      pool.add_permuted(diagnostics.PERMUTED_NAMES, pick(name))
-  if default is not None:
-    plain = dataclasses.replace(
-      series, settings=(default,) * len(series.splits)
-    )
-    pool.add(
-      'transfer, declared settings',
-      [[one['transfer'] for one in seeds] for seeds in plain.scores],
-    )
-  add_source_only(pool)
-  return pool
-
-
-def add_source_only(pool: pooled.Pool) -> None:
-  """Adds the accuracy of guessing within a video's known source."""
-  figures = pool.figures
-  if not figures.many_sources:
-    return
-  sizes = figures.tested.candidates.astype(float)
-  alike = np.maximum(figures.same_source @ sizes, 1)[figures.tested.labels]
-  for metric in pooled.METRICS:
-    figures.add(SOURCE_ONLY, metric, 1 / alike, 1 / alike, True)
 
 
 def _percent(row: results.Row | None) -> list[str]:
@@ -134,7 +32,11 @@ def _percent(row: results.Row | None) -> list[str]:
 
 
 def accuracy_table(
-  pool: pooled.Pool, wanted: Sequence[str] = (*_ROWS, SOURCE_ONLY)
+  pool: pooled.Pool,
+  wanted: Sequence[str] = (
+    *real_clips_series.ROWS,
+    real_clips_series.SOURCE_ONLY,
+  ),
 ) -> list[str]:
   """Returns the lines of a table with both accuracies of wanted methods."""
   rows = {(r.method, r.metric): r for r in pool.figures.rows()}
@@ -162,52 +64,6 @@ def paired_lines(pairs: Sequence[results.Paired]) -> list[str]:
   )
 
 
-def ablation_pairs(
-  experiment: real_clips_cells.Experiment,
-  settings: Mapping[int, methods_lib.TransferSettings],
-  splits: Sequence[int],
-) -> tuple[list[results.Paired], list[results.Row], list[str]]:
-  """Compares each ablation with the recipe (seed 0), on the same videos.
-
-  All use the split's own transfer settings.
-
-  Returns:
-    The differences, the rows, and the names of unfinished ablations.
-  """
-  cells = [[experiment.main(s, 0)] for s in range(experiment.num_splits)]
-  main = gather(experiment, cells, settings, splits)
-  if main is None:
-    return [], [], list(real_clips_cells.ABLATIONS)
-  pool = pooled.Pool([seeds[0].evaluation for seeds in main.cells])
-  transfer = lambda series: [
-    [one['transfer'] for one in seeds] for seeds in series.scores
-  ]
-  pool.add('recipe', transfer(main))
-  missing = []
-  variants = {
-    'relatedness before training': {'relatedness_source': 'initial'},
-    'class centres as prototypes': {'prototype_source': 'classifier'},
-    'names not centred': {'centre_text': False},
-  }
-  for name, change in variants.items():
-    series = dataclasses.replace(
-      main,
-      settings=tuple(dataclasses.replace(s, **change) for s in main.settings),
-    )
-    pool.add(name, transfer(series))
-  for name in real_clips_cells.ABLATIONS:
-    cells = [
-      [experiment.ablation(name, s)] for s in range(experiment.num_splits)
-    ]
-    series = gather(experiment, cells, settings, splits)
-    if series is None:
-      missing.append(name)
-    else:
-      pool.add(name, transfer(series))
-  others = [m for m in pool.figures.methods() if m != 'recipe']
-  return pool.paired('recipe', others), pool.figures.rows(), missing
-
-
 def spread_lines(pool: pooled.Pool) -> list[str]:
   """Returns lines with the spread of the transfer over seeds and splits."""
   lines = []
@@ -228,7 +84,7 @@ def spread_lines(pool: pooled.Pool) -> list[str]:
 # Methods that the transfer is compared with, video by video.
 _COMPARED = (
   methods_lib.PRIMARY,
-  SOURCE_ONLY,
+  real_clips_series.SOURCE_ONLY,
   diagnostics.PERMUTED_NAMES,
   'control_metadata',
   'control_first_frame',
@@ -242,92 +98,93 @@ _COMPARED = (
 )
 
 
-def report(experiment: real_clips_cells.Experiment) -> dict[str, list[str]]:
-  """Returns table name -> lines."""
-  tables: dict[str, list[str]] = {}
+Tables = dict[str, list[str]]
+
+
+def report(experiment: real_clips_cells.Experiment) -> tuple[Tables, Tables]:
+  """Makes the tables.
+
+  Args:
+    experiment: the experiment.
+
+  Returns:
+    Table name -> lines: of the tables whose runs are all finished, and of the
+    others, which are of the finished runs alone.
+  """
   splits = range(experiment.num_splits)
-  claimed = [s for s in splits if s != real_clips_cells.DEVELOPMENT]
   default = real_clips_cells.declared_settings(experiment.main(0, 0))
   choices = {s: real_clips_cells.choose(experiment, s) for s in splits}
   settings = {
     s: real_clips_cells.settings_of(choices[s], default) for s in splits
   }
-  tables['progress'] = _progress(experiment)
-  tables['choices'] = _choice_lines(choices, default)
+  development = [real_clips_cells.DEVELOPMENT]
+  claimed = [s for s in splits if s not in development]
+  finished: Tables = {}
+  unfinished: Tables = {'progress': _progress(experiment)}
+  into = finished if None not in choices.values() else unfinished
+  into['choices'] = _choice_lines(choices, default)
+  for suffix, wanted in (('', claimed), (', development', development)):
+    chosen = all(choices[s] for s in wanted)
+    for name, text in (('text', True), ('random text', False)):
+      title = f'{name}{suffix}'
+      tables = _series_tables(
+        experiment, text, wanted, settings if text else None, default
+      )
+      is_whole = experiment.are_finished(
+        experiment.main(s, k, text)
+        for s in wanted
+        for k in range(real_clips_cells.NUM_SEEDS)
+      )
+      into = finished if is_whole and (chosen or not text) else unfinished
+      into.update({f'{title}{of}': lines for of, lines in tables.items()})
+    lines, is_whole = real_clips_ablations.table(experiment, settings, wanted)
+    into = finished if is_whole and chosen else unfinished
+    into[f'ablations{suffix}'] = lines
+  return finished, unfinished
+
+
+def _series_tables(
+  experiment: real_clips_cells.Experiment,
+  text: bool,
+  splits: Sequence[int],
+  settings: Mapping[int, methods_lib.TransferSettings] | None,
+  default: methods_lib.TransferSettings,
+) -> Tables:
+  """Returns the tables of a kind of run: end of their names -> lines."""
+  cells = [
+    [experiment.main(s, k, text) for k in range(real_clips_cells.NUM_SEEDS)]
+    for s in range(experiment.num_splits)
+  ]
   undeclared = dict.fromkeys(splits, default)
-  for text, names in ((True, 'text'), (False, 'random text')):
-    cells = [
-      [experiment.main(s, k, text) for k in range(real_clips_cells.NUM_SEEDS)]
-      for s in splits
-    ]
-    chosen = settings if text else undeclared
-    for title, wanted in (
-      (names, claimed),
-      (f'{names}, development', [real_clips_cells.DEVELOPMENT]),
-    ):
-      series = gather(experiment, cells, chosen, wanted)
-      if series is None:
-        tables[title] = ['not finished']
-        continue
-      pool = pool_of(series, default if text else None)
-      tables[title] = [
-        _protocol_line(series),
-        *accuracy_table(pool),
-        '',
-        *spread_lines(pool),
-        *_mean_lines(series),
-      ]
-      tables[f'{title}, where'] = real_clips_where.where_lines(series)
-      tables[f'{title}, paired'] = paired_lines(
-        pool.paired('transfer', _COMPARED, methods_lib.PRIMARY)
-      )
-  for title, wanted in (
-    ('ablations', claimed),
-    ('ablations, development', [real_clips_cells.DEVELOPMENT]),
-  ):
-    pairs, rows, missing = ablation_pairs(experiment, settings, wanted)
-    tables[title] = _ablation_lines(pairs, rows)
-    if missing:
-      tables[title].append(f'not finished: {", ".join(missing)}')
-  return tables
-
-
-def _ablation_lines(pairs, rows) -> list[str]:
-  """Returns lines with each ablation's accuracy, and what the recipe gains."""
-  values = {(r.method, r.metric): r for r in rows}
-  of = {(p.other, p.metric): p for p in pairs}
-  names = list(dict.fromkeys(r.method for r in rows))
-  lines = []
-  for name in names:
-    line = [name]
-    for metric in pooled.METRICS:
-      line.append(f'{100 * values[name, metric].value:.1f}')
-      pair = of.get((name, metric))
-      line += (
-        ['', '', '']
-        if pair is None
-        else [
-          f'{-100 * pair.difference:+.1f}',
-          f'{-100 * pair.high:+.1f} - {-100 * pair.low:+.1f}',
-          f'{pair.p_holm:.2f}',
-        ]
-      )
-    lines.append(line)
-  header = (
-    *('changed', 'same source %', 'to recipe', '95% interval', 'p (Holm)'),
-    *('all %', 'to recipe', '95% interval', 'p (Holm)'),
+  series = real_clips_series.gather(
+    experiment, cells, settings or undeclared, splits
   )
-  return results_text.columns(header, lines) if lines else ['not finished']
+  if series is None:
+    return {'': ['not finished']}
+  pool = real_clips_series.pool_of(series, default if settings else None)
+  return {
+    '': [
+      _protocol_line(series),
+      *accuracy_table(pool),
+      '',
+      *spread_lines(pool),
+      *_mean_lines(series),
+    ],
+    ', where': real_clips_where.where_lines(series),
+    ', paired': paired_lines(
+      pool.paired('transfer', _COMPARED, methods_lib.PRIMARY)
+    ),
+  }
 
 
-def _protocol_line(series: Series) -> str:
+def _protocol_line(series: real_clips_series.Series) -> str:
   names = [seeds[0].facts for seeds in series.cells]
   return 'protocols: ' + ', '.join(
     f'{f["protocol"].rsplit(":", 1)[-1]} {f["hash"]}' for f in names
   )
 
 
-def _mean_lines(series: Series) -> list[str]:
+def _mean_lines(series: real_clips_series.Series) -> list[str]:
   """Returns lines with means over models of figures other than accuracies."""
   cells = [cell for seeds in series.cells for cell in seeds]
   number = cells[0].facts['num_validation']

@@ -1,13 +1,13 @@
 """Shows where the methods fail on the real clips: sources and classes."""
 
 import collections
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from zsar_jax.evaluation import results_text
 
-# Methods to show. The wrong answers are those of the first.
 _WHERE = (
   'transfer',
   'nearest_name',
@@ -18,7 +18,11 @@ _WHERE = (
 )
 
 
-def where_lines(series: Any) -> list[str]:
+def where_lines(
+  series: Any,
+  shown: Sequence[str] = _WHERE,
+  beside: str = 'oracle_mixture',
+) -> list[str]:
   """Returns tables of accuracies by source and class, with wrong answers.
 
   Accuracies are among the unseen classes of a video's own source. A class has
@@ -26,12 +30,14 @@ def where_lines(series: Any) -> list[str]:
   the mean of its classes.
 
   Args:
-    series: a `real_clips_tables.Series`.
+    series: a `real_clips_series.Series`.
+    shown: methods to show. The wrong answers are those of the first.
+    beside: which of them the second table has beside the first.
 
   Returns:
     A table of sources, and one of classes.
   """
-  methods = [m for m in _WHERE if m in series.scores[0][0]]
+  methods = [m for m in shown if m in series.scores[0][0]]
   of_class, taken = _collect(series, methods)
   by_source: dict[str, list[list[float]]] = {}
   for (source, _), values in of_class.items():
@@ -52,12 +58,12 @@ def where_lines(series: Any) -> list[str]:
     ),
     '',
     *results_text.columns(
-      ('source', 'class', 'transfer', 'oracle_mixture', 'taken for'),
+      ('source', 'class', methods[0], beside, 'taken for'),
       [
         [
           *key,
           percent(of_class[key])[0],
-          percent(of_class[key])[methods.index('oracle_mixture')],
+          percent(of_class[key])[methods.index(beside)],
           wrong(key),
         ]
         for key in sorted(of_class)

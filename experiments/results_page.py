@@ -93,39 +93,47 @@ def _tight(interval: str) -> str:
   return ' '.join(interval.split())
 
 
+# Same source, then all: name of the column of accuracies, the interval beside
+# it, the metric, and the accuracy of guessing.
+_METRICS = (
+  ('same source', '95% interval', 'same_source_per_class', '37.5'),
+  ('all', '95% interval 2', 'per_class', '12.5'),
+)
+# Rows of the real clips: words, tables, main row, row beside it and its words.
+_REAL_CLIPS = (
+  ('', 'text', 'transfer', 'nearest_name', 'nearest name'),
+  (
+    ', described',
+    'described',
+    'described: transfer',
+    'names alone: transfer',
+    'names alone',
+  ),
+)
+
+
 def _real_clips(text: str) -> Iterator[Sequence[str]]:
-  rows, paired = table(text, 'text'), table(text, 'text, paired')
-  chance = {'same source': '37.5', 'all': '12.5'}
-  metrics = {'same source': 'same_source_per_class', 'all': 'per_class'}
-  for name, interval in (
-    ('same source', '95% interval'),
-    ('all', '95% interval 2'),
-  ):
-    transfer, beside = (
-      _one(rows, method=method) for method in ('transfer', 'nearest_name')
-    )
-    difference = _one(
-      paired, difference='transfer - nearest_name *', metric=metrics[name]
-    )
-    yield (
-      f'real clips, trained from random values, {name}',
-      '14',
-      '8',
-      chance[name],
-      transfer[f'{name} %'],
-      _tight(transfer[interval]),
-      f'nearest name {beside[f"{name} %"]}',
-      difference['points'],
-      _tight(difference['over classes']),
-    )
+  for words, name, main, other, shown in _REAL_CLIPS:
+    rows, paired = table(text, name), table(text, f'{name}, paired')
+    of_main, beside = (_one(rows, method=method) for method in (main, other))
+    for column, interval, metric, chance in _METRICS:
+      difference = _one(paired, difference=f'{main} - {other} *', metric=metric)
+      yield (
+        f'real clips, trained from random values{words}, {column}',
+        '14',
+        '8',
+        chance,
+        of_main[f'{column} %'],
+        _tight(of_main[interval]),
+        f'{shown} {beside[f"{column} %"]}',
+        difference['points'],
+        _tight(difference['over classes']),
+      )
 
 
 def _i3d(text: str) -> Iterator[Sequence[str]]:
   rows = table(text, 'splits 1 to 4')
-  for name, metric in (
-    ('same source', 'same_source_per_class'),
-    ('all', 'per_class'),
-  ):
+  for name, _, metric, _ in _METRICS:
     transfer, beside = (
       _one(rows, method=method, metric=f'{metric}_without_leaks')
       for method in ('transfer', 'conse')
@@ -146,10 +154,7 @@ def _i3d(text: str) -> Iterator[Sequence[str]]:
 
 def _pretrained(text: str) -> Iterator[Sequence[str]]:
   rows, paired = table(text, 'all'), table(text, 'paired')
-  for name, metric, interval in (
-    ('same source', 'same_source_per_class', '95% interval'),
-    ('all', 'per_class', '95% interval 2'),
-  ):
+  for name, interval, metric, chance in _METRICS:
     both, beside = (
       _one(rows, method=method) for method in ('ensemble', 'ridge, both')
     )
@@ -163,7 +168,7 @@ def _pretrained(text: str) -> Iterator[Sequence[str]]:
       f"real clips, I3D's features, transfer and ridge, {name}",
       '14 and 400',
       '8',
-      {'same source': '37.5', 'all': '12.5'}[name],
+      chance,
       both[f'{name} %'],
       _tight(both[interval]),
       f'ridge alone {beside[f"{name} %"]}',

@@ -12,7 +12,7 @@ from experiments import (
   grid,
   pooled,
   real_clips_cells,
-  real_clips_tables,
+  real_clips_series,
   real_clips_where,
   stick_figure_study,
 )
@@ -126,8 +126,8 @@ def test_seeds_are_averaged_and_splits_weigh_the_same(folder):
 
 def test_where_it_fails_adds_up_to_the_accuracy(folder):
   trained = grid.read_cell(folder, 'a')
-  series = real_clips_tables.Series((0,), ((trained,),), (settings(),))
-  pool = real_clips_tables.pool_of(series)
+  series = real_clips_series.Series((0,), ((trained,),), (settings(),))
+  pool = real_clips_series.pool_of(series)
   row = next(
     r for r in pool.rows() if (r.method, r.metric) == ('transfer', 'per_class')
   )

@@ -16,6 +16,7 @@ from zsar_jax.data.protocols import (
   prepared_dataset,
   split_choice,
 )
+from zsar_jax.evaluation import embedding
 from zsar_jax.inference import (
   embedders,
   prototype_bank,
@@ -176,6 +177,36 @@ def test_a_folder_is_calibrated_later_and_added_to(
   assert 'word7  <- ' in capsys.readouterr().out
   model = zsar_jax.load(str(more), str(folder))
   assert model.classes == ('word7',) and model.bank.calibration
+
+
+def test_a_build_that_is_interrupted_leaves_no_bank_and_goes_on(
+  weights, dataset, tmp_path, monkeypatch
+):
+  path = tmp_path / 'bank'
+  argv = [
+    'bank',
+    'build',
+    f'--video={weights["classifier"]}',
+    f'--text={weights["text"]}',
+    f'--dataset={dataset}',
+    '--descriptions=',
+    f'--output={path}',
+  ]
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(public_folders, 'write', interrupt)
+    bank.main(argv)
+  assert [p.name for p in tmp_path.iterdir()] == ['bank.unfinished']
+  # The embeddings are there already.
+  monkeypatch.setattr(embedding.Embedder, '_compute', interrupt)
+  bank.main(argv)
+  assert [p.name for p in tmp_path.iterdir()] == ['bank']
+  names = {'bank.safetensors', 'encoders.json', 'embeddings'}
+  assert {p.name for p in path.iterdir()} == names
+  assert load(path).calibration
 
 
 def test_a_dual_encoder_has_a_bank_too(build, tmp_path, capsys):

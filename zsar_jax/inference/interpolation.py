@@ -27,11 +27,11 @@ from zsar_jax.inference import (
   encoders,
   evaluate_run,
   model_builder,
-  prototype_bank,
   saved_encoders,
   trained_encoders,
 )
 from zsar_jax.pretrained import initialisation
+from zsar_jax.system import whole_folders
 
 END = 1.0
 _SHOWN_METHODS = ('transfer', 'nearest_name', 'seen')
@@ -258,10 +258,8 @@ def evaluate(
   outcome, mixed = kept
   outcome.content['interpolation'] = {**chosen, 'rows': rows}
   if sweep.export:
-    saved_encoders.export(mixed, sweep.export)
-    prototype_bank.save_bank(
-      outcome.bank, os.path.join(sweep.export, prototype_bank.BANK_FILE)
-    )
+    with whole_folders.making(sweep.export) as folder:
+      saved_encoders.export(mixed, outcome.bank, folder)
     say(f'encoders and bank written to {sweep.export}')
   return outcome
 

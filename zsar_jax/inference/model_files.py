@@ -12,9 +12,10 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
+
+from zsar_jax.evaluation import tensor_files
 
 PARAMS_FILE = 'model.safetensors'
 META_FILE = 'model.json'
@@ -56,9 +57,8 @@ def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
   """
   os.makedirs(folder, exist_ok=True)
   meta = {**meta, _DIGEST: _digest(params, meta)}
-  # ascontiguousarray would turn scalars into vectors.
-  flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
-  safetensors.numpy.save_file(flat, os.path.join(folder, PARAMS_FILE))
+  flat = dict(_flatten(params))
+  tensor_files.save(os.path.join(folder, PARAMS_FILE), flat)
   # Written last: `is_model` looks for it.
   with open(os.path.join(folder, META_FILE), 'w') as f:
     json.dump(meta, f, indent=1)

@@ -257,6 +257,9 @@ def test_gzsl_and_report_of_a_bank(build, dataset, tmp_path, capsys):
   metrics = {(row['method'], row['metric']) for row in content['rows']}
   for method in ('transfer', 'nearest_name'):
     assert (method, 'gzsl_harmonic_mean') in metrics
+  # As for a trained run: a still frame, and frames in another order.
+  for control in ('control_first_frame', 'control_shuffled_frames'):
+    assert (control, 'per_class') in metrics
   measured = content['facts']['calibration']['measured_on']
   assert measured == load(folder).calibration['measured_on']
   assert measured in page.read_text()

@@ -57,6 +57,7 @@ class Problem:
   Attributes:
     evaluation: the arrays.
     draws: which videos are examples, and which are tested.
+    composites: prototypes by name alone [c d].
   """
 
   def __init__(self, evaluation, settings, centre=None):
@@ -75,7 +76,7 @@ class Problem:
       )
       for _ in range(NUM_DRAWS)
     ]
-    self._composites, _ = methods.unseen_prototypes(
+    self.composites, _ = methods.unseen_prototypes(
       evaluation.seen.classes,
       evaluation.seen.prototypes,
       evaluation.unseen,
@@ -85,13 +86,13 @@ class Problem:
 
   def scores(self, counts, prior: float) -> list[np.ndarray]:
     """Scores of the tested videos of each draw; `counts` [draws c] or one."""
-    counts = np.broadcast_to(counts, (NUM_DRAWS, len(self._composites)))
+    counts = np.broadcast_to(counts, (NUM_DRAWS, len(self.composites)))
     return [
       example_draws.scores(
         drawn,
         self.evaluation.videos.embeddings,
         self._directions,
-        self._composites,
+        self.composites,
         of_draw,
         prior,
       )
@@ -113,7 +114,7 @@ class Problem:
 
   def halves(self) -> np.ndarray:
     """Which classes have examples where half of them do, bool [draws c]."""
-    rng, c = np.random.default_rng(1), len(self._composites)
+    rng, c = np.random.default_rng(1), len(self.composites)
     return np.stack([rng.permutation(c) % 2 == 0 for _ in range(NUM_DRAWS)])
 
   def splits(self) -> list:

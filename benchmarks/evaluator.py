@@ -217,6 +217,20 @@ def stream(num_videos: int, num_classes: int = 10_000) -> None:
     f'{done} videos x {num_classes} classes streamed, top 5: {took:.0f} s, '
     f'largest memory {most:.2f} GiB'
   )
+  tile = next(chunks())[: scoring.TILE]
+  parts = {
+    'made': lambda: unit(
+      rng.standard_normal((len(tile), DIMENSIONS), np.float32)
+    ),
+    'multiplied by NumPy': lambda: tile @ rows.T,
+    'multiplied and ranked by ours': lambda: list(
+      scoring.stream_top_k([tile], rows, 5)
+    ),
+  }
+  for name, part in parts.items():
+    part()
+    seconds = min(timed(part)[0] for _ in range(10)) * num_videos / len(tile)
+    print(f'  as many videos {name}, from tiles: {seconds:.0f} s')
 
 
 def add_a_class(rounds: int = 30) -> None:

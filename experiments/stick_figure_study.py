@@ -4,17 +4,18 @@ python -m experiments.stick_figure_study --out=runs/study
 
 The true relatedness of the rendered classes is known. The study measures the
 accuracy on unseen classes while one setting varies: the number of seen classes,
-the clips per class, or the nuisance (bodies, colours, backgrounds, camera,
-speed). The error ladder shows which part fails: it has the accuracies of true
-prototypes, the best mixtures of seen ones, true relatedness, learnt relatedness
-and wrong names on the same videos. The recipe is configs/demo.py with half its
-steps.
+the clips per class, the nuisance (bodies, colours, backgrounds, camera, speed),
+or whether the shipped descriptions stand beside the names. The error ladder
+shows which part fails: it has the accuracies of true prototypes, the best
+mixtures of seen ones, true relatedness, learnt relatedness and wrong names on
+the same videos. The recipe is configs/demo.py with half its steps.
 
-It can be stopped at any moment; the same command resumes it. --figure=FILE.svg
-draws the plots. --docs=docs/results/stick_figures.md puts the table into the
-document.
+It can be stopped at any moment; the same command resumes it.
+--parts=described leaves out the rest. --figure=FILE.svg draws the plots of the
+ladder. --docs=docs/results/stick_figures.md puts the tables into the document.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any
@@ -34,6 +35,11 @@ VARIED: dict[str, tuple[Any, ...]] = {
   'clips_per_class': (3, 6, 12, 24),
   'nuisance': (0.0, 0.25, 0.5, 1.0),
 }
+# Texts beside the names, which need more tokens than names.
+DESCRIBED = {'names.descriptions': 'shipped', 'preprocessing.token_length': 32}
+# With and without descriptions, at these numbers of seen classes.
+DESCRIBED_SEEN = (12, 24)
+PARTS = ('ladder', 'described')
 WORDS = {
   'num_seen': 'seen classes',
   'clips_per_class': 'clips of each class',
@@ -51,15 +57,21 @@ SHOWN = {
 }
 
 
-def cell(values: dict[str, Any], seed: int) -> grid.Cell:
+def cell(
+  values: dict[str, Any], seed: int, described: bool = False
+) -> grid.Cell:
   """Returns one run.
 
   Args:
     values: values of the keys of USUAL.
     seed: seed of the training; the videos stay the same.
+    described: whether to read the shipped descriptions too.
   """
   name = '_'.join(f'{key}{value}' for key, value in values.items())
   changes = {f'data.stick_figures.{k}': v for k, v in values.items()}
+  if described:
+    name += '_described'
+    changes |= DESCRIBED
   changes |= {
     'seed': seed,
     'train.num_steps': 400,
@@ -76,30 +88,50 @@ def points() -> dict[str, list[dict[str, Any]]]:
   }
 
 
-def cells() -> list[grid.Cell]:
-  """Returns all runs, each once, those of the first seed first."""
+def described_points() -> list[tuple[dict[str, Any], bool]]:
+  """Returns (values, whether described) of each row of the second table."""
+  return [
+    ({**USUAL, 'num_seen': number}, described)
+    for number in DESCRIBED_SEEN
+    for described in (False, True)
+  ]
+
+
+def cells(parts: Sequence[str] = PARTS) -> list[grid.Cell]:
+  """Returns all runs of some parts, each once, those of the first seed first.
+
+  Args:
+    parts: of PARTS.
+  """
+  wanted = []
+  if 'ladder' in parts:
+    wanted += [(v, False) for several in points().values() for v in several]
+  if 'described' in parts:
+    wanted += described_points()
   distinct = {
     made.name: made
     for seed in range(NUM_SEEDS)
-    for several in points().values()
-    for made in (cell(values, seed) for values in several)
+    for made in (cell(values, seed, said) for values, said in wanted)
   }
   return list(distinct.values())
 
 
-def accuracies(out: str, values: dict[str, Any]) -> dict[str, results.Row]:
+def accuracies(
+  out: str, values: dict[str, Any], described: bool = False
+) -> dict[str, results.Row]:
   """Returns the per-class accuracies at a point, as means over seeds.
 
   Args:
     out: folder of the grid.
     values: values of the point.
+    described: whether the runs read descriptions.
 
   Returns:
     Method -> row; empty if no seed is finished.
   """
   trained = [
     grid.read_cell(out, made.name)
-    for made in (cell(values, seed) for seed in range(NUM_SEEDS))
+    for made in (cell(values, seed, described) for seed in range(NUM_SEEDS))
     if grid.is_finished(out, made.name)
   ]
   if not trained:
@@ -124,19 +156,40 @@ def table(found) -> list[str]:
   Args:
     found: varied key -> for each of its points, method -> row.
   """
-  lines = []
-  for key, rows_of_points in found.items():
-    for value, rows in zip(VARIED[key], rows_of_points, strict=True):
-      if not rows:
-        lines.append([WORDS[key], str(value), *['not finished'] * len(SHOWN)])
-        continue
-      shown = [
-        f'{100 * rows[m].value:.1f} ({100 * rows[m].class_low:.0f}-'
-        f'{100 * rows[m].class_high:.0f})'
-        for m in SHOWN
-      ]
-      lines.append([WORDS[key], str(value), *shown])
+  lines = [
+    [WORDS[key], str(value), *_shown(rows)]
+    for key, rows_of_points in found.items()
+    for value, rows in zip(VARIED[key], rows_of_points, strict=True)
+  ]
   return results_text.columns(('varied', 'to', *SHOWN.values()), lines)
+
+
+def described_table(found: Sequence[dict[str, results.Row]]) -> list[str]:
+  """Returns the lines of the second table.
+
+  Args:
+    found: for each of `described_points`, method -> row.
+  """
+  lines = [
+    [
+      str(values['num_seen']),
+      'names and descriptions' if described else 'names',
+      *_shown(rows),
+    ]
+    for (values, described), rows in zip(described_points(), found, strict=True)
+  ]
+  return results_text.columns(('seen classes', 'texts', *SHOWN.values()), lines)
+
+
+def _shown(rows: dict[str, results.Row]) -> list[str]:
+  """Returns the cells of a point: each accuracy and its interval."""
+  if not rows:
+    return ['not finished'] * len(SHOWN)
+  return [
+    f'{100 * rows[m].value:.1f} ({100 * rows[m].class_low:.0f}-'
+    f'{100 * rows[m].class_high:.0f})'
+    for m in SHOWN
+  ]
 
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -222,6 +275,9 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_integer('workers', 0, 'See grid.run.', flag_values=values)
   flags.DEFINE_bool('tables_only', False, 'No training.', flag_values=values)
   flags.DEFINE_string('figure', '', 'File to draw.', flag_values=values)
+  flags.DEFINE_multi_enum(
+    'parts', list(PARTS), PARTS, 'What to train and show.', flag_values=values
+  )
   flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)
   out = os.path.abspath(os.path.expanduser(values.out))
@@ -230,29 +286,28 @@ def main(argv: list[str]) -> None:
       dataclasses.replace(
         one, changes={**one.changes, 'data.data_dir': values.data_dir}
       )
-      for one in cells()
+      for one in cells(values.parts)
     ]
     for one in made:  # two workers must not render the same dataset at once
       if not grid.is_finished(out, one.name):
         evaluate_run.dataset_dir(one.make_config().data)
     grid.run(made, out, values.workers)
-  found = {
-    key: [accuracies(out, point) for point in several]
-    for key, several in points().items()
-  }
-  lines = table(found)
-  print('\n'.join(lines))
-  print(documents.machine())
-  if values.figure:
-    draw(found, values.figure)
-  if values.docs:
-    documents.put_into(
-      values.docs,
-      {
-        'stick figures': lines,
-        'stick figures, machine': [documents.machine()],
-      },
+  tables = {}
+  if 'ladder' in values.parts:
+    found = {
+      key: [accuracies(out, point) for point in several]
+      for key, several in points().items()
+    }
+    tables['stick figures'] = table(found)
+    tables['stick figures, machine'] = [documents.machine()]
+    if values.figure:
+      draw(found, values.figure)
+  if 'described' in values.parts:
+    tables['stick figures, described'] = described_table(
+      [accuracies(out, *point) for point in described_points()]
     )
+    tables['stick figures, described, machine'] = [documents.machine()]
+  documents.publish(tables, values.docs)
 
 
 if __name__ == '__main__':

@@ -154,3 +154,38 @@ def test_softmax_is_in_float32():
   jaxpr = str(jax.make_jaxpr(attention.attend)(q, k, v))
   exponentials = [line for line in jaxpr.splitlines() if '= exp ' in line]
   assert len(exponentials) == 1 and 'f32[' in exponentials[0]
+
+
+@pytest.mark.parametrize('queries, keys', [(300, 700), (700, 300)])
+def test_blocks_equal_whole_matrices(monkeypatch, queries, keys):
+  q, k, v = inputs(2, queries, keys, 6, 8)
+  found = {}
+  # One head, two heads and all heads at a time.
+  of_head = queries * keys * 4
+  for size in (1, 2 * of_head, 6 * of_head):
+    monkeypatch.setattr(attention, '_BLOCK_BYTES', size)
+    found[size] = value_and_gradients('einsum', q, k, v)
+  with attention.portable():
+    whole = value_and_gradients('einsum', q, k, v)
+  for parts in found.values():
+    for a, b in zip(parts, whole, strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+
+
+def has_loop(arrays, **kwargs) -> bool:
+  # A new function each time, or JAX would remember the first trace.
+  return 'scan' in str(
+    jax.make_jaxpr(lambda *x: attention.attend(*x, **kwargs))(*arrays)
+  )
+
+
+def test_blocks_are_for_long_sequences_on_one_cpu():
+  long, short = inputs(1, 900, 900, 4, 8), inputs(1, 90, 90, 4, 8)
+  assert has_loop(long)
+  assert not has_loop(short)
+  assert not has_loop(long, softcap=5.0)
+  with attention.portable():
+    assert not has_loop(long)
+  # A loop over clips and heads would break up what a mesh has split.
+  with jax.set_mesh(sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})):
+    assert not has_loop(long)

@@ -72,6 +72,11 @@ class Accuracies:
       True: counted / per_class,
       False: counted / (of_class.sum(axis=0) * splits),
     }
+    # Unreadable videos gain nothing.
+    self._readable_weights = {
+      stratified: np.where(tested.readable[:, None], weights, 0)
+      for stratified, weights in self._weights.items()
+    }
     self._columns: list[_Column] = []
     self._resampled = None
 
@@ -104,7 +109,7 @@ class Accuracies:
       stratified: True gives every class the same weight, False every video.
     """
     weights = self._weights[stratified]
-    gains = np.where(self.tested.readable[:, None], correct, 0) * weights
+    gains = self._readable_weights[stratified] * correct
     self._columns.append(
       _Column(
         method,

@@ -25,6 +25,8 @@ RESAMPLES = 10_000
 _LEVEL = 0.95
 # Up to this many sign patterns a test is exact.
 _MAX_PATTERNS = 2**14
+# OpenBLAS computes products of so many multiplications on one thread.
+_ONE_THREAD = 2**17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,16 @@ def _draw(rng, groups: int, resamples: int) -> np.ndarray:
   return counts.reshape(resamples, groups).astype(np.float64)
 
 
+def _small_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Returns a @ b, computed on this thread alone.
+
+  BLAS uses threads of its own for large products. In a pool of threads they
+  would compete with the pool's.
+  """
+  rows = max(1, _ONE_THREAD // max(1, b.size))
+  return np.concatenate([a[i : i + rows] @ b for i in range(0, len(a), rows)])
+
+
 def _class_gains(families, labels, groups, c):
   """Sums over each group of class c: [groups, sum of k + 1 a family]."""
   members = np.flatnonzero(labels == c)
@@ -139,13 +151,21 @@ def resample(
   def of_class(c):
     sums = _class_gains(families, labels, groups, c)
     rng = np.random.Generator(np.random.SFC64(streams[c]))
-    return sums.sum(axis=0), _draw(rng, len(sums), resamples) @ sums
+    return sums.sum(axis=0), _small_products(
+      _draw(rng, len(sums), resamples), sums
+    )
 
-  multiplicity = _class_multiplicity(
-    classes, sources, resamples, np.random.default_rng(streams[-1])
-  )
   with futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    # It takes long and works alone, so it comes first.
+    times = pool.submit(
+      _class_multiplicity,
+      classes,
+      sources,
+      resamples,
+      np.random.default_rng(streams[-1]),
+    )
     drawn = list(pool.map(of_class, classes))
+    multiplicity = times.result()
   out, start = [], 0
   for family in families:
     k = family.gain.shape[1]
@@ -184,8 +204,8 @@ def _join(family, totals, parts, multiplicity, resamples) -> Resampled:
       # this class in other resamples serve.
       for copy in range(int(times.max())):
         shift = copy * (resamples // 7 + 1)
-        has = (times > copy)[:, None]
-        over_classes += np.roll(scaled, shift, axis=0) * has
+        has = np.flatnonzero(times > copy)
+        over_classes[has] += scaled[(has - shift) % resamples]
     # With few classes, all drawn ones may have no weight.
     over_classes /= np.where(total > 0, total, np.nan)
   return Resampled(

@@ -1,0 +1,34 @@
+from experiments import stick_figure_study as study
+
+
+def test_cells_of_earlier_runs_keep_their_names():
+  names = [made.name for made in study.cells(['ladder'])]
+  assert len(names) == len(set(names)) == 30
+  assert names[0] == 'num_seen12_clips_per_class24_nuisance1.0_seed0'
+
+
+def test_descriptions_are_compared_with_names_on_the_same_classes():
+  made = {one.name: one for one in study.cells(['described'])}
+  assert len(made) == 12
+  for name, one in made.items():
+    config = one.make_config()
+    if '_described' not in name:
+      assert not config.names.descriptions
+      continue
+    beside = made[name.replace('_described', '')].make_config()
+    assert config.names.descriptions == 'shipped'
+    assert config.data == beside.data and config.seed == beside.seed
+  # They are part of the ladder, so nothing trains twice.
+  ladder = {one.name for one in study.cells(['ladder'])}
+  assert len(ladder & set(made)) == 6
+
+
+def test_unfinished_points_are_said(tmp_path):
+  found = [
+    study.accuracies(str(tmp_path), *point)
+    for point in study.described_points()
+  ]
+  lines = study.described_table(found)
+  assert len(lines) == 2 + 4
+  assert all(line.count('not finished') == 6 for line in lines[2:])
+  assert 'names and descriptions' in lines[3]

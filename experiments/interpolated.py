@@ -24,6 +24,7 @@ from zsar_jax.inference import evaluate_run, interpolation, saved_encoders
 from zsar_jax.system import terminal
 
 _COEFFICIENTS = '0,0.25,0.5,0.75,1'
+BEFORE, AFTER = NAMES = ('before', 'after')
 _METHODS = ('transfer', 'nearest_name')
 _METRICS = {
   accuracy.SAME_SOURCE: 'same source %',
@@ -79,16 +80,6 @@ def table(
   ]
 
 
-def _rows(recognizer, protocols) -> list[dict[str, Any]]:
-  """Evaluates encoders, with prototypes from the protocol's own videos."""
-  with recognizer.config.zeroshot.unlocked():
-    recognizer.config.zeroshot.motion_controls = False
-  cache = evaluate_run.video_cache(recognizer.config)
-  return evaluate_run.evaluate(
-    recognizer, protocols, cache, terminal.say
-  ).content['rows']
-
-
 def main(argv: list[str]) -> None:
   """Evaluates every point on both domains, and prints the tables."""
   values = cli.new_flags()
@@ -108,22 +99,27 @@ def main(argv: list[str]) -> None:
   settings = recognizer.transfer_settings
   chosen = interpolation.choose_on(sweep, recognizer, settings, terminal.say)
   start = interpolation.starting_params(recognizer, values.workdir)
+  with recognizer.config.zeroshot.unlocked():
+    recognizer.config.zeroshot.motion_controls = False
+  # Videos are decoded once for all points.
+  caches = {name: evaluate_run.video_cache(recognizer.config) for name in NAMES}
   domains = {
-    'before': evaluate_run.make_protocols(before.config, before.seen_classes),
-    'after': evaluate_run.make_protocols(
-      recognizer.config, recognizer.seen_classes
-    ),
+    name: evaluate_run.make_protocols(of_run.config, of_run.seen_classes)
+    for name, of_run in zip(NAMES, (before, recognizer), strict=True)
   }
   found: dict[str, dict[str, list]] = {name: {} for name in domains}
   for c in sweep.coefficients:
     mixed = interpolation.between(recognizer, start, c)
     for name, protocols in domains.items():
       terminal.say(f'coefficient {c:g}, {protocols[0].name}')
-      found[name][f'{c:g}'] = _rows(mixed, protocols)
+      outcome = evaluate_run.evaluate(
+        mixed, protocols, caches[name], terminal.say
+      )
+      found[name][f'{c:g}'] = outcome.content['rows']
   tables = {
-    'before': table(found['before']),
-    'after': table(
-      found['after'], chosen['inner_accuracies'], chosen['coefficient']
+    BEFORE: table(found[BEFORE]),
+    AFTER: table(
+      found[AFTER], chosen['inner_accuracies'], chosen['coefficient']
     ),
     'machine': [documents.machine()],
   }

@@ -9,7 +9,7 @@ unseen classes of both. The runs of --inner began with the same export; their
 unseen classes are seen ones of --workdir. They alone choose the point that
 `evaluate --interpolate --inner` would report.
 
---docs=docs/results/interpolation.md puts the tables into the document.
+--docs=FILE puts the tables into a document.
 """
 
 from collections.abc import Mapping, Sequence

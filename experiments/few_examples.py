@@ -14,6 +14,7 @@ Embeddings are kept in --embeddings. --docs=docs/results/examples.md puts the
 tables into the document.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import os
 
@@ -22,8 +23,8 @@ import numpy as np
 
 from experiments import documents, pooled
 from zsar_jax import cli
+from zsar_jax.data.protocols import class_split
 from zsar_jax.evaluation import (
-  accuracy,
   choosing,
   example_draws,
   methods,
@@ -34,6 +35,7 @@ from zsar_jax.inference import (
   bank_building,
   confidence,
   embedders,
+  encoders,
   evaluate_run,
   example_videos,
   model_files,
@@ -55,6 +57,7 @@ class Problem:
   Attributes:
     evaluation: the arrays.
     draws: which videos are examples, and which are tested.
+    composites: prototypes by name alone [c d].
   """
 
   def __init__(self, evaluation, settings, centre=None):
@@ -73,7 +76,7 @@ class Problem:
       )
       for _ in range(NUM_DRAWS)
     ]
-    self._composites, _ = methods.unseen_prototypes(
+    self.composites, _ = methods.unseen_prototypes(
       evaluation.seen.classes,
       evaluation.seen.prototypes,
       evaluation.unseen,
@@ -83,13 +86,13 @@ class Problem:
 
   def scores(self, counts, prior: float) -> list[np.ndarray]:
     """Scores of the tested videos of each draw; `counts` [draws c] or one."""
-    counts = np.broadcast_to(counts, (NUM_DRAWS, len(self._composites)))
+    counts = np.broadcast_to(counts, (NUM_DRAWS, len(self.composites)))
     return [
       example_draws.scores(
         drawn,
         self.evaluation.videos.embeddings,
         self._directions,
-        self._composites,
+        self.composites,
         of_draw,
         prior,
       )
@@ -111,40 +114,51 @@ class Problem:
 
   def halves(self) -> np.ndarray:
     """Which classes have examples where half of them do, bool [draws c]."""
-    rng, c = np.random.default_rng(1), len(self._composites)
+    rng, c = np.random.default_rng(1), len(self.composites)
     return np.stack([rng.permutation(c) % 2 == 0 for _ in range(NUM_DRAWS)])
 
-  def pool(self) -> pooled.Pool:
-    """What computes intervals over all draws; each is a split."""
+  def splits(self) -> list:
+    """The tested videos of each draw, as the evaluation of a split."""
     videos = self.evaluation.videos
-    return pooled.Pool(
-      [
-        dataclasses.replace(
-          self.evaluation,
-          video_ids=tuple(self.evaluation.video_ids[i] for i in drawn.tested),
-          videos=dataclasses.replace(
-            videos,
-            embeddings=videos.embeddings[drawn.tested],
-            match=None,
-            labels=self.labels(drawn),
-            groups=tuple(videos.groups[i] for i in drawn.tested),
-            changed_embeddings={},
-            unreadable_labels=(),
-            candidates=None,
-            tested=None,
-            metadata=None,
-            pooled=None,
-          ),
-        )
-        for drawn in self.draws
-      ]
-    )
+    return [
+      dataclasses.replace(
+        self.evaluation,
+        video_ids=tuple(self.evaluation.video_ids[i] for i in drawn.tested),
+        videos=dataclasses.replace(
+          videos,
+          embeddings=videos.embeddings[drawn.tested],
+          match=None,
+          labels=self.labels(drawn),
+          groups=tuple(videos.groups[i] for i in drawn.tested),
+          changed_embeddings={},
+          unreadable_labels=(),
+          candidates=None,
+          tested=None,
+          metadata=None,
+          pooled=None,
+        ),
+      )
+      for drawn in self.draws
+    ]
 
 
-def _embed(recognizer, protocols, folder: str, bank=None):
+def embed(
+  recognizer: encoders.Recognizer,
+  protocols: Sequence[class_split.Protocol],
+  folder: str,
+  bank: prototype_bank.PrototypeBank | None = None,
+) -> protocol_evaluation.Evaluation:
+  """Embeds the videos of protocols, without those of the controls.
+
+  Args:
+    recognizer: the encoders.
+    protocols: the splits of one protocol.
+    folder: parent of the embedding caches; '' for none.
+    bank: of the seen classes; None makes prototypes of the training videos.
+  """
   with recognizer.config.zeroshot.unlocked():  # older models lack the key
     recognizer.config.zeroshot.motion_controls = False
-  embed = embedders.make_embedder(
+  embedder = embedders.make_embedder(
     recognizer,
     evaluate_run.video_cache(recognizer.config),
     folder,
@@ -153,7 +167,7 @@ def _embed(recognizer, protocols, folder: str, bank=None):
   seen = None
   if bank is not None:
     seen = bank_building.seen_of(bank, recognizer.joint)
-  return protocol_evaluation.embed_protocols(protocols, embed, seen=seen)
+  return protocol_evaluation.embed_protocols(protocols, embedder, seen=seen)
 
 
 def inner_table(
@@ -205,79 +219,116 @@ def _with_deviation(values: np.ndarray) -> str:
   return f'{100 * values.mean():.1f} ({over_draws:.1f}, {over_runs:.1f})'
 
 
-def test_table(problem: Problem, prior: float) -> list[str]:
+def test_table(
+  problems: Sequence[Problem], priors: Sequence[float]
+) -> list[str]:
   """Accuracies on unseen classes at every number of examples.
 
   Args:
-    problem: of unseen classes.
-    prior: strength of the name.
+    problems: of unseen classes, one for each split.
+    priors: strength of the name in each.
   """
-  pool = problem.pool()
-  ways = {'with the name': prior, 'examples alone': _EXAMPLES_ALONE}
-  for way, strength in ways.items():
-    for n in NUM_EXAMPLES:
-      if n or way == 'with the name':
-        scores = problem.scores(n, strength)
-        pool.add(f'{way} {n}', [[one] for one in scores])
-  rows = {
-    row.method: row
-    for row in pool.figures.rows()
-    if row.metric == accuracy.PER_CLASS
-  }
+  pool = pooled.Pool([split for p in problems for split in p.splits()])
+  for way, n, strengths in _ways(priors):
+    scores = [
+      one
+      for problem, prior in zip(problems, strengths, strict=True)
+      for one in problem.scores(n, prior)
+    ]
+    pool.add(f'{way} {n}', [[one] for one in scores])
+  rows = {(row.method, row.metric): row for row in pool.figures.rows()}
+  metrics = [m for m in pooled.METRICS if any(m == key[1] for key in rows)]
   lines = []
-  for way in ways:
-    for n in NUM_EXAMPLES:
-      row = rows.get(f'{way} {n}')
-      if row is not None:
-        lines.append(
-          [
-            str(n),
-            way,
-            f'{100 * row.value:.1f}',
-            f'{100 * row.std:.1f}',
-            f'{100 * row.low:.1f} - {100 * row.high:.1f}',
-            f'{100 * row.class_low:.1f} - {100 * row.class_high:.1f}',
-          ]
-        )
-  return results_text.columns(
-    ('examples', 'prototype', '%', 'sd of draws', 'over videos', 'classes'),
-    lines,
-  )
+  for way, n, _ in _ways(priors):
+    line = [str(n), way]
+    for metric in metrics:
+      row = rows[f'{way} {n}', metric]
+      of_draws = pool.spread[f'{way} {n}', metric].reshape(len(problems), -1)
+      line += [
+        f'{100 * row.value:.1f}',
+        f'{100 * of_draws.mean(axis=0).std():.1f}',
+        f'{100 * row.low:.1f} - {100 * row.high:.1f}',
+        f'{100 * row.class_low:.1f} - {100 * row.class_high:.1f}',
+      ]
+    lines.append(line)
+  names = ['%'] if len(metrics) == 1 else ['same source %', 'all %']
+  header = ['examples', 'prototype']
+  for name in names:
+    header += [name, 'sd of draws', 'over videos', 'classes']
+  return results_text.columns(header, lines)
 
 
-def fairness_table(problem: Problem, prior: float, calibrated) -> list[str]:
+def _ways(priors: Sequence[float]):
+  """Yields the table's rows: prototype, number of examples, strengths."""
+  for n in NUM_EXAMPLES:
+    yield 'with the name', n, priors
+  for n in NUM_EXAMPLES[1:]:
+    yield 'examples alone', n, [_EXAMPLES_ALONE] * len(priors)
+
+
+def fairness_table(
+  problems: Sequence[Problem],
+  priors: Sequence[float],
+  calibrated: Sequence[confidence.Confidence],
+) -> list[str]:
   """What changes where classes with and without examples stand together.
 
   Args:
-    problem: of unseen classes.
-    prior: strength of the name.
-    calibrated: a `confidence.Confidence`, or None.
+    problems: of unseen classes, one for each split.
+    priors: strength of the name in each.
+    calibrated: what makes probabilities in each; () leaves them out.
   """
-  halves, lines = problem.halves(), []
+  lines = []
   for n in NUM_EXAMPLES:
-    scores = problem.scores(np.where(halves, n, 0), prior)
-    found = problem.accuracies(scores)
-    answered = [
-      has[scored.argmax(axis=1)].mean()
-      for has, scored in zip(halves, scores, strict=True)
-    ]
-    figures = [
-      found[halves].mean(),
-      found[~halves].mean(),
-      np.mean(answered),
-      problem.accuracies(problem.scores(n, prior)).mean(),
-    ]
-    if calibrated is not None:
-      best = [
-        calibrated.probabilities(scored, np.zeros((len(scored), 0)))[0].max(1)
-        for scored in problem.scores(n, prior)
-      ]
-      figures.append(np.concatenate(best).mean())
+    figures = np.mean(
+      [
+        _fairness(p, n, prior)
+        for p, prior in zip(problems, priors, strict=True)
+      ],
+      axis=0,
+    ).tolist()
+    if calibrated:
+      figures.append(
+        np.mean(
+          [
+            _mean_probability(p.scores(n, prior), sure)
+            for p, prior, sure in zip(problems, priors, calibrated, strict=True)
+          ]
+        )
+      )
     lines.append([str(n), *(f'{100 * x:.1f}' for x in figures)])
   header = ['examples', 'half: with', 'half: without', 'answers with', 'all: %']
-  if calibrated is not None:
+  if calibrated:
     header.append('all: mean probability')
   return results_text.columns(header, lines)
+
+
+def _fairness(problem: Problem, n: int, prior: float) -> list[float]:
+  """The first figures of a row of `fairness_table`."""
+  halves = problem.halves()
+  scores = problem.scores(np.where(halves, n, 0), prior)
+  found = problem.accuracies(scores)
+  answered = [
+    has[scored.argmax(axis=1)].mean()
+    for has, scored in zip(halves, scores, strict=True)
+  ]
+  return [
+    found[halves].mean(),
+    found[~halves].mean(),
+    np.mean(answered),
+    problem.accuracies(problem.scores(n, prior)).mean(),
+  ]
+
+
+def _mean_probability(
+  scores: Sequence[np.ndarray], sure: confidence.Confidence
+) -> float:
+  """The mean probability of the answers."""
+  best = [
+    sure.probabilities(scored, np.zeros((len(scored), 0)))[0].max(axis=1)
+    for scored in scores
+  ]
+  return float(np.concatenate(best).mean())
 
 
 def main(argv: list[str]) -> None:
@@ -298,7 +349,7 @@ def main(argv: list[str]) -> None:
     for folder in values.inner.split(','):
       recognizer = saved_encoders.load(folder)
       protocol = evaluate_run.make_protocol(recognizer.config)
-      embedded = _embed(recognizer, [protocol], values.embeddings)
+      embedded = embed(recognizer, [protocol], values.embeddings)
       problems.append(Problem(embedded, recognizer.transfer_settings))
     tables['inner draws'], prior = inner_table(problems, prior)
   workdir = model_files.resolve(values.workdir)
@@ -309,7 +360,7 @@ def main(argv: list[str]) -> None:
   if values.data_dir:
     recognizer.config.data.data_dir = values.data_dir
   problem = Problem(
-    _embed(
+    embed(
       recognizer,
       evaluate_run.make_protocols(recognizer.config, recognizer.seen_classes),
       values.embeddings,
@@ -318,11 +369,11 @@ def main(argv: list[str]) -> None:
     methods.TransferSettings(**bank.settings),
     example_videos.centre_of(recognizer, bank),
   )
-  calibrated = None
+  calibrated = []
   if bank.calibration:
-    calibrated = confidence.Confidence(bank.calibration, False)
-  tables['unseen classes'] = test_table(problem, prior)
-  tables['together'] = fairness_table(problem, prior, calibrated)
+    calibrated = [confidence.Confidence(bank.calibration, False)]
+  tables['unseen classes'] = test_table([problem], [prior])
+  tables['together'] = fairness_table([problem], [prior], calibrated)
   tables['machine'] = [documents.machine()]
   documents.publish(tables, values.docs)
 

@@ -38,13 +38,9 @@ def main(argv: list[str]) -> None:
     ('class_split', 'Class split file of five splits.'),
   ):
     flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_bool(
-    'motion_controls', True, 'See `zsar_jax.evaluate`.', flag_values=values
-  )
   flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)
   recognizer = saved_encoders.load(values.workdir)
-  recognizer.config.zeroshot.motion_controls = values.motion_controls
   bank = prototype_bank.load_bank(
     os.path.join(values.workdir, prototype_bank.BANK_FILE)
   )

@@ -19,7 +19,7 @@ from zsar_jax import bank, cli, evaluate, main, predict
 from zsar_jax.data import user_videos
 from zsar_jax.data.decode import VideoError
 from zsar_jax.evaluation import results, score_files
-from zsar_jax.inference import action_model, prototype_bank
+from zsar_jax.inference import action_model, model_files, prototype_bank
 from zsar_jax.parallel import sharding
 from zsar_jax.system import terminal
 from zsar_jax.zeroshot import calibration
@@ -472,6 +472,28 @@ def test_windows_are_where_they_say(workdir, tmp_path):
     user_videos.plan_windows(path, prep, window=-1)
   with pytest.raises(VideoError, match='does not exist'):
     user_videos.plan_windows(str(tmp_path / 'none.mp4'), prep)
+
+
+def test_a_bank_is_found_by_its_model(workdir, tmp_path, capsys):
+  for name, path in (
+    ('stick_figures', model_files.resolve('stick_figures')),
+    (workdir, workdir),
+  ):
+    shown = []
+    for given in (name, f'{path}/bank.safetensors'):
+      assert run(bank, 'show', given) == 0, capsys.readouterr().err
+      shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and 'seen classes' in shown[0]
+  added = tmp_path / 'added.safetensors'
+  flags = '--classes=juggling', f'--output={added}'
+  assert run(bank, 'add', 'stick_figures', *flags) == 0
+  assert prototype_bank.load_bank(str(added)).added_classes == ('juggling',)
+
+
+def test_nothing_is_no_model():
+  for nothing in ('', None):
+    with pytest.raises(ValueError, match='needs a model: .*stick_figures'):
+      zsar_jax.load(nothing)
 
 
 def test_bank_is_built_shown_added_to_and_merged(workdir, tmp_path, capsys):

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -113,6 +115,13 @@ def test_a_stream_that_breaks_off_says_what_it_saw(tmp_path, capsys):
   assert rows[-1]['kind'] == 'segment' and 1.5 < rows[-1]['end'] < 2.1
 
 
+def test_errors_about_times_name_the_stream(tmp_path, capsys):
+  path = tmp_path / 'one frame.mkv'
+  videos.write_video(path, videos.numbered_frames(1, 48))
+  assert run(f'--stream={path}') == 1
+  assert f'{path} ended after a single frame' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   'flags, message',
   [
@@ -176,3 +185,29 @@ def test_names_are_written_into_a_video_and_its_subtitles(
   assert info.duration == pytest.approx(6, abs=0.01)
   assert shown.shape[0] == 90 and shown.shape[1] > 240
   assert sorted(os.listdir(tmp_path)) == ['out.mp4', 'out.srt']
+
+
+def test_files_are_written_though_nobody_reads_the_text(film, tmp_path):
+  out, subtitles = tmp_path / 'out.mp4', tmp_path / 'out.srt'
+  read, write = os.pipe()
+  os.close(read)
+  child = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'zsar_jax.predict',
+      *_FLAGS,
+      f'--video={film}',
+      '--segments',
+      f'--render={out}',
+      f'--subtitles={subtitles}',
+    ],
+    stdout=write,
+    stderr=subprocess.PIPE,
+    text=True,
+    timeout=55,
+  )
+  os.close(write)
+  assert child.returncode == 141, child.stderr  # the reader has left
+  assert '-->' in subtitles.read_text(encoding='utf-8')
+  assert decode.decode_all(str(out), 'out')[0].shape[0] == 90

@@ -58,7 +58,7 @@ from zsar_jax.inference import (
   saved_encoders,
 )
 from zsar_jax.pretrained import hub_upload
-from zsar_jax.system import terminal
+from zsar_jax.system import terminal, whole_folders
 from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
@@ -267,7 +267,8 @@ def _export(values) -> None:
       _write_export(model, values, folder)
       _push(values, folder)
     return
-  _write_export(model, values, values.output)
+  with whole_folders.making(values.output) as folder:
+    _write_export(model, values, folder)
   if local:
     terminal.say(
       f'{" and ".join(local)} are not copied: the folder holds their place on '
@@ -299,9 +300,7 @@ def _export_elsewhere(model, values) -> None:
 
 def _write_export(model, values, folder: str) -> None:
   """Writes encoders, bank and model card; copies results and examples."""
-  saved_encoders.export(model.recognizer, folder)
-  path = os.path.join(folder, prototype_bank.BANK_FILE)
-  prototype_bank.save_bank(model.bank, path)
+  saved_encoders.export(model.recognizer, model.bank, folder)
   workdir = model_sources.resolve(values.workdir)
   for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
     source, target = os.path.join(workdir, name), os.path.join(folder, name)
@@ -334,11 +333,10 @@ def _build_public(values, command: str) -> None:
   encoders = public_banks.describe(
     encoders, values.descriptions, values.dataset, terminal.say
   )
-  bank = _public_bank(encoders, values, values.output)
-  public_folders.write(values.output, encoders)
-  prototype_bank.save_bank(
-    bank, os.path.join(values.output, prototype_bank.BANK_FILE)
-  )
+  # A build that was interrupted has kept its embeddings for the next one.
+  with whole_folders.making(values.output, resumes=True) as folder:
+    bank = _public_bank(encoders, values, folder)
+    saved_encoders.export(encoders, bank, folder)
   terminal.say(
     f'{len(bank.seen_classes)} seen classes written to {values.output}: try\n'
     f'python -m zsar_jax.predict --workdir={values.output} --video=FILE '

@@ -211,6 +211,8 @@ _ADDED = (
   'model.text.relative',
   'model.text.pooled_token',
   'init.dual',
+  'init.model',
+  'init.seen_classes',
   'zeroshot.kernel_gamma',
   'zeroshot.hub_correction',
   'zeroshot.motion_controls',

@@ -306,6 +306,8 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
       )
     )
     _warn([text for text in warnings if text not in of_classes], error=True)
+    # Before anything is printed: the reader of the text may have left.
+    _write_outputs(path, segments, values)
     if not values.json and not values.csv:
       if len(paths) > 1:
         terminal.say(name)
@@ -323,7 +325,6 @@ def _print_segments(model, paths: Sequence[str], values) -> None:
         for s in of_video.segments
       ),
     )
-  _write_outputs(found[0].video, found[0].segments, values)
 
 
 def _watch(names: Sequence[str], described, values) -> None:
@@ -345,6 +346,7 @@ def _watch(names: Sequence[str], described, values) -> None:
       switch_cost=values.switch_cost,
       are_views=True,
       skip_gaps=found.is_live,
+      name=terminal.visible_name(found.name),
     )
     with interruption.on_request(source.stop):
       _print_events(events, values)

@@ -121,5 +121,6 @@ def test_gaps_are_left_out_if_wished():
 
 def test_too_many_frames_for_a_window(monkeypatch):
   monkeypatch.setattr(windows, '_MOST_HELD', 600)
-  with pytest.raises(ValueError, match='over 50 frames.* a shorter window'):
-    cut(windows.Cutter(prep(), 10), np.arange(60) / 10)
+  message = '^camera:7: .* over 50 frames.* a shorter window'
+  with pytest.raises(ValueError, match=message):
+    cut(windows.Cutter(prep(), 10, name='camera:7'), np.arange(60) / 10)

@@ -30,6 +30,28 @@ def test_sessions_stand_on_one_side_and_examples_are_of_their_class():
   assert len(seen) > 10
 
 
+def test_classes_share_the_sessions_of_their_examples():
+  # 20 sessions, each with one video of each of four classes.
+  given = types.SimpleNamespace(
+    labels=np.tile(np.arange(4), 20), groups=[f'{i // 4}' for i in range(80)]
+  )
+  groups = np.array(given.groups)
+  drawn = example_draws.draw(given, 'abcd', 10, np.random.default_rng(0))
+  assert len(set(groups[drawn.pool.ravel()])) == 10 and len(drawn.tested) == 40
+  assert not set(groups[drawn.pool.ravel()]) & set(groups[drawn.tested])
+
+
+def test_sessions_that_leave_nothing_to_test_are_drawn_again():
+  # 'a' is in two sessions, 'b' in these and a small third one. Where 'a' takes
+  # one of the first two, 'b' has to leave the other.
+  labels = np.array([0] * 8 + [1] * 9)
+  groups = ['x'] * 4 + ['y'] * 4 + ['x'] * 4 + ['y'] * 4 + ['z']
+  given = types.SimpleNamespace(labels=labels, groups=groups)
+  for seed in range(20):
+    drawn = example_draws.draw(given, NAMES, 4, np.random.default_rng(seed))
+    assert set(labels[drawn.tested]) == {0, 1}
+
+
 @pytest.mark.parametrize('most', [5, 7])
 def test_too_few_videos_or_sessions_raise(most):
   with pytest.raises(ValueError, match="'a' has 6 videos of 3 recording"):

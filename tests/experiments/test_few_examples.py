@@ -37,7 +37,7 @@ def test_every_number_of_examples_tests_the_same_videos(made):
 
 def test_intervals_hold_the_means_of_the_draws(made, monkeypatch):
   monkeypatch.setattr('zsar_jax.zeroshot.statistics.RESAMPLES', 50)
-  rows = cells(few_examples.test_table(made, 1.0))
+  rows = cells(few_examples.test_table([made], [1.0]))
   # No examples, then four numbers of them, with the name and without.
   assert [row[0] for row in rows] == ['0', '1', '2', '5', '10'] + [
     '1',
@@ -52,7 +52,7 @@ def test_intervals_hold_the_means_of_the_draws(made, monkeypatch):
 
 
 def test_halves_and_choice(made):
-  rows = cells(few_examples.fairness_table(made, 1.0, None))
+  rows = cells(few_examples.fairness_table([made], [1.0], ()))
   # Without examples all columns are about one accuracy.
   assert float(rows[0][4]) == pytest.approx(
     (float(rows[0][1]) + float(rows[0][2])) / 2, abs=0.1

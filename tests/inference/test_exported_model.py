@@ -22,6 +22,7 @@ from zsar_jax.inference import (
   exported_model,
   exported_predict,
   model_files,
+  model_sources,
   prototype_bank,
   saved_encoders,
 )
@@ -377,7 +378,8 @@ def test_paths_of_this_machine_are_not_given_away(tmp_path):
   ours.config.init.loaded = 'text=bert:0123'
   ours.config.vocabulary = '/home/somebody/vocab.txt'
   ours.config.names.descriptions = '/home/somebody/names.json'
-  saved_encoders.export(ours, str(tmp_path / 'model'))
+  own = prototype_bank.load_bank(model_sources.bank_file('stick_figures'))
+  saved_encoders.export(ours, own, str(tmp_path / 'model'))
   text = (tmp_path / 'model' / 'model.json').read_text()
   assert 'somebody' not in text and '~/vit' not in text
   again = saved_encoders.load(str(tmp_path / 'model'))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import types
 
 import jax
 import numpy as np
@@ -14,10 +15,12 @@ from tests.pretrained import test_initialisation
 import zsar_jax
 from zsar_jax import cli, config_utils, evaluate
 from zsar_jax.inference import (
+  bank_building,
   evaluate_run,
   interpolation,
   model_builder,
   saved_encoders,
+  starts,
 )
 from zsar_jax.parallel import sharding
 from zsar_jax.pretrained import initialisation
@@ -45,7 +48,7 @@ class Run:
       seed=7,
       **changes,
     )
-    self.start = initialisation.start(config)
+    self.start = starts.start(config)
     config = self.start.config
     prep = model_builder.make_preprocessing(config, self.start.pieces)
     seen = evaluate_run.make_protocol(config).seen_classes
@@ -127,6 +130,30 @@ def test_the_start_is_that_of_the_training(run):
     for c in (0, 0.5, 1)
   }
   assert len(hashes) == 3 and recognizer.weights_hash in hashes
+
+
+def test_a_model_of_our_own_may_be_the_start(tmp_path):
+  run = Run(
+    tmp_path / 'run', '', '', init__model='stick_figures', data__inner_draw=0
+  )
+  recognizer = saved_encoders.load(run.workdir)
+  start = interpolation.starting_params(recognizer, 'run')
+  jax.tree.map(np.testing.assert_array_equal, start, run.params)
+  ours = saved_encoders.load('stick_figures')
+  # All of the model but the centres of its seen classes.
+  for key, own in ours.params.items():
+    if key != 'class_centres':
+      jax.tree.map(np.testing.assert_array_equal, start[key], own)
+  assert len(start['class_centres']) < len(ours.seen_classes)
+  assert recognizer.origin.startswith('model=stick_figures:')
+  # What the start was trained on is no unseen class of the run any more.
+  unseen = ours.seen_classes[:1]
+  assert unseen[0] not in recognizer.seen_classes
+  protocol = types.SimpleNamespace(
+    name='other', seen_classes=recognizer.seen_classes, unseen_classes=unseen
+  )
+  with pytest.raises(ValueError, match=f'unseen {unseen[0]!r}'):
+    bank_building.check_unseen(recognizer, [protocol])
 
 
 def test_a_row_for_each_coefficient_and_inner_draws_choose(

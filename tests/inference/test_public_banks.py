@@ -16,6 +16,7 @@ from zsar_jax.data.protocols import (
   prepared_dataset,
   split_choice,
 )
+from zsar_jax.evaluation import embedding
 from zsar_jax.inference import (
   embedders,
   prototype_bank,
@@ -178,6 +179,36 @@ def test_a_folder_is_calibrated_later_and_added_to(
   assert model.classes == ('word7',) and model.bank.calibration
 
 
+def test_a_build_that_is_interrupted_leaves_no_bank_and_goes_on(
+  weights, dataset, tmp_path, monkeypatch
+):
+  path = tmp_path / 'bank'
+  argv = [
+    'bank',
+    'build',
+    f'--video={weights["classifier"]}',
+    f'--text={weights["text"]}',
+    f'--dataset={dataset}',
+    '--descriptions=',
+    f'--output={path}',
+  ]
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(public_folders, 'write', interrupt)
+    bank.main(argv)
+  assert [p.name for p in tmp_path.iterdir()] == ['bank.unfinished']
+  # The embeddings are there already.
+  monkeypatch.setattr(embedding.Embedder, '_compute', interrupt)
+  bank.main(argv)
+  assert [p.name for p in tmp_path.iterdir()] == ['bank']
+  names = {'bank.safetensors', 'encoders.json', 'embeddings'}
+  assert {p.name for p in path.iterdir()} == names
+  assert load(path).calibration
+
+
 def test_a_dual_encoder_has_a_bank_too(build, tmp_path, capsys):
   folder = build('clip', 'clip')
   capsys.readouterr()
@@ -226,6 +257,9 @@ def test_gzsl_and_report_of_a_bank(build, dataset, tmp_path, capsys):
   metrics = {(row['method'], row['metric']) for row in content['rows']}
   for method in ('transfer', 'nearest_name'):
     assert (method, 'gzsl_harmonic_mean') in metrics
+  # As for a trained run: a still frame, and frames in another order.
+  for control in ('control_first_frame', 'control_shuffled_frames'):
+    assert (control, 'per_class') in metrics
   measured = content['facts']['calibration']['measured_on']
   assert measured == load(folder).calibration['measured_on']
   assert measured in page.read_text()

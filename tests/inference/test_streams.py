@@ -152,6 +152,9 @@ def test_what_cannot_be_used_is_refused(model, film):
       list(model.stream(case))
   with pytest.raises(ValueError, match='expected views of 48x48'):
     list(model.stream(frames, are_views=True))
+  for case, message in cases[2:]:
+    with pytest.raises(ValueError, match=f'^camera:7:? .*{message}'):
+      list(model.stream(case, name='camera:7'))
   # At once, not when the first frame comes.
   for options, message in (
     (dict(window=-1), 'must not be negative'),

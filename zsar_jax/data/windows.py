@@ -103,6 +103,7 @@ class Cutter:
     stride: float = 0.0,
     *,
     skip_gaps: bool = False,
+    name: str = 'the stream',
   ):
     """Starts without frames.
 
@@ -112,6 +113,7 @@ class Cutter:
       stride: seconds; see `plan`.
       skip_gaps: leave out windows in which no frame appears. A source that
         does not wait makes such gaps where the reader is too slow.
+      name: what to call the frames' source in an error.
 
     Raises:
       ValueError: a negative window or stride.
@@ -119,7 +121,7 @@ class Cutter:
     self._window = window_seconds(prep, window, stride)
     self._stride_wanted = stride
     self._stride = stride or self._window / 2
-    self._prep, self._skip_gaps = prep, skip_gaps
+    self._prep, self._skip_gaps, self._name = prep, skip_gaps, name
     self._origin: float | None = None
     # Seconds after the first frame, sorted, and the frames.
     self._times: list[float] = []
@@ -164,7 +166,7 @@ class Cutter:
     if self._count < 2:
       after = 'after a single frame' if self._count else 'without a frame'
       raise ValueError(
-        f'the stream ended {after}; an action needs at least 2 to show motion'
+        f'{self._name} ended {after}; an action needs at least 2 to show motion'
       )
     gaps = np.concatenate([self._gaps, np.diff(self._times)])
     duration = self._times[-1] + float(np.median(gaps))
@@ -177,26 +179,29 @@ class Cutter:
   def _place(self, seconds: float, view: np.ndarray) -> None:
     """Puts a frame where it belongs in time."""
     if not math.isfinite(seconds):
-      raise ValueError(f'a frame at {seconds} s: expected a number of seconds')
+      raise ValueError(
+        f'{self._name}: a frame at {seconds} s; expected a number of seconds'
+      )
     self._origin = seconds if self._origin is None else self._origin
     at = seconds - self._origin
     newest = self._times[-1] if self._times else at
     if at < newest - _MOST_LATE:
       raise ValueError(
-        f'the timestamps go back from {newest:.3f} to {at:.3f} s after the '
-        'first frame; a new recording needs a new stream'
+        f'{self._name}: the timestamps go back from {newest:.3f} to '
+        f'{at:.3f} s after the first frame; a new recording needs a new stream'
       )
     if at > newest + video_limits.DEFAULT_LIMITS.max_seconds:
       raise ValueError(
-        f'the timestamps jump from {newest:.3f} to {at:.3f} s after the first '
-        'frame; expected seconds'
+        f'{self._name}: the timestamps jump from {newest:.3f} to {at:.3f} s '
+        'after the first frame; expected seconds'
       )
     if at < (self._times[0] if self._times else at):
       return  # too late for any window
     if (len(self._views) + 1) * view.nbytes > _MOST_HELD:
       raise ValueError(
-        f'a window of {self._window:g} s has over {len(self._views)} frames, '
-        'more than memory is meant for; choose a shorter window'
+        f'{self._name}: a window of {self._window:g} s has over '
+        f'{len(self._views)} frames, more than memory is meant for; choose a '
+        'shorter window'
       )
     place = bisect.bisect_right(self._times, at)
     self._times.insert(place, at)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import safetensors
 from safetensors import SafetensorError
-from safetensors import numpy as safetensors_numpy
 
+from zsar_jax.evaluation import tensor_files
 from zsar_jax.system import json_files
 
 _FORMAT = 'zsar_jax embedding cache 1'
@@ -193,14 +193,7 @@ class EmbeddingCache:
     }
     header = {'videos': [list(key) for key in keys], 'names': list(names)}
     path = os.path.join(folder, f'{number:05d}.safetensors')
-    safetensors_numpy.save_file(
-      {name: np.ascontiguousarray(x) for name, x in arrays.items()},
-      f'{path}.tmp',
-      metadata={'format': _FORMAT, 'header': json.dumps(header)},
-    )
-    with open(f'{path}.tmp', 'rb') as f:
-      os.fsync(f.fileno())
-    os.replace(f'{path}.tmp', path)
+    tensor_files.write(path, arrays, header, _FORMAT)
 
   def _gather(self, kind, keys, names, match) -> Arrays:
     """Reads the arrays; a later shard replaces a video's earlier arrays."""

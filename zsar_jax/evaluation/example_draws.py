@@ -12,6 +12,9 @@ import numpy as np
 from zsar_jax.evaluation import task
 from zsar_jax.zeroshot import examples, scoring
 
+# Tries to draw sessions that leave every class one to test on.
+_TRIES = 50
+
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
@@ -35,6 +38,9 @@ def draw(
 ) -> Draw:
   """Draws examples, whole recording sessions at a time.
 
+  A session with examples of one class gives examples of its other classes too,
+  so that as many sessions as possible are left to test on.
+
   Args:
     videos: of the classes.
     names: of the classes.
@@ -48,25 +54,42 @@ def draw(
     ValueError: a class has too few videos, or no session to test on.
   """
   labels, groups = np.asarray(videos.labels), np.array(videos.groups)
+  for _ in range(_TRIES):
+    pool, tested = _try(labels, groups, len(names), most, rng)
+    lacking = [
+      c
+      for c, rows in enumerate(pool)
+      if len(rows) < most or c not in labels[tested]
+    ]
+    if not lacking:
+      return Draw(np.array(pool), tested)
+  c = lacking[0]
+  raise ValueError(
+    f'{names[c]!r} has {(labels == c).sum()} videos of '
+    f'{len(set(groups[labels == c]))} recording sessions: too few for {most} '
+    'examples and a test'
+  )
+
+
+def _try(
+  labels: np.ndarray,
+  groups: np.ndarray,
+  num_classes: int,
+  most: int,
+  rng: np.random.Generator,
+) -> tuple[list[list[int]], np.ndarray]:
+  """Draws at most `most` rows of each class, and returns what may be tested."""
   pool, used = [], set()
-  for c in range(len(names)):
+  for c in range(num_classes):
     rows = np.flatnonzero(labels == c)
+    order = rng.permutation(np.unique(groups[rows]))
     taken: list[int] = []
-    for session in rng.permutation(np.unique(groups[rows])):
+    for session in sorted(order, key=lambda name: name not in used):
       if len(taken) < most:
         taken += rng.permutation(rows[groups[rows] == session]).tolist()
         used.add(session)
     pool.append(taken[:most])
-  # A session may have videos of several classes.
-  tested = np.flatnonzero(~np.isin(groups, [*used]))
-  for c, name in enumerate(names):
-    if len(pool[c]) < most or c not in labels[tested]:
-      raise ValueError(
-        f'{name!r} has {(labels == c).sum()} videos of '
-        f'{len(set(groups[labels == c]))} recording sessions: too few for '
-        f'{most} examples and a test'
-      )
-  return Draw(np.array(pool), tested)
+  return pool, np.flatnonzero(~np.isin(groups, [*used]))
 
 
 def scores(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -151,14 +152,38 @@ def write(
   Raises:
     OSError: the file cannot be written.
   """
+  save(path, tensors, {'format': kind, 'header': json.dumps(header)})
+
+
+def save(
+  path: str,
+  tensors: Mapping[str, np.ndarray],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes a safetensors file whole or not at all, readable as others are.
+
+  Args:
+    path: path of the file; an existing file is replaced.
+    tensors: name -> array.
+    metadata: of the header; None for none.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  temporary = f'{path}.tmp'
+  # `save_file` lets only the owner read; other files follow the umask.
+  with open(temporary, 'wb') as f:
+    mode = stat.S_IMODE(os.fstat(f.fileno()).st_mode)
+  # ascontiguousarray would turn scalars into vectors.
   safetensors_numpy.save_file(
-    {name: np.ascontiguousarray(x) for name, x in tensors.items()},
-    f'{path}.tmp',
-    metadata={'format': kind, 'header': json.dumps(header)},
+    {name: np.asarray(x, order='C') for name, x in tensors.items()},
+    temporary,
+    metadata=metadata,
   )
-  with open(f'{path}.tmp', 'rb') as f:
+  os.chmod(temporary, mode)
+  with open(temporary, 'rb') as f:
     os.fsync(f.fileno())
-  os.replace(f'{path}.tmp', path)
+  os.replace(temporary, path)
 
 
 def read(path: str, kind: str) -> TensorFile:

@@ -24,6 +24,7 @@ from zsar_jax.inference import (
   candidates,
   confidence,
   example_videos,
+  model_files,
   model_sources,
   predictions,
   prototype_bank,
@@ -360,8 +361,14 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   Raises:
     FileNotFoundError: there is no bank, or no checkpoint.
     OSError: see `model_sources.resolve`.
-    ValueError: the bank is damaged, or belongs to other encoders.
+    ValueError: an empty path; the bank is damaged, or belongs to other
+      encoders.
   """
+  if not path:
+    raise ValueError(
+      'load needs a model: the folder of a run, a bank file, hf:org/name, or a '
+      f'model that comes along: {", ".join(model_files.shipped())}'
+    )
   if os.path.isfile(path):
     workdir = model_sources.pin(
       workdir or os.path.dirname(os.path.abspath(path))

@@ -18,17 +18,19 @@ def check_unseen(
   """Checks that no unseen class of a protocol was trained on.
 
   Args:
-    recognizer: encoders; their `seen_classes` were trained on.
+    recognizer: encoders; their `seen_classes` were trained on, and those of
+      the model that they started from.
     protocols: the splits. Their seen classes may be different ones.
 
   Raises:
     ValueError: an unseen class was trained on, and leaks are not allowed.
   """
+  started_with = recognizer.config.init.get('seen_classes', ())
   for protocol in protocols:
     # The protocol has already audited its own seen classes.
     others = [
       name
-      for name in recognizer.seen_classes
+      for name in dict.fromkeys((*recognizer.seen_classes, *started_with))
       if name not in protocol.seen_classes
     ]
     overlap.refuse(

@@ -36,6 +36,7 @@ from zsar_jax.inference import (
   prototype_bank,
 )
 from zsar_jax.models import attention
+from zsar_jax.system import whole_folders
 
 STABLEHLO, ONNX, ONNX_INT8 = FORMATS = ('stablehlo', 'onnx', 'onnx-int8')
 DESCRIPTION_FILE = 'export.json'
@@ -79,8 +80,7 @@ def write(
   """
   if kind not in FORMATS:
     raise ValueError(f'format {kind!r} is not one of {", ".join(FORMATS)}')
-  if os.path.lexists(folder):
-    raise FileExistsError(f'{folder} exists: export writes a new folder')
+  whole_folders.check_new(folder)
   if kind != STABLEHLO:
     _require_onnx(kind)
   chosen = _choose(recognizer, bank, names)
@@ -102,16 +102,11 @@ def write(
   description = _describe(recognizer, bank, chosen, sides, kind)
   files[DESCRIPTION_FILE] = (json.dumps(description, indent=1) + '\n').encode()
   files[_PREDICT_FILE] = pathlib.Path(exported_predict.__file__).read_bytes()
-  parent = os.path.dirname(os.path.abspath(folder))
-  os.makedirs(parent, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=parent) as scratch:
-    unfinished = os.path.join(scratch, 'export')
-    os.mkdir(unfinished)
+  with whole_folders.making(folder) as unfinished:
     for name, content in files.items():
       pathlib.Path(unfinished, name).write_bytes(content)
     for side, program in recognizer.programs.items():
       _check(side, program, sides[side], unfinished, kind)
-    os.rename(unfinished, folder)
   return chosen.names
 
 

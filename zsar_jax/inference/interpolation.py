@@ -1,11 +1,12 @@
-"""Weights between a run's public start and its fine-tuned end (WiSE-FT).
+"""Weights between a run's start and its fine-tuned end (WiSE-FT).
 
   theta(a) = (1 - a) theta_start + a theta_end
 
 Wortsman et al. 2022, "Robust fine-tuning of zero-shot models". All parameters
-move, those too that no public weights had (projections, fusion): the run drew
-them by its seed, so they are the same again. Which coefficient a is reported is
-chosen on inner draws alone; the default is 1, the end.
+move, those too that the start did not have (projections and fusion of public
+weights, class centres of a model): the run drew them by its seed, so they are
+the same again. Which coefficient a is reported is chosen on inner draws alone;
+the default is 1, the end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +28,12 @@ from zsar_jax.inference import (
   encoders,
   evaluate_run,
   model_builder,
-  prototype_bank,
   saved_encoders,
+  starts,
   trained_encoders,
 )
 from zsar_jax.pretrained import initialisation
+from zsar_jax.system import whole_folders
 
 END = 1.0
 _SHOWN_METHODS = ('transfer', 'nearest_name', 'seen')
@@ -108,8 +110,8 @@ def starting_params(recognizer: encoders.Recognizer, workdir: str) -> Any:
     The parameters at step 0, as its encoders have them.
 
   Raises:
-    FileNotFoundError: the public weights are not there any more.
-    ValueError: the run started from random values, or the public weights have
+    FileNotFoundError: the weights of the start are not there any more.
+    ValueError: the run started from random values, or those weights have
       changed since, or nothing says where they are.
   """
   if not isinstance(recognizer, trained_encoders.TrainedEncoders):
@@ -122,7 +124,8 @@ def starting_params(recognizer: encoders.Recognizer, workdir: str) -> Any:
   if not began:
     raise ValueError(
       f'{workdir} started from random values: --interpolate is for runs that '
-      'began with public weights (init.text, init.video or init.dual)'
+      'began with public weights or a model (init.text, init.video, init.dual '
+      'or init.model)'
     )
   sources = [config.init.get(key, '') for key in initialisation.SOURCES]
   if not any(sources):
@@ -132,11 +135,11 @@ def starting_params(recognizer: encoders.Recognizer, workdir: str) -> Any:
     )
   with config.ignore_type():
     config.init.loaded = ''
-    start = initialisation.start(config)
+    start = starts.start(config)
   now = start.config.init.loaded
   if now != began:
     raise ValueError(
-      f'the public weights in {", ".join(filter(None, sources))} have changed: '
+      f'the weights in {", ".join(filter(None, sources))} have changed: '
       f'{workdir} began with {began}, and there is {now}'
     )
   draw = functools.partial(
@@ -258,10 +261,8 @@ def evaluate(
   outcome, mixed = kept
   outcome.content['interpolation'] = {**chosen, 'rows': rows}
   if sweep.export:
-    saved_encoders.export(mixed, sweep.export)
-    prototype_bank.save_bank(
-      outcome.bank, os.path.join(sweep.export, prototype_bank.BANK_FILE)
-    )
+    with whole_folders.making(sweep.export) as folder:
+      saved_encoders.export(mixed, outcome.bank, folder)
     say(f'encoders and bank written to {sweep.export}')
   return outcome
 

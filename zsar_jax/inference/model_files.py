@@ -5,16 +5,17 @@ checkpoint and the step. `bank.safetensors` is beside them. Predictions need
 nothing else, and none of these files can run code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import hashlib
 import json
 import os
 import pathlib
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
+
+from zsar_jax.evaluation import tensor_files
 
 PARAMS_FILE = 'model.safetensors'
 META_FILE = 'model.json'
@@ -56,9 +57,8 @@ def write(folder: str, params: Any, meta: Mapping[str, Any]) -> None:
   """
   os.makedirs(folder, exist_ok=True)
   meta = {**meta, _DIGEST: _digest(params, meta)}
-  # ascontiguousarray would turn scalars into vectors.
-  flat = {name: np.array(x, order='C') for name, x in _flatten(params)}
-  safetensors.numpy.save_file(flat, os.path.join(folder, PARAMS_FILE))
+  flat = dict(flatten(params))
+  tensor_files.save(os.path.join(folder, PARAMS_FILE), flat)
   # Written last: `is_model` looks for it.
   with open(os.path.join(folder, META_FILE), 'w') as f:
     json.dump(meta, f, indent=1)
@@ -121,15 +121,18 @@ def is_as_written(params: Any, meta: Mapping[str, Any]) -> bool:
 def _digest(params: Any, meta: Mapping[str, Any]) -> str:
   """Hashes meta, and names, dtypes and shapes of parameters: 64 hex digits."""
   meta = {key: value for key, value in meta.items() if key != _DIGEST}
-  shapes = {name: [str(x.dtype), *x.shape] for name, x in _flatten(params)}
+  shapes = {name: [str(x.dtype), *x.shape] for name, x in flatten(params)}
   # A round trip through JSON turns tuples into lists.
   plain = json.loads(json.dumps([meta, shapes]))
   return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = ''):
+def flatten(
+  tree: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yields the leaves of nested dicts with their paths, joined by '/'."""
   for key, value in tree.items():
     if isinstance(value, Mapping):
-      yield from _flatten(value, f'{prefix}{key}/')
+      yield from flatten(value, f'{prefix}{key}/')
     else:
       yield prefix + key, value

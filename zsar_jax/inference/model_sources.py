@@ -62,11 +62,20 @@ def resolve(name: str) -> str:
   return located.folder
 
 
-def bank_file(path: str) -> str:
-  """Returns the path of a bank: that of a file, or of a model on the Hub."""
-  if not hub.is_id(path):
-    return path
-  return os.path.join(resolve(path), prototype_bank.BANK_FILE)
+def bank_file(name: str) -> str:
+  """Returns the path of a bank.
+
+  Args:
+    name: the path itself, or a model: its folder, the name of one that ships,
+      or an id of the Hub.
+
+  Raises:
+    ValueError, OSError: see `resolve`.
+  """
+  path = resolve(name)
+  if os.path.isdir(path):
+    return os.path.join(path, prototype_bank.BANK_FILE)
+  return path
 
 
 def outputs_folder(workdir: str, output: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import safetensors
 from safetensors import SafetensorError
-from safetensors import numpy as safetensors_numpy
+
+from zsar_jax.evaluation import tensor_files
 
 # File name of the bank, in a run and in an exported model.
 BANK_FILE = 'bank.safetensors'
@@ -99,7 +100,7 @@ def preprocessing_hash(preprocessing: str) -> str:
 def save_bank(bank: PrototypeBank, path: str) -> None:
   """Writes a bank whole or not at all."""
   tensors = {
-    name: np.ascontiguousarray(getattr(bank, name))
+    name: getattr(bank, name)
     for name in _ARRAYS
     if getattr(bank, name) is not None
   }
@@ -108,14 +109,7 @@ def save_bank(bank: PrototypeBank, path: str) -> None:
     for field in dataclasses.fields(bank)
     if field.name not in _ARRAYS
   }
-  safetensors_numpy.save_file(
-    tensors,
-    f'{path}.tmp',
-    metadata={'format': _FORMAT, 'header': json.dumps(header)},
-  )
-  with open(f'{path}.tmp', 'rb') as f:
-    os.fsync(f.fileno())
-  os.replace(f'{path}.tmp', path)
+  tensor_files.write(path, tensors, header, _FORMAT)
 
 
 def load_bank(path: str) -> PrototypeBank:

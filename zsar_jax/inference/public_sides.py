@@ -243,7 +243,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     labels, columns = heads.read_labels(weights), heads.read_columns(weights)
   return VideoSide(
     path,
-    directory.fingerprint(weights),
+    directory.fingerprint(weights.tensors),
     pixels,
     _video_program(apply, params, pixels),
     labels,
@@ -284,7 +284,7 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
   apply = lambda params, x: dual.model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
-  digest = directory.fingerprint(weights)
+  digest = directory.fingerprint(weights.tensors)
   return VideoSide(
     path,
     digest,
@@ -315,7 +315,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   kind = directory.expect_model_type(
     weights, 'bert', 'mpnet', *dual_models.MODEL_TYPES
   )
-  digest = directory.fingerprint(weights)
+  digest = directory.fingerprint(weights.tensors)
   if kind in dual_models.MODEL_TYPES:
     return _dual_text(weights, path, digest, prompts or CLIP_PROMPTS)
   loader = mpnet if kind == 'mpnet' else bert

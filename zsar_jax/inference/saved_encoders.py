@@ -130,13 +130,21 @@ def _from_meta(
   )
 
 
-def export(recognizer: encoders.Recognizer, folder: str) -> None:
-  """Writes encoders as plain files; see `model_files` and `public_folders`.
+def export(
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  folder: str,
+) -> None:
+  """Writes a model as plain files; see `model_files` and `public_folders`.
 
   Args:
     recognizer: the encoders. Of public ones, only names and hashes are written.
+    bank: bank of these encoders.
     folder: folder to write; made if missing.
   """
+  os.makedirs(folder, exist_ok=True)
+  path = os.path.join(folder, prototype_bank.BANK_FILE)
+  prototype_bank.save_bank(bank, path)
   if isinstance(recognizer, public_encoders.PublicEncoders):
     public_folders.write(folder, recognizer)
     return

@@ -213,6 +213,7 @@ class Stream:
     batch_size: int = 1,
     are_views: bool = False,
     skip_gaps: bool = False,
+    name: str = 'the stream',
   ):
     """Starts without frames.
 
@@ -226,6 +227,7 @@ class Stream:
       are_views: frames are views already, [size size 3], as
         `video_transforms.middle_view` cuts them.
       skip_gaps: see `windows.Cutter`.
+      name: what to call the stream in an error.
 
     Raises:
       ValueError: an argument is outside its range.
@@ -234,10 +236,10 @@ class Stream:
       raise ValueError(f'batch_size={batch_size} must be at least 1')
     self._prep = namer.recognizer.prep
     self._cutter = windows.Cutter(
-      self._prep, window, stride, skip_gaps=skip_gaps
+      self._prep, window, stride, skip_gaps=skip_gaps, name=name
     )
     self._joiner = Joiner(namer.names, switch_cost)
-    self._are_views = are_views
+    self._are_views, self._name = are_views, name
     self._shape: tuple[int, ...] | None = None
     self._size = batch_size
     self._waiting: list[windows.Window] = []
@@ -293,17 +295,20 @@ class Stream:
       len(shape) == 3 and shape[2] == 3 and min(shape) > 0
     ):
       raise ValueError(
-        'expected frames as uint8 RGB [h w 3], got '
+        f'{self._name}: expected frames as uint8 RGB [h w 3], got '
         f'{getattr(frame, "dtype", type(frame).__name__)} {list(shape)}'
       )
     if shape != (self._shape or shape):
-      raise ValueError(f'the stream {upright.size_change(self._shape, shape)}')
+      change = upright.size_change(self._shape, shape)
+      raise ValueError(f'{self._name} {change}')
     self._shape = shape
     if not self._are_views:
       return video_transforms.middle_view(frame, self._prep)
     size = self._prep.size
     if shape[:2] != (size, size):
-      raise ValueError(f'expected views of {size}x{size}, got {list(shape)}')
+      raise ValueError(
+        f'{self._name}: expected views of {size}x{size}, got {list(shape)}'
+      )
     return frame
 
 

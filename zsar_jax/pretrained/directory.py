@@ -147,12 +147,12 @@ def read_weights(path: str) -> Weights:
   )
 
 
-def fingerprint(weights: Weights) -> str:
-  """Hashes names and values of all tensors to eight hex digits."""
+def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
+  """Hashes names and values of tensors to eight hex digits."""
   digest = hashlib.sha256()
-  for name in sorted(weights.tensors):
+  for name in sorted(tensors):
     digest.update(name.encode())
-    digest.update(np.ascontiguousarray(weights.tensors[name]).tobytes())
+    digest.update(np.ascontiguousarray(tensors[name]).tobytes())
   return digest.hexdigest()[:8]
 
 

@@ -29,10 +29,11 @@ from zsar_jax.pretrained import pixels as pixel_settings
 from zsar_jax.pretrained import resnet as resnet_weights
 from zsar_jax.pretrained import video as video_weights
 
-# Keys of the config's section `init` that name public weights.
-# `clip` is the older name of `dual`, and only older configs lack `dual`.
+# Keys of the config's section `init` that name weights; `inference.starts`
+# reads those of `model`. `clip` is the older name of `dual`, and only older
+# configs lack `dual`.
 _DUAL = ('dual', 'clip')
-SOURCES = ('text', 'video', *_DUAL)
+SOURCES = ('text', 'video', *_DUAL, 'model')
 # The normalisation of all torchvision ResNets, whose files do not hold it.
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 # Model type -> what loads it into a `TextEncoder`.
@@ -106,7 +107,7 @@ def _read(config: ml_collections.ConfigDict, side: str) -> directory.Weights:
   if weights.source:
     # Record the commit: a branch may hold other weights later.
     name = config.init[side] = weights.source
-  _record(config, f'{side}={name}:{directory.fingerprint(weights)}')
+  _record(config, f'{side}={name}:{directory.fingerprint(weights.tensors)}')
   return weights
 
 

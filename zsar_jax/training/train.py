@@ -17,6 +17,7 @@ from zsar_jax.inference import (
   evaluate_run,
   model_builder,
   saved_checkpoints,
+  starts,
   trained_encoders,
 )
 from zsar_jax.parallel import distributed, sharding
@@ -175,7 +176,7 @@ def _read_finished(workdir: str, say) -> dict[str, Any] | None:
 
 def _check(config, workdir, mesh, stop, say) -> _Run:
   """Reads weights and protocol, and refuses settings that would fail later."""
-  start = initialisation.start(config)
+  start = starts.start(config)
   config, pieces = start.config, start.pieces
   prep = model_builder.make_preprocessing(config, pieces)
   # Report mistakes in the model before loading the dataset.
@@ -186,6 +187,7 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
   protocol = distributed.main_first(
     lambda: evaluate_run.make_protocol(config), 'dataset'
   )
+  starts.check_unseen(config, protocol)
   run_checks.describe(protocol, config, pieces, say)
   objective = make_step.make_objective(config, model, prep)
   run_checks.check_seen(

@@ -214,7 +214,7 @@ def test_the_study_draws_and_lists_its_ladder(folder, tmp_path, monkeypatch):
   monkeypatch.setattr(
     stick_figure_study,
     'cell',
-    lambda values, seed: cell('ab'[values['num_seen'] == 8]),
+    lambda values, seed, described=False: cell('ab'[values['num_seen'] == 8]),
   )
   found = {
     'num_seen': [

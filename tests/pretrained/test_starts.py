@@ -191,9 +191,11 @@ def test_it_trains_resumes_and_needs_no_public_weights(kind, weights, tmp_path):
   assert {x for x in still if not x.endswith(unseen)} == fixed
   assert bool(fixed) == (kind == 'i3d')
 
-  # The run goes on from its checkpoint, of the last step.
-  (workdir / 'results.json').unlink()
-  train.train(config, str(workdir))
+  if kind == 'siglip':
+    # The run goes on from its checkpoint, of the last step. That is the same
+    # code for all kinds, and takes long.
+    (workdir / 'results.json').unlink()
+    train.train(config, str(workdir))
   if kind != 'i3d':
     shutil.rmtree(source[kind])
   recognizer = saved_encoders.load(str(workdir))

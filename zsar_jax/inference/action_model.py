@@ -8,8 +8,7 @@ model.add_classes(['juggling', 'rowing'])
 print(model.predict('clip.mp4'))
 ```
 
-It needs encoders and a prototype bank. A class is added by its name, without
-any video of it and without training.
+It needs encoders and a prototype bank. A class needs its name alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -361,8 +360,7 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   Raises:
     FileNotFoundError: there is no bank, or no checkpoint.
     OSError: see `model_sources.resolve`.
-    ValueError: an empty path; the bank is damaged, or belongs to other
-      encoders.
+    ValueError: no path, a damaged bank, or one of other encoders.
   """
   if not path:
     raise ValueError(

@@ -5,10 +5,11 @@ python -m experiments.stick_figure_study --out=runs/study
 The true relatedness of the rendered classes is known. The study measures the
 accuracy on unseen classes while one setting varies: the number of seen classes,
 the clips per class, the nuisance (bodies, colours, backgrounds, camera, speed),
-or whether the shipped descriptions stand beside the names. The error ladder
-shows which part fails: it has the accuracies of true prototypes, the best
-mixtures of seen ones, true relatedness, learnt relatedness and wrong names on
-the same videos. The recipe is configs/demo.py with half its steps.
+or whether descriptions (stick_figures_descriptions.json) stand beside the
+names. The error ladder shows which part fails: it has the accuracies of true
+prototypes, the best mixtures of seen ones, true relatedness, learnt relatedness
+and wrong names on the same videos. The recipe is configs/demo.py with half its
+steps.
 
 It can be stopped at any moment; the same command resumes it.
 --parts=described leaves out the rest. --figure=FILE.svg draws the plots of the
@@ -35,8 +36,14 @@ VARIED: dict[str, tuple[Any, ...]] = {
   'clips_per_class': (3, 6, 12, 24),
   'nuisance': (0.0, 0.25, 0.5, 1.0),
 }
-# Texts beside the names, which need more tokens than names.
-DESCRIBED = {'names.descriptions': 'shipped', 'preprocessing.token_length': 32}
+# Two sentences beside each name, which need more tokens than names.
+DESCRIPTIONS = os.path.join(
+  os.path.dirname(os.path.abspath(__file__)), 'stick_figures_descriptions.json'
+)
+DESCRIBED = {
+  'names.descriptions': DESCRIPTIONS,
+  'preprocessing.token_length': 32,
+}
 # With and without descriptions, at these numbers of seen classes.
 DESCRIBED_SEEN = (12, 24)
 PARTS = ('ladder', 'described')
@@ -65,7 +72,7 @@ def cell(
   Args:
     values: values of the keys of USUAL.
     seed: seed of the training; the videos stay the same.
-    described: whether to read the shipped descriptions too.
+    described: whether to read descriptions too.
   """
   name = '_'.join(f'{key}{value}' for key, value in values.items())
   changes = {f'data.stick_figures.{k}': v for k, v in values.items()}

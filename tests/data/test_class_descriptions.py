@@ -7,7 +7,6 @@ import re
 import pytest
 
 from zsar_jax.data import class_descriptions, class_names
-from zsar_jax.data.datasets import stick_figure_classes
 from zsar_jax.data.protocols import known_classes
 
 # Group -> class lists whose names it describes.
@@ -126,11 +125,6 @@ def test_shipped_files_say_what_they_are(name):
   # Keys are canonical, in order, for short differences.
   names = list(content['descriptions'])
   assert names == class_names.canonical_names(names) == sorted(names)
-
-
-def test_every_stick_figure_is_described_and_nothing_else():
-  described = class_descriptions.group('stick_figures')
-  assert tuple(described) == stick_figure_classes.CLASS_NAMES
 
 
 @pytest.mark.parametrize('group, lists', LISTS.items())

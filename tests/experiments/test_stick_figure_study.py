@@ -1,4 +1,6 @@
 from experiments import stick_figure_study as study
+from zsar_jax.data import class_descriptions
+from zsar_jax.data.datasets import stick_figure_classes
 
 
 def test_cells_of_earlier_runs_keep_their_names():
@@ -16,11 +18,17 @@ def test_descriptions_are_compared_with_names_on_the_same_classes():
       assert not config.names.descriptions
       continue
     beside = made[name.replace('_described', '')].make_config()
-    assert config.names.descriptions == 'shipped'
+    assert config.names.descriptions == study.DESCRIPTIONS
     assert config.data == beside.data and config.seed == beside.seed
   # They are part of the ladder, so nothing trains twice.
   ladder = {one.name for one in study.cells(['ladder'])}
   assert len(ladder & set(made)) == 6
+
+
+def test_every_class_is_described_and_nothing_else():
+  described = class_descriptions.read(study.DESCRIPTIONS)
+  assert tuple(described) == stick_figure_classes.CLASS_NAMES
+  assert {len(sentences) for sentences in described.values()} == {2}
 
 
 def test_unfinished_points_are_said(tmp_path):

@@ -19,14 +19,7 @@ _FOLDER = os.path.join(os.path.dirname(__file__), 'descriptions')
 _KEY = 'descriptions'
 # Which group's sentences hold for a name that several groups have, unless the
 # dataset has its own: Kinetics first, which most classifiers know.
-GROUPS = (
-  'kinetics',
-  'ucf101',
-  'activitynet200',
-  'hmdb51',
-  'real_clips',
-  'stick_figures',
-)
+GROUPS = ('kinetics', 'ucf101', 'activitynet200', 'hmdb51', 'real_clips')
 # Names in a message.
 _MOST_SHOWN = 10
 # Prepared dataset -> its own group; those of Kinetics have the same.
@@ -35,7 +28,6 @@ _OWN_GROUP = {
   'hmdb51': 'hmdb51',
   'activitynet': 'activitynet200',
   'video_folder': 'real_clips',
-  'stick_figures': 'stick_figures',
 }
 
 

@@ -230,7 +230,8 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
   Returns:
     'key: value in a -> value in b' for each key.
   """
-  defaults = _flat(default_config())
+  # As both configs, which have lists for tuples.
+  defaults = _flat(to_dict(default_config()))
   added = {key: defaults[key] for key in _ADDED}
   flat_a, flat_b = ({**added, **_flat(config)} for config in (a, b))
   return [

@@ -7,6 +7,26 @@ import platform
 import re
 import subprocess
 
+from absl import flags
+
+from zsar_jax import cli
+
+
+def new_flags(required: Mapping[str, str]) -> flags.FlagValues:
+  """Returns the flags of an experiment that can update a document.
+
+  Args:
+    required: name -> help of the flags that must be given, all strings.
+
+  Returns:
+    These flags, --docs and those of every command.
+  """
+  values = cli.new_flags()
+  for name, what in required.items():
+    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
+  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  return values
+
 
 def machine() -> str:
   """Returns date and processor, for the document."""

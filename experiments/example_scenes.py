@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import dataclasses
 import os
 
-from absl import flags
 import numpy as np
 
 from experiments import (
@@ -182,14 +181,13 @@ def make(
 
 def main(argv: list[str]) -> None:
   """Measures, and prints the table."""
-  values = cli.new_flags()
-  for name, what in (
-    ('workdir', 'Folder of the bank.'),
-    ('dataset_dir', 'Prepared dataset.'),
-    ('class_split', 'Class split file of several splits.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  values = documents.new_flags(
+    {
+      'workdir': 'Folder of the bank.',
+      'dataset_dir': 'Prepared dataset.',
+      'class_split': 'Class split file of several splits.',
+    }
+  )
   cli.parse(values, argv, usage=__doc__)
   recognizer = saved_encoders.load(values.workdir)
   embeddings = os.path.join(values.workdir, evaluate_run.EMBEDDINGS_FOLDER)

@@ -21,8 +21,6 @@ the tables into the document.
 from collections.abc import Sequence
 import os
 
-from absl import flags
-
 from experiments import (
   documents,
   few_examples,
@@ -113,14 +111,13 @@ def inner_table(
 
 def main(argv: list[str]) -> None:
   """Builds, chooses, measures, and prints the tables."""
-  values = cli.new_flags()
-  for name, what in (
-    ('workdir', 'Folder of the bank.'),
-    ('dataset_dir', 'Prepared dataset.'),
-    ('class_split', 'Class split file of several splits.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  values = documents.new_flags(
+    {
+      'workdir': 'Folder of the bank.',
+      'dataset_dir': 'Prepared dataset.',
+      'class_split': 'Class split file of several splits.',
+    }
+  )
   cli.parse(values, argv, usage=__doc__)
   banks = Banks(
     saved_encoders.load(values.workdir),

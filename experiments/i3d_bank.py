@@ -17,8 +17,6 @@ import dataclasses
 import hashlib
 import os
 
-from absl import flags
-
 from experiments import documents
 from zsar_jax import cli
 from zsar_jax.data.protocols import bank_protocols, split_choice
@@ -31,14 +29,13 @@ _SPLITS = (1, 2, 3, 4)
 
 def main(argv: list[str]) -> None:
   """Evaluates and prints the tables."""
-  values = cli.new_flags()
-  for name, what in (
-    ('workdir', 'Folder of the bank.'),
-    ('dataset_dir', 'Prepared dataset.'),
-    ('class_split', 'Class split file of five splits.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  values = documents.new_flags(
+    {
+      'workdir': 'Folder of the bank.',
+      'dataset_dir': 'Prepared dataset.',
+      'class_split': 'Class split file of five splits.',
+    }
+  )
   cli.parse(values, argv, usage=__doc__)
   recognizer = saved_encoders.load(values.workdir)
   bank = prototype_bank.load_bank(

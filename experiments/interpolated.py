@@ -15,8 +15,6 @@ unseen classes are seen ones of --workdir. They alone choose the point that
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import flags
-
 from experiments import documents
 from zsar_jax import cli
 from zsar_jax.evaluation import accuracy, results_text
@@ -82,14 +80,13 @@ def table(
 
 def main(argv: list[str]) -> None:
   """Evaluates every point on both domains, and prints the tables."""
-  values = cli.new_flags()
-  for name, what in (
-    ('workdir', 'Of the run that was fine-tuned.'),
-    ('start', 'Of the run that it began with.'),
-    ('inner', 'Of inner draws of --workdir, with commas.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  values = documents.new_flags(
+    {
+      'workdir': 'Of the run that was fine-tuned.',
+      'start': 'Of the run that it began with.',
+      'inner': 'Of inner draws of --workdir, with commas.',
+    }
+  )
   cli.parse(values, argv, usage=__doc__)
   recognizer = saved_encoders.load(values.workdir)
   before = saved_encoders.load(values.start)

@@ -294,13 +294,13 @@ def make_tables(
 
 def main(argv: list[str]) -> None:
   """Embeds, chooses, measures, and prints the tables."""
-  values = cli.new_flags()
-  for name, what in (
-    ('dataset_dir', 'Prepared dataset.'),
-    ('class_split', 'Class split file of several splits.'),
-    ('out', 'Folder for everything that is made.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
+  values = documents.new_flags(
+    {
+      'dataset_dir': 'Prepared dataset.',
+      'class_split': 'Class split file of several splits.',
+      'out': 'Folder for everything that is made.',
+    }
+  )
   flags.DEFINE_multi_string(
     'text',
     None,
@@ -318,7 +318,6 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_bool(
     'first_frames', False, 'Measure that control too.', flag_values=values
   )
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)
   clips = pretrained_arrays.embed(
     values.dataset_dir,

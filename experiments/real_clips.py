@@ -34,14 +34,14 @@ from zsar_jax import cli
 
 def main(argv: list[str]) -> None:
   """Trains the missing runs and prints the tables."""
-  values = cli.new_flags()
-  for name, what in (
-    ('dataset_dir', 'Prepared dataset.'),
-    ('class_split', 'Class split file of several splits.'),
-    ('text', 'Folder of BERT weights.'),
-    ('out', 'Folder for all runs.'),
-  ):
-    flags.DEFINE_string(name, None, what, flag_values=values, required=True)
+  values = documents.new_flags(
+    {
+      'dataset_dir': 'Prepared dataset.',
+      'class_split': 'Class split file of several splits.',
+      'text': 'Folder of BERT weights.',
+      'out': 'Folder for all runs.',
+    }
+  )
   flags.DEFINE_string(
     'descriptions',
     '',
@@ -58,7 +58,6 @@ def main(argv: list[str]) -> None:
     'some of their runs are not finished.',
     flag_values=values,
   )
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
   cli.parse(values, argv, usage=__doc__)
   absolute = lambda path: os.path.abspath(os.path.expanduser(path))
   experiment = real_clips_cells.Experiment(

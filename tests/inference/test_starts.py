@@ -5,7 +5,9 @@ import types
 import pytest
 
 from tests import tiny
+from zsar_jax import config_utils
 from zsar_jax.inference import model_files, starts
+from zsar_jax.pretrained import initialisation
 from zsar_jax.training import train
 
 NAME = 'stick_figures'
@@ -67,3 +69,15 @@ def test_classes_that_the_start_has_seen_are_not_unseen(tmp_path):
   config.data.stick_figures.split_seed = 5
   with pytest.raises(ValueError, match='was trained on unseen classes'):
     train.train(config, str(tmp_path / 'run'))
+
+
+def test_the_settings_of_a_tower_come_along():
+  config = config_utils.default_config()
+  tower = {'width': 8, 'frames': {'depth': 2}, 'size': [4, 4]}
+  values = {'backbone': 'pe_video', 'tower': tower, 'unknown': 1}
+  initialisation.take(config.model.video, values)
+  video = config.model.video
+  assert video.backbone == 'pe_video' and 'unknown' not in video
+  assert video.tower.width == 8 and video.tower.frames.depth == 2
+  # Keys that the values lack stay.
+  assert video.depth == config_utils.default_config().model.video.depth

@@ -57,7 +57,7 @@ def start(config: ml_collections.ConfigDict) -> initialisation.Start:
   own = meta['config']
   config = config.copy_and_resolve_references()
   for section in ('model', 'preprocessing'):
-    _take(config[section], own[section])
+    initialisation.take(config[section], own[section])
   with config.ignore_type():
     config.init.loaded = _name(folder, params, own)
     # Those that the model's own start was trained on count too.
@@ -68,15 +68,6 @@ def start(config: ml_collections.ConfigDict) -> initialisation.Start:
     )
   loaded = {key: x for key, x in params.items() if key != _CENTRES}
   return initialisation.Start(config, meta['vocabulary'], loaded)
-
-
-def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
-  """Copies values of a section and its parts; newer keys keep theirs."""
-  for key, value in values.items():
-    if isinstance(value, Mapping):
-      _take(section[key], value)
-    elif key in section:
-      section[key] = tuple(value) if isinstance(value, list) else value
 
 
 def _name(folder: str, params: Any, config: Mapping[str, Any]) -> str:

@@ -83,11 +83,24 @@ def dual_source(config: ml_collections.ConfigDict) -> str:
   return config.init[key] if key else ''
 
 
-def _take(section: ml_collections.ConfigDict, values: Mapping[str, Any]):
-  """Copies values whose keys the section has."""
+def take(section: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+  """Copies values whose keys a section has, and those of its parts.
+
+  Args:
+    section: of a config; it is changed. A part without keys, such as a tower's
+      settings, takes all of its values.
+    values: key -> value, or the values of a part.
+  """
   for key, value in values.items():
-    if key in section:
+    if key not in section:
+      continue
+    if not isinstance(value, Mapping):
       section[key] = tuple(value) if isinstance(value, list) else value
+    elif section[key]:
+      take(section[key], value)
+    else:
+      with section.unlocked():
+        section[key] = ml_collections.ConfigDict(value)
 
 
 def _set_tower(
@@ -128,7 +141,7 @@ def _start_text(config: ml_collections.ConfigDict):
   kwargs, params, pieces = _TEXT_LOADERS[kind].load_text_encoder(
     weights, config.preprocessing.token_length
   )
-  _take(config.model.text, kwargs)
+  take(config.model.text, kwargs)
   return pieces, {'text_encoder': params}
 
 
@@ -149,7 +162,7 @@ def _start_video(config: ml_collections.ConfigDict):
       )
     return _start_resnet(config, weights)
   if kind == vjepa2.MODEL_TYPE:
-    _take(config.preprocessing, vjepa2.preprocessing(weights))
+    take(config.preprocessing, vjepa2.preprocessing(weights))
     kwargs, params = vjepa2.load_vjepa2(weights)
     _set_tower(video, 'backbone', 'vjepa2', kwargs)
     return {'video_encoder': params}
@@ -159,7 +172,7 @@ def _start_video(config: ml_collections.ConfigDict):
 def _start_i3d(config: ml_collections.ConfigDict):
   kwargs, params, digest = i3d.load_encoder()
   _record(config, f'video={i3d.NAME}:{digest}')
-  _take(config.preprocessing, i3d.PREPROCESSING)
+  take(config.preprocessing, i3d.PREPROCESSING)
   _set_tower(config.model.video, 'backbone', i3d.NAME, kwargs)
   return {'video_encoder': params}
 
@@ -168,19 +181,19 @@ def _start_resnet(config: ml_collections.ConfigDict, weights):
   video = config.model.video
   layout = resnet.LAYOUTS[zsar_model.REST_BACKBONES[video.backbone]]
   # Loaded batch statistics stay fixed: see resnet.FrozenBatchNorm.
-  _take(video, {'resnet_norm': 'frozen'})
+  take(video, {'resnet_norm': 'frozen'})
   params = resnet_weights.load_resnet(weights, layout)
   pixels = _IMAGENET
   if weights.preprocessor:
     pixels = pixel_settings.normalisation(weights)
-  _take(config.preprocessing, pixels)
+  take(config.preprocessing, pixels)
   return {'video_encoder/resnet': params}
 
 
 def _start_tubelets(config: ml_collections.ConfigDict, weights):
   video, prep = config.model.video, config.preprocessing
   pixels = video_weights.preprocessing(weights)
-  _take(prep, {k: v for k, v in pixels.items() if v is not None})
+  take(prep, {k: v for k, v in pixels.items() if v is not None})
   kind = weights.config['model_type']
   inflated = video.tubelet_size[0] if kind in ('vit', 'timesformer') else None
   kwargs, params = video_weights.load_video_encoder(
@@ -191,7 +204,7 @@ def _start_tubelets(config: ml_collections.ConfigDict, weights):
     size=prep.size,
     scan_blocks=video.scan_blocks,
   )
-  _take(video, {**kwargs, 'backbone': '', 'variant': ''})
+  take(video, {**kwargs, 'backbone': '', 'variant': ''})
   return {'video_encoder': params}
 
 
@@ -206,7 +219,7 @@ def _start_dual(config: ml_collections.ConfigDict, key: str):
   directory.expect_model_type(weights, *start_kinds.STARTS['dual'])
   prep = config.preprocessing
   dual = dual_models.load(weights, prep.token_length)
-  _take(prep, {**dual.pixels(), 'token_length': dual.token_length})
+  take(prep, {**dual.pixels(), 'token_length': dual.token_length})
   if dual.num_frames:
     prep.num_frames = dual.num_frames
   if dual.name == zsar_model.CLIP:
@@ -231,7 +244,7 @@ def _start_dual(config: ml_collections.ConfigDict, key: str):
 def _take_clip(model: ml_collections.ConfigDict, kwargs: Any) -> None:
   """Makes both encoders those of a CLIP, by the keys that others have too."""
   patch = kwargs['video']['patch_size']
-  _take(
+  take(
     model.video,
     {
       **kwargs['video'],
@@ -241,7 +254,7 @@ def _take_clip(model: ml_collections.ConfigDict, kwargs: Any) -> None:
     },
   )
   text = {'pooled_token': 'end', **kwargs['text']}
-  _take(model.text, {**text, 'architecture': zsar_model.CLIP})
+  take(model.text, {**text, 'architecture': zsar_model.CLIP})
 
 
 def start(config: ml_collections.ConfigDict) -> Start:

@@ -188,7 +188,9 @@ def test_a_classifier_takes_examples_less_the_mean_of_videos(folder, video):
   known = action_model.ActionModel(
     model.recognizer, dataclasses.replace(model.bank, centre=centre)
   ).add_classes(['word7'], {'word7': [video]})
-  away = (z - centre) / np.linalg.norm(z - centre)
+  shared = centre / np.linalg.norm(centre)
+  away = z - (z @ shared) * shared
+  away /= np.linalg.norm(away)
   wanted = KAPPA * by_name + away
   np.testing.assert_allclose(
     prototype(known, 'word7'), wanted / np.linalg.norm(wanted), atol=1e-5

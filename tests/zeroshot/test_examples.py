@@ -53,6 +53,9 @@ def test_what_all_videos_share_is_taken_off():
   video = (shared + own)[None, None]
   by_centre = examples.directions(video, centre=shared)
   np.testing.assert_allclose(by_centre[0], [1, 0, 0], atol=1e-6)
+  # However much of it a video has, nothing of it stays.
+  shorter = examples.directions(video, centre=1.2 * shared)
+  np.testing.assert_allclose(shorter, by_centre, atol=1e-6)
   # Nothing is left of a video that is the mean.
   np.testing.assert_array_equal(
     examples.directions(shared[None, None] / 0.8, centre=shared / 0.8),

@@ -26,10 +26,16 @@ def directions(
 ) -> np.ndarray:
   """Brings videos into the space in which prototypes are made.
 
+  With a centre c this is n(z - (z c') c'), c' = n(c). It is not n(z - c): c is
+  a mean over class prototypes, which have length one. So it is longer than the
+  part of it that a single video has, and z - c would point away from what all
+  videos share. Such an example loses against composites, which do not
+  (our choice, compared on seen classes of filmed clips).
+
   Args:
     embeddings: [n v d], v views of each video, unit vectors.
     centre: [d], what was taken off the videos behind the prototypes; None where
-      nothing was.
+      nothing was. Its length does not matter.
 
   Returns:
     float32 [n d], unit vectors; a zero vector where nothing of a video is left.
@@ -40,7 +46,8 @@ def directions(
   prototypes.check_embeddings(embeddings, 'example videos')
   x = _unit(np.asarray(embeddings, np.float64).mean(axis=1))
   if centre is not None:
-    x = x - centre
+    shared = _unit(np.asarray(centre, np.float64))
+    x = x - np.outer(x @ shared, shared)
   lengths = np.linalg.norm(x, axis=1, keepdims=True)
   return np.where(lengths > 1e-6, _unit(x), 0).astype(np.float32)
 

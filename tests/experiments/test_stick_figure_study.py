@@ -5,6 +5,7 @@ import pytest
 from experiments import stick_figure_study as study
 from zsar_jax.data import class_descriptions
 from zsar_jax.data.datasets import records, stick_figure_classes
+from zsar_jax.inference import class_texts, starts
 from zsar_jax.training import run_checks
 
 
@@ -42,6 +43,13 @@ def test_runs_read_the_descriptions_of_their_classes(num_seen, monkeypatch):
   said = []
   described = run_checks.read_descriptions(config, protocol, said.append)
   assert {*seen, *unseen} <= set(described) and not said
+  texts = class_texts.ClassTexts(
+    starts.start(config).pieces,
+    config.preprocessing.token_length,
+    config.names.prompts,
+    described,
+  )
+  assert len(texts.token_ids((*seen, *unseen))) == 3  # refuses long ones
 
 
 def test_every_class_is_described_and_nothing_else():

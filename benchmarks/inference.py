@@ -1,10 +1,9 @@
 """Compares prediction speed with PyTorch: videos/s, from files to rankings.
 
 ```
-python -m benchmarks.inference --text=FOLDER [--batches=1,8,32] [--rounds=2]
+python -m benchmarks.inference [--batches=1,8,32] [--videos=32] [--rounds=2]
 ```
 
-`--text` is a folder of sentence-encoder weights, for the banks of classifiers.
 The models are a VideoMAE-B and a CLIP-B/16 with random weights, made by
 transformers, and this project's shipped model, which has no peer. Both sides
 read the same files (10 s, 340x256, H.264), decode the same frames, preprocess
@@ -12,7 +11,8 @@ and encode them, and rank the same 400 classes or names.
 
 The peer follows transformers' documentation: PyAV decodes the file, the model's
 own processor makes tensors of the frames, PyTorch computes, with the same
-number of threads. Ours is `ActionModel.predict_many`. The sides take turns.
+number of threads, or on the GPU where there is one. Ours is
+`ActionModel.predict_many`. The sides take turns.
 
 Predicted before the first run, for two cores with AVX-512: VideoMAE at 0.8 to
 0.9 of the peer's speed, because matrix products are most of the work and XLA's
@@ -21,10 +21,12 @@ overlaps.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
-import glob
+from collections.abc import Callable, Sequence
+import json
 import os
+import shutil
 import statistics
+import string
 import tempfile
 import time
 
@@ -35,6 +37,9 @@ from benchmarks import moving_texture, train_step
 # Ti is small, to try out the script.
 _SIZES = {'Ti': (192, 2, 3), 'B': (768, 12, 12)}
 _CLASSES = [f'action number {i}' for i in range(400)]
+_PIECES = string.ascii_lowercase + string.digits
+# Files with videos of their own; the others are copies.
+_DISTINCT = 8
 _FRAMES = {'videomae': 16, 'clip': 8}
 
 
@@ -59,8 +64,6 @@ def write_videomae(folder: str, size: str) -> None:
 
 def write_clip(folder: str, size: str) -> None:
   """Writes a CLIP with random weights, and a byte tokenizer."""
-  import json
-
   import tokenizers
   import transformers
 
@@ -97,6 +100,26 @@ def write_clip(folder: str, size: str) -> None:
   transformers.CLIPImageProcessor().save_pretrained(folder)
 
 
+def write_text(folder: str) -> None:
+  """Writes a small BERT with random weights, for the banks of classifiers."""
+  import transformers
+
+  os.makedirs(folder)
+  pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *_PIECES]
+  with open(os.path.join(folder, 'vocab.txt'), 'w') as f:
+    f.write('\n'.join([*pieces, *(f'##{x}' for x in _PIECES)]))
+  config = transformers.BertConfig(
+    vocab_size=len(pieces) + len(_PIECES),
+    hidden_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=512,
+  )
+  transformers.BertModel(config).save_pretrained(folder)
+  with open(os.path.join(folder, 'tokenizer_config.json'), 'w') as f:
+    json.dump({'do_lower_case': True, 'tokenizer_class': 'BertTokenizer'}, f)
+
+
 def frames_of(path: str, prep) -> list[np.ndarray]:
   """Decodes a file with PyAV; returns the same frames as our side."""
   import av
@@ -123,27 +146,30 @@ def peer(kind: str, folder: str, prep) -> Callable[[Sequence[str]], object]:
   import torch
   import transformers
 
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
   if kind == 'videomae':
     processor = transformers.VideoMAEImageProcessor.from_pretrained(folder)
     load = transformers.VideoMAEForVideoClassification.from_pretrained
-    model = load(folder, attn_implementation='sdpa').eval()
+    model = load(folder, attn_implementation='sdpa').eval().to(device)
 
     def answer(paths):
       videos = [frames_of(path, prep) for path in paths]
-      inputs = processor(videos, return_tensors='pt')
+      inputs = processor(videos, return_tensors='pt').to(device)
       with torch.inference_mode():
         return model(**inputs).logits.argmax(-1).tolist()
 
     return answer
   processor = transformers.CLIPImageProcessor.from_pretrained(folder)
   load = transformers.CLIPModel.from_pretrained
-  model = load(folder, attn_implementation='sdpa').eval()
+  model = load(folder, attn_implementation='sdpa').eval().to(device)
   # Both sides embed the names once.
-  names = torch.nn.functional.normalize(torch.randn(400, 512), dim=-1)
+  names = torch.nn.functional.normalize(torch.randn(400, 512), dim=-1).to(
+    device
+  )
 
   def answer(paths):
     images = [frame for path in paths for frame in frames_of(path, prep)]
-    inputs = processor(images, return_tensors='pt')
+    inputs = processor(images, return_tensors='pt').to(device)
     with torch.inference_mode():
       found = model.get_image_features(**inputs)
       # Newer versions return the tower's outputs.
@@ -199,18 +225,22 @@ def compare(
   return found['ours'], found['theirs']
 
 
-def videos(folder: str, count: int) -> Iterable[str]:
-  """Writes videos to predict on."""
-  for i in range(count):
-    moving_texture.write_clip(os.path.join(folder, f'{i:03}.mp4'), i)
-  return sorted(glob.glob(os.path.join(folder, '*.mp4')))
+def videos(folder: str, count: int) -> Sequence[str]:
+  """Writes videos to predict on; returns their paths."""
+  paths = [os.path.join(folder, f'{i:03}.mp4') for i in range(count)]
+  for i, path in enumerate(paths):
+    if i < _DISTINCT:
+      moving_texture.write_clip(path, i)
+    else:
+      shutil.copy(paths[i % _DISTINCT], path)
+  return paths
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   numbers = lambda text: [int(x) for x in text.split(',')]
   parser = argparse.ArgumentParser()
-  parser.add_argument('--text', required=True, help='folder of BERT weights')
+  parser.add_argument('--text', help='folder of BERT weights; random without')
   parser.add_argument(
     '--models',
     type=lambda text: text.split(','),
@@ -218,6 +248,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   )
   parser.add_argument('--size', choices=_SIZES, default='B')
   parser.add_argument('--batches', type=numbers, default=[1, 8, 32])
+  parser.add_argument('--videos', type=int, default=32)
   parser.add_argument('--rounds', type=int, default=2)
   parser.add_argument('--threads', type=int, default=os.cpu_count())
   return parser.parse_args(argv)
@@ -232,18 +263,20 @@ def main(argv: list[str] | None = None) -> None:
   writers = {'videomae': write_videomae, 'clip': write_clip}
   with tempfile.TemporaryDirectory() as work:
     os.makedirs(os.path.join(work, 'videos'))
-    files = videos(os.path.join(work, 'videos'), max(args.batches))
+    files = videos(os.path.join(work, 'videos'), args.videos)
+    text = args.text or os.path.join(work, 'text')
+    if not args.text:
+      write_text(text)
     for kind in args.models:
       folder = os.path.join(work, kind)
       if kind in writers:
         writers[kind](folder, args.size)
-      model = ours(kind, folder, args.text, work)
+      model = ours(kind, folder, text, work)
       other = None
       if kind in writers:
         other = peer(kind, folder, model.recognizer.prep)
       for batch in args.batches:
-        few = files[: max(batch, 4)]
-        left, right = compare(model, other, few, batch, args.rounds)
+        left, right = compare(model, other, files, batch, args.rounds)
         line = f'{kind:14} batch {batch:3}  {statistics.median(left):7.2f}'
         line += ' videos/s'
         if right:

@@ -23,7 +23,7 @@ Predicted before the first run: a ratio of 0.93 to 0.95 on two CPU cores. The
 gap would be attention and GELU; matrix products would be equally fast.
 
 Measured: 1.38 on an AMD EPYC; 0.75 on an Intel Xeon, where MKL multiplies
-faster than XLA; 1.296 on an H200 against eager PyTorch. docs/benchmarks.md has
+faster than XLA; 1.34 on an H200 against eager PyTorch. docs/benchmarks.md has
 the figures with dates, a profile, and a list of what was not measured.
 """
 
@@ -114,14 +114,14 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
   params = jax.jit(model.init)(jax.random.key(0), video[:1])
   optimizer = optax.adamw(_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
-  def loss(params):
+  def loss(params, video, labels):
     logits = model.apply(params, video.astype(dtype))
     return optax.softmax_cross_entropy_with_integer_labels(
       logits, labels
     ).mean()
 
-  def update(params, opt_state):
-    value, grads = jax.value_and_grad(loss)(params)
+  def update(params, opt_state, video, labels):
+    value, grads = jax.value_and_grad(loss)(params, video, labels)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, value
 
@@ -131,7 +131,7 @@ def jax_step(args: argparse.Namespace) -> tuple[Callable[[], Any], str]:
   state = [params, jax.jit(optimizer.init)(params)]
 
   def step():
-    *state[:], value = update(*state)
+    *state[:], value = update(*state, video, labels)
     return value
 
   return step, device.device_kind

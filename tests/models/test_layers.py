@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from zsar_jax.models import layers
 
@@ -146,3 +147,32 @@ def test_l2_normalise_of_zero_is_zero_with_a_finite_gradient():
   np.testing.assert_array_equal(layers.l2_normalise(zero), 0)
   gradient = jax.grad(lambda x: layers.l2_normalise(x).sum())(zero)
   assert np.isfinite(gradient).all()
+
+
+def test_gelu_and_its_slope_equal_the_exact_ones():
+  x = np.linspace(-12, 12, 2001)
+  normal_cdf = scipy.special.ndtr(x)
+  density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+  value, slope = jax.jvp(
+    jax.jit(layers.gelu),
+    (jnp.asarray(x, jnp.float32),),
+    (jnp.ones(x.shape, jnp.float32),),
+  )
+  bound = 2e-7 * np.maximum(1, np.abs(x))
+  assert (np.abs(value - x * normal_cdf) <= bound).all()
+  np.testing.assert_allclose(slope, normal_cdf + x * density, atol=1e-6)
+
+
+def test_gelu_in_bfloat16_is_the_rounded_one():
+  x = jnp.linspace(-4, 4, 401, dtype=jnp.bfloat16)
+  found = layers.gelu(x)
+  assert found.dtype == jnp.bfloat16
+  exact = layers.gelu(x.astype(jnp.float32)).astype(jnp.bfloat16)
+  np.testing.assert_array_equal(found, exact)
+
+
+def test_gelu_keeps_one_array_for_the_backward_pass():
+  x = jnp.ones((3, 5), jnp.bfloat16)
+  _, pullback = jax.vjp(layers.gelu, x)
+  (kept,) = jax.tree.leaves(pullback)
+  assert (kept.shape, kept.dtype) == (x.shape, x.dtype)

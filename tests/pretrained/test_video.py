@@ -120,6 +120,24 @@ def test_pooled_videomae_equals_what_its_classifier_reads(tmp_path):
   np.testing.assert_allclose(found, seen[0].numpy(), atol=1e-4, rtol=0)
 
 
+def test_videomae_biases_may_lie_in_the_dense_layers(tmp_path):
+  """As transformers 5.17 saves them, with a bias of the keys."""
+  save_torch('VideoMAEModel', tmp_path, **CONFIGS['videomae'])
+  expected = run(load(tmp_path), clip())['tokens']
+  path = tmp_path / 'model.safetensors'
+  tensors = safetensors_numpy.load_file(path)
+  for name in [name for name in tensors if name.endswith('.q_bias')]:
+    base = name.removesuffix('q_bias')
+    tensors[f'{base}query.bias'] = tensors.pop(name)
+    tensors[f'{base}value.bias'] = tensors.pop(f'{base}v_bias')
+    # The same for all keys, so the softmax does not see it.
+    tensors[f'{base}key.bias'] = np.full(32, 0.5, np.float32)
+  safetensors_numpy.save_file(tensors, path, {'format': 'pt'})
+  loaded = load(tmp_path)
+  assert loaded[0]['qkv_bias'] == 'qkv'
+  np.testing.assert_allclose(run(loaded, clip())['tokens'], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
   'name, kind',
   [

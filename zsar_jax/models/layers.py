@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import math
 
 from flax import linen as nn
 import jax
@@ -15,8 +16,43 @@ Dtype = jax.typing.DTypeLike
 _KERNEL_INIT = nn.initializers.xavier_uniform()
 _EMBEDDING_INIT = nn.initializers.normal(0.02)
 
+
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+  """Computes x times the normal distribution function (Hendrycks, Gimpel 2016).
+
+  By erf, which costs half of the erfc in `jax.nn.gelu`. Far below zero, where
+  the result is almost zero, its relative error is larger.
+
+  Args:
+    x: any shape.
+
+  Returns:
+    The same shape and dtype; within 2e-7 max(1, |x|) of `jax.nn.gelu` in
+    float32.
+  """
+  return _gelu_and_slope(x)[0]
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+  # The backward pass keeps the slope alone, in the dtype of the input.
+  value, slope = _gelu_and_slope(*primals)
+  return value, slope * tangents[0]
+
+
+def _gelu_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Computes GELU and its derivative, in float32 at least."""
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  share = 0.5 * (1 + jax.lax.erf(wide * 0.5**0.5))
+  density = jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+  return (wide * share).astype(x.dtype), (share + wide * density).astype(
+    x.dtype
+  )
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'gelu': functools.partial(nn.gelu, approximate=False),
+  'gelu': gelu,
   'gelu_tanh': functools.partial(nn.gelu, approximate=True),
   'relu': nn.relu,
   # CLIP's cheap stand-in for gelu (Hendrycks and Gimpel 2016).

@@ -121,7 +121,7 @@ def video_encoder_kwargs(
       pooling='mean',
       positions='sincos',
       sincos_grid=tubelets.token_grid(native_clip(weights), tubelet_size),
-      qkv_bias='qv' if setting('qv_bias', True) else '',
+      qkv_bias=video_plan.videomae_biases(weights),
     )
     if setting('use_mean_pooling', True):
       # The norm follows the pooling, and only classifiers have it.

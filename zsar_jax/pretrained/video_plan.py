@@ -13,6 +13,7 @@ import numpy as np
 from zsar_jax.models import positions, tubelets
 from zsar_jax.pretrained import assemble, directory
 
+_QKV = ('query', 'key', 'value')
 INFLATIONS = ('centre', 'average')
 # Model types with 2-D patches.
 FLAT = ('vit', 'timesformer')
@@ -77,6 +78,30 @@ def fold_cls(weights: directory.Weights) -> directory.Weights:
   return dataclasses.replace(weights, tensors=folded)
 
 
+def videomae_biases(weights: directory.Weights) -> str:
+  """Returns which of query, key and value have a bias, by their initials.
+
+  Most VideoMAE files keep these biases beside the dense layers, as `q_bias` and
+  `v_bias`. transformers 5.17 keeps them in the layers, and the keys have one.
+
+  Args:
+    weights: of a VideoMAE, from `directory.read_weights`.
+  """
+  if not _biases_in_layers(weights):
+    return 'qv' if directory.setting(weights, 'qv_bias', True) else ''
+  inside = [f'.attention.attention.{x}.bias' for x in _QKV]
+  return ''.join(
+    part[0]
+    for part, end in zip(_QKV, inside, strict=True)
+    if any(name.endswith(end) for name in weights.tensors)
+  )
+
+
+def _biases_in_layers(weights: directory.Weights) -> bool:
+  end = '.attention.attention.query.bias'
+  return any(name.endswith(end) for name in weights.tensors)
+
+
 def _position_plan(
   kind: str,
   prefix: str,
@@ -128,7 +153,7 @@ def _attention_plan(
 ) -> dict[str, assemble.Source]:
   """Plans an attention layer; each model type stores it differently."""
   found = assemble.dense(f'{target}/out', f'{name}.output.dense')
-  for i, part in enumerate(('query', 'key', 'value')):
+  for i, part in enumerate(_QKV):
     ours, theirs = f'{target}/{part}', f'{name}.attention.{part}'
     bias = part[0] in qkv_bias
     if kind == 'timesformer':
@@ -219,7 +244,9 @@ def plan(
   }[kwargs['final_norm']]
   if final:
     whole |= assemble.norm('norm', final)
-  return whole | _blocks(kind, prefix, kwargs)
+  # A VideoMAE with its biases in the dense layers has the names of a ViT.
+  named = 'vit' if _biases_in_layers(weights) else kind
+  return whole | _blocks(named, prefix, kwargs)
 
 
 def _blocks(kind: str, prefix: str, kwargs: Mapping[str, Any]) -> assemble.Plan:

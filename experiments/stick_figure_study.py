@@ -42,7 +42,7 @@ DESCRIPTIONS = os.path.join(
 )
 DESCRIBED = {
   'names.descriptions': DESCRIPTIONS,
-  'preprocessing.token_length': 32,
+  'preprocessing.token_length': 64,
 }
 # With and without descriptions, at these numbers of seen classes.
 DESCRIBED_SEEN = (12, 24)

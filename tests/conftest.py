@@ -1,6 +1,8 @@
+import glob
 import importlib.metadata
 import os
 import pathlib
+import shutil
 
 _FLAGS = [
   os.environ.get('XLA_FLAGS', ''),
@@ -65,9 +67,11 @@ _FIRST = (
   'test_distributed',
   'test_train',
   'test_train_step',
+  'test_step_meshes',
   'test_command_lines',
   'test_collectives',
-  'test_inference_commands',
+  'test_predict_command',
+  'test_evaluate_command',
   'test_initialisation',
   'test_step_benchmarks',
   'test_survival',
@@ -138,6 +142,19 @@ def tiny_run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('tiny') / 'run'
   main.main(['main', *tiny.flags(), f'--workdir={workdir}'])
   return workdir
+
+
+@pytest.fixture(scope='module')
+def workdir(tiny_run, tmp_path_factory):
+  """A copy of `tiny_run` for the tests of a file."""
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  return str(shutil.copytree(tiny_run, path))
+
+
+@pytest.fixture(scope='module')
+def examples(workdir):
+  """Its example videos, in order."""
+  return sorted(glob.glob(f'{workdir}/examples/*.mp4'))
 
 
 @pytest.fixture(scope='session')

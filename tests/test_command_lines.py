@@ -3,26 +3,16 @@
 import glob
 import json
 import os
-import shutil
 
 import numpy as np
 import pytest
 
 from tests import tiny, videos
+from tests.commands import run
 from tests.data.datasets import miniatures
-from zsar_jax import cli, evaluate, main, predict, prepare, protocols
+from zsar_jax import evaluate, main, predict, prepare, protocols
 from zsar_jax.data import class_names
 from zsar_jax.data.protocols import known_classes, registry
-
-
-@pytest.fixture(scope='module')
-def workdir(tiny_run, tmp_path_factory):
-  path = tmp_path_factory.mktemp('runs') / 'tiny'
-  return str(shutil.copytree(tiny_run, path))
-
-
-def run(entry, *argv):
-  return cli.exit_code(entry.main, [entry.__name__, *argv])
 
 
 def test_evaluate_repeats_the_table_of_training(workdir, tmp_path, capsys):

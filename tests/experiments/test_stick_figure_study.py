@@ -1,6 +1,12 @@
+import types
+
+import pytest
+
 from experiments import stick_figure_study as study
 from zsar_jax.data import class_descriptions
-from zsar_jax.data.datasets import stick_figure_classes
+from zsar_jax.data.datasets import records, stick_figure_classes
+from zsar_jax.inference import class_texts, starts
+from zsar_jax.training import run_checks
 
 
 def test_cells_of_earlier_runs_keep_their_names():
@@ -23,6 +29,27 @@ def test_descriptions_are_compared_with_names_on_the_same_classes():
   # They are part of the ladder, so nothing trains twice.
   ladder = {one.name for one in study.cells(['ladder'])}
   assert len(ladder & set(made)) == 6
+
+
+@pytest.mark.parametrize('num_seen', study.DESCRIBED_SEEN)
+def test_runs_read_the_descriptions_of_their_classes(num_seen, monkeypatch):
+  monkeypatch.setattr(records, 'read_metadata', lambda x: {'dataset': x})
+  seen, unseen = stick_figure_classes.class_split(num_seen=num_seen)
+  protocol = types.SimpleNamespace(
+    dataset_dir='', test=None, seen_classes=seen, unseen_classes=unseen
+  )
+  values = {**study.USUAL, 'num_seen': num_seen}
+  config = study.cell(values, 0, described=True).make_config()
+  said = []
+  described = run_checks.read_descriptions(config, protocol, said.append)
+  assert {*seen, *unseen} <= set(described) and not said
+  texts = class_texts.ClassTexts(
+    starts.start(config).pieces,
+    config.preprocessing.token_length,
+    config.names.prompts,
+    described,
+  )
+  assert len(texts.token_ids((*seen, *unseen))) == 3  # refuses long ones
 
 
 def test_every_class_is_described_and_nothing_else():

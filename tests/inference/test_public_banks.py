@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tests import videos
+from tests.commands import run
 from tests.inference import test_public_encoders as shared
 from tests.pretrained import tiny_weights
 import zsar_jax
-from zsar_jax import bank, cli, evaluate, predict
+from zsar_jax import bank, evaluate, predict
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import (
   bank_protocols,
@@ -152,10 +153,6 @@ def test_a_classifier_is_calibrated_on_videos(build, dataset):
     made.centre
   ) / np.linalg.norm(of_videos)
   assert made.protocol.startswith('classifier + stick_figures')
-
-
-def run(command, *argv):
-  return cli.exit_code(command.main, [command.__name__, *map(str, argv)])
 
 
 def test_a_folder_is_calibrated_later_and_added_to(

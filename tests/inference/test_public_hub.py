@@ -9,11 +9,12 @@ import pytest
 import safetensors.numpy
 
 from tests import videos
+from tests.commands import run
 from tests.inference import test_public_banks
 from tests.inference import test_public_encoders as shared
 from tests.pretrained import hub_server, test_hub, tiny_weights
 import zsar_jax
-from zsar_jax import app, bank, cli, evaluate, predict
+from zsar_jax import app, bank, evaluate, predict
 from zsar_jax.inference import (
   model_card,
   model_files,
@@ -48,10 +49,6 @@ def weights(there, tmp_path):
     )
   there.asked.clear()
   return there
-
-
-def run(command, *argv):
-  return cli.exit_code(command.main, [command.__name__, *argv])
 
 
 def build(folder, *flags):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compiled
-from tests.training import test_train_step as steps
+from tests.training import tiny_steps as steps
 from zsar_jax.inference import model_builder
 from zsar_jax.models import zsar_model
 from zsar_jax.parallel import sharding

@@ -46,15 +46,19 @@ def test_seen_and_unseen_classes_have_their_own_datasets_sentences(read):
   assert said == ['shipped describes 3 of 4 classes, but not a class of my own']
 
 
-def test_a_file_describes_classes_of_the_protocol_alone(read, tmp_path):
+def test_a_file_may_describe_other_classes_too(read, tmp_path):
   path = tmp_path / 'mine.json'
   path.write_text(json.dumps({'Archery': ['An arrow flies.']}))
   described, said = read(str(path))
   assert described == {'archery': ('An arrow flies.',)}
   assert 'describes 1 of 4 classes, but not abseiling, fencing' in said[0]
-  path.write_text(json.dumps({'archer': ['An arrow flies.']}))
-  with pytest.raises(ValueError, match='not a class; nearest are archery'):
-    read(str(path))
+  # An inner draw has a part of the classes that the file was written for.
+  more = {'archery': ['An arrow flies.'], 'rowing': ['Oars.']}
+  path.write_text(json.dumps(more))
+  assert set(read(str(path))[0]) == {'archery', 'rowing'}
+  path.write_text(json.dumps({'archer': ['An arrow.'], 'abseiling': ['A.']}))
+  _, said = read(str(path))
+  assert "archery (it has 'archer')" in said[0]
 
 
 def test_classes_that_nobody_has_described_are_refused(read):

@@ -20,8 +20,9 @@ _KEY = 'descriptions'
 # Which group's sentences hold for a name that several groups have, unless the
 # dataset has its own: Kinetics first, which most classifiers know.
 GROUPS = ('kinetics', 'ucf101', 'activitynet200', 'hmdb51', 'real_clips')
-# Names in a message.
+# Names in a message, and how alike two names are that may mean one class.
 _MOST_SHOWN = 10
+_NEAR = 0.8
 # Prepared dataset -> its own group; those of Kinetics have the same.
 _OWN_GROUP = {
   'ucf101': 'ucf101',
@@ -31,21 +32,20 @@ _OWN_GROUP = {
 }
 
 
-def read(path: str, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+def read(path: str) -> dict[str, tuple[str, ...]]:
   """Reads the descriptions of some classes from a file.
 
   Args:
     path: a JSON object, class name (in any spelling) -> list of sentences; or
       one that has this object under `descriptions`.
-    names: canonical names of all classes; () allows any.
 
   Returns:
     Canonical name -> sentences, of the classes that the file describes.
 
   Raises:
     FileNotFoundError: the file does not exist.
-    ValueError: the file has another format or an empty sentence, names a class
-      twice, or names an unknown one.
+    ValueError: the file has another format or an empty sentence, or names a
+      class twice.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f'description file {path} does not exist')
@@ -62,13 +62,7 @@ def read(path: str, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     content = content[_KEY]
   if not isinstance(content, dict):
     raise ValueError(f'{path}: expected an object, class name -> sentences')
-  described = checked(content, path)
-  for name in described:
-    if names and name not in names:
-      near = difflib.get_close_matches(name, names, n=3)
-      hint = f'; nearest are {", ".join(near)}' if near else ''
-      raise ValueError(f'{path} describes {name!r}, which is not a class{hint}')
-  return described
+  return checked(content, path)
 
 
 def checked(
@@ -173,14 +167,16 @@ def check_some(
     source: of the descriptions, for messages.
 
   Returns:
-    A line that names the classes without a description; '' without such.
+    A line that names the classes without a description, each with a described
+    name that is nearly the same and no class; '' without such.
 
   Raises:
     ValueError: no class has a description.
   """
   names = list(names)
   without = [name for name in names if name not in described]
-  shown = ', '.join(without[:_MOST_SHOWN])
+  others = sorted(set(described).difference(names))
+  shown = ', '.join(_hinted(name, others) for name in without[:_MOST_SHOWN])
   if len(without) > _MOST_SHOWN:
     shown = f'{shown} and {len(without) - _MOST_SHOWN} more'
   if names and len(without) == len(names):
@@ -191,3 +187,9 @@ def check_some(
     f'{source} describes {len(names) - len(without)} of {len(names)} classes, '
     f'but not {shown}'
   )
+
+
+def _hinted(name: str, others: Sequence[str]) -> str:
+  """Returns a name, with what it may be called in the descriptions."""
+  near = difflib.get_close_matches(name, others, n=1, cutoff=_NEAR)
+  return f'{name} (it has {near[0]!r})' if near else name

@@ -139,7 +139,7 @@ def padded_ids(
     if len(tokens) > token_length:
       shown = name if len(name) <= _MOST_SHOWN else f'{name[:_MOST_SHOWN]}…'
       raise ValueError(
-        f'class name {shown!r} has {len(tokens)} tokens, more than '
+        f'text {shown!r} has {len(tokens)} tokens, more than '
         f'token_length={token_length}; set preprocessing.token_length'
       )
     ids[i, : len(tokens)] = tokens

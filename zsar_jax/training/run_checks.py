@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import os
 from typing import Any
 
 import ml_collections
@@ -76,9 +75,9 @@ def read_descriptions(
     say: prints a line about classes without a description.
 
   Returns:
-    Class name -> sentences; {} where none are asked for. The shipped ones are
-    of all classes that there are any for, so that they also serve names that
-    are added after training.
+    Class name -> sentences; {} where none are asked for. They are of all
+    classes that there are any for, so that they also serve names that are added
+    after training.
 
   Raises:
     ValueError: a prompt has no place for the name, the file is damaged, or
@@ -90,14 +89,11 @@ def read_descriptions(
   if not source:
     return {}
   names = (*protocol.seen_classes, *protocol.unseen_classes)
-  if source == class_descriptions.SHIPPED:
-    described = class_descriptions.shipped(_dataset(protocol.dataset_dir))
-    if protocol.test is not None:
-      tested = class_descriptions.shipped(_dataset(protocol.test.dataset_dir))
-      unseen = [name for name in protocol.unseen_classes if name in tested]
-      described |= {name: tested[name] for name in unseen}
-  else:
-    described = class_descriptions.read(os.path.expanduser(source), names)
+  described = class_descriptions.find(source, _dataset(protocol.dataset_dir))
+  if source == class_descriptions.SHIPPED and protocol.test is not None:
+    tested = class_descriptions.shipped(_dataset(protocol.test.dataset_dir))
+    unseen = [name for name in protocol.unseen_classes if name in tested]
+    described |= {name: tested[name] for name in unseen}
   lacking = class_descriptions.check_some(described, names, source)
   if lacking:
     say(lacking)

@@ -12,7 +12,9 @@ putting the parts together.
 
 Predicted before the first run, for two cores with AVX-512: matrix products 0.7
 of PyTorch's speed, attention 0.8, GELU 0.7, norms 1.0, AdamW 1.5; the parts
-together explain the whole ratio of 0.75.
+together explain the whole ratio of 0.75. Measured (2026-11-27, two cores of an
+Intel Xeon): products 0.64 to 0.77, attention 0.62, GELU 0.79, norms 0.43, AdamW
+3.8; all together 0.78, and the whole step 0.80.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zsar_jax.models import attention
+from zsar_jax.models import attention, products
 from zsar_jax.parallel import sharding
 
 choose = functools.partial(
@@ -89,7 +89,7 @@ def test_platform_is_that_of_the_mesh():
 
   @jax.jit
   def step(x):
-    found.append(attention._platform())
+    found.append(products.platform())
     return x
 
   step(jnp.ones(3))
@@ -101,7 +101,7 @@ def test_platform_is_that_of_the_mesh():
   device = jax.sharding.AbstractDevice('TPU v5e', None, 'tpu')
   abstract = mesh.abstract_mesh.update(abstract_device=device)
   with jax.sharding.use_abstract_mesh(abstract):
-    assert attention._platform() == 'tpu'
+    assert products.platform() == 'tpu'
 
 
 def inputs(batch, queries, keys, heads, head_dim):
@@ -165,7 +165,7 @@ def test_blocks_equal_whole_matrices(monkeypatch, queries, keys):
   for size in (1, 2 * of_head, 6 * of_head):
     monkeypatch.setattr(attention, '_BLOCK_BYTES', size)
     found[size] = value_and_gradients('einsum', q, k, v)
-  with attention.portable():
+  with products.portable():
     whole = value_and_gradients('einsum', q, k, v)
   for parts in found.values():
     for a, b in zip(parts, whole, strict=True):
@@ -184,7 +184,7 @@ def test_blocks_are_for_long_sequences_on_one_cpu():
   assert has_loop(long)
   assert not has_loop(short)
   assert not has_loop(long, softcap=5.0)
-  with attention.portable():
+  with products.portable():
     assert not has_loop(long)
   # A loop over clips and heads would break up what a mesh has split.
   with jax.set_mesh(sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})):

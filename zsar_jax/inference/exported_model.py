@@ -35,7 +35,7 @@ from zsar_jax.inference import (
   exported_predict,
   prototype_bank,
 )
-from zsar_jax.models import attention
+from zsar_jax.models import products
 from zsar_jax.system import whole_folders
 
 STABLEHLO, ONNX, ONNX_INT8 = FORMATS = ('stablehlo', 'onnx', 'onnx-int8')
@@ -88,7 +88,7 @@ def write(
   for side, program in recognizer.programs.items():
     convert = _to_stablehlo if kind == STABLEHLO else _to_onnx
     try:
-      with attention.portable():
+      with products.portable():
         own, sides[side] = convert(side, program)
       if kind == ONNX_INT8:
         own = {name: _quantised(content) for name, content in own.items()}

@@ -16,8 +16,6 @@ Three implementations of one function:
 choice once.
 """
 
-import contextlib
-import contextvars
 import functools
 import math
 import os
@@ -25,6 +23,8 @@ import os
 from absl import logging
 import jax
 import jax.numpy as jnp
+
+from zsar_jax.models import products
 
 P = jax.sharding.PartitionSpec
 
@@ -39,7 +39,6 @@ _FLASH_MIN_LENGTH = 2 * _TILE
 # larger than this. Blocks are as large as it allows, and a head at least.
 # 1 to 8 MiB are equally fast on an AMD EPYC.
 _BLOCK_BYTES = 2**21
-_portable = contextvars.ContextVar('portable', default=False)
 # Mesh axes that split the batch, and those that split the heads; the names of
 # zsar_jax/parallel/sharding.py.
 _BATCH_AXES = ('data', 'fsdp')
@@ -161,7 +160,7 @@ def attend(
   """
   chosen = choose(
     implementation,
-    platform=_platform(),
+    platform=products.platform(),
     dtype=query.dtype,
     length=key.shape[1],
     head_dim=query.shape[-1],
@@ -176,28 +175,6 @@ def attend(
   return _einsum(query, key, value, mask, bias, softcap)
 
 
-def _platform() -> str:
-  """Returns the platform of the traced step: the mesh's, or the default."""
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.abstract_device is None:
-    return jax.default_backend()
-  return mesh.abstract_device.platform
-
-
-@contextlib.contextmanager
-def portable():
-  """Context in which attention is traced alike for all platforms and formats.
-
-  Programs that leave this process need it: they do not always run on the
-  platform that traces them.
-  """
-  token = _portable.set(True)
-  try:
-    yield
-  finally:
-    _portable.reset(token)
-
-
 def _einsum(
   query: jax.Array,
   key: jax.Array,
@@ -207,7 +184,7 @@ def _einsum(
   softcap: float,
 ) -> jax.Array:
   """Computes attention by einsums, with its softmax in float32."""
-  if _portable.get() or _platform() != 'cpu':
+  if not products.on_cpu():
     return _products('bqhk', query, key, value, mask, bias, softcap)
   # A CPU multiplies faster where a head's rows lie next to each other.
   q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
@@ -282,7 +259,7 @@ def _products(
   logits -= jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
   unnormalised = jnp.exp(logits)
   total = unnormalised.sum(axis=-1)  # [b h q]
-  out = jnp.einsum(
+  out = products.einsum(
     f'bhqn,{of_keys}->{layout}', unnormalised.astype(query.dtype), value
   )
   if layout == 'bqhk':

@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from zsar_jax.models import attention, positions
+from zsar_jax.models import attention, positions, products
 from zsar_jax.parallel import sharding
 
 Dtype = jax.typing.DTypeLike
@@ -61,6 +61,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+# The dense layers of the blocks.
+Dense = functools.partial(
+  nn.Dense, kernel_init=_KERNEL_INIT, dot_general=products.dense
+)
 # The one way to attend; see zsar_jax/models/attention.py.
 attend = attention.attend
 
@@ -119,9 +123,7 @@ class Attention(nn.Module):
     if width % self.num_heads:
       raise ValueError(f'{self.num_heads} heads do not divide width {width}')
     context = inputs if context is None else context
-    dense = functools.partial(
-      nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT
-    )
+    dense = functools.partial(Dense, dtype=self.dtype)
     heads = lambda x: x.reshape(*x.shape[:-1], self.num_heads, -1)
     biased = lambda name: dense(
       width, use_bias=name[0] in self.qkv_bias, name=name
@@ -166,9 +168,7 @@ class Mlp(nn.Module):
   def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
     """Maps [... d] to [... d]."""
     width = x.shape[-1]
-    dense = functools.partial(
-      nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT
-    )
+    dense = functools.partial(Dense, dtype=self.dtype)
     x = ACTIVATIONS[self.activation](dense(self.hidden_dim, name='in')(x))
     x = nn.Dropout(self.dropout_rate)(x, deterministic)
     return dense(width, name='out')(x)

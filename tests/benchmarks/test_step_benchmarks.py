@@ -44,11 +44,13 @@ def test_the_step_runs_where_only_models_and_jax_are():
   assert 'zsar_jax.models.video_encoder' in done.stdout
 
 
-def test_both_sides_compute_the_same_thing():
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_both_sides_compute_the_same_thing(dtype):
   pytest.importorskip('transformers')
   torch = pytest.importorskip('torch')
   args = benchmark.parse(
     ['--variant=Ti', '--depth=2', '--frames=2', '--size=32', '--batch=2']
+    + [f'--dtype={dtype}']
   )
   ours, _ = benchmark.jax_step(args)
   theirs, _ = benchmark.torch_step(args)

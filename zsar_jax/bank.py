@@ -1,20 +1,18 @@
 """Shows, builds, extends, merges and exports prototype banks.
 
-python -m zsar_jax.bank show runs/demo/bank.safetensors
-python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
-python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
-  --output=more.safetensors
-python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
+zsar bank show runs/demo/bank.safetensors
+zsar bank build --workdir=runs/demo --output=bank.safetensors
+zsar bank build --workdir=runs/demo --dataset=DIR --output=more.safetensors
+zsar bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
   [--dataset=DIR]
-python -m zsar_jax.bank add runs/demo/bank.safetensors \
+zsar bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
-python -m zsar_jax.bank add mine.safetensors --classes=juggling \
+zsar bank add mine.safetensors --classes=juggling \
   --videos="clips/juggling/*.mp4" --output=sharper.safetensors
-python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
-python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
-python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
-  --licence=apache-2.0
-python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
+zsar bank merge A.safetensors B.safetensors --output=C.safetensors
+zsar bank export --workdir=runs/demo --output=FOLDER
+zsar bank export --workdir=runs/demo --push=ORG/NAME --licence=apache-2.0
+zsar bank export --workdir=runs/demo --format=stablehlo \
   --classes="juggling,rowing" --output=FOLDER
 
 A prototype bank is the file that inference needs beside the encoders.
@@ -339,7 +337,7 @@ def _build_public(values, command: str) -> None:
     saved_encoders.export(encoders, bank, folder)
   terminal.say(
     f'{len(bank.seen_classes)} seen classes written to {values.output}: try\n'
-    f'python -m zsar_jax.predict --workdir={values.output} --video=FILE '
+    f'zsar predict --workdir={values.output} --video=FILE '
     '--classes=NAMES'
   )
 

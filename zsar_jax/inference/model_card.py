@@ -140,7 +140,7 @@ def _usage(repository: str) -> str:
   lines = [
     '## Use',
     '```',
-    f'python -m zsar_jax.predict --workdir={folder} --video=clip.mp4 \\',
+    f'zsar predict --workdir={folder} --video=clip.mp4 \\',
     '  --classes="juggling,rowing" --explain',
     '```',
     '',

@@ -145,7 +145,7 @@ def load_bank(path: str) -> PrototypeBank:
       if metadata.get('format') in _OLD_FORMATS:
         raise ValueError(
           f'{path} was written by an older version: build it again with '
-          '`python -m zsar_jax.bank build`'
+          '`zsar bank build`'
         )
       if metadata.get('format') != _FORMAT:
         raise ValueError(f'{path} is not a {_FORMAT!r} file')
@@ -264,7 +264,7 @@ def check_belongs(
     if theirs != ours:
       raise ValueError(
         f'bank {path} belongs to other {what} ({theirs}, here {ours}): build '
-        'it again with `python -m zsar_jax.bank build`'
+        'it again with `zsar bank build`'
       )
 
 

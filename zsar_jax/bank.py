@@ -280,9 +280,16 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
     embeddings_dir=os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),
     say=terminal.say,
   )
-  described = confidence.Confidence(bank.calibration, False).described
-  terminal.say(f'probabilities: {described}')
+  _say_calibration(bank)
   return bank
+
+
+def _say_calibration(bank: prototype_bank.PrototypeBank) -> None:
+  """Says where the probabilities come from, and warns where it is little."""
+  found = confidence.Confidence(bank.calibration, False)
+  terminal.say(f'probabilities: {found.described}')
+  for warning in found.warnings:
+    terminal.say(f'warning: {warning}')
 
 
 def _build(values) -> prototype_bank.PrototypeBank:
@@ -307,7 +314,7 @@ def _build(values) -> prototype_bank.PrototypeBank:
       data.dataset_dir, data.test_dataset_dir = values.dataset, ''
       data.class_split, data.protocol = '', ''
       data.strict_for, data.inner_draw, data.train_only = (), -1, True
-  return bank_building.build_bank(
+  bank = bank_building.build_bank(
     recognizer,
     evaluate_run.make_protocol(config),
     evaluate_run.video_cache(config),
@@ -315,6 +322,8 @@ def _build(values) -> prototype_bank.PrototypeBank:
     licence=values.licence,
     say=terminal.say,
   )
+  _say_calibration(bank)
+  return bank
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from zsar_jax.data.protocols import (
 )
 from zsar_jax.evaluation import embedding
 from zsar_jax.inference import (
+  confidence,
   embedders,
   prototype_bank,
   public_banks,
@@ -303,6 +304,53 @@ def test_too_little_to_calibrate_says_so(
   out = capsys.readouterr().out
   assert 'a calibration needs 3 classes or more' in out
   assert 'probabilities: none, because the bank has no calibration' in out
+
+
+def test_a_calibration_on_few_videos_is_warned_of(
+  weights, dataset, seen, tmp_path, capsys
+):
+  folder = tmp_path / 'few'
+  flags = [
+    f'--video={weights["classifier"]}',
+    f'--text={weights["text"]}',
+    f'--dataset={dataset}',
+    f'--output={folder}',
+    '--prototypes=videos',
+    f'--drop_seen={",".join(sorted(seen)[3:])}',
+  ]
+  assert run(bank, 'build', *flags) == 0
+  fitted = load(folder).calibration
+  assert fitted['num_classes'] == 3 and 0 < fitted['num_videos'] < 50
+  text = (
+    f'only {fitted["num_videos"]} videos of 3 classes (at least 50 videos and '
+    '5 classes are advised)\n'
+  )
+  assert capsys.readouterr().out.count(text) == 1
+  video = videos.write_video(
+    tmp_path / 'v.mp4', videos.numbered_frames(12, 32, 32), fps=10
+  )
+  both = f'--video={video},{video}'
+  assert run(predict, f'--workdir={folder}', both, '--classes=x,y') == 0
+  assert capsys.readouterr().out.count(text) == 1
+
+
+@pytest.mark.parametrize(
+  'num_videos, num_classes, few',
+  [
+    (49, 5, 'only 49 videos of 5 classes'),
+    (50, 4, 'only 50 videos of 4 classes'),
+    (49, 0, 'only 49 videos (at least'),
+    (50, 5, ''),
+    (50, 0, ''),
+  ],
+)
+def test_how_few_videos_are_few(build, num_videos, num_classes, few):
+  made = load(build('classifier', 'text', 'videos')).calibration
+  changed = {**made, 'num_videos': num_videos, 'num_classes': num_classes}
+  if not num_classes:
+    del changed['num_classes']  # as earlier versions wrote it
+  warnings = confidence.Confidence(changed, False).warnings
+  assert len(warnings) == bool(few) and few in ''.join(warnings)
 
 
 def test_single_sessions_are_all_for_training(dataset, monkeypatch):

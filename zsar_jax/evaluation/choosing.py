@@ -123,6 +123,8 @@ def choose(
     np.concatenate([draw.videos.labels for draw in draws]),
     measured_on=f'pseudo-unseen classes of {", ".join(names)}',
   )
+  classes = {name for draw in draws for name in draw.unseen.names}
+  fitted = dataclasses.replace(fitted, num_classes=len(classes))
   return {
     'settings': dataclasses.asdict(chosen),
     'chosen_on': list(names),

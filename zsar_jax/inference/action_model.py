@@ -41,7 +41,7 @@ class ActionModel:
   Attributes:
     recognizer: the encoders.
     bank: the prototype bank; None compares videos with names directly.
-    warnings: warnings about the classes.
+    warnings: warnings about the classes and the probabilities.
   """
 
   def __init__(
@@ -127,8 +127,9 @@ class ActionModel:
 
   @property
   def warnings(self) -> list[str]:
-    """Warnings about the classes, for the user."""
-    return self._candidates.warnings(self.recognizer)
+    """Warnings about classes and probabilities, for the user."""
+    of_classes = self._candidates.warnings(self.recognizer)
+    return of_classes + self._confidence.warnings
 
   @property
   def probabilities(self) -> str:

@@ -15,6 +15,8 @@ _BY_NAMES = (
   'not calibrated: a softmax over these names, at the temperature of the '
   "weights' own training"
 )
+# A calibration on less is a rough guess (our choice).
+LEAST_VIDEOS, LEAST_CLASSES = 50, 5
 
 
 class Confidence:
@@ -23,6 +25,7 @@ class Confidence:
   Attributes:
     calibrated: whether there is a calibration.
     described: where the probabilities come from, in words.
+    warnings: reasons to doubt the probabilities.
   """
 
   def __init__(self, calibration: Mapping[str, Any] | None, by_names: bool):
@@ -40,6 +43,7 @@ class Confidence:
     if calibration:
       self._fit = calibration_lib.Calibration.from_dict(calibration)
     self.calibrated = self._fit is not None
+    self.warnings = _too_few(self._fit) if self._fit else []
     if self.calibrated:
       self.described = f'calibrated on {self._fit.measured_on}'
     elif by_names:
@@ -111,3 +115,16 @@ class Confidence:
       f'{coverage:.0%} of videos got such an answer; half of the videos showed '
       f'no candidate (measured on {self._fit.measured_on})'
     )
+
+
+def _too_few(fit: calibration_lib.Calibration) -> list[str]:
+  """Warns of a calibration on few videos or classes, if these are known."""
+  few_classes = 0 < fit.num_classes < LEAST_CLASSES
+  if fit.num_videos >= LEAST_VIDEOS and not few_classes:
+    return []
+  of = f' of {fit.num_classes} classes' if fit.num_classes else ''
+  return [
+    'the probabilities are a rough guess: they were calibrated on only '
+    f'{fit.num_videos} videos{of} (at least {LEAST_VIDEOS} videos and '
+    f'{LEAST_CLASSES} classes are advised)'
+  ]

@@ -110,6 +110,8 @@ class Calibration:
     measured_on: the videos and classes of the fit, in words.
     num_videos: number of these videos.
     figures: calibration errors and other figures on the same videos.
+    num_classes: number of their classes; 0 if unknown, as in calibrations of
+      earlier versions.
   """
 
   candidates: tuple[int, ...]
@@ -121,6 +123,7 @@ class Calibration:
   measured_on: str
   num_videos: int
   figures: Mapping[str, float]
+  num_classes: int = 0
 
   def _parameters(self, k: int) -> tuple[float, float, float]:
     """Interpolates temperature, slope, intercept in log k; constant outside."""
@@ -186,6 +189,9 @@ class Calibration:
       made = cls(**values)
     except TypeError as e:
       raise ValueError(f'damaged calibration: {e}') from e
+    numbers = made.num_videos, made.num_classes
+    if not all(isinstance(number, int) for number in numbers):
+      raise ValueError('damaged calibration: a number is none')
     k = len(made.candidates)
     arrays = {
       key: np.asarray(values[key], np.float64) for key in ('risks', 'coverages')
@@ -321,4 +327,5 @@ def fit(
     measured_on,
     n,
     fitted[-1].figures,
+    c,
   )

@@ -7,8 +7,14 @@ from typing import Any
 
 from zsar_jax.evaluation import results as results_lib
 from zsar_jax.evaluation import results_text
-from zsar_jax.inference import confidence, encoders, prototype_bank
-from zsar_jax.pretrained import hub
+from zsar_jax.inference import (
+  confidence,
+  encoders,
+  prototype_bank,
+  public_encoders,
+  public_folders,
+)
+from zsar_jax.pretrained import hub, i3d
 from zsar_jax.system import json_files
 
 FILE = 'README.md'
@@ -45,6 +51,7 @@ def make(
     'Encoders and a prototype bank for zero-shot action recognition with '
     '`zsar_jax`. The model ranks class names that you choose for a video. A '
     'new class needs no videos and no training.',
+    *_only_here(recognizer),
     _usage(repository),
     '## Model',
     _facts(recognizer, bank, licence),
@@ -110,6 +117,68 @@ def _listed(names: Sequence[str]) -> str:
   )
 
 
+def _sides(recognizer: encoders.Recognizer):
+  """Returns the sides of public encoders by name; {} for trained ones."""
+  if not isinstance(recognizer, public_encoders.PublicEncoders):
+    return {}
+  return {'video': recognizer.video, 'text': recognizer.text}
+
+
+def _only_here(recognizer: encoders.Recognizer) -> list[str]:
+  """Says which weights are only on this machine; [] if none."""
+  local = [
+    f'`{public_encoders.short_name(side.source)}` ({name} side)'
+    for name, side in _sides(recognizer).items()
+    if public_folders.is_local(side.source)
+  ]
+  if not local:
+    return []
+  return [
+    '**This folder works only on the machine that wrote it.** It holds no '
+    f'weights, and names folders of that machine: {", ".join(local)}. To '
+    'share it, build it from weights of the Hub (`hf:org/name`).'
+  ]
+
+
+def _side_rows(recognizer: encoders.Recognizer) -> dict[str, str]:
+  """Says what each side is, and the licence of its weights."""
+  rows = {}
+  for name, side in _sides(recognizer).items():
+    what = f'`{public_encoders.short_name(side.source)}`'
+    if public_folders.is_local(side.source):
+      what += ', a folder of one machine'
+    if side.about:
+      what += f' ({side.about})'
+    if name == 'video' and side.labels:
+      what += f'; a classifier of {len(side.labels)} classes'
+    rows[f'{name} side'] = what
+    rows[f'licence of the {name} weights'] = _licence_of(side.source)
+  return rows
+
+
+def _licence_of(source: str) -> str:
+  if source == i3d.NAME:
+    return i3d.LICENCE
+  if hub.is_id(source):
+    return f'see their own page, https://huggingface.co/{_repository(source)}'
+  return 'see their own page'
+
+
+def _repository(source: str) -> str:
+  """Returns `org/name` of an id of the Hub."""
+  return source.removeprefix(hub.PREFIX).partition('@')[0]
+
+
+def _described(recognizer: encoders.Recognizer) -> str:
+  described = recognizer.texts.descriptions
+  if not described:
+    return 'none: a class is its name alone'
+  where = ''
+  if _sides(recognizer):
+    where = f', in `{public_folders.DESCRIPTIONS_FILE}`'
+  return f'sentences about {len(described)} classes come along{where}'
+
+
 def _front(recognizer: encoders.Recognizer, licence: str) -> str:
   """Returns the Hub's metadata as YAML, in which JSON strings are valid."""
   fields = {'license': licence} if licence else {}
@@ -128,9 +197,7 @@ def _front(recognizer: encoders.Recognizer, licence: str) -> str:
 def _base_models(origin: str) -> list[str]:
   """Returns the Hub repositories that `Recognizer.origin` names."""
   ids = [part.partition('=')[2] for part in origin.split(', ')]
-  names = [
-    i.removeprefix(hub.PREFIX).partition('@')[0] for i in ids if hub.is_id(i)
-  ]
+  names = [_repository(i) for i in ids if hub.is_id(i)]
   return list(dict.fromkeys(names))
 
 
@@ -159,6 +226,7 @@ def _facts(recognizer, bank, licence: str) -> str:
   videos = int(bank.counts.sum())
   prep = recognizer.prep
   rows = {
+    **_side_rows(recognizer),
     'public weights': recognizer.origin,
     'hash of the encoders': f'{recognizer.weights_hash}, step {bank.step}',
     'videos': (
@@ -169,6 +237,7 @@ def _facts(recognizer, bank, licence: str) -> str:
       f"{columns} from columns of a classifier's last layer, "
       f'{len(bank.counts) - columns} from {videos} videos'
     ),
+    'descriptions': _described(recognizer),
     'trained on': bank.domain,
     'protocol': bank.protocol,
     'licence of the videos': bank.licence or 'not stated',
@@ -190,12 +259,13 @@ def _methods(recognizer, bank) -> str:
     else 'Videos and names do not share a space, so they are never compared '
     'directly.'
   )
-  described = confidence.Confidence(bank.calibration, False).described
+  found = confidence.Confidence(bank.calibration, False)
+  probabilities = '. Warning: '.join([found.described, *found.warnings])
   return (
     'The prototype of a new class is composited from those of the seen '
     'classes, weighted by how related their names are (semantic transfer, '
     'after Lin et al., CVPR 2022). A seen class has its own prototype; '
     f'recognising it is not zero-shot. {joint}\n\n'
     f'Settings: `{json.dumps(dict(bank.settings))}`\n\n'
-    f'Probabilities: {described}.'
+    f'Probabilities: {probabilities}.'
   )

@@ -142,8 +142,13 @@ def local_weights(encoders: public_encoders.PublicEncoders) -> list[str]:
   return [
     f'--{name}={side.source}'
     for name, side in (('video', encoders.video), ('text', encoders.text))
-    if os.path.exists(os.path.expanduser(side.source))
+    if is_local(side.source)
   ]
+
+
+def is_local(source: str) -> bool:
+  """Returns whether weights are a file or folder of this machine."""
+  return source != i3d.NAME and os.path.exists(os.path.expanduser(source))
 
 
 def check_shared(folder: str, source: str) -> None:
@@ -193,8 +198,9 @@ def _read(folder: str) -> dict[str, Any]:
 
 def _absolute(source: str) -> str:
   """Returns the absolute path of a folder; returns other names unchanged."""
-  path = os.path.expanduser(source)
-  return os.path.abspath(path) if os.path.exists(path) else source
+  if not is_local(source):
+    return source
+  return os.path.abspath(os.path.expanduser(source))
 
 
 def read(folder: str) -> public_encoders.PublicEncoders:

@@ -68,6 +68,7 @@ class VideoSide:
     labels: canonical names of the classifier's classes; () without one.
     columns: the classifier's weight vectors, float32 [s d]; None without one.
     space: id of its joint space of videos and texts; '' without one.
+    about: what is known of the weights, in words; '' if nothing.
   """
 
   source: str
@@ -77,6 +78,7 @@ class VideoSide:
   labels: tuple[str, ...] = ()
   columns: np.ndarray | None = None
   space: str = ''
+  about: str = ''
 
   @functools.cached_property
   def embed(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -111,6 +113,7 @@ class TextSide:
     pooling: 'mean' or 'cls', of a sentence encoder; '' for other encoders.
     tensors_digest: hash of the tensors alone, as in folders of earlier
       versions.
+    about: see `VideoSide`.
   """
 
   source: str
@@ -123,6 +126,7 @@ class TextSide:
   bias: float = 0.0
   pooling: str = ''
   tensors_digest: str = ''
+  about: str = ''
 
   @functools.cached_property
   def _embed(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -248,6 +252,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     _video_program(apply, params, pixels),
     labels,
     columns,
+    about=directory.described(weights),
   )
 
 
@@ -264,6 +269,7 @@ def _open_i3d(num_frames: int) -> VideoSide:
     _video_program(apply, params, pixels),
     i3d_weights.labels(),
     np.asarray(params['logits']['kernel']).T,
+    about=i3d_weights.ABOUT,
   )
 
 
@@ -291,6 +297,7 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
     pixels,
     _video_program(apply, dual.params, pixels),
     space=digest,
+    about=directory.described(weights),
   )
 
 
@@ -337,6 +344,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
     (embed, params),
     pooling=pooling,
     tensors_digest=of_tensors,
+    about=directory.described(weights),
   )
 
 
@@ -366,6 +374,7 @@ def _dual_text(
     scale=dual.scale,
     bias=dual.bias,
     tensors_digest=digest,
+    about=directory.described(weights),
   )
 
 

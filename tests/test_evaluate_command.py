@@ -12,6 +12,7 @@ import pytest
 
 from tests import tiny
 from tests.commands import read, run
+from tests.pretrained import tiny_weights
 from zsar_jax import bank, evaluate, main
 from zsar_jax.evaluation import results, score_files
 from zsar_jax.inference import prototype_bank
@@ -61,15 +62,64 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   assert 'is a folder' in capsys.readouterr().err
 
 
+@pytest.fixture(scope='module')
+def dataset(workdir):
+  """The prepared dataset of the run."""
+  pattern = f'{tiny.DATA_DIR}/stick_figures/**/metadata.json'
+  return os.path.dirname(glob.glob(pattern, recursive=True)[0])
+
+
+def test_one_split_of_a_file_or_all(dataset, workdir, tmp_path, capsys):
+  own = read(f'{dataset}/metadata.json')
+  seen, unseen = own['seen_classes'], own['unseen_classes']
+  halves = [{'seen': seen, 'unseen': unseen[i::2]} for i in range(2)]
+  split = tmp_path / 'halves.json'
+  split.write_text(json.dumps({'splits': halves}))
+  clip = tiny_weights.clip_config()
+  clip['text_config']['max_position_embeddings'] = 77
+  weights = tiny_weights.write_clip(tmp_path / 'clip', clip)
+  measure = lambda source, index: run(
+    evaluate,
+    source,
+    f'--dataset={dataset}',
+    f'--class_split={split}',
+    f'--class_split_index={index}',
+    f'--output={tmp_path}/{index}/results.json',
+    '--overwrite',
+  )
+  top1 = {}
+  for index in (0, 1, 'all'):
+    assert measure(f'--pretrained={weights}', index) == 0
+    content = read(f'{tmp_path}/{index}/results.json')
+    said, protocol = capsys.readouterr().out, content['protocol']
+    line = next(x for x in said.splitlines() if x.startswith('protocol: '))
+    line = line.removeprefix(f'protocol: {protocol} ')
+    hashed = content['protocol_hash']
+    part = '' if index == 'all' else f', split {index} of 2'
+    assert line == f'{hashed}{part}'
+    (top1[index],) = (
+      r
+      for r in content['rows']
+      if (r['method'], r['metric']) == ('nearest_name', 'top1')
+    )
+  both = [top1[i]['value'] for i in range(2)]
+  assert top1['all']['value'] == pytest.approx(np.mean(both))
+  assert top1['all']['std'] == pytest.approx(np.std(both))
+  mean, sd = 100 * np.mean(both), 100 * np.std(both)
+  printed = f'top-1 over 2 splits: nearest_name {mean:.1f} +- {sd:.1f}'
+  assert f'as papers print it, {printed}' in said
+  # The prototypes of a run are of a split's seen classes.
+  assert measure(f'--workdir={workdir}', 'all') == 1
+  assert 'give an index, 0 to 1' in capsys.readouterr().err
+  flags = f'--workdir={workdir}', '--class_split_index=1'
+  assert run(evaluate, *flags) == 1
+  assert 'index needs --class_split' in capsys.readouterr().err
+
+
 def test_the_model_that_ships_is_not_written_into(
-  workdir, tmp_path, monkeypatch, capsys
+  dataset, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.chdir(tmp_path)
-  dataset = os.path.dirname(
-    glob.glob(
-      f'{tiny.DATA_DIR}/stick_figures/**/metadata.json', recursive=True
-    )[0]
-  )
   split = tmp_path / 'split.json'
   names = read(f'{dataset}/metadata.json')
   keys = 'seen', 'unseen'

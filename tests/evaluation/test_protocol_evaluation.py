@@ -219,6 +219,25 @@ def test_allowed_leaks_are_shown_with_and_without():
   assert ('transfer', 'top1_without_leaks') not in evaluate([PROTOCOL])
 
 
+def test_methods_are_compared_without_leaks_too():
+  leak = overlap.Leak('words', 's2', 'u1')
+  table = protocol_evaluation.evaluate_protocols(
+    [dataclasses.replace(PROTOCOL, leaks=(leak,))],
+    embedding.Embedder(make_encoders(), read),
+    methods.TransferSettings(weighting='kernel'),
+  ).table
+  pairs = {(p.method, p.other, p.metric): p for p in table.paired}
+  values = {(row.method, row.metric): row.value for row in table.rows}
+  # By softmax weights, and by those that predictions have.
+  for method in ('transfer', 'transfer_kernel'):
+    for metric in ('per_class', 'per_class_without_leaks'):
+      pair = pairs[method, 'conse', metric]
+      expected = values[method, metric] - values['conse', metric]
+      assert pair.difference == pytest.approx(expected)
+  assert ('transfer_kernel', 'transfer', 'per_class') not in pairs
+  assert [p.other for p in table.paired if p.primary] == ['nearest_name'] * 2
+
+
 def test_without_a_test_there_are_prototypes_alone():
   protocol = dataclasses.replace(PROTOCOL, unseen_classes=(), test=None)
   evaluation = protocol_evaluation.evaluate_protocols(

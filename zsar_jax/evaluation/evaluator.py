@@ -5,7 +5,7 @@ oracles use the labels of the unseen videos. Its name starts with `oracle_`,
 `control_` or `floor_`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -87,7 +87,8 @@ def evaluate(
   rows = figures.rows()
   rows = [*rows[:measured], *floors, *rows[measured:]]
   others = [m for m in figures.methods() if not m.startswith('oracle_')]
-  paired = _paired(figures, 'transfer', others, methods.PRIMARY)
+  firsts = methods.compared(settings)
+  paired = _paired(figures, firsts, others, methods.PRIMARY)
   notes = _notes(
     figures, videos, settings.transductive and not one_split, seen.joint
   )
@@ -95,13 +96,26 @@ def evaluate(
 
 
 def _paired(
-  figures: accuracy.Accuracies, first: str, others: list[str], primary: str
+  figures: accuracy.Accuracies,
+  firsts: Sequence[str],
+  others: Sequence[str],
+  primary: str,
 ) -> list[results.Paired]:
-  """Computes differences of both per-class metrics, the declared one first."""
+  """Computes differences of both per-class metrics, the declared one first.
+
+  The first of `firsts` is compared with all others, the rest of them with the
+  methods that are no transfer.
+  """
+  rivals = [
+    m for m in others if m in methods.METHODS and not m.startswith('transfer')
+  ]
   return [
     pair
+    for i, first in enumerate(firsts)
     for metric in (accuracy.SAME_SOURCE, accuracy.PER_CLASS)
-    for pair in figures.paired(first, others, metric, primary)
+    for pair in figures.paired(
+      first, rivals if i else others, metric, '' if i else primary
+    )
   ]
 
 
@@ -136,6 +150,8 @@ def score_rows(
   scores: Mapping[str, np.ndarray],
   unseen: task.Classes,
   videos: task.TestVideos,
+  firsts: Sequence[str] = (),
+  primary: str | None = None,
 ) -> Table:
   """Makes the table of scores that are computed already.
 
@@ -143,18 +159,23 @@ def score_rows(
     scores: method -> [n u], higher is better.
     unseen: the candidates; their embeddings are not used.
     videos: the test videos; their embeddings are not used.
+    firsts: methods to compare with the others; () for the first one.
+    primary: the other method of the declared comparison; None for the second
+      one.
 
   Returns:
-    Accuracies of the methods and floors, and differences of the first method
-    from the others.
+    Accuracies of the methods and floors, and differences of `firsts` from the
+    others.
   """
   figures = accuracy.Accuracies(unseen, videos.as_tested(len(unseen.names)))
   for method, of_method in scores.items():
     figures.add_scores(method, videos.pad(np.asarray(of_method)))
   first, *others = scores
+  if primary is None:
+    primary = others[0] if others else ''
   return Table(
     [*figures.rows(), *diagnostics.floor_rows(figures)],
-    _paired(figures, first, others, others[0] if others else ''),
+    _paired(figures, firsts or (first,), others, primary),
     dict(scores),
     {},
     _notes_of_empty_classes(figures),

@@ -202,6 +202,20 @@ def _typical_likeness(
   return np.array(hubness.typical_likeness(left_out, ids, seen_prototypes))
 
 
+def _name(weighting: str) -> str:
+  """Returns the method that composites by this weighting."""
+  return 'transfer' if weighting == 'softmax' else f'transfer_{weighting}'
+
+
+def compared(settings: TransferSettings) -> tuple[str, ...]:
+  """Returns the methods that the paired differences are of.
+
+  They are the transfer by softmax weights, and by the settings' own weighting,
+  which predictions have.
+  """
+  return tuple(dict.fromkeys(('transfer', _name(settings.weighting))))
+
+
 def all_composites(
   seen: task.Seen, unseen: task.Classes, settings: TransferSettings
 ) -> dict[str, np.ndarray]:
@@ -228,8 +242,7 @@ def all_composites(
     sources = seen.centres
   composites = {}
   for weighting in semantic_transfer.WEIGHTINGS:
-    name = 'transfer' if weighting == 'softmax' else f'transfer_{weighting}'
-    composites[name], _ = unseen_prototypes(
+    composites[_name(weighting)], _ = unseen_prototypes(
       seen.classes,
       sources,
       unseen,

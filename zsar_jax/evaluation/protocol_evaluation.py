@@ -132,9 +132,13 @@ def evaluate_protocols(
     probed['seen'] = embedded.seen_videos
   embed.say('scoring')
   table = evaluator.evaluate(seen, unseen, videos, settings)
+  strict_rows, strict_pairs = _without_leaks(
+    protocols, unseen, videos, table, methods.compared(settings)
+  )
   table = dataclasses.replace(
     table,
-    rows=[*table.rows, *_rows_without_leaks(protocols, unseen, videos, table)],
+    rows=[*table.rows, *strict_rows],
+    paired=[*table.paired, *strict_pairs],
     facts={**table.facts, **_information_losses(seen, probed)},
   )
   gzsl = None
@@ -191,13 +195,17 @@ def nearest_name_rows(
   ]
 
 
-def _rows_without_leaks(
+def _without_leaks(
   protocols: Sequence[class_split.Protocol],
   unseen: task.Classes,
   videos: task.TestVideos,
   table: evaluator.Table,
-) -> list[results.Row]:
-  """Returns the methods' rows over classes without leak; [] without leaks."""
+  firsts: Sequence[str],
+) -> tuple[list[results.Row], list[results.Paired]]:
+  """Returns the methods' rows and differences over classes without leak.
+
+  Both are empty if there is no leak.
+  """
   tested = videos.tested.copy()
   labels = videos.as_tested(len(unseen.names)).labels
   leaking = False
@@ -208,19 +216,19 @@ def _rows_without_leaks(
     tested[:, s] &= ~leaks
   some = tested.any(axis=0)
   if not leaking or not some.any():
-    return []
+    return [], []
   without = evaluator.score_rows(
     table.scores,
     unseen,
     dataclasses.replace(
       videos, tested=tested[:, some], candidates=videos.candidates[:, some]
     ),
+    firsts,
+    methods.PRIMARY,
   )
-  return [
-    dataclasses.replace(row, metric=f'{row.metric}_without_leaks')
-    for row in without.rows
-    if row.method in methods.METHODS
-  ]
+  rename = lambda x: dataclasses.replace(x, metric=f'{x.metric}_without_leaks')
+  rows = [row for row in without.rows if row.method in methods.METHODS]
+  return [*map(rename, rows)], [*map(rename, without.paired)]
 
 
 def _information_losses(

@@ -141,8 +141,9 @@ def test_the_model_that_ships_is_not_written_into(
     'predictions.safetensors',
     'r.json',
   ]
-  assert run(evaluate, *flags, '--output=out/2.json', '--inner=x') == 1
-  assert 'stick_figures is no run' in capsys.readouterr().err
+  for output in ('out/2.json', 'stick_figures/2.json'):
+    assert run(evaluate, *flags, f'--output={output}', '--inner=x') == 1
+    assert 'stick_figures is no run' in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be_written_are_found_first(tmp_path):

@@ -235,16 +235,16 @@ def _evaluate_files(values) -> None:
 def _evaluate_run(values) -> None:
   say = terminal.say
   kept_in = model_sources.outputs_folder(values.workdir, values.output)
-  if kept_in != values.workdir and values.inner:
-    raise ValueError(
-      f'--inner writes into the run, and {values.workdir} is no run: it is on '
-      'the Hub, or comes with the package'
-    )
   values.workdir = model_sources.pin(values.workdir)
   sweep = interpolation.read_sweep(
     values.workdir, values.interpolate, values.inner, values.export
   )
   folder = model_sources.resolve(values.workdir)
+  if values.inner and kept_in != folder:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is no run: it is on '
+      'the Hub, or comes with the package'
+    )
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)

@@ -351,7 +351,7 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
     public_banks.Choice(
       values.prototypes,
       values.dataset,
-      [name for name in values.drop_seen.split(',') if name],
+      values.drop_seen.split(',') if values.drop_seen else [],
       values.licence,
     ),
     embeddings_dir=os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),

@@ -145,6 +145,24 @@ def test_python_takes_sentences_for_the_classes_it_adds(bare):
     model.add_classes(['juggling'], descriptions={'Juggling': 'Balls fly.'})
 
 
+@pytest.mark.parametrize(
+  'descriptions, message',
+  [
+    ({'rowing': ['Oars.']}, "of 'rowing', expected some of the names juggling"),
+    ({'juggling': ['Balls.'], 'rowing': ['Oars.']}, "of 'rowing', expected"),
+    (['Balls fly.'], r"expected class name -> list .*, got \['Balls fly.'\]"),
+    ('Balls fly.', "expected class name -> list of .*, got 'Balls fly.'"),
+    ({1: ['Balls fly.']}, 'descriptions: expected a name, got 1'),
+    ({'juggling': [None]}, "'juggling' needs a list of sentences"),
+  ],
+)
+def test_bad_descriptions_add_nothing(bare, descriptions, message):
+  model = zsar_jax.load(bare)
+  with pytest.raises(ValueError, match=message):
+    model.add_classes(['Juggling'], descriptions=descriptions)
+  assert model.classes == ()
+
+
 def test_a_bank_gets_described_names(bare, sentences, tmp_path):
   added = []
   for name, flags in (('a', ()), ('b', (f'--descriptions={sentences}',))):

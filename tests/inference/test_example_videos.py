@@ -169,6 +169,10 @@ def test_examples_of_the_wrong_names_are_refused(shipped):
     ({'waving both arms slowly': EXAMPLES}, 'is a seen class'),
     ({'rowing': []}, 'no path'),
     ({'rowing': EXAMPLES[0]}, 'must be in a list'),
+    ({'rowing': 5}, 'must be in a list, got 5'),
+    ({'rowing': [EXAMPLES[0], None]}, "'rowing' must be paths, got None"),
+    ({1: EXAMPLES}, 'videos: expected a name, got 1'),
+    (EXAMPLES[:1], r'videos: expected class name -> list of paths, got \['),
   ):
     with pytest.raises(ValueError, match=reason):
       shipped.add_classes(['rowing'], videos)

@@ -22,20 +22,20 @@ def describe(
   Args:
     recognizer: the encoders.
     names: canonical names of the classes.
-    descriptions: name in any spelling -> sentences; of other classes they are
-      left out.
+    descriptions: name in any spelling -> sentences.
 
   Returns:
     The encoders; the same where there is nothing to add.
 
   Raises:
-    ValueError: see `class_descriptions.checked`.
+    ValueError: a description of no class of `names`; see also
+      `class_descriptions.checked`.
   """
   if not descriptions:
     return recognizer
   found = class_descriptions.checked(descriptions, 'descriptions')
-  own = {name: found[name] for name in names if name in found}
-  return recognizer.with_descriptions(own) if own else recognizer
+  class_descriptions.check_all(found, names, 'descriptions')
+  return recognizer.with_descriptions(found)
 
 
 class Candidates:

@@ -235,13 +235,13 @@ def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
     return (None if out is given else out), said
 
   shipped = class_descriptions.shipped()
-  assert found(('archery', 'word1')) == (
+  assert found(('archery', 'qwv')) == (
     shipped,
-    ['shipped describes 1 of 2 classes, but not word1'],
+    ['shipped describes 1 of 2 classes, but not qwv'],
   )
   everything = found(('archery',))
   assert everything[0] == shipped and 'takes names alone' in everything[1][0]
-  assert found(('word1',)) == (None, [])
+  assert found(('qwv',)) == (None, [])
   assert found(('archery',), '') == (None, [])
   # Of a joint space nothing was measured.
   assert found(('archery',), space='clip') == (None, [])

@@ -69,8 +69,17 @@ def test_described_classes_alone_are_embedded_otherwise(folder, bare):
   assert changed[0] > 1e-3 and (changed[1:] == 0).all()
   assert found.weights_hash != without.weights_hash
   np.testing.assert_array_equal(found.seen_prototypes, without.seen_prototypes)
-  with pytest.raises(ValueError, match='belongs to other weights'):
-    bank_changes.merge([found, without])
+  # With files the message has their names.
+  for paths, named in (
+    ((), 'number 2, to merge with number 1,'),
+    (('a', 'b'), 'b, to merge with a,'),
+  ):
+    with pytest.raises(
+      ValueError, match=f'^bank {named} belongs to other weights'
+    ):
+      bank_changes.merge([found, without], paths)
+  with pytest.raises(ValueError, match='^the bank belongs to other weights'):
+    prototype_bank.check_belongs(found, 'x', found.preprocessing)
 
 
 def test_a_folder_keeps_its_descriptions_and_their_weight(folder, weights):

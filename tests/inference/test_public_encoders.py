@@ -156,6 +156,30 @@ def test_dropped_classes_move_no_other_prototype(encoders):
     classifier_bank.make_bank(encoders, ['juggling'])
 
 
+@pytest.mark.parametrize(
+  'drop, reason',
+  [
+    (SEEN, 'drop_seen leaves 0 of 5 classes of .*; at least 2 must stay'),
+    (SEEN[1:], 'drop_seen leaves 1 of 5 classes of .*; at least 2 must stay'),
+    (',', "drop_seen: empty class name ''"),
+  ],
+)
+def test_too_few_classes_left_are_refused(drop, reason, weights, tmp_path):
+  path = str(tmp_path / 'folder')
+  with pytest.raises(ValueError, match=reason):
+    bank.main(
+      [
+        'bank',
+        'build',
+        f'--video={weights["video"]}',
+        f'--text={weights["text"]}',
+        f'--output={path}',
+        f'--drop_seen={",".join(drop) if drop != "," else drop}',
+      ]
+    )
+  assert not os.path.exists(path)
+
+
 def test_a_folder_predicts_as_a_run_does(folder, video, capsys):
   predict.main(
     [

@@ -52,6 +52,7 @@ def make_bank(
   encoders: public_encoders.PublicEncoders,
   drop_seen: Sequence[str] = (),
   licence: str = '',
+  least: int = 2,
 ) -> prototype_bank.PrototypeBank:
   """Makes the bank of a classifier's classes.
 
@@ -59,12 +60,15 @@ def make_bank(
     encoders: encoders with a classifier on the video side.
     drop_seen: names of classes to leave out of the bank, in any spelling.
     licence: licence of the classifier's training videos.
+    least: the fewest classes that may be left. A bank of one class alone
+      predicts the same for every video.
 
   Returns:
     The bank. Its counts are 0, because no videos were used.
 
   Raises:
-    ValueError: there is no classifier, or it lacks a class of `drop_seen`.
+    ValueError: there is no classifier, it lacks a class of `drop_seen`, or
+      fewer than `least` classes are left.
   """
   video = encoders.video
   if video.columns is None:
@@ -78,6 +82,11 @@ def make_bank(
       f'drop_seen: {video.source} has no class {", ".join(unknown)}'
     )
   kept = [i for i, name in enumerate(video.labels) if name not in dropped]
+  if len(kept) < least:
+    raise ValueError(
+      f'drop_seen leaves {len(kept)} of {len(video.labels)} classes of '
+      f'{video.source}; at least {least} must stay'
+    )
   names = tuple(video.labels[i] for i in kept)
   return prototype_bank.PrototypeBank(
     seen_classes=names,

@@ -165,7 +165,7 @@ class TextSide:
 
   def embed_texts(self, names: Sequence[str]) -> list[np.ndarray]:
     """Returns embeddings [c d] of each row of `texts.token_ids`."""
-    rows = self.texts.token_ids(names)
+    rows = self.texts.token_ids(names, 'shorten it')
     return [self._embed(row['ids'], row['mask']) for row in rows]
 
 

@@ -1,5 +1,6 @@
 """Public weights as encoders, and banks from a classifier's columns."""
 
+import dataclasses
 import json
 import os
 
@@ -13,9 +14,11 @@ from zsar_jax import bank, evaluate, predict
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.inference import (
+  action_model,
   classifier_bank,
   example_videos,
   prototype_bank,
+  public_encoders,
   public_folders,
   public_sides,
   saved_encoders,
@@ -182,6 +185,23 @@ def test_a_folder_predicts_as_a_run_does(folder, video, capsys):
   assert by_name['row']['score'] == pytest.approx(
     float(z[0, 0] @ column), abs=1e-5
   )
+
+
+def test_embeddings_that_are_not_finite_are_no_ranking(weights, video):
+  for side in ('video', 'clip'):
+    good = public_folders.open_sides(weights[side], weights['clip'])
+    embed, params = good.video.program
+    bad = (lambda params, clips, f=embed: f(params, clips) * np.nan, params)
+    recognizer = public_encoders.PublicEncoders(
+      dataclasses.replace(good.video, program=bad), good.text
+    )
+    found = classifier_bank.make_bank(good) if side == 'video' else None
+    model = action_model.ActionModel(recognizer, found)
+    model.add_classes(['row', 'arm'])
+    with pytest.raises(ValueError, match='video encoder: .* not finite'):
+      model.predict(video)
+  with pytest.raises(ValueError, match='video encoder: .* not finite'):
+    list(model.windows(video))
 
 
 def test_clip_is_both_sides_at_once(weights):

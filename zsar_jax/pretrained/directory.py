@@ -119,8 +119,9 @@ def read_weights(path: str) -> Weights:
 
   Raises:
     FileNotFoundError: the path or a file of the directory is missing.
-    ValueError: a file is damaged or a pickle, or the id is malformed. The
-      message names the file, and says how to convert a pickle.
+    ValueError: a file is damaged or a pickle, a tensor holds NaN or infinity,
+      or the id is malformed. The message names the file and the tensor, and
+      says how to convert a pickle.
     OSError: see `hub.resolve`.
   """
   located = hub.resolve(path)
@@ -137,6 +138,12 @@ def read_weights(path: str) -> Weights:
     read = _read_folder(path)
   else:
     read = {k: (path, x) for k, x in tensor_files.read_file(path).items()}
+  for name, (file, x) in read.items():
+    if not tensor_files.is_finite(x):
+      raise ValueError(
+        f'{file}: tensor {name!r} holds NaN or infinity, expected finite '
+        'numbers; the file is damaged, or a training that diverged wrote it'
+      )
   return Weights(
     path,
     config,

@@ -240,7 +240,8 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
   labels, columns = (), None
   if heads.has_head(weights):
-    labels, columns = heads.read_labels(weights), heads.read_columns(weights)
+    labels = heads.read_labels(weights)
+    columns = heads.read_columns(weights, kwargs['width'])
   return VideoSide(
     path,
     directory.fingerprint(weights.tensors),

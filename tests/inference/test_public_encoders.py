@@ -301,9 +301,25 @@ def test_pooling_is_what_the_sentence_encoder_says(tmp_path):
   tiny_weights.write_json(settings, {'pooling_mode_cls_token': True})
   cls = public_sides.open_text(path).embed_names(['row', 'arm'])
   assert np.abs(mean - cls).max() > 1e-2
-  tiny_weights.write_json(settings, {'pooling_mode_mean_tokens': False})
-  with pytest.raises(ValueError, match='only mean and cls'):
-    public_sides.open_text(path)
+  tiny_weights.write_json(settings, {'pooling_mode': 'cls'})
+  assert public_sides.open_text(path).pooling == 'cls'
+  tiny_weights.write_json(settings, {'pooling_mode_max_tokens': False})
+  np.testing.assert_array_equal(
+    public_sides.open_text(path).embed_names(['row', 'arm']), mean
+  )
+  for modes in (
+    {'_mean_tokens': False},
+    {'_max_tokens': True},
+    {'_mean_tokens': True, '_max_tokens': True},
+    {'_mean_tokens': True, '_cls_token': True},
+    {'_cls_token': 'no'},
+    {'_mean_tokens': True, '_cls_token': 'no'},
+    {'': 'max'},
+  ):
+    given = {f'pooling_mode{mode}': value for mode, value in modes.items()}
+    tiny_weights.write_json(settings, given)
+    with pytest.raises(ValueError, match='config.json: only mean and cls'):
+      public_sides.open_text(path)
 
 
 @pytest.fixture(scope='module')

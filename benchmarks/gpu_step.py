@@ -26,7 +26,7 @@ import time
 from typing import Any
 from unittest import mock
 
-from benchmarks import kernels, train_step
+from benchmarks import arguments, kernels, train_step
 from zsar_jax.models import layers
 
 # sqrt(2 / pi), of GELU by tanh (Hendrycks and Gimpel 2016).
@@ -152,6 +152,8 @@ def build_all(args) -> dict[str, Any]:
 
 def print_table(args, times: dict[str, list[float]], peak) -> None:
   """Prints the variants measured so far beside the first of them."""
+  if not times:
+    raise SystemExit('no variant could be built; the lines above say why')
   first = next(iter(times))
   for name, found in times.items():
     median = statistics.median(found)
@@ -174,16 +176,21 @@ def print_table(args, times: dict[str, list[float]], peak) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line, sizes included."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('--batch', type=int, default=32)
+  parser.add_argument('--batch', type=arguments.positive, default=32)
   parser.add_argument('--variant', choices=train_step._SIZES, default='B')
-  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
-  parser.add_argument('--frames', type=int, default=16)
-  parser.add_argument('--size', type=int, default=224)
   parser.add_argument(
-    '--rounds', type=int, default=12, help='rows of each variant'
+    '--depth', type=arguments.positive, default=12, help='number of blocks'
+  )
+  parser.add_argument('--frames', type=arguments.positive, default=16)
+  parser.add_argument('--size', type=arguments.positive, default=224)
+  parser.add_argument(
+    '--rounds', type=arguments.positive, default=12, help='rows of each variant'
   )
   parser.add_argument(
-    '--workers', type=int, default=4, help='variants compiled at a time'
+    '--workers',
+    type=arguments.positive,
+    default=4,
+    help='variants compiled at a time',
   )
   parser.add_argument(
     '--build_s',
@@ -202,7 +209,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     help='variants to profile',
   )
   parser.add_argument(
-    '--longest', type=int, default=12, help='kernels that a profile shows'
+    '--longest',
+    type=arguments.positive,
+    default=12,
+    help='kernels that a profile shows',
   )
   args = parser.parse_args(argv)
   for name in (*args.only, *args.profile):

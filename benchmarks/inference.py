@@ -32,7 +32,7 @@ import time
 
 import numpy as np
 
-from benchmarks import moving_texture, train_step
+from benchmarks import arguments, moving_texture, train_step
 
 # Ti is small, to try out the script.
 _SIZES = {'Ti': (192, 2, 3), 'B': (768, 12, 12)}
@@ -41,6 +41,7 @@ _PIECES = string.ascii_lowercase + string.digits
 # Files with videos of their own; the others are copies.
 _DISTINCT = 8
 _FRAMES = {'videomae': 16, 'clip': 8}
+_MODELS = ('stick_figures', *reversed(_FRAMES))
 
 
 def write_videomae(folder: str, size: str) -> None:
@@ -238,20 +239,29 @@ def videos(folder: str, count: int) -> Sequence[str]:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
-  numbers = lambda text: [int(x) for x in text.split(',')]
+  numbers = lambda text: [arguments.positive(x) for x in text.split(',')]
   parser = argparse.ArgumentParser()
   parser.add_argument('--text', help='folder of BERT weights; random without')
-  parser.add_argument(
-    '--models',
-    type=lambda text: text.split(','),
-    default=['stick_figures', 'clip', 'videomae'],
-  )
+  parser.add_argument('--models', type=_models, default=[*_MODELS])
   parser.add_argument('--size', choices=_SIZES, default='B')
   parser.add_argument('--batches', type=numbers, default=[1, 8, 32])
-  parser.add_argument('--videos', type=int, default=32)
-  parser.add_argument('--rounds', type=int, default=2)
-  parser.add_argument('--threads', type=int, default=os.cpu_count())
-  return parser.parse_args(argv)
+  parser.add_argument('--videos', type=arguments.positive, default=32)
+  parser.add_argument('--rounds', type=arguments.positive, default=2)
+  parser.add_argument(
+    '--threads', type=arguments.positive, default=os.cpu_count()
+  )
+  args = parser.parse_args(argv)
+  if args.text and not os.path.isdir(args.text):
+    parser.error(f'--text={args.text} is no folder')
+  return args
+
+
+def _models(text: str) -> list[str]:
+  models = text.split(',')
+  unknown = [model for model in models if model not in _MODELS]
+  if unknown:
+    raise argparse.ArgumentTypeError(f'{unknown} are not among {_MODELS}')
+  return models
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from benchmarks import train_step
+from benchmarks import arguments, train_step
 
 _CLIPS, _TOKENS, _WIDTH, _HEADS, _DEPTH = 4, 196, 384, 6, 12
 _PARAMETERS = 22_000_000
@@ -189,8 +189,10 @@ def measure(
 def main(argv: list[str] | None = None) -> None:
   """Prints a line for each part, and their sum."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('--rounds', type=int, default=30)
-  parser.add_argument('--threads', type=int, default=os.cpu_count())
+  parser.add_argument('--rounds', type=arguments.positive, default=30)
+  parser.add_argument(
+    '--threads', type=arguments.positive, default=os.cpu_count()
+  )
   args = parser.parse_args(argv)
   import torch
 

@@ -43,7 +43,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import kernels
+from benchmarks import arguments, kernels
 from zsar_jax.models import layers
 
 CLASSES = 400
@@ -272,10 +272,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """Parses the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--variant', choices=_SIZES, default='S')
-  parser.add_argument('--depth', type=int, default=12, help='number of blocks')
-  parser.add_argument('--frames', type=int, default=8)
-  parser.add_argument('--size', type=int, default=112)
-  parser.add_argument('--batch', type=int, default=4)
+  parser.add_argument(
+    '--depth', type=arguments.positive, default=12, help='number of blocks'
+  )
+  parser.add_argument('--frames', type=arguments.positive, default=8)
+  parser.add_argument('--size', type=arguments.positive, default=112)
+  parser.add_argument('--batch', type=arguments.positive, default=4)
   parser.add_argument(
     '--dtype',
     choices=_DTYPES,
@@ -290,14 +292,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument(
     '--jax_options', type=json.loads, help="XLA's options as JSON"
   )
-  parser.add_argument('--rounds', type=int, default=30)
+  parser.add_argument('--rounds', type=arguments.positive, default=30)
   parser.add_argument(
     '--steps',
     type=int,
     default=10,
     help=f'steps to time; on a GPU {_ROW} times as many',
   )
-  parser.add_argument('--threads', type=int, default=os.cpu_count())
+  parser.add_argument(
+    '--threads', type=arguments.positive, default=os.cpu_count()
+  )
   parser.add_argument('--side', choices=SIDES, help='run only this side')
   parser.add_argument(
     '--profile',

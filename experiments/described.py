@@ -257,7 +257,7 @@ def main(argv: list[str]) -> None:
     'Unseen classes.',
     flag_values=values,
   )
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  documents.define_docs(values)
   cli.parse(values, argv, usage=__doc__)
   if not values.text:
     raise ValueError('give --text, weights of a text encoder')

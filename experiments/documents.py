@@ -24,8 +24,30 @@ def new_flags(required: Mapping[str, str]) -> flags.FlagValues:
   values = cli.new_flags()
   for name, what in required.items():
     flags.DEFINE_string(name, None, what, flag_values=values, required=True)
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  define_docs(values)
   return values
+
+
+def define_docs(values: flags.FlagValues) -> None:
+  """Defines --docs, which must name a document that has room for tables."""
+  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  flags.register_validator(
+    'docs',
+    _has_markers,
+    'expected a document with `<!-- table: NAME -->` and `<!-- end -->`',
+    values,
+  )
+
+
+def _has_markers(path: str) -> bool:
+  if not path:
+    return True
+  if not os.path.isfile(path):
+    return False
+  with open(path, errors='replace') as f:
+    return bool(
+      re.search(r'<!-- table: .*? -->.*?<!-- end -->', f.read(), re.S)
+    )
 
 
 def machine() -> str:

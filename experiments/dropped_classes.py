@@ -150,7 +150,7 @@ def main(argv: list[str]) -> None:
   text('text', '', 'Weights of a text encoder.')
   text('data', os.environ.get('ZSAR_TEST_DATA', ''), 'Folder of the clips.')
   text('clips', _CLIPS, 'CSV file with the columns path and label.')
-  text('docs', '', 'Document to put the tables into.')
+  documents.define_docs(values)
   cli.parse(values, argv, usage=__doc__)
   if not values.text or not values.data:
     raise ValueError('--text and --data are needed')

@@ -341,7 +341,7 @@ def main(argv: list[str]) -> None:
   text('inner', '', 'Workdirs of inner draws, with commas.')
   text('data_dir', '', 'Of rendered data; by default as the configs say.')
   text('embeddings', '', 'Folder for embeddings; by default none are kept.')
-  text('docs', '', 'Document to update.')
+  documents.define_docs(values)
   cli.parse(values, argv, usage=__doc__)
   prior, tables = methods.TransferSettings().example_prior, {}
   if values.inner:

@@ -12,6 +12,7 @@ puts the tables into the document.
 """
 
 import hashlib
+import re
 
 from absl import flags
 import numpy as np
@@ -48,7 +49,13 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_list(
     'unseen', [*map(str, UNSEEN)], 'Unseen classes.', flag_values=values
   )
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  flags.register_validator(
+    'unseen',
+    lambda sizes: sizes and all(re.fullmatch('[1-9][0-9]*', x) for x in sizes),
+    'expected numbers of classes, such as 40,200',
+    values,
+  )
+  documents.define_docs(values)
   return values
 
 

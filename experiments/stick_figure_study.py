@@ -285,7 +285,7 @@ def main(argv: list[str]) -> None:
   flags.DEFINE_multi_enum(
     'parts', list(PARTS), PARTS, 'What to train and show.', flag_values=values
   )
-  flags.DEFINE_string('docs', '', 'Document to update.', flag_values=values)
+  documents.define_docs(values)
   cli.parse(values, argv, usage=__doc__)
   out = os.path.abspath(os.path.expanduser(values.out))
   if not values.tables_only:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import determinism, kernels
+from benchmarks import determinism, gpu_step, inference, kernels, step_parts
 from benchmarks import train_step as benchmark
 from tests import processes, tiny
 from zsar_jax import config_utils
@@ -42,6 +42,23 @@ def test_the_step_runs_where_only_models_and_jax_are():
   assert done.returncode == 0, done.stderr[-2000:]
   assert 'zsar_jax.data' not in done.stdout
   assert 'zsar_jax.models.video_encoder' in done.stdout
+
+
+@pytest.mark.parametrize(
+  ('parse', 'flag', 'said'),
+  [
+    (benchmark.parse, '--rounds=0', 'no whole number above 0'),
+    (step_parts.main, '--threads=-1', 'no whole number above 0'),
+    (gpu_step.parse, '--batch=x', 'no whole number above 0'),
+    (inference.parse, '--batches=8,0', 'no whole number above 0'),
+    (inference.parse, '--models=clip,foo', "['foo'] are not among"),
+    (inference.parse, '--text=/no/weights', 'is no folder'),
+  ],
+)
+def test_wrong_flags_are_refused(parse, flag, said, capsys):
+  with pytest.raises(SystemExit):
+    parse([flag])
+  assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])

@@ -3,6 +3,7 @@
 import json
 import re
 
+from absl import flags
 import numpy as np
 import pytest
 
@@ -253,3 +254,24 @@ def test_the_weight_is_chosen_on_development_draws_alone():
   assert float(half[3]) < gain
   assert len(one.few_rows()) == 4
   assert '+' in one.by_class(NAMES)[-1]
+
+
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('--unseen=', 'expected numbers of classes'),
+    ('--unseen=40,x', 'expected numbers of classes'),
+    ('--unseen=-3', 'expected numbers of classes'),
+    ('--docs=/no/page.md', 'expected a document with'),
+  ],
+)
+def test_wrong_flags_are_refused_before_any_work(flag, said):
+  with pytest.raises(flags.IllegalFlagValueError, match=said):
+    relatedness.main(['relatedness', '--text=letters', '--video=no', flag])
+
+
+def test_a_document_without_room_for_tables_is_refused(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text('no table')
+  with pytest.raises(flags.IllegalFlagValueError, match='table: NAME'):
+    relatedness.main(['relatedness', '--text=letters', f'--docs={page}'])

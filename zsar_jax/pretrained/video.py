@@ -69,6 +69,26 @@ def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
   return (directory.setting(weights, 'num_frames', kind='size'), *size)
 
 
+def _tubelet_size(
+  weights: directory.Weights, kind: str, tubelet_frames: int | None
+) -> tuple[int, ...]:
+  """Returns the (t, h, w) of a tubelet in frames and pixels."""
+  setting = functools.partial(directory.setting, weights)
+  if kind == 'vivit':
+    tubelet_size = tuple(setting('tubelet_size', kind='three sizes'))
+  else:
+    tubelet_size = (tubelet_frames or 1,)
+    if kind == 'videomae':
+      tubelet_size = (setting('tubelet_size', kind='size'),)
+    tubelet_size += _pair(setting('patch_size', kind='pair'))
+  if tubelet_frames not in (None, tubelet_size[0]):
+    raise ValueError(
+      f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
+      f'{tubelet_frames}; only 2-D patches can be inflated to tubelets'
+    )
+  return tubelet_size
+
+
 def video_encoder_kwargs(
   weights: directory.Weights, tubelet_frames: int | None = None
 ) -> dict[str, Any]:
@@ -87,18 +107,7 @@ def video_encoder_kwargs(
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
   setting = functools.partial(directory.setting, weights)
-  if kind == 'vivit':
-    tubelet_size = tuple(setting('tubelet_size', kind='three sizes'))
-  else:
-    tubelet_size = (tubelet_frames or 1,)
-    if kind == 'videomae':
-      tubelet_size = (setting('tubelet_size', kind='size'),)
-    tubelet_size += _pair(setting('patch_size', kind='pair'))
-  if tubelet_frames not in (None, tubelet_size[0]):
-    raise ValueError(
-      f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
-      f'{tubelet_frames}; only 2-D patches can be inflated to tubelets'
-    )
+  tubelet_size = _tubelet_size(weights, kind, tubelet_frames)
   kwargs = dict(
     **directory.sizes(
       weights,

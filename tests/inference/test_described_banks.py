@@ -190,6 +190,7 @@ def test_a_bank_gets_described_names(bare, sentences, tmp_path):
     ({'description_weight': None}, r"values of \['description_weight'\]"),
     ({'prompts': 5}, r"values of \['prompts'\]"),
     ({'prompts': [5]}, r"values of \['prompts'\]"),
+    ({'num_frames': -2}, 'num_frames is -2, expected a positive whole'),
     ({'num_frames': 'many', 'video': 1}, r"values of \['video', 'num_frames'"),
     (None, 'expected a JSON object'),
   ],

@@ -200,7 +200,9 @@ def _of_videos(
 ) -> prototype_bank.PrototypeBank:
   """Makes the bank of the dataset's training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
-  centred = classifier_bank.prototypes(seen.prototypes)
+  centred = classifier_bank.prototypes(
+    seen.prototypes, own.seen_classes, 'the mean embeddings of videos'
+  )
   bank = bank_building.make_bank(
     encoders,
     own,

@@ -60,7 +60,7 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(
   # A bank is of one step's weights.
   chosen = f'--workdir={run_dir}', '--step=3'
   assert run(predict, *chosen, *flags) == 1
-  assert 'zsar_jax.bank build' in capsys.readouterr().err
+  assert 'zsar bank build' in capsys.readouterr().err
   built = tmp_path / 'bank.safetensors'
   assert run(bank, 'build', *chosen, f'--output={built}') == 0
   assert run(predict, *chosen, f'--bank={built}', *flags) == 0

@@ -89,3 +89,18 @@ def test_the_module_is_the_command():
   assert done.returncode == 0, done.stderr
   assert '--storage' in done.stdout
   assert done.stdout.splitlines()[-1] == 'False'
+
+
+def test_hints_and_help_name_commands_as_the_readme_does():
+  modules = '|'.join(module for module, _ in zsar.COMMANDS.values())
+  other = re.compile(
+    rf'zsar_jax\.({modules}) [a-z-]|-m zsar_jax\.({modules})\b'
+  )
+  package = tiny.ROOT / 'zsar_jax'
+  found = [
+    f'{path}: {line}'
+    for path in package.rglob('*.py')
+    for line in path.read_text().splitlines()
+    if other.search(line)
+  ]
+  assert not found

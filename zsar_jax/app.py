@@ -1,6 +1,6 @@
 """Serves a web page: upload a video, type names, see the ranking.
 
-python -m zsar_jax.app --workdir=stick_figures
+zsar app --workdir=stick_figures
 
 It needs gradio (`pip install 'zsar_jax[app]'`), and works offline.
 Without --auth only this machine can open the page. --auth names a file with

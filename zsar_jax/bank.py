@@ -1,20 +1,18 @@
 """Shows, builds, extends, merges and exports prototype banks.
 
-python -m zsar_jax.bank show runs/demo/bank.safetensors
-python -m zsar_jax.bank build --workdir=runs/demo --output=bank.safetensors
-python -m zsar_jax.bank build --workdir=runs/demo --dataset=DIR \
-  --output=more.safetensors
-python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
+zsar bank show runs/demo/bank.safetensors
+zsar bank build --workdir=runs/demo --output=bank.safetensors
+zsar bank build --workdir=runs/demo --dataset=DIR --output=more.safetensors
+zsar bank build --video=WEIGHTS --text=WEIGHTS --output=FOLDER \
   [--dataset=DIR]
-python -m zsar_jax.bank add runs/demo/bank.safetensors \
+zsar bank add runs/demo/bank.safetensors \
   --classes="juggling,rowing" --output=mine.safetensors
-python -m zsar_jax.bank add mine.safetensors --classes=juggling \
+zsar bank add mine.safetensors --classes=juggling \
   --videos="clips/juggling/*.mp4" --output=sharper.safetensors
-python -m zsar_jax.bank merge A.safetensors B.safetensors --output=C.safetensors
-python -m zsar_jax.bank export --workdir=runs/demo --output=FOLDER
-python -m zsar_jax.bank export --workdir=runs/demo --push=ORG/NAME \
-  --licence=apache-2.0
-python -m zsar_jax.bank export --workdir=runs/demo --format=stablehlo \
+zsar bank merge A.safetensors B.safetensors --output=C.safetensors
+zsar bank export --workdir=runs/demo --output=FOLDER
+zsar bank export --workdir=runs/demo --push=ORG/NAME --licence=apache-2.0
+zsar bank export --workdir=runs/demo --format=stablehlo \
   --classes="juggling,rowing" --output=FOLDER
 
 A prototype bank is the file that inference needs beside the encoders.
@@ -34,16 +32,13 @@ project: weights, prototypes of --classes, and a script for JAX or onnxruntime.
 
 from collections.abc import Sequence
 import os
-import shutil
-import tempfile
 
 from absl import flags
 
-from zsar_jax import cli
+from zsar_jax import bank_export, cli
 from zsar_jax.data import class_names, isolated
 from zsar_jax.evaluation import results
 from zsar_jax.inference import (
-  action_model,
   bank_building,
   bank_changes,
   candidates,
@@ -51,20 +46,15 @@ from zsar_jax.inference import (
   evaluate_run,
   example_videos,
   exported_model,
-  model_card,
   model_sources,
   prototype_bank,
   public_banks,
   public_folders,
   saved_encoders,
 )
-from zsar_jax.pretrained import hub_upload
 from zsar_jax.system import terminal, whole_folders
-from zsar_jax.training import run_outputs
 
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
-# Default format of `export`: files for this project.
-_OWN_FORMAT = 'zsar_jax'
 # Commands, and the flags that only they have.
 _BELONGS = {
   'build': 'video text dataset prototypes drop_seen',
@@ -73,6 +63,14 @@ _BELONGS = {
   'build and add': 'descriptions',
   'build and export': 'licence',
   'add and export': 'classes',
+}
+# Commands and their form.
+_FORMS = {
+  'show': 'BANK',
+  'build': '--video=WEIGHTS --text=WEIGHTS --output=FOLDER',
+  'add': 'BANK --classes=NAMES --output=FILE',
+  'merge': 'BANK BANK --output=FILE',
+  'export': '--workdir=FOLDER --output=FOLDER',
 }
 
 
@@ -102,8 +100,8 @@ def _define_flags() -> flags.FlagValues:
   )
   flags.DEFINE_enum(
     'format',
-    _OWN_FORMAT,
-    (_OWN_FORMAT, *exported_model.FORMATS),
+    bank_export.OWN_FORMAT,
+    (bank_export.OWN_FORMAT, *exported_model.FORMATS),
     'export: files for this project, for JAX alone, or for onnxruntime.',
     flag_values=values,
   )
@@ -146,26 +144,22 @@ def main(argv: list[str]) -> None:
   cli.check_belongs(values, command, _BELONGS)
   if (command == 'export' or values.video) and os.path.exists(values.output):
     raise FileExistsError(f'{values.output} exists: name a new folder')
+  _check_complete(values, command, paths)
   if command == 'export':
-    _check_export(values)
+    bank_export.check(values)
   elif command != 'show':
-    if not values.output:
-      raise ValueError(f'{command} needs --output')
     results.check_output(values.output, values.overwrite)
   if command in ('build', 'export'):
     if paths:
       raise ValueError(f'arguments not understood: {" ".join(paths)}')
-    if not (values.workdir or values.video or values.text):
-      raise ValueError(f'{command} needs --workdir')
     if values.video or values.text:
       _build_public(values, command)
       return
     values.workdir = model_sources.pin(values.workdir)
-    bank = {'build': _build, 'export': _export}[command](values)
+    bank = {'build': _build, 'export': bank_export.export}[command](values)
   else:
-    most = len(paths) if command == 'merge' else 1
-    if not paths or len(paths) != most:
-      raise ValueError(f'{command} needs a bank file, got {paths}')
+    if command != 'merge' and len(paths) > 1:
+      raise ValueError(f'{command} takes one bank file, got {paths}')
     paths = [*map(model_sources.bank_file, paths)]
     bank = {'show': _show, 'add': _add, 'merge': _merge}[command](paths, values)
   if bank is not None:
@@ -176,13 +170,32 @@ def main(argv: list[str]) -> None:
     )
 
 
+def _check_complete(values, command: str, paths: Sequence[str]) -> None:
+  """Raises ValueError if a command lacks something; it says all of it."""
+  encoders = values.workdir or values.video or values.text
+  target = values.output or values.push
+  lacks = {
+    'a bank file': command in ('show', 'add') and not paths,
+    'at least two banks': command == 'merge' and len(paths) < 2,
+    '--video and --text, or --workdir': command == 'build' and not encoders,
+    '--workdir': command == 'export' and not encoders,
+    '--classes': command == 'add' and not values.classes,
+    '--output, or --push': command == 'export' and not target,
+    '--output': command in ('build', 'add', 'merge') and not values.output,
+  }
+  needed = '; '.join(what for what, lacking in lacks.items() if lacking)
+  if needed:
+    raise ValueError(
+      f'{command} needs {needed}. Its form: zsar bank {command} '
+      f'{_FORMS[command]}'
+    )
+
+
 def _show(paths: Sequence[str], _) -> None:
   terminal.say(prototype_bank.describe(prototype_bank.load_bank(paths[0])))
 
 
 def _merge(paths: Sequence[str], _) -> prototype_bank.PrototypeBank:
-  if len(paths) < 2:
-    raise ValueError('merge needs at least two banks')
   banks = [prototype_bank.load_bank(path) for path in paths]
   merged = bank_changes.merge(banks, paths)
   if any(bank.calibration for bank in banks):
@@ -195,10 +208,7 @@ def _merge(paths: Sequence[str], _) -> prototype_bank.PrototypeBank:
 
 
 def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
-  names = cli.read_names(values.classes)
-  if not names:
-    raise ValueError('add needs --classes')
-  names = class_names.canonical_names(names, 'classes')
+  names = class_names.canonical_names(cli.read_names(values.classes), 'classes')
   videos = {}
   if values['videos'].present:
     if len(names) > 1:
@@ -237,93 +247,6 @@ def _add(paths: Sequence[str], values) -> prototype_bank.PrototypeBank:
   return bank
 
 
-def _check_export(values) -> None:
-  """Checks the flags of `export`, before anything is read."""
-  if values.format != _OWN_FORMAT and values.push:
-    raise ValueError(
-      f'--push uploads only the format {_OWN_FORMAT}, not {values.format}'
-    )
-  if values.push:
-    hub_upload.check_id(values.push)
-  elif not values.output:
-    raise ValueError('export needs --output, or --push')
-
-
-def _export(values) -> None:
-  """Writes encoders and bank as plain files, and uploads them with --push."""
-  model = action_model.load(values.workdir, step=values.step)
-  if values.format != _OWN_FORMAT:
-    _export_elsewhere(model, values)
-    return
-  public = public_folders.is_public(model_sources.resolve(values.workdir))
-  local = public_folders.local_weights(model.recognizer) if public else []
-  if local and values.push:
-    raise ValueError(
-      f'{" and ".join(local)} are only on this machine, so nobody else could '
-      'use the upload: upload the weights to the Hub first, and build the bank '
-      'from there (hf:org/name)'
-    )
-  if not values.output:
-    with tempfile.TemporaryDirectory() as folder:
-      _write_export(model, values, folder)
-      _push(values, folder)
-    return
-  with whole_folders.making(values.output) as folder:
-    _write_export(model, values, folder)
-  if local:
-    terminal.say(
-      f'{" and ".join(local)} are not copied: the folder holds their place on '
-      'this machine'
-    )
-  terminal.say(f'encoders and bank written to {values.output}')
-  if values.push:
-    _push(values, values.output)
-
-
-def _export_elsewhere(model, values) -> None:
-  """Writes a folder that works without this project."""
-  names = exported_model.write(
-    model.recognizer,
-    model.bank,
-    cli.read_names(values.classes or None),
-    values.output,
-    values.format,
-  )
-  terminal.say(
-    f'{values.format} with {len(names)} classes written to {values.output}: '
-    f'try\npython {values.output}/predict.py VIDEO'
-  )
-  if model.recognizer.origin != 'random':
-    terminal.say(
-      f'it holds weights of {model.recognizer.origin}: their licence applies'
-    )
-
-
-def _write_export(model, values, folder: str) -> None:
-  """Writes encoders, bank and model card; copies results and examples."""
-  saved_encoders.export(model.recognizer, model.bank, folder)
-  workdir = model_sources.resolve(values.workdir)
-  for name in (results.RESULTS_FILE, run_outputs.EXAMPLES_FOLDER):
-    source, target = os.path.join(workdir, name), os.path.join(folder, name)
-    if os.path.isdir(source):
-      shutil.copytree(source, target)
-    elif os.path.exists(source):
-      shutil.copy(source, target)
-  model_card.write(
-    folder,
-    model.recognizer,
-    model.bank,
-    repository=values.push,
-    licence=values.licence,
-  )
-
-
-def _push(values, folder: str) -> None:
-  what = 'Encoders and prototype bank'
-  pushed = hub_upload.push(folder, values.push, what, values.overwrite)
-  terminal.say(f'uploaded to {pushed}')
-
-
 def _build_public(values, command: str) -> None:
   """Builds the bank of public encoders, and writes its folder."""
   sides = values.video and values.text
@@ -340,7 +263,7 @@ def _build_public(values, command: str) -> None:
     saved_encoders.export(encoders, bank, folder)
   terminal.say(
     f'{len(bank.seen_classes)} seen classes written to {values.output}: try\n'
-    f'python -m zsar_jax.predict --workdir={values.output} --video=FILE '
+    f'zsar predict --workdir={values.output} --video=FILE '
     '--classes=NAMES'
   )
 

@@ -2,25 +2,25 @@
 
 The newest checkpoint of a run gets the same table as after training:
 
-python -m zsar_jax.evaluate --workdir=runs/demo
+zsar evaluate --workdir=runs/demo
 
 Test on another prepared dataset (the folder that `zsar_jax.prepare` printed),
 on every split of a registered protocol. The seen prototypes come from the run's
 own training videos:
 
-python -m zsar_jax.evaluate --workdir=runs/k664 --dataset=UCF_DIR \
+zsar evaluate --workdir=runs/k664 --dataset=UCF_DIR \
   --protocol=ucf101/half-class-seed0-9
 
 Or give a file with the dataset's seen and unseen classes. The seen prototypes
 then come from the dataset's own training videos:
 
-python -m zsar_jax.evaluate --workdir=runs/demo --dataset=DIR \
+zsar evaluate --workdir=runs/demo --dataset=DIR \
   --class_split=split.json
 
 Evaluate public weights with a joint space of videos and names, by the nearest
 name. They need no training and no seen classes:
 
-python -m zsar_jax.evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
+zsar evaluate --pretrained=CLIP_DIR --dataset=UCF_DIR \
   --protocol=ucf101/half-class-seed0-9
 
 Embeddings are cached: a second evaluation of the same weights only scores.
@@ -28,24 +28,24 @@ Embeddings are cached: a second evaluation of the same weights only scores.
 Evaluate embeddings or scores of another system (docs/score_files.md). A CSV
 file id,label[,group][,source] gives the class of each video:
 
-python -m zsar_jax.evaluate --embeddings=FILE --labels=CSV
-python -m zsar_jax.evaluate --scores=FILE --labels=CSV \
+zsar evaluate --embeddings=FILE --labels=CSV
+zsar evaluate --scores=FILE --labels=CSV \
   --protocol=ucf101/half-class-seed0-9
 
 Compare two systems on the same videos, by the files of their evaluations:
 
-python -m zsar_jax.evaluate --compare=A/predictions.safetensors,\
+zsar evaluate --compare=A/predictions.safetensors,\
 B/predictions.safetensors
 
 Choose the transfer settings on runs that held out some seen classes
 (--config.data.inner_draw=0, 1, ...), never on the unseen classes:
 
-python -m zsar_jax.evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
+zsar evaluate --workdir=runs/x --inner=runs/x0,runs/x1,runs/x2
 
 A run that began with public weights, at points between these and its end
 (WiSE-FT); --inner chooses the one to report, --export writes it as a model:
 
-python -m zsar_jax.evaluate --workdir=runs/x --interpolate=0,0.25,0.5,0.75,1 \
+zsar evaluate --workdir=runs/x --interpolate=0,0.25,0.5,0.75,1 \
   --inner=runs/x0,runs/x1,runs/x2 --export=FOLDER
 """
 
@@ -149,8 +149,7 @@ def _define_test(values: flags.FlagValues) -> None:
   )
   text(
     'protocol',
-    'Id of a registered protocol; `python -m zsar_jax.protocols list` lists '
-    'them.',
+    'Id of a registered protocol; `zsar protocols list` lists them.',
   )
   yes(
     'allow_leaks',

@@ -1,6 +1,6 @@
 """Trains a model and evaluates it. The same command resumes a run.
 
-python -m zsar_jax.main --config=configs/demo.py --workdir=runs/demo
+zsar train --config=configs/demo.py --workdir=runs/demo
 
 Any key of the config can be set: --config.train.num_steps=1000. A config
 file may take an argument after a colon: --config=configs/demo.py:smoke.

@@ -1,6 +1,6 @@
 """Ranks class names for videos. The names need not be training classes.
 
-python -m zsar_jax.predict --workdir=runs/demo --video=clip.mp4 \
+zsar predict --workdir=runs/demo --video=clip.mp4 \
   --classes="juggling,rowing,arm wrestling"
 
 --workdir=stick_figures is a small model that comes with the package. It knows
@@ -16,7 +16,7 @@ probability.
 Without a trained model, give public CLIP weights. They rank by the nearest
 name:
 
-python -m zsar_jax.predict --pretrained=clip-vit-base-patch32 \
+zsar predict --pretrained=clip-vit-base-patch32 \
   --video=clip.mp4 --classes="juggling,rowing,arm wrestling"
 """
 

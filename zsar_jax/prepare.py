@@ -1,6 +1,6 @@
 """Prepares a dataset: checks videos and packs them for training.
 
-python -m zsar_jax.prepare --dataset=video_folder --source=DIR --data_dir=DIR
+zsar prepare --dataset=video_folder --source=DIR --data_dir=DIR
 
 docs/datasets.md says what each dataset expects under `--source`, and when to
 use which `--storage`. Files that cannot be used are left out and listed, each

@@ -1,11 +1,11 @@
 """Lists, checks and audits protocols; checks names; compares results.
 
-python -m zsar_jax.protocols list
-python -m zsar_jax.protocols show ucf101/half-class-seed0-9
-python -m zsar_jax.protocols check ucf101/truze --dataset=UCF_DIR
-python -m zsar_jax.protocols audit --seen=kinetics400 --unseen=ucf101
-python -m zsar_jax.protocols lint names.txt
-python -m zsar_jax.protocols compare A/results.json B/results.json
+zsar protocols list
+zsar protocols show ucf101/half-class-seed0-9
+zsar protocols check ucf101/truze --dataset=UCF_DIR
+zsar protocols audit --seen=kinetics400 --unseen=ucf101
+zsar protocols lint names.txt
+zsar protocols compare A/results.json B/results.json
 
 Class names come from a text file with one name per line, from the folder of a
 prepared dataset, or from a class list of this package, such as kinetics400.

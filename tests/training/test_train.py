@@ -192,7 +192,7 @@ def test_without_unseen_classes_only_the_seen_row_is_printed(tmp_path, capsys):
   assert [row['metric'] for row in content['rows']] == ['seen_val_top1']
   assert not (tmp_path / 'examples').exists()
   out = capsys.readouterr().out
-  assert 'no unseen classes' in out and 'zsar_jax.predict' not in out
+  assert 'no unseen classes' in out and 'zsar predict' not in out
   # Of six classes some have a side.
   assert 'never mirrored, because their names have a side: [' in out
 

@@ -24,7 +24,7 @@ def data() -> ml_collections.ConfigDict:
   # that has its own split needs none.
   c.class_split = ''
   # Id of a registered protocol, in place of class_split:
-  # `python -m zsar_jax.protocols list`.
+  # `zsar protocols list`.
   c.protocol = ''
   # Index of the split in the file or the protocol, from 0.
   c.class_split_index = 0

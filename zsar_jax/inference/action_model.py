@@ -128,11 +128,7 @@ class ActionModel:
   @property
   def warnings(self) -> list[str]:
     """Warnings about the classes, for the user."""
-    if self.bank is None:
-      return []
-    return predictions.class_warnings(
-      self.classes, self.bank.seen_classes, self.recognizer.read_elsewhere
-    ) + predictions.example_warnings(self.classes, self._candidates.counts)
+    return self._candidates.warnings(self.recognizer)
 
   @property
   def probabilities(self) -> str:

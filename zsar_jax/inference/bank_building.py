@@ -18,19 +18,17 @@ def check_unseen(
   """Checks that no unseen class of a protocol was trained on.
 
   Args:
-    recognizer: encoders; their `seen_classes` were trained on, and those of
-      the model that they started from.
+    recognizer: encoders; see `Recognizer.trained_on`.
     protocols: the splits. Their seen classes may be different ones.
 
   Raises:
     ValueError: an unseen class was trained on, and leaks are not allowed.
   """
-  started_with = recognizer.config.init.get('seen_classes', ())
   for protocol in protocols:
     # The protocol has already audited its own seen classes.
     others = [
       name
-      for name in dict.fromkeys((*recognizer.seen_classes, *started_with))
+      for name in recognizer.trained_on
       if name not in protocol.seen_classes
     ]
     overlap.refuse(
@@ -89,6 +87,9 @@ def make_bank(
     origin=recognizer.origin,
     settings=dataclasses.asdict(settings),
     calibration=None if calibration is None else dict(calibration),
+    left_out=prototype_bank.without(
+      recognizer.trained_on, protocol.seen_classes
+    ),
   )
 
 

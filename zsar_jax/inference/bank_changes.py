@@ -124,7 +124,7 @@ def merge(
   choice). The first bank's settings are kept. The calibrations are dropped,
   because they were measured with other seen classes. The examples of an added
   class are added up. If another bank has seen the class, they count as videos
-  of it.
+  of it. What one bank left out stays left out, unless another bank has it.
 
   Args:
     banks: at least two.
@@ -176,6 +176,9 @@ def merge(
     example_counts=None,
     example_sums=None,
     centre=centres[0] if centres else None,
+    left_out=prototype_bank.without(
+      dict.fromkeys(name for bank in banks for name in bank.left_out), names
+    ),
   )
   return _with_examples(merged, examples)
 

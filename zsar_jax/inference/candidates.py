@@ -212,6 +212,18 @@ class Candidates:
       )
     return found
 
+  def warnings(self, recognizer: encoders.Recognizer) -> list[str]:
+    """Returns warnings about the names; none without a bank."""
+    if self._bank is None:
+      return []
+    of_names = predictions.class_warnings(
+      self.names,
+      self._bank.seen_classes,
+      recognizer.read_elsewhere,
+      recognizer.trained_on,
+    )
+    return of_names + predictions.example_warnings(self.names, self.counts)
+
   def describe_parts(self, names: Sequence[str]) -> list[str]:
     """Says in a line for each of some names what its prototype is made of."""
     explained = self.explain()

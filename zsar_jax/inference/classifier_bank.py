@@ -117,4 +117,5 @@ def make_bank(
     origin=encoders.origin,
     settings=dataclasses.asdict(encoders.transfer_settings),
     calibration=None,
+    left_out=prototype_bank.without(encoders.trained_on, names),
   )

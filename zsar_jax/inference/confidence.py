@@ -8,7 +8,7 @@ import numpy as np
 from zsar_jax.zeroshot import calibration as calibration_lib
 
 _WAY_FORWARD = (
-  'build it again with `python -m zsar_jax.bank build ... --dataset=DIR`, a '
+  'build it again with `zsar bank build ... --dataset=DIR`, a '
   'prepared dataset whose videos calibrate it'
 )
 _BY_NAMES = (
@@ -96,7 +96,7 @@ class Confidence:
     if not self._by_names:
       return f'the bank has none; {_WAY_FORWARD}'
     return (
-      'there is no bank; build one with `python -m zsar_jax.bank build '
+      'there is no bank; build one with `zsar bank build '
       '--video=WEIGHTS --text=WEIGHTS --dataset=DIR --output=FOLDER`, and give '
       'it as --workdir'
     )

@@ -82,6 +82,12 @@ class Recognizer(abc.ABC):
     """
 
   @property
+  def trained_on(self) -> tuple[str, ...]:
+    """`seen_classes`, and those of the model that training started from."""
+    started_with = self.config.init.get('seen_classes', ())
+    return tuple(dict.fromkeys((*self.seen_classes, *started_with)))
+
+  @property
   def read_elsewhere(self) -> bool:
     """Whether the text encoder has public weights, so that it knows words."""
     return re.search(r'\b(text|clip|dual)=', self.origin) is not None

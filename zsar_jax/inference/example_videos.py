@@ -57,7 +57,7 @@ def check(
   if bank is None:
     raise ValueError(
       'example videos need a prototype bank, and there is none: build one with '
-      '`python -m zsar_jax.bank build --video=WEIGHTS --text=WEIGHTS '
+      '`zsar bank build --video=WEIGHTS --text=WEIGHTS '
       '--dataset=DIR --output=FOLDER`'
     )
   canonical = class_names.canonical_names([*videos], 'videos')
@@ -166,7 +166,7 @@ def centre_of(
     raise ValueError(
       'the bank does not know the mean of all videos, which its prototypes '
       'lack, so it can take no example videos. Build it again with videos of '
-      'any classes: `python -m zsar_jax.bank build ... --dataset=DIR`, with '
+      'any classes: `zsar bank build ... --dataset=DIR`, with '
       '--prototypes=classifier to keep its prototypes'
     )
   return bank.centre

@@ -1,6 +1,6 @@
 """Writes the model card (README.md) of exported encoders and their bank."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import os
 from typing import Any
@@ -14,6 +14,8 @@ from zsar_jax.system import json_files
 FILE = 'README.md'
 # Longer than any likely run of backticks in a class name.
 _FENCE = '`' * 6
+# Names that a card lists without folding.
+_FEW = 20
 
 
 def make(
@@ -53,10 +55,18 @@ def make(
       '## Results',
       f'{_FENCE}\n{results_text.format_table(results)}\n{_FENCE}',
     ]
-  names = '\n'.join(bank.seen_classes)
+  left_out = prototype_bank.without(recognizer.trained_on, bank.seen_classes)
+  if left_out:
+    parts += [
+      '## Left out of the bank',
+      f'The encoder was trained on these {len(left_out)} classes too. The bank '
+      'has no prototypes of them. They are no unseen classes: do not test '
+      'zero-shot recognition on them.',
+      _listed(left_out),
+    ]
   parts += [
     f'## The {len(bank.seen_classes)} seen classes',
-    f'{_FENCE}\n{names}\n{_FENCE}',
+    _listed(bank.seen_classes),
   ]
   return '\n\n'.join(parts) + '\n'
 
@@ -90,6 +100,16 @@ def write(
     f.write(card)
 
 
+def _listed(names: Sequence[str]) -> str:
+  """Lists class names in a code block; many of them can be unfolded."""
+  block = '\n'.join([_FENCE, *names, _FENCE])
+  if len(names) <= _FEW:
+    return block
+  return (
+    f'<details>\n<summary>{len(names)} names</summary>\n\n{block}\n\n</details>'
+  )
+
+
 def _front(recognizer: encoders.Recognizer, licence: str) -> str:
   """Returns the Hub's metadata as YAML, in which JSON strings are valid."""
   fields = {'license': licence} if licence else {}
@@ -120,7 +140,7 @@ def _usage(repository: str) -> str:
   lines = [
     '## Use',
     '```',
-    f'python -m zsar_jax.predict --workdir={folder} --video=clip.mp4 \\',
+    f'zsar predict --workdir={folder} --video=clip.mp4 \\',
     '  --classes="juggling,rowing" --explain',
     '```',
     '',

@@ -55,7 +55,7 @@ def resolve(name: str) -> str:
     raise FileNotFoundError(
       f'{name} has a bank, but neither {model_files.META_FILE} nor '
       f'{public_folders.FILE}, which say what it was made by: push it with '
-      '`python -m zsar_jax.bank export --push`'
+      '`zsar bank export --push`'
     )
   elif public_folders.has_descriptions(located.folder):
     hub.resolve_files(located.pinned, (public_folders.DESCRIPTIONS_FILE,))

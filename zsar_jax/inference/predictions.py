@@ -164,7 +164,10 @@ class Segments:
 
 
 def class_warnings(
-  names: Sequence[str], seen_classes: Sequence[str], read_elsewhere: bool
+  names: Sequence[str],
+  seen_classes: Sequence[str],
+  read_elsewhere: bool,
+  trained_on: Sequence[str] = (),
 ) -> list[str]:
   """Returns warnings about the names to choose from.
 
@@ -173,15 +176,26 @@ def class_warnings(
     seen_classes: canonical names of the training classes.
     read_elsewhere: whether the text encoder has learnt words from other texts
       too. Then words that no seen class has are no reason for doubt.
+    trained_on: canonical names of the classes that the video encoder was
+      trained on, whether the bank has them or not.
 
   Returns:
-    Up to two warnings: one lists names that are seen classes, one lists words
-    that no seen class has.
+    Up to three warnings: one lists names that are seen classes, one lists
+    names that the encoder was trained on without being seen classes, one lists
+    words that no seen class has.
   """
   found = []
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
+  left_out = [
+    name for name in names if name in trained_on and name not in seen_classes
+  ]
+  if left_out:
+    found.append(
+      'left out of the bank, but the encoder was trained on this, so not '
+      f'zero-shot: {", ".join(left_out)}'
+    )
   if read_elsewhere:
     return found
   known = {

@@ -5,7 +5,7 @@ tensors. Names, domain, preprocessing, hashes, settings, calibration and licence
 are JSON in the header. Nothing is unpickled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -69,6 +69,9 @@ class PrototypeBank:
     example_sums: float32 [a d], sums of their `examples.directions`.
     centre: float32 [d], what was subtracted from the videos of the prototypes;
       None if nothing was, or if it is not known.
+    left_out: names of the classes that the encoder was trained on, and that
+      have no prototype. They are no unseen classes. () in banks of earlier
+      versions.
   """
 
   seen_classes: tuple[str, ...]
@@ -90,6 +93,7 @@ class PrototypeBank:
   example_counts: np.ndarray | None = None
   example_sums: np.ndarray | None = None
   centre: np.ndarray | None = None
+  left_out: tuple[str, ...] = ()
 
 
 def preprocessing_hash(preprocessing: str) -> str:
@@ -141,7 +145,7 @@ def load_bank(path: str) -> PrototypeBank:
       if metadata.get('format') in _OLD_FORMATS:
         raise ValueError(
           f'{path} was written by an older version: build it again with '
-          '`python -m zsar_jax.bank build`'
+          '`zsar bank build`'
         )
       if metadata.get('format') != _FORMAT:
         raise ValueError(f'{path} is not a {_FORMAT!r} file')
@@ -152,8 +156,8 @@ def load_bank(path: str) -> PrototypeBank:
   except json.JSONDecodeError as e:
     raise ValueError(f'{path}: its header is not JSON: {e}') from e
   _check_header(path, header)
-  for key in ('seen_classes', 'added_classes'):
-    header[key] = tuple(header[key])
+  for key in ('seen_classes', 'added_classes', 'left_out'):
+    header[key] = tuple(header.get(key, ()))
   try:
     bank = PrototypeBank(**header, **tensors)
   except TypeError as e:
@@ -175,15 +179,20 @@ def _check_header(path: str, header: Any) -> None:
       ('calibration', dict | None),
       ('step', int),
       *((key, str) for key in _TEXTS),
-      *((key, str) for key in ('origin',) if key in header),
+      *(
+        (key, kind)
+        for key, kind in (('origin', str), ('left_out', list))
+        if key in header
+      ),
     )
     if not isinstance(header.get(key), kind)
   ]
-  names = (*header.get('seen_classes', ()), *header.get('added_classes', ()))
-  if wrong or not all(isinstance(name, str) for name in names):
-    raise ValueError(
-      f'{path}: header keys {wrong or "with class names"} are damaged'
-    )
+  if wrong:
+    raise ValueError(f'{path}: header keys {wrong} are damaged')
+  names = (*header['seen_classes'], *header['added_classes'])
+  texts = (*names, *header.get('left_out', ()))
+  if not all(isinstance(name, str) for name in texts):
+    raise ValueError(f'{path}: header keys with class names are damaged')
   if not header['seen_classes']:
     raise ValueError(f'{path} holds no seen class')
   if len(set(names)) < len(names):
@@ -255,9 +264,13 @@ def check_belongs(
     if theirs != ours:
       raise ValueError(
         f'{f"bank {path}" if path else "the bank"} belongs to other {what} '
-        f'({theirs}, here {ours}): build it again with `python -m '
-        'zsar_jax.bank build`'
+        f'({theirs}, here {ours}): build it again with `zsar bank build`'
       )
+
+
+def without(names: Sequence[str], seen: Sequence[str]) -> tuple[str, ...]:
+  """Returns the names that are no seen classes, in order."""
+  return tuple(name for name in names if name not in seen)
 
 
 def examples_of(bank: PrototypeBank) -> dict[str, int]:
@@ -285,6 +298,11 @@ def describe(bank: PrototypeBank) -> str:
     'settings': json.dumps(dict(bank.settings)),
     'calibrated on': calibration.get('measured_on', 'nothing'),
   }
+  if bank.left_out:
+    facts['left out'] = (
+      f'{len(bank.left_out)} classes that the encoder was trained on: they are '
+      'no unseen classes'
+    )
   width = max(map(len, facts))
   lines = [f'{key.ljust(width)}  {value}' for key, value in facts.items()]
   lines.append('')
@@ -296,4 +314,5 @@ def describe(bank: PrototypeBank) -> str:
     f'{n:4d} examples  {name}' if n else f'  by name alone  {name}'
     for name, n in examples_of(bank).items()
   ]
+  lines += [f'     left out  {name}' for name in bank.left_out]
   return '\n'.join(lines)

@@ -81,7 +81,7 @@ def open_dual(weights: str) -> public_encoders.PublicEncoders:
   video = public_sides.open_video(weights)
   if not video.space:
     raise ValueError(
-      f'{weights} has no text side: build a bank with `python -m zsar_jax.bank '
+      f'{weights} has no text side: build a bank with `zsar bank '
       f'build --video={weights} --text=TEXT_WEIGHTS --output=FOLDER`, and give '
       'it as --workdir'
     )
@@ -229,8 +229,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
   except FileNotFoundError as e:
     raise FileNotFoundError(
       f'{e}. If the weights have moved, write their new place into {path}; if '
-      'they are gone, build the bank again from others with `python -m '
-      'zsar_jax.bank build`'
+      'they are gone, build the bank again from others with `zsar bank build`'
     ) from e
   text = encoders.text
   if _POOLING not in content and content['text_digest'] == text.tensors_digest:
@@ -244,7 +243,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
       raise ValueError(
         f'the weights {content[side]} have changed: {path} expects the digest '
         f'{content[f"{side}_digest"]}, found {digest}; build the bank again '
-        'with `python -m zsar_jax.bank build`'
+        'with `zsar bank build`'
       )
   if DESCRIPTION_WEIGHT in content:
     described = class_descriptions.read(os.path.join(folder, DESCRIPTIONS_FILE))

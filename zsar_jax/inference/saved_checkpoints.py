@@ -155,7 +155,7 @@ class SavedCheckpoints:
     if other is not None:
       advice = (
         f'the one of step {other} is whole: give evaluate --step={other}. For '
-        f'predict, first make its bank with `python -m zsar_jax.bank build '
+        f'predict, first make its bank with `zsar bank build '
         f'--step={other} --output=FILE` and your other flags, then give '
         f'predict --step={other} --bank=FILE'
       )
@@ -198,7 +198,7 @@ def open_existing(workdir: str, step: int | None = None) -> SavedCheckpoints:
   if not os.path.isdir(os.path.join(workdir, FOLDER)):
     raise FileNotFoundError(
       f'{workdir} holds no checkpoint; train one with '
-      f'`python -m zsar_jax.main --workdir={workdir} --config=...`'
+      f'`zsar train --workdir={workdir} --config=...`'
     )
   checkpoints = SavedCheckpoints(workdir)
   if checkpoints.latest_step() is None:

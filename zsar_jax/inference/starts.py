@@ -49,8 +49,8 @@ def start(config: ml_collections.ConfigDict) -> initialisation.Start:
   folder = model_files.resolve(os.path.expanduser(path))
   if not model_files.is_model(folder):
     raise FileNotFoundError(
-      f'init.model={path} holds no {model_files.META_FILE}: `python -m '
-      'zsar_jax.bank export --workdir=RUN --output=FOLDER` writes the model of '
+      f'init.model={path} holds no {model_files.META_FILE}: `zsar '
+      'bank export --workdir=RUN --output=FOLDER` writes the model of '
       f'a run; {", ".join(model_files.shipped())} comes along'
     )
   params, meta = model_files.read(folder)

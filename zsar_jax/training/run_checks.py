@@ -211,7 +211,7 @@ def describe(
   if doubtful:
     say(
       f'{len(doubtful)} warnings about class names: '
-      f'python -m zsar_jax.protocols lint {protocol.dataset_dir}'
+      f'zsar protocols lint {protocol.dataset_dir}'
     )
   sided = class_names.sided_classes(protocol.seen_classes)
   if config.augmentation.mirror and sided:

@@ -45,7 +45,7 @@ def write(
   if example:
     say(
       'to try it on a video of an unseen class:\n'
-      f'python -m zsar_jax.predict --workdir={workdir} --video="{example}" '
+      f'zsar predict --workdir={workdir} --video="{example}" '
       f'--classes="{",".join(protocol.unseen_classes)}"'
     )
 

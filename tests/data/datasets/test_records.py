@@ -66,9 +66,9 @@ def test_columns_of_unequal_length_raise():
 
 
 def test_folder_without_a_dataset_raises(tmp_path):
-  with pytest.raises(FileNotFoundError, match='zsar_jax.prepare'):
+  with pytest.raises(FileNotFoundError, match='zsar prepare'):
     records.read_metadata(str(tmp_path))
-  with pytest.raises(FileNotFoundError, match='zsar_jax.prepare'):
+  with pytest.raises(FileNotFoundError, match='zsar prepare'):
     records.open_split(str(tmp_path / 'none'), 'train')
 
 

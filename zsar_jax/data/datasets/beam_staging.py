@@ -1,6 +1,6 @@
 """Runs the first stage of preparation on many machines, by Apache Beam.
 
-python -m zsar_jax.prepare --dataset=kinetics700 --source=DIR --data_dir=DIR \
+zsar prepare --dataset=kinetics700 --source=DIR --data_dir=DIR \
   --storage=frames --beam_flag=--runner=DirectRunner
 
 One DoFn calls the same function as `staging.stage`, so the cache is the same.

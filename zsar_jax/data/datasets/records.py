@@ -246,7 +246,7 @@ def read_metadata(dataset_dir: str) -> dict[str, Any]:
   if not os.path.exists(path):
     raise FileNotFoundError(
       f'{dataset_dir} holds no prepared dataset (no metadata.json); '
-      'make one with `python -m zsar_jax.prepare`'
+      'make one with `zsar prepare`'
     )
   metadata = json_files.read(path)
   if 'videos' not in metadata:

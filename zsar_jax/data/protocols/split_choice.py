@@ -83,7 +83,7 @@ def find_spec(
   else:
     raise ValueError(
       f'{dataset.folder} brings no class split: set data.protocol to an id '
-      '(`python -m zsar_jax.protocols list`), data.class_split to a JSON '
+      '(`zsar protocols list`), data.class_split to a JSON '
       'file with the lists "seen" and "unseen", or data.train_only=True to '
       'train on every class and test elsewhere'
     )

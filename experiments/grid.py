@@ -369,8 +369,10 @@ def run(
     for i in range(workers)
   ]
   try:
-    for process in processes:
-      process.wait()
+    # By default SIGTERM would end this process alone, and leave the workers.
+    with interruption.on_termination():
+      for process in processes:
+        process.wait()
   finally:
     for process in processes:
       process.kill()

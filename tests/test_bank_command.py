@@ -1,7 +1,9 @@
 """Tests `bank` on a trained run and on the shipped one."""
 
+import dataclasses
 import glob
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +69,28 @@ def test_bank_is_built_shown_added_to_and_merged(workdir, tmp_path, capsys):
   assert run(predict, *flags, '--json') == 0
   ranked = json.loads(capsys.readouterr().out)['ranking']
   assert {r['name'] for r in ranked} == {'juggling', 'rowing'}
+
+
+def test_a_bank_is_merged_with_others_alone(workdir, tmp_path, capsys):
+  own, copied, other = (
+    f'{workdir}/bank.safetensors',
+    *(str(tmp_path / name) for name in ('copied', 'other')),
+  )
+  shutil.copy(own, copied)
+  output = tmp_path / 'merged.safetensors'
+  for again in (own, copied):
+    assert run(bank, 'merge', own, again, f'--output={output}') == 1
+    error = capsys.readouterr().err
+    assert f'banks {own} and {again} are the same' in error
+  content = prototype_bank.load_bank(own)
+  turned = np.roll(content.class_embeddings, 1, axis=0)
+  prototype_bank.save_bank(
+    dataclasses.replace(content, class_embeddings=turned), other
+  )
+  assert run(bank, 'merge', own, other, f'--output={output}') == 1
+  error = capsys.readouterr().err
+  assert f'banks {own} and {other} have different class embeddings' in error
+  assert not output.exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import glob
+import json
 import os
 import shutil
 
@@ -11,7 +12,8 @@ import pytest
 
 from tests import tiny
 from tests.commands import read, run
-from zsar_jax import evaluate, main
+from tests.pretrained import tiny_weights
+from zsar_jax import bank, evaluate, main
 from zsar_jax.evaluation import results, score_files
 from zsar_jax.inference import prototype_bank
 
@@ -58,6 +60,90 @@ def test_outputs_are_never_replaced_unasked(workdir, tmp_path, capsys):
   # Found before any work, even before the workdir is read.
   assert run(evaluate, '--workdir=nowhere', f'--report={tmp_path}') == 1
   assert 'is a folder' in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def dataset(workdir):
+  """The prepared dataset of the run."""
+  pattern = f'{tiny.DATA_DIR}/stick_figures/**/metadata.json'
+  return os.path.dirname(glob.glob(pattern, recursive=True)[0])
+
+
+def test_one_split_of_a_file_or_all(dataset, workdir, tmp_path, capsys):
+  own = read(f'{dataset}/metadata.json')
+  seen, unseen = own['seen_classes'], own['unseen_classes']
+  halves = [{'seen': seen, 'unseen': unseen[i::2]} for i in range(2)]
+  split = tmp_path / 'halves.json'
+  split.write_text(json.dumps({'splits': halves}))
+  clip = tiny_weights.clip_config()
+  clip['text_config']['max_position_embeddings'] = 77
+  weights = tiny_weights.write_clip(tmp_path / 'clip', clip)
+  measure = lambda source, index: run(
+    evaluate,
+    source,
+    f'--dataset={dataset}',
+    f'--class_split={split}',
+    f'--class_split_index={index}',
+    f'--output={tmp_path}/{index}/results.json',
+    '--overwrite',
+  )
+  top1 = {}
+  for index in (0, 1, 'all'):
+    assert measure(f'--pretrained={weights}', index) == 0
+    content = read(f'{tmp_path}/{index}/results.json')
+    said, protocol = capsys.readouterr().out, content['protocol']
+    line = next(x for x in said.splitlines() if x.startswith('protocol: '))
+    line = line.removeprefix(f'protocol: {protocol} ')
+    hashed = content['protocol_hash']
+    part = '' if index == 'all' else f', split {index} of 2'
+    assert line == f'{hashed}{part}'
+    (top1[index],) = (
+      r
+      for r in content['rows']
+      if (r['method'], r['metric']) == ('nearest_name', 'top1')
+    )
+  both = [top1[i]['value'] for i in range(2)]
+  assert top1['all']['value'] == pytest.approx(np.mean(both))
+  assert top1['all']['std'] == pytest.approx(np.std(both))
+  mean, sd = 100 * np.mean(both), 100 * np.std(both)
+  printed = f'top-1 over 2 splits: nearest_name {mean:.1f} +- {sd:.1f}'
+  assert f'as papers print it, {printed}' in said
+  # The prototypes of a run are of a split's seen classes.
+  assert measure(f'--workdir={workdir}', 'all') == 1
+  assert 'give an index, 0 to 1' in capsys.readouterr().err
+  flags = f'--workdir={workdir}', '--class_split_index=1'
+  assert run(evaluate, *flags) == 1
+  assert 'index needs --class_split' in capsys.readouterr().err
+
+
+def test_the_model_that_ships_is_not_written_into(
+  dataset, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  split = tmp_path / 'split.json'
+  names = read(f'{dataset}/metadata.json')
+  keys = 'seen', 'unseen'
+  split.write_text(json.dumps({k: names[f'{k}_classes'] for k in keys}))
+  flags = (
+    '--workdir=stick_figures',
+    f'--dataset={dataset}',
+    f'--class_split={split}',
+    '--nomotion_controls',
+  )
+  for entry, argv in ((evaluate, flags), (bank, ('build', flags[0]))):
+    assert run(entry, *argv) == 1
+    assert '--output' in capsys.readouterr().err
+  assert os.listdir() == ['split.json']
+  assert run(evaluate, *flags, '--output=out/r.json') == 0
+  assert sorted(os.listdir()) == ['out', 'split.json']
+  assert sorted(os.listdir('out')) == [
+    'embeddings',
+    'predictions.safetensors',
+    'r.json',
+  ]
+  for output in ('out/2.json', 'stick_figures/2.json'):
+    assert run(evaluate, *flags, f'--output={output}', '--inner=x') == 1
+    assert 'stick_figures is no run' in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be_written_are_found_first(tmp_path):

@@ -19,7 +19,8 @@ A prototype bank is the file that inference needs beside the encoders.
 
 `build` makes prototypes from a run's training videos, or from all classes of
 another prepared dataset. `add` adds classes by name, without any video. A few
-example videos sharpen a class (--videos), and more can be added later.
+example videos sharpen a class (--videos), and more can be added later: give
+each video once, since a bank that has it counts it again.
 `merge` joins banks of the same encoders. `export` writes encoders and bank as
 a folder of plain files with a model card, to share. Every command accepts it as
 --workdir. --push uploads it to the Hugging Face Hub. Public weights are not
@@ -196,7 +197,7 @@ def _show(paths: Sequence[str], _) -> None:
 
 def _merge(paths: Sequence[str], _) -> prototype_bank.PrototypeBank:
   banks = [prototype_bank.load_bank(path) for path in paths]
-  merged = bank_changes.merge(banks)
+  merged = bank_changes.merge(banks, paths)
   if any(bank.calibration for bank in banks):
     terminal.say(
       'the calibration is dropped: it was measured with other seen classes'
@@ -274,7 +275,7 @@ def _public_bank(encoders, values, folder: str) -> prototype_bank.PrototypeBank:
     public_banks.Choice(
       values.prototypes,
       values.dataset,
-      [name for name in values.drop_seen.split(',') if name],
+      values.drop_seen.split(',') if values.drop_seen else [],
       values.licence,
     ),
     embeddings_dir=os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),

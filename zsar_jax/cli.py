@@ -138,7 +138,7 @@ def read_descriptions(
     dataset: see `class_descriptions.shipped`.
 
   Returns:
-    Canonical name -> sentences, also of other classes.
+    Canonical name -> sentences, of these classes.
 
   Raises:
     FileNotFoundError: the file does not exist.
@@ -146,11 +146,11 @@ def read_descriptions(
   """
   if not source:
     return {}
-  described = class_descriptions.find(source, dataset)
+  names, described = [*names], class_descriptions.find(source, dataset)
   lacking = class_descriptions.check_some(described, names, source)
   if lacking:
     terminal.say(f'warning: {lacking}', error=True)
-  return described
+  return {name: described[name] for name in names if name in described}
 
 
 def check_sources(

@@ -54,7 +54,7 @@ import os
 from absl import flags
 
 from zsar_jax import cli
-from zsar_jax.data.protocols import bank_protocols, split_choice
+from zsar_jax.data.protocols import bank_protocols, split_choice, split_file
 from zsar_jax.evaluation import (
   label_files,
   mteb_format,
@@ -141,12 +141,11 @@ def _define_test(values: flags.FlagValues) -> None:
   text(
     'class_split', 'JSON file with the seen and unseen classes of --dataset.'
   )
-  flags.DEFINE_integer(
+  text(
     'class_split_index',
-    0,
-    'Index of the split in a --class_split file that has several.',
-    flag_values=values,
-    lower_bound=0,
+    'Index of the split in a --class_split file that has several. For public '
+    "weights and their banks also 'all'.",
+    '0',
   )
   text(
     'protocol',
@@ -188,6 +187,8 @@ def main(argv: list[str]) -> None:
   cli.check_sources(values, _SOURCES, _BELONGS)
   for path in filter(None, (values.output, values.report, values.mteb)):
     results.check_output(path, values.overwrite)
+  if values['class_split_index'].present and not values.class_split:
+    raise ValueError('--class_split_index needs --class_split')
   if values.compare:
     _compare(values.compare)
   elif values.workdir:
@@ -233,15 +234,16 @@ def _evaluate_files(values) -> None:
 def _evaluate_run(values) -> None:
   say = terminal.say
   kept_in = model_sources.outputs_folder(values.workdir, values.output)
-  if kept_in != values.workdir and values.inner:
-    raise ValueError(
-      f'--inner writes into the run, and {values.workdir} is on the Hub'
-    )
   values.workdir = model_sources.pin(values.workdir)
   sweep = interpolation.read_sweep(
     values.workdir, values.interpolate, values.inner, values.export
   )
   folder = model_sources.resolve(values.workdir)
+  if values.inner and kept_in != folder:
+    raise ValueError(
+      f'--inner writes into the run, and {values.workdir} is no run: it is on '
+      'the Hub, or comes with the package'
+    )
   recognizer = saved_encoders.load(values.workdir, values.step)
   config = recognizer.config
   _change(config.data, values)
@@ -259,7 +261,7 @@ def _evaluate_run(values) -> None:
       config, () if values.class_split else recognizer.seen_classes
     )
   choice = choose_settings.read_or_choose(
-    values.workdir, '' if values.interpolate else values.inner, say, values.step
+    folder, '' if values.interpolate else values.inner, say, values.step
   )
   measure = lambda encoders, choice: evaluate_run.evaluate(
     encoders,
@@ -330,7 +332,7 @@ def _protocols_of(seen: bank_protocols.Seen, values, source: str):
     )
   choice = split_choice.SplitChoice(
     class_split=values.class_split,
-    class_split_index=values.class_split_index,
+    class_split_index=split_file.read_index(values.class_split_index),
     protocol=values.protocol,
     test_dataset_dir=values.dataset,
     allow_leaks=values.allow_leaks,
@@ -384,7 +386,7 @@ def _change(data, values) -> None:
         raise ValueError('give either --class_split or --protocol')
       data.dataset_dir, data.test_dataset_dir = values.dataset, ''
       data.class_split, data.protocol = values.class_split, ''
-      data.class_split_index = values.class_split_index
+      data.class_split_index = split_file.read_index(values.class_split_index)
       data.train_only = False
     elif values.protocol or values.dataset:
       data.test_dataset_dir = values.dataset or data.test_dataset_dir

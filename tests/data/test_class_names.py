@@ -58,10 +58,38 @@ def test_one_class_in_two_spellings_raises_and_shows_both():
     class_names.canonical_names(['shake_hands', 'ShakeHands'], 'candidates')
 
 
-@pytest.mark.parametrize('name', ['', '  ', '_-_', '!?'])
+@pytest.mark.parametrize('name', ['', '  ', '_-_'])
 def test_empty_name_raises(name):
   with pytest.raises(ValueError, match='empty class name'):
     class_names.canonical_names(['rowing', name])
+
+
+@pytest.mark.parametrize('name', ['!?', '🏊', '🏊 🤸'])
+def test_name_without_letters_raises(name):
+  with pytest.raises(ValueError, match=r'has no letters or digits') as error:
+    class_names.canonical_names(['rowing', name], 'classes')
+  assert f'classes: class name {name!r}' in str(error.value)
+  assert class_names.canonical_names([f'{name} 7']) == [f'{name} 7']
+
+
+def test_a_text_is_no_list_of_names():
+  with pytest.raises(ValueError, match=r"got the text 'row': write \['row'\]"):
+    class_names.canonical_names('row', 'classes')
+
+
+@pytest.mark.parametrize('names', [None, 5])
+def test_what_is_no_sequence_raises(names):
+  with pytest.raises(
+    ValueError, match=f'expected a list of names, got {names}'
+  ):
+    class_names.canonical_names(names)
+
+
+@pytest.mark.parametrize('name', [None, 1, b'row'])
+def test_what_is_no_text_is_no_name(name):
+  with pytest.raises(ValueError, match='expected a name, got') as error:
+    class_names.canonical_names(['rowing', name])
+  assert repr(name) in str(error.value)
 
 
 def test_no_names_raise():

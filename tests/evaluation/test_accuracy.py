@@ -119,6 +119,30 @@ def test_every_figure_of_splits_video_by_video():
       assert row.class_low <= row.value <= row.class_high
 
 
+@pytest.mark.parametrize('c', [5, 6, 7])
+def test_top5_needs_more_than_five_candidates(c):
+  labels = np.arange(10) % c
+  # The second split has one candidate less.
+  candidates = np.ones((c, 2), bool)
+  candidates[-1, 1] = False
+  tested = task.Tested(
+    labels,
+    tuple(map(str, range(10))),
+    np.arange(10) > 0,  # the first video is unreadable
+    candidates,
+    candidates[labels],
+  )
+  unseen = task.Classes(tuple(f'u{i}' for i in range(c)), np.eye(c))
+  figures = accuracy.Accuracies(unseen, tested, resamples=50)
+  figures.add_scores('transfer', np.eye(c)[labels])
+  rows = {row.metric: row for row in figures.rows()}
+  assert {'top1', 'per_class'} <= set(rows)
+  assert ('top5' in rows) == (c > 5)
+  if c > 5:
+    chance = np.mean([5 / c, min(5 / (c - 1), 1)])
+    assert rows['top5'].chance == pytest.approx(chance)
+
+
 def test_floors_of_splits_video_by_video():
   unseen, tested, _ = random_test(1)
   figures = accuracy.Accuracies(unseen, tested, resamples=50)

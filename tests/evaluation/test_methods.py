@@ -39,7 +39,7 @@ def evaluate(videos=None, seen=SEEN, unseen=UNSEEN, settings=SHARP):
 
 def test_perfect_transfer_is_always_right():
   rows = evaluate()
-  for metric in ('top1', 'top5', 'per_class'):
+  for metric in ('top1', 'per_class'):
     row = rows['transfer', metric]
     assert (row.value, row.low, row.high) == pytest.approx((1, 1, 1))
     assert (row.n_videos, row.n_classes, row.n_unreadable) == (20, 4, 0)
@@ -85,7 +85,6 @@ def test_permuted_names_are_never_right_where_transfer_always_is():
 def test_chance_is_of_the_candidates():
   rows = evaluate()
   assert rows['transfer', 'top1'].chance == pytest.approx(1 / U)
-  assert rows['transfer', 'top5'].chance == pytest.approx(1)
   assert rows['floor_chance', 'per_class'].value == pytest.approx(1 / U)
 
 

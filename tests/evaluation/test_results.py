@@ -127,3 +127,9 @@ def test_what_was_measured_differently_is_not_compared(other, words):
   empty = make(protocol_hash='')
   with pytest.raises(ValueError, match='they have no test'):
     results_text.compare(empty, empty)
+
+
+def test_the_line_of_the_protocol_says_which_split():
+  line = lambda **extra: results_text.format_table(make(**extra)).split('\n')[0]
+  assert line() == line(split='') == 'protocol: set/1 abc'
+  assert line(split='split 0 of 2') == 'protocol: set/1 abc, split 0 of 2'

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from experiments import (
 from tests import tiny
 from tests.parallel import test_distributed
 from zsar_jax.evaluation import evaluator, methods, score_files
+from zsar_jax.system import interruption
 
 CONFIG = f'{tiny.ROOT / "configs/demo.py"}:smoke'
 
@@ -177,6 +180,27 @@ def test_workers_are_processes_that_share_the_cells(
   assert '2 workers' in capfd.readouterr().out
   with open(tmp_path / 'out' / grid.PLAN_FILE) as f:
     assert [c['name'] for c in json.load(f)] == ['one', 'two']
+
+
+def test_a_signal_ends_the_workers_too(tmp_path, monkeypatch):
+  class Worker:
+    ended = 0
+
+    def __init__(self, _):
+      self.running = True
+
+    def wait(self):
+      if self.running:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill(self):
+      self.running = False
+      Worker.ended += 1
+
+  monkeypatch.setattr(subprocess, 'Popen', Worker)
+  with pytest.raises(interruption.Interrupted):
+    grid.run([cell('a'), cell('b')], str(tmp_path), workers=2)
+  assert Worker.ended == 2
 
 
 def test_bad_grids_are_refused(tmp_path):

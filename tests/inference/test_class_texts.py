@@ -55,3 +55,15 @@ def test_further_descriptions_leave_the_first_texts_as_they_were(pieces):
   assert texts.texts(['rowing']) == [['rowing', 'a person rowing']]
   assert more.texts(['juggling']) == texts.texts(['juggling'])
   assert more.description_weight == 0.5
+
+
+def test_a_text_that_is_too_long_is_named_with_its_class(pieces):
+  texts = class_texts.ClassTexts(pieces, 8, ('{}', 'a {}'))
+  names = ['row', 'row ' * 6 + 'row']
+  with pytest.raises(
+    ValueError,
+    match=r"^class 'row row .*': text 'row .*token_length=8; set preprocessing",
+  ):
+    texts.token_ids(names)
+  with pytest.raises(ValueError, match='^class .*; shorten it$'):
+    texts.token_ids(names, 'shorten it')

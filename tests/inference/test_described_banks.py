@@ -69,8 +69,17 @@ def test_described_classes_alone_are_embedded_otherwise(folder, bare):
   assert changed[0] > 1e-3 and (changed[1:] == 0).all()
   assert found.weights_hash != without.weights_hash
   np.testing.assert_array_equal(found.seen_prototypes, without.seen_prototypes)
-  with pytest.raises(ValueError, match='belongs to other weights'):
-    bank_changes.merge([found, without])
+  # With files the message has their names.
+  for paths, named in (
+    ((), 'number 2, to merge with number 1,'),
+    (('a', 'b'), 'b, to merge with a,'),
+  ):
+    with pytest.raises(
+      ValueError, match=f'^bank {named} belongs to other weights'
+    ):
+      bank_changes.merge([found, without], paths)
+  with pytest.raises(ValueError, match='^the bank belongs to other weights'):
+    prototype_bank.check_belongs(found, 'x', found.preprocessing)
 
 
 def test_a_folder_keeps_its_descriptions_and_their_weight(folder, weights):
@@ -145,6 +154,24 @@ def test_python_takes_sentences_for_the_classes_it_adds(bare):
     model.add_classes(['juggling'], descriptions={'Juggling': 'Balls fly.'})
 
 
+@pytest.mark.parametrize(
+  'descriptions, message',
+  [
+    ({'rowing': ['Oars.']}, "of 'rowing', expected some of the names juggling"),
+    ({'juggling': ['Balls.'], 'rowing': ['Oars.']}, "of 'rowing', expected"),
+    (['Balls fly.'], r"expected class name -> list .*, got \['Balls fly.'\]"),
+    ('Balls fly.', "expected class name -> list of .*, got 'Balls fly.'"),
+    ({1: ['Balls fly.']}, 'descriptions: expected a name, got 1'),
+    ({'juggling': [None]}, "'juggling' needs a list of sentences"),
+  ],
+)
+def test_bad_descriptions_add_nothing(bare, descriptions, message):
+  model = zsar_jax.load(bare)
+  with pytest.raises(ValueError, match=message):
+    model.add_classes(['Juggling'], descriptions=descriptions)
+  assert model.classes == ()
+
+
 def test_a_bank_gets_described_names(bare, sentences, tmp_path):
   added = []
   for name, flags in (('a', ()), ('b', (f'--descriptions={sentences}',))):
@@ -163,6 +190,7 @@ def test_a_bank_gets_described_names(bare, sentences, tmp_path):
     ({'description_weight': None}, r"values of \['description_weight'\]"),
     ({'prompts': 5}, r"values of \['prompts'\]"),
     ({'prompts': [5]}, r"values of \['prompts'\]"),
+    ({'num_frames': -2}, 'num_frames is -2, expected a positive whole'),
     ({'num_frames': 'many', 'video': 1}, r"values of \['video', 'num_frames'"),
     (None, 'expected a JSON object'),
   ],
@@ -217,13 +245,13 @@ def test_sentence_encoders_get_the_shipped_ones_unasked(monkeypatch):
     return (None if out is given else out), said
 
   shipped = class_descriptions.shipped()
-  assert found(('archery', 'word1')) == (
+  assert found(('archery', 'qwv')) == (
     shipped,
-    ['shipped describes 1 of 2 classes, but not word1'],
+    ['shipped describes 1 of 2 classes, but not qwv'],
   )
   everything = found(('archery',))
   assert everything[0] == shipped and 'takes names alone' in everything[1][0]
-  assert found(('word1',)) == (None, [])
+  assert found(('qwv',)) == (None, [])
   assert found(('archery',), '') == (None, [])
   # Of a joint space nothing was measured.
   assert found(('archery',), space='clip') == (None, [])

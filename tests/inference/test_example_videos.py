@@ -76,6 +76,19 @@ def test_python_mixes_name_and_examples(shipped, directions):
   np.testing.assert_allclose(prototype(model, NAME), by_name, atol=1e-5)
 
 
+def test_examples_that_cancel_the_name_out_add_nothing(shipped):
+  model = shipped.clear_classes().add_classes(['rowing', NAME])
+  opposite = -KAPPA * prototype(model, NAME)[None]
+  chosen = model.clear_classes().add_classes(['rowing'])._candidates
+  before = chosen.prototypes
+  with pytest.raises(ValueError, match=f"videos of '{NAME}' are opposite"):
+    chosen.add([NAME], model.recognizer, {NAME: opposite})
+  assert chosen.names == ('rowing',) and len(chosen.text) == 1
+  np.testing.assert_array_equal(chosen.prototypes, before)
+  chosen.add([NAME], model.recognizer)
+  assert chosen.counts.tolist() == [0, 0]
+
+
 def test_a_file_counts_once_however_it_is_written(shipped, tmp_path):
   link = tmp_path / 'link.mp4'
   link.symlink_to(EXAMPLES[0])
@@ -169,6 +182,10 @@ def test_examples_of_the_wrong_names_are_refused(shipped):
     ({'waving both arms slowly': EXAMPLES}, 'is a seen class'),
     ({'rowing': []}, 'no path'),
     ({'rowing': EXAMPLES[0]}, 'must be in a list'),
+    ({'rowing': 5}, 'must be in a list, got 5'),
+    ({'rowing': [EXAMPLES[0], None]}, "'rowing' must be paths, got None"),
+    ({1: EXAMPLES}, 'videos: expected a name, got 1'),
+    (EXAMPLES[:1], r'videos: expected class name -> list of paths, got \['),
   ):
     with pytest.raises(ValueError, match=reason):
       shipped.add_classes(['rowing'], videos)

@@ -214,7 +214,8 @@ def test_the_coefficient_of_inner_draws_is_reported(run, monkeypatch):
 
 def test_runs_without_a_start_say_so(run, inner, tmp_path, capsys):
   # The model that ships began with random values.
-  assert evaluated('--workdir=stick_figures', '--interpolate=0') == 1
+  flags = '--workdir=stick_figures', f'--output={tmp_path / "results.json"}'
+  assert evaluated(*flags, '--interpolate=0') == 1
   assert 'started from random values' in capsys.readouterr().err
   # Told before the run is read.
   assert evaluated('--workdir=nowhere', '--interpolate=2') == 1

@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests import tiny, videos
+from tests import commands, tiny, videos
 import zsar_jax
 from zsar_jax import bank, predict
-from zsar_jax.inference import model_builder, model_files, saved_encoders
+from zsar_jax.inference import (
+  model_builder,
+  model_files,
+  prototype_bank,
+  public_folders,
+  saved_checkpoints,
+  saved_encoders,
+  starts,
+)
 
 NAME = 'stick_figures'
 
@@ -191,6 +199,29 @@ def test_the_model_that_ships_knows_classes_it_never_saw(tmp_path, capsys):
 def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert model_files.resolve(NAME) != NAME
-  (tmp_path / NAME).mkdir()
-  assert model_files.resolve(NAME) == NAME
   assert model_files.resolve('elsewhere') == 'elsewhere'
+  for mark in (
+    model_files.META_FILE,
+    prototype_bank.BANK_FILE,
+    public_folders.FILE,
+    saved_checkpoints.FOLDER,
+    # Of a run that has begun, and has no checkpoint yet.
+    'config.json',
+  ):
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / mark).touch()
+    assert model_files.resolve(NAME) == NAME
+    shutil.rmtree(tmp_path / NAME)
+  (tmp_path / NAME).touch()
+  assert model_files.resolve(NAME) == NAME
+
+
+def test_a_folder_without_a_model_hides_none(tmp_path, monkeypatch, capsys):
+  shipped = model_files.resolve(NAME)
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / NAME / 'embeddings').mkdir(parents=True)
+  assert model_files.resolve(NAME) == shipped
+  assert zsar_jax.load(NAME).bank.seen_classes
+  assert starts.start(tiny.config(init__model=NAME)).loaded
+  code = commands.run(bank, 'show', NAME)
+  assert code == 0 and 'seen classes' in capsys.readouterr().out

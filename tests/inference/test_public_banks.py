@@ -388,6 +388,25 @@ def test_bad_choices(weights, dataset, tmp_path, flags, message, capsys):
   assert not (tmp_path / 'out').exists()
 
 
+def test_too_few_classes_left_are_refused(opened, dataset, seen):
+  encoders = opened['classifier', 'text']
+
+  def make(prototypes, drop):
+    choice = public_banks.Choice(prototypes, dataset, drop)
+    return public_banks.make_bank(encoders, choice)
+
+  with pytest.raises(ValueError, match='leaves 1 of 5 classes of .*; at least'):
+    make('videos', sorted(seen)[1:])
+  labels = encoders.video.labels
+  with pytest.raises(ValueError, match='leaves 0 of 5 .*; at least 1 must'):
+    make('both', labels)
+  # The classes of the videos come to the one that is left of the classifier.
+  assert set(make('both', labels[1:]).seen_classes) == {
+    labels[0],
+    *(name for name in seen if name not in labels),
+  }
+
+
 def test_a_clip_is_measured_without_seen_classes(
   weights, opened, dataset, tmp_path
 ):

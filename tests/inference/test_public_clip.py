@@ -223,5 +223,16 @@ def test_names_are_needed(directory, capsys):
 
 
 def test_name_that_is_too_long_is_named(model):
-  with pytest.raises(ValueError, match='tokens, more than token_length=40'):
-    model.add_classes(['word ' * 20])
+  before = model.classes
+  # The limit is the encoder's own: no key of a config changes it.
+  with pytest.raises(
+    ValueError,
+    match="^class 'word word .*: text .* 98 tokens, .*=40; shorten it$",
+  ):
+    model.add_classes(['row', 'word ' * 20])
+  with pytest.raises(
+    ValueError, match="^class 'row': text 'oar oar .*; shorten it$"
+  ):
+    model.add_classes(['arm', 'row'], descriptions={'row': ['oar ' * 40]})
+  assert model.classes == before
+  assert 'row' not in model.recognizer.texts.descriptions

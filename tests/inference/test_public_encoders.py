@@ -1,5 +1,6 @@
 """Public weights as encoders, and banks from a classifier's columns."""
 
+import dataclasses
 import json
 import os
 
@@ -13,9 +14,11 @@ from zsar_jax import bank, evaluate, predict
 from zsar_jax.data.datasets import stick_figures
 from zsar_jax.data.protocols import prepared_dataset
 from zsar_jax.inference import (
+  action_model,
   classifier_bank,
   example_videos,
   prototype_bank,
+  public_encoders,
   public_folders,
   public_sides,
   saved_encoders,
@@ -114,21 +117,26 @@ def test_logits_are_products_with_the_columns(weights, encoders):
   )
 
 
+def prototypes_of(columns):
+  return classifier_bank.prototypes(columns, SEEN, 'S')
+
+
 def test_prototypes_are_centred_columns():
   columns = np.array([[3.0, 0], [0, 4], [0, 0]])
-  found = classifier_bank.prototypes(columns)
+  found = prototypes_of(columns)
   away = columns - columns.mean(axis=0)
   np.testing.assert_allclose(
     found, away / np.linalg.norm(away, axis=1, keepdims=True), rtol=1e-6
   )
   # A constant that all columns share changes no prototype.
-  np.testing.assert_allclose(
-    classifier_bank.prototypes(columns + 7), found, rtol=1e-6
-  )
+  np.testing.assert_allclose(prototypes_of(columns + 7), found, rtol=1e-6)
   with pytest.raises(ValueError, match='at least two classes'):
-    classifier_bank.prototypes(columns[:1])
-  with pytest.raises(ValueError, match='class 2 equals the mean'):
-    classifier_bank.prototypes(np.array([[1.0], [-1.0], [0.0]]))
+    prototypes_of(columns[:1])
+  with pytest.raises(ValueError, match="S: .* class 'word1 word2' equals"):
+    prototypes_of(np.array([[1.0], [-1.0], [0.0]]))
+  # Their mean is not one of them to the last bit.
+  with pytest.raises(ValueError, match='equals the mean of all 3 classes'):
+    prototypes_of(np.full((3, 2), 0.1))
 
 
 def test_the_bank_of_a_classifier(folder, encoders):
@@ -136,7 +144,7 @@ def test_the_bank_of_a_classifier(folder, encoders):
   assert made.seen_classes == SEEN and made.licence == 'CC-BY-4.0'
   assert made.weights_hash == encoders.weights_hash
   np.testing.assert_allclose(
-    made.seen_prototypes, classifier_bank.prototypes(COLUMNS), rtol=1e-6
+    made.seen_prototypes, prototypes_of(COLUMNS), rtol=1e-6
   )
   np.testing.assert_allclose(
     made.class_embeddings,
@@ -150,10 +158,34 @@ def test_dropped_classes_move_no_other_prototype(encoders):
   made = classifier_bank.make_bank(encoders, ['word3', 'arm_row'])
   assert made.seen_classes == ('row', 'word1 word2', 'word4 row')
   np.testing.assert_array_equal(
-    made.seen_prototypes, classifier_bank.prototypes(COLUMNS)[[0, 2, 4]]
+    made.seen_prototypes, prototypes_of(COLUMNS)[[0, 2, 4]]
   )
   with pytest.raises(ValueError, match='has no class juggling'):
     classifier_bank.make_bank(encoders, ['juggling'])
+
+
+@pytest.mark.parametrize(
+  'drop, reason',
+  [
+    (SEEN, 'drop_seen leaves 0 of 5 classes of .*; at least 2 must stay'),
+    (SEEN[1:], 'drop_seen leaves 1 of 5 classes of .*; at least 2 must stay'),
+    (',', "drop_seen: empty class name ''"),
+  ],
+)
+def test_too_few_classes_left_are_refused(drop, reason, weights, tmp_path):
+  path = str(tmp_path / 'folder')
+  with pytest.raises(ValueError, match=reason):
+    bank.main(
+      [
+        'bank',
+        'build',
+        f'--video={weights["video"]}',
+        f'--text={weights["text"]}',
+        f'--output={path}',
+        f'--drop_seen={",".join(drop) if drop != "," else drop}',
+      ]
+    )
+  assert not os.path.exists(path)
 
 
 def test_a_folder_predicts_as_a_run_does(folder, video, capsys):
@@ -178,10 +210,27 @@ def test_a_folder_predicts_as_a_run_does(folder, video, capsys):
   model = zsar_jax.load(folder).add_classes(['row', 'word7', 'word8'])
   read = example_videos.read(model.recognizer, video)
   z, _ = model.recognizer.encode_videos(read.clips[None], ())
-  column = classifier_bank.prototypes(COLUMNS)[0]
+  column = prototypes_of(COLUMNS)[0]
   assert by_name['row']['score'] == pytest.approx(
     float(z[0, 0] @ column), abs=1e-5
   )
+
+
+def test_embeddings_that_are_not_finite_are_no_ranking(weights, video):
+  for side in ('video', 'clip'):
+    good = public_folders.open_sides(weights[side], weights['clip'])
+    embed, params = good.video.program
+    bad = (lambda params, clips, f=embed: f(params, clips) * np.nan, params)
+    recognizer = public_encoders.PublicEncoders(
+      dataclasses.replace(good.video, program=bad), good.text
+    )
+    found = classifier_bank.make_bank(good) if side == 'video' else None
+    model = action_model.ActionModel(recognizer, found)
+    model.add_classes(['row', 'arm'])
+    with pytest.raises(ValueError, match='video encoder: .* not finite'):
+      model.predict(video)
+  with pytest.raises(ValueError, match='video encoder: .* not finite'):
+    list(model.windows(video))
 
 
 def test_clip_is_both_sides_at_once(weights):
@@ -222,7 +271,15 @@ def test_weights_that_changed_are_refused(weights, tmp_path):
     ({'0': 'row', '2': 'arm'}, COLUMNS[:2], 'from 0 to 1'),
     ({'0': 'row', 'x': 'arm'}, COLUMNS[:2], 'no number'),
     ({'0': 'Row', '1': 'row'}, COLUMNS[:2], 'duplicate class name'),
+    ({'0': 'row', '1': None}, COLUMNS[:2], "id2label\\['1'\\] is None"),
+    ({'0': 'row', '1': 7}, COLUMNS[:2], "id2label\\['1'\\] is 7"),
     (LABELS, COLUMNS[:3], 'shape \\(3, 32\\).*names 5 classes'),
+    (
+      LABELS,
+      COLUMNS[:, :16],
+      'model.safetensors: classifier.weight has shape \\(5, 16\\), '
+      'expected \\(5, 32\\)',
+    ),
   ],
 )
 def test_classifiers_without_usable_names(tmp_path, labels, columns, message):
@@ -268,9 +325,25 @@ def test_pooling_is_what_the_sentence_encoder_says(tmp_path):
   tiny_weights.write_json(settings, {'pooling_mode_cls_token': True})
   cls = public_sides.open_text(path).embed_names(['row', 'arm'])
   assert np.abs(mean - cls).max() > 1e-2
-  tiny_weights.write_json(settings, {'pooling_mode_mean_tokens': False})
-  with pytest.raises(ValueError, match='only mean and cls'):
-    public_sides.open_text(path)
+  tiny_weights.write_json(settings, {'pooling_mode': 'cls'})
+  assert public_sides.open_text(path).pooling == 'cls'
+  tiny_weights.write_json(settings, {'pooling_mode_max_tokens': False})
+  np.testing.assert_array_equal(
+    public_sides.open_text(path).embed_names(['row', 'arm']), mean
+  )
+  for modes in (
+    {'_mean_tokens': False},
+    {'_max_tokens': True},
+    {'_mean_tokens': True, '_max_tokens': True},
+    {'_mean_tokens': True, '_cls_token': True},
+    {'_cls_token': 'no'},
+    {'_mean_tokens': True, '_cls_token': 'no'},
+    {'': 'max'},
+  ):
+    given = {f'pooling_mode{mode}': value for mode, value in modes.items()}
+    tiny_weights.write_json(settings, given)
+    with pytest.raises(ValueError, match='config.json: only mean and cls'):
+      public_sides.open_text(path)
 
 
 @pytest.fixture(scope='module')

@@ -150,7 +150,7 @@ def test_l2_normalise_of_zero_is_zero_with_a_finite_gradient():
 
 
 def test_gelu_and_its_slope_equal_the_exact_ones():
-  x = np.linspace(-12, 12, 2001)
+  x = np.linspace(-20, 20, 100001, dtype=np.float32).astype(np.float64)
   normal_cdf = scipy.special.ndtr(x)
   density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
   value, slope = jax.jvp(
@@ -158,8 +158,10 @@ def test_gelu_and_its_slope_equal_the_exact_ones():
     (jnp.asarray(x, jnp.float32),),
     (jnp.ones(x.shape, jnp.float32),),
   )
-  bound = 2e-7 * np.maximum(1, np.abs(x))
+  bound = 3e-7 * np.maximum(1, np.abs(x))
   assert (np.abs(value - x * normal_cdf) <= bound).all()
+  erfc = jax.nn.gelu(jnp.asarray(x, jnp.float32), approximate=False)
+  assert (np.abs(value - erfc) <= bound).all()
   np.testing.assert_allclose(slope, normal_cdf + x * density, atol=1e-6)
 
 
@@ -169,6 +171,18 @@ def test_gelu_in_bfloat16_is_the_rounded_one():
   assert found.dtype == jnp.bfloat16
   exact = layers.gelu(x.astype(jnp.float32)).astype(jnp.bfloat16)
   np.testing.assert_array_equal(found, exact)
+
+
+def test_gelu_of_numbers_that_are_no_array():
+  exact = np.array([0.5, -1]) * scipy.special.ndtr([0.5, -1])
+  np.testing.assert_allclose(layers.gelu(0.5), exact[0], atol=3e-7)
+  np.testing.assert_allclose(layers.gelu(np.array([0.5, -1])), exact, atol=3e-7)
+
+
+@pytest.mark.parametrize('dtype', ['int32', 'bool', 'complex64'])
+def test_gelu_of_other_than_floating_point_raises(dtype):
+  with pytest.raises(TypeError, match=f'floating-point numbers, got {dtype}'):
+    layers.gelu(jnp.ones(3, dtype))
 
 
 def test_gelu_keeps_one_array_for_the_backward_pass():

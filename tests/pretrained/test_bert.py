@@ -98,6 +98,10 @@ def test_tables_are_cut_and_padded(tmp_path):
     ({'max_position_embeddings': 8}, 'fewer than token_length=12'),
     ({'num_hidden_layers': 3}, 'layer.2.* is missing'),
     ({'num_hidden_layers': 1}, '16 tensors do not belong to this model'),
+    ({'hidden_size': 'x'}, "config.json: hidden_size is 'x', expected a posit"),
+    ({'num_attention_heads': 3}, 'is 3, .* not divide the hidden_size 16'),
+    ({'max_position_embeddings': -1}, 'embeddings is -1, expected a positive'),
+    ({'layer_norm_eps': 0}, 'layer_norm_eps is 0, expected a positive number'),
     ({'intermediate_size': 32}, 'intermediate.dense.bias.* has shape .24,.'),
   ],
 )

@@ -117,6 +117,15 @@ def change(path, changes):
     ({'text_config.num_hidden_layers': 3}, 'layers.2.* is missing'),
     ({'vision_config.num_hidden_layers': 1}, '16 tensors do not belong'),
     ({'vision_config.image_size': 64}, 'position_embedding.weight.* shape'),
+    (
+      {'vision_config.patch_size': 0},
+      'config.json: vision_config.patch_size is 0, expected a positive whole',
+    ),
+    ({'text_config.hidden_size': 'x'}, "text_config.hidden_size is 'x', expec"),
+    ({'text_config.num_attention_heads': 3}, 'not divide the hidden_size 16'),
+    ({'text_config.layer_norm_eps': True}, 'eps is True, expected a positive'),
+    ({'vision_config': [8]}, r'vision_config is \[8\], expected a JSON object'),
+    ({'projection_dim': 'x'}, "projection_dim is 'x', expected a positive wh"),
     ({'projection_dim': 13}, 'projection.weight.* does not fit'),
   ],
 )

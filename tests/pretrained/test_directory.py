@@ -60,6 +60,19 @@ def test_integers_and_scalars_stay_what_they_are(tmp_path):
   assert read['scale'].shape == () and read['scale'] == 2.5
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('dtype', [np.float32, np.float16, jnp.bfloat16])
+def test_tensors_that_are_not_finite_are_named(tmp_path, dtype, value):
+  largest = np.full(9, jnp.finfo(dtype).max, dtype)  # Their sum overflows.
+  tensors = {**TENSORS, 'large': largest, 'none': np.zeros(0, dtype)}
+  directory.read_weights(write(tmp_path, tensors))
+  tensors['c.weight'] = np.array([[0, value], [1, -1]], dtype)
+  message = "model.safetensors: tensor 'c.weight' holds NaN or infinity"
+  with pytest.raises(ValueError, match=message) as e:
+    directory.read_weights(write(tmp_path, tensors))
+  assert str(tmp_path) in str(e.value)
+
+
 def write_shards(path):
   path.mkdir(exist_ok=True)
   tiny_weights.write_json(path / 'config.json', CONFIG)

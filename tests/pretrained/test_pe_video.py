@@ -328,6 +328,13 @@ def test_as_many_frames_as_the_processor_takes(tmp_path):
       {'vision_config': {'model_args': {'swiglu_mlp': True}}},
       r"model_args has \['swiglu_mlp'\]",
     ),
+    (
+      'video',
+      {'vision_config': {'model_args': {'depth': 'x'}}},
+      "config.json: model_args.depth is 'x', expected a positive whole number",
+    ),
+    ('video', {'head_dim': 0}, 'video_config.head_dim is 0, expected'),
+    ('text', {'norm_eps': 'x'}, "text_config.norm_eps is 'x', expected"),
     ('text', {'model_type': 'bert'}, "text_config is of a 'bert'"),
     ('text', {'mlp_bias': True}, 'mlp_bias=True'),
     ('text', {'layer_types': ['full_attention']}, 'for each of 4 layers'),

@@ -330,6 +330,42 @@ def test_other_architectures_are_refused(tmp_path, config, message):
   assert str(tmp_path) in str(e.value)
 
 
+WHOLE_NUMBER = 'expected a positive whole number'
+
+
+@pytest.mark.parametrize(
+  'config, message',
+  [
+    ({'num_attention_heads': 'two'}, f"heads is 'two', {WHOLE_NUMBER}"),
+    ({'num_attention_heads': 0}, f'num_attention_heads is 0, {WHOLE_NUMBER}'),
+    ({'num_attention_heads': 3}, 'heads is 3, .* divide the hidden_size 32'),
+    ({'hidden_size': True}, f'hidden_size is True, {WHOLE_NUMBER}'),
+    ({'hidden_size': 32.5}, f'hidden_size is 32.5, {WHOLE_NUMBER}'),
+    ({'patch_size': 0}, f'patch_size is 0, {WHOLE_NUMBER}'),
+    ({'patch_size': [8, 8, 8]}, r'patch_size is \[8, 8, 8\], .* list of two'),
+    ({'image_size': None}, f'image_size is None, {WHOLE_NUMBER}'),
+    ({'layer_norm_eps': 'x'}, "layer_norm_eps is 'x', expected a positive num"),
+    ({'layer_norm_eps': float('nan')}, 'layer_norm_eps is nan, expected a pos'),
+    ({'qkv_bias': 'no'}, "qkv_bias is 'no', expected true or false"),
+    ({'num_channels': -3}, f'num_channels is -3, {WHOLE_NUMBER}'),
+    ({'hidden_act': ['gelu']}, r"hidden_act \['gelu'\] is not one of"),
+    (
+      {'model_type': 'timesformer', 'num_frames': -1},
+      f'num_frames is -1, {WHOLE_NUMBER}',
+    ),
+    (
+      {'model_type': 'vivit', 'num_frames': 2, 'tubelet_size': [2, 8]},
+      r'tubelet_size is \[2, 8\], expected a list of three',
+    ),
+  ],
+)
+def test_damaged_settings_are_named(tmp_path, config, message):
+  config = {'attention_type': 'joint_space_time', **config}
+  with pytest.raises(ValueError, match=f'config.json: .*{message}') as e:
+    load(write_vit(tmp_path, **config))
+  assert str(tmp_path) in str(e.value)
+
+
 def test_missing_setting_is_named(tmp_path):
   path = write_vit(tmp_path)
   content = json.loads((path / 'config.json').read_text())

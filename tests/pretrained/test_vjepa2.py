@@ -91,6 +91,21 @@ def test_weights_without_the_pooler_are_refused(peer):
     vjepa2.load_vjepa2(weights)
 
 
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'mlp_ratio': 'x'}, "mlp_ratio is 'x', expected a positive number"),
+    ({'tubelet_size': 0}, 'tubelet_size is 0, expected a positive whole'),
+    ({'num_attention_heads': 7}, 'not divide the hidden_size 40'),
+    ({'num_pooler_layers': -1}, 'layers is -1, expected a whole number, 0 or'),
+  ],
+)
+def test_damaged_settings_are_named(peer, change, message):
+  config = {**directory.read_weights(peer[1]).config, **change}
+  with pytest.raises(ValueError, match=f'here/config.json: .*{message}'):
+    vjepa2.vjepa2_kwargs(directory.Weights('here', config, {}, {}, {}))
+
+
 def test_rotary_positions_need_joint_attention():
   encoder = video_encoder.VideoEncoder(
     12, 1, 2, 12, (1, 8, 8), pooling='cls', positions='rotary'

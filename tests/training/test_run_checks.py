@@ -1,14 +1,15 @@
-"""Descriptions that a run asks for, and classes without one."""
+"""What a run asks for, and what is refused before its first step."""
 
 import json
 import types
 
 import pytest
 
+from tests import tiny
 from zsar_jax import config_utils
 from zsar_jax.data import class_descriptions
 from zsar_jax.data.datasets import records
-from zsar_jax.training import run_checks
+from zsar_jax.training import run_checks, train, train_loop
 
 # As if prepared: the folder is the dataset's name.
 PROTOCOL = types.SimpleNamespace(
@@ -68,3 +69,34 @@ def test_classes_that_nobody_has_described_are_refused(read):
   protocol.unseen_classes = ()
   with pytest.raises(ValueError, match='shipped .*none of the classes a, b'):
     read('shipped', protocol)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'optim__warmup_steps': 7}, 'optim.warmup_steps=7 is not within'),
+    ({'optim__frozen': ('nothing',)}, 'no parameter matches'),
+  ],
+)
+def test_what_is_refused_early_makes_no_workdir(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    train.train(tiny.config(**changes), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_what_is_refused_late_does_not_occupy_the_workdir(
+  tmp_path, monkeypatch
+):
+  def refuse(*args):
+    raise ValueError('refused')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train, '_make_loop', refuse)
+    with pytest.raises(ValueError, match='refused'):
+      train.train(tiny.config(seed=1), str(tmp_path / 'run'))
+  monkeypatch.setattr(train_loop.TrainLoop, 'run', refuse)
+  # Another config gets as far as the first step.
+  with pytest.raises(ValueError, match='refused'):
+    train.train(tiny.config(seed=2), str(tmp_path / 'run'))
+  with pytest.raises(ValueError, match='holds a run of another config'):
+    train.train(tiny.config(seed=1), str(tmp_path / 'run'))

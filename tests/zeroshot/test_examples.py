@@ -30,9 +30,25 @@ def test_a_class_without_examples_keeps_its_composite_to_the_bit():
   assert np.linalg.norm(mixed[1]) == pytest.approx(1, abs=1e-6)
 
 
-def test_prior_that_is_not_positive_raises():
-  with pytest.raises(ValueError, match='example_prior must be positive'):
-    examples.mix(np.eye(2), np.eye(2), 0.0)
+@pytest.mark.parametrize('prior', [0.0, -1.0, np.nan, np.inf])
+def test_prior_that_is_not_positive_and_finite_raises(prior):
+  with pytest.raises(
+    ValueError, match=f'must be positive and finite, got {prior}'
+  ):
+    examples.mix(np.eye(2), np.eye(2), prior)
+
+
+def test_examples_that_cancel_the_composite_out_are_refused():
+  composites = np.stack([unit(1, 0, 0), unit(1, 2, 3)]).astype(np.float32)
+  sums = np.stack([unit(0, 1, 0), -0.5 * unit(1, 2, 3)]).astype(np.float32)
+  with pytest.raises(ValueError, match="videos of 'b' are opposite to the"):
+    examples.mix(composites, sums, 0.5, ('a', 'b'))
+  with pytest.raises(ValueError, match='videos of row 1 are opposite to the'):
+    examples.mix(composites, sums, 0.5)
+  # Opposite ones of another weight leave a direction.
+  for prior, sign in ((0.4, -1), (0.6, 1)):
+    mixed = examples.mix(composites, sums, prior)
+    np.testing.assert_allclose(mixed[1], sign * unit(1, 2, 3), atol=1e-5)
 
 
 def test_share_is_the_weight_of_the_examples():
@@ -66,3 +82,10 @@ def test_what_all_videos_share_is_taken_off():
 def test_embeddings_that_are_not_finite_raise():
   with pytest.raises(ValueError, match='example videos: 1 of 2'):
     examples.directions(np.array([[[1.0, 0]], [[np.nan, 0]]]))
+  with pytest.raises(ValueError, match='centre of .* not all numbers are fin'):
+    examples.directions(np.array([[[1.0, 0]]]), np.array([0, np.nan]))
+
+
+def test_no_example_at_all_raises():
+  with pytest.raises(ValueError, match='there are none, expected at least one'):
+    examples.directions(np.zeros((0, 2, 3)))

@@ -78,8 +78,13 @@ def checked(
     Canonical name -> sentences.
 
   Raises:
-    ValueError: a name is twice there, or a class has no list of sentences.
+    ValueError: `content` is no mapping, a name is twice there, or a class has
+      no list of sentences.
   """
+  if not isinstance(content, Mapping):
+    raise ValueError(
+      f'{what}: expected class name -> list of sentences, got {content!r}'
+    )
   canonical = class_names.canonical_names(content, what)
   return {
     name: _sentences(sentences, f'{what}: {name!r}')
@@ -154,6 +159,27 @@ def find(source: str, dataset: str = '') -> dict[str, tuple[str, ...]]:
   if source == SHIPPED:
     return shipped(dataset)
   return read(os.path.expanduser(source))
+
+
+def check_all(
+  described: Iterable[str], names: Sequence[str], source: str
+) -> None:
+  """Refuses descriptions of other classes than those that they are given for.
+
+  Args:
+    described: canonical names with sentences.
+    names: canonical names of the classes.
+    source: of the descriptions, for messages.
+
+  Raises:
+    ValueError: a described name is none of the classes.
+  """
+  others = [name for name in described if name not in names]
+  if others:
+    raise ValueError(
+      f'{source} of {", ".join(map(repr, others[:_MOST_SHOWN]))}, expected '
+      f'some of the names {", ".join(names)}'
+    )
 
 
 def check_some(

@@ -50,14 +50,29 @@ def canonical_names(names: Iterable[str], what: str = 'classes') -> list[str]:
     One canonical name per name, in order.
 
   Raises:
-    ValueError: there is no name, a name is empty or has control characters,
-      or two names have one canonical name; the message shows both spellings.
+    ValueError: `names` is a text alone or no sequence; there is no name; a name
+      is no text, has no letters or digits, or has control characters; or two
+      names have one canonical name. The message shows both spellings.
   """
+  if isinstance(names, str):
+    raise ValueError(
+      f'{what}: expected a list of names, got the text {names!r}: write '
+      f'[{names!r}]'
+    )
+  if not isinstance(names, Iterable):
+    raise ValueError(f'{what}: expected a list of names, got {names!r}')
   first_spelling: dict[str, str] = {}
   for name in names:
+    if not isinstance(name, str):
+      raise ValueError(f'{what}: expected a name, got {name!r}')
     canonical = canonical_name(name)
-    if not re.search(r'\w', canonical):
+    if not canonical:
       raise ValueError(f'{what}: empty class name {name!r}')
+    if not re.search(r'\w', canonical):
+      raise ValueError(
+        f'{what}: class name {name!r} has no letters or digits: write it in '
+        'words'
+      )
     if canonical != terminal.visible_name(canonical):
       raise ValueError(
         f'{what}: class name {name!r} has control characters; remove them'

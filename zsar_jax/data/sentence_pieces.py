@@ -148,7 +148,7 @@ class SentencePieceTokenizer:
       ids [c l] int32 and mask [c l] bool, True where the model reads.
 
     Raises:
-      ValueError: a text has more tokens than `token_length`.
+      TextTooLong: a text has more tokens than `token_length`.
     """
     rows = [encoding.ids for encoding in self._tokenizer.encode_batch(names)]
     ids, mask = tokenizer.padded_ids(

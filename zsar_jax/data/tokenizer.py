@@ -64,6 +64,25 @@ def vocabulary_hash(pieces: Sequence[str]) -> str:
   return hashlib.sha256('\n'.join(pieces).encode()).hexdigest()[:16]
 
 
+class TextTooLong(ValueError):
+  """A text has more tokens than fit.
+
+  Attributes:
+    index: its place among the texts.
+  """
+
+  def __init__(self, index: int, text: str, found: int, most: int):
+    super().__init__(
+      f'text {shown(text)!r} has {found} tokens, more than token_length={most}'
+    )
+    self.index = index
+
+
+def shown(text: str) -> str:
+  """Returns as much of a text as a message shows."""
+  return text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'
+
+
 class Tokenizer:
   """Class names to fixed-length WordPiece ids, as BERT (uncased) does.
 
@@ -106,7 +125,7 @@ class Tokenizer:
       ids [c l] int32 and mask [c l] bool, True where a token is real.
 
     Raises:
-      ValueError: a name needs more than `token_length` tokens. Nothing is cut
+      TextTooLong: a name needs more than `token_length` tokens. Nothing is cut
         off silently, because two names may differ only at the end.
     """
     rows = [self._tokenizer.encode(name).ids for name in names]
@@ -131,17 +150,13 @@ def padded_ids(
     ids [c l] int32 and mask [c l] bool, True where a token is real.
 
   Raises:
-    ValueError: a row is longer than `token_length`.
+    TextTooLong: a row is longer than `token_length`.
   """
   ids = np.full((len(names), token_length), pad_id, np.int32)
   mask = np.zeros((len(names), token_length), bool)
   for i, (name, tokens) in enumerate(zip(names, rows, strict=True)):
     if len(tokens) > token_length:
-      shown = name if len(name) <= _MOST_SHOWN else f'{name[:_MOST_SHOWN]}…'
-      raise ValueError(
-        f'text {shown!r} has {len(tokens)} tokens, more than '
-        f'token_length={token_length}; set preprocessing.token_length'
-      )
+      raise TextTooLong(i, name, len(tokens), token_length)
     ids[i, : len(tokens)] = tokens
     mask[i, : len(tokens)] = True
   return ids, mask

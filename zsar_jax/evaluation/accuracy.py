@@ -127,8 +127,9 @@ class Accuracies:
   ) -> None:
     """Adds top-1, top-5 and per-class accuracies.
 
-    If the candidates come from several sources, it also adds the per-class
-    accuracy among the candidates of the video's own source.
+    Top-5 is left out if no split has more than five candidates. If the
+    candidates come from several sources, it also adds the per-class accuracy
+    among the candidates of the video's own source.
 
     Args:
       method: name of the method.
@@ -140,8 +141,10 @@ class Accuracies:
     sizes = candidates.sum(axis=0)
     if not brief:
       self.add(method, 'top1', ranks < 1, 1 / sizes, False)
-      top5 = np.minimum(5 / sizes, 1)
-      self.add(method, 'top5', ranks < 5, top5, False)
+      # Among five candidates the true one is always among the best five.
+      if sizes.max() > 5:
+        top5 = np.minimum(5 / sizes, 1)
+        self.add(method, 'top5', ranks < 5, top5, False)
     self.add(method, PER_CLASS, ranks < 1, 1 / sizes, True)
     if self.many_sources:
       ranks = ranking.ranks_in_splits(

@@ -153,6 +153,13 @@ def format_paired(paired: Sequence[Mapping[str, Any]]) -> list[str]:
   ]
 
 
+def protocol_line(results: Mapping[str, Any]) -> str:
+  """Returns name and hash of a protocol, and which of its splits it was."""
+  line = f'{results["protocol"]} {results["protocol_hash"]}'.strip()
+  # Older results do not say which split they are of.
+  return f'{line}, {results["split"]}' if results.get('split') else line
+
+
 def format_table(results: Mapping[str, Any]) -> str:
   """Returns the tables as text: accuracies, then differences and facts."""
   header = (
@@ -165,7 +172,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     'chance',
     'videos',
   )
-  top = [f'protocol: {results["protocol"]} {results["protocol_hash"]}'.rstrip()]
+  top = [f'protocol: {protocol_line(results)}']
   if results['leaks']:
     top.append(
       f'NOT STRICT: {len(results["leaks"])} leaks of the test into training:'

@@ -100,8 +100,8 @@ class ActionModel:
       The model itself.
 
     Raises:
-      ValueError: there are no names, or one is empty or there already; bad
-        descriptions; or an example video cannot be used. Nothing is added then.
+      ValueError: no list of names, or one is empty or there already; examples
+        or descriptions that are bad or of other names. Nothing is added then.
     """
     names = class_names.canonical_names(names, 'classes')
     again = [name for name in names if name in self.classes]
@@ -112,8 +112,8 @@ class ActionModel:
     examples = {}
     if checked:
       examples = example_videos.directions(self.recognizer, self.bank, checked)
-    self.recognizer = recognizer
     self._candidates.add(names, recognizer, examples)
+    self.recognizer = recognizer
     return self
 
   def clear_classes(self) -> 'ActionModel':

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -112,7 +113,9 @@ def _with_examples(
   return dataclasses.replace(bank, example_counts=counts, example_sums=sums)
 
 
-def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
+def merge(
+  banks: Sequence[PrototypeBank], paths: Sequence[str] = ()
+) -> PrototypeBank:
   """Merges banks of the same encoders.
 
   If several banks have a class, its prototype is the mean of theirs, weighted
@@ -125,18 +128,27 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
 
   Args:
     banks: at least two.
+    paths: of their files, for messages; () without files.
 
   Returns:
     The bank, with classes in alphabetical order.
 
   Raises:
     ValueError: the banks have different weights or preprocessing, or different
-      embeddings of a name.
+      embeddings of a name; or one is given twice, which would count its videos
+      twice. The message names the files.
   """
   first = banks[0]
-  for bank in banks[1:]:
-    prototype_bank.check_belongs(bank, first.weights_hash, first.preprocessing)
-  sums, counts, texts = _sums_of_seen(banks)
+  paths = paths or [f'number {i + 1}' for i in range(len(banks))]
+  for bank, path in zip(banks[1:], paths[1:], strict=True):
+    prototype_bank.check_belongs(
+      bank,
+      first.weights_hash,
+      first.preprocessing,
+      f'{path}, to merge with {paths[0]},',
+    )
+  _refuse_twice(banks, paths)
+  sums, counts, texts = _sums_of_seen(banks, paths)
   added, examples = _sums_of_added(banks)
   for name in examples.keys() & sums.keys():
     n, total = examples.pop(name)
@@ -171,21 +183,48 @@ def merge(banks: Sequence[PrototypeBank]) -> PrototypeBank:
   return _with_examples(merged, examples)
 
 
-def _sums_of_seen(banks: Sequence[PrototypeBank]):
+def _refuse_twice(banks: Sequence[PrototypeBank], paths: Sequence[str]):
+  """Refuses a bank with the content of one before it."""
+  for i, j in itertools.combinations(range(len(banks)), 2):
+    if _content(banks[i]) == _content(banks[j]):
+      raise ValueError(
+        f'banks {paths[i]} and {paths[j]} are the same, and their videos would '
+        'count twice: give each bank once'
+      )
+
+
+def _content(bank: PrototypeBank) -> tuple:
+  """Returns what a merge adds up, to compare."""
+  arrays = (
+    bank.seen_prototypes,
+    bank.class_embeddings,
+    bank.counts,
+    bank.added_embeddings,
+    bank.example_counts,
+    bank.example_sums,
+  )
+  values = (None if x is None else x.tobytes() for x in arrays)
+  return (bank.seen_classes, bank.added_classes, *values)
+
+
+def _sums_of_seen(banks: Sequence[PrototypeBank], paths: Sequence[str]):
   """Sums of the seen classes' directions, their videos and embeddings."""
   sums: dict[str, np.ndarray] = {}
   counts: dict[str, int] = {}
   texts: dict[str, np.ndarray] = {}
-  for bank in banks:
+  first: dict[str, str] = {}
+  for bank, path in zip(banks, paths, strict=True):
     for i, name in enumerate(bank.seen_classes):
       count = int(bank.counts[i])
       weight = np.float64(count or _COLUMN_VIDEOS)
       sums[name] = sums.get(name, 0) + weight * bank.seen_prototypes[i]
       counts[name] = counts.get(name, 0) + count
+      first.setdefault(name, path)
       text = texts.setdefault(name, bank.class_embeddings[i])
       if np.abs(text - bank.class_embeddings[i]).max() > _TOLERANCE:
         raise ValueError(
-          f'the banks have different class embeddings of {name!r}'
+          f'banks {first[name]} and {path} have different class embeddings of '
+          f'{name!r}'
         )
   return sums, counts, texts
 

@@ -22,20 +22,20 @@ def describe(
   Args:
     recognizer: the encoders.
     names: canonical names of the classes.
-    descriptions: name in any spelling -> sentences; of other classes they are
-      left out.
+    descriptions: name in any spelling -> sentences.
 
   Returns:
     The encoders; the same where there is nothing to add.
 
   Raises:
-    ValueError: see `class_descriptions.checked`.
+    ValueError: a description of no class of `names`; see also
+      `class_descriptions.checked`.
   """
   if not descriptions:
     return recognizer
   found = class_descriptions.checked(descriptions, 'descriptions')
-  own = {name: found[name] for name in names if name in found}
-  return recognizer.with_descriptions(own) if own else recognizer
+  class_descriptions.check_all(found, names, 'descriptions')
+  return recognizer.with_descriptions(found)
 
 
 class Candidates:
@@ -115,11 +115,24 @@ class Candidates:
       recognizer: the encoders, with the descriptions of these classes.
       videos: name -> directions [n d] of further examples, see
         `examples.directions`. No seen class may have any.
+
+    Raises:
+      ValueError: a name or sentence is too long, or examples cancel the
+        composite of their class out. Nothing is added then.
     """
+    before = dict(vars(self))
+    try:
+      self._add_whole(names, recognizer, videos or {})
+    except ValueError:
+      vars(self).update(before)
+      raise
+
+  def _add_whole(self, names, recognizer, videos) -> None:
+    """Adds classes with their examples; an error may leave a part."""
     if self._bank is not None and self._initial:
       self._initial = recognizer.initial_embeddings()
     self._add(names, recognizer.encode_class_names(names)['embedding'])
-    for name, directions in (videos or {}).items():
+    for name, directions in videos.items():
       at = self.names.index(name)
       self.counts[at] += len(directions)
       self._sums[at] += directions.sum(axis=0)
@@ -145,7 +158,7 @@ class Candidates:
   def _mix(self) -> None:
     """Makes the prototypes of composites and examples."""
     self.prototypes = examples.mix(
-      self._composites, self._sums, self._settings.example_prior
+      self._composites, self._sums, self._settings.example_prior, self.names
     )
 
   def _remembered(self, names) -> tuple[np.ndarray, np.ndarray | None]:

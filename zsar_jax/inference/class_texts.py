@@ -5,7 +5,7 @@ import copy
 
 import numpy as np
 
-from zsar_jax.data import byte_pairs, prompts
+from zsar_jax.data import byte_pairs, prompts, tokenizer
 
 
 class ClassTexts:
@@ -36,19 +36,29 @@ class ClassTexts:
     """Returns each class's texts: its name in all prompts, descriptions."""
     return prompts.class_texts(names, self.templates, self.descriptions)
 
-  def token_ids(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+  def token_ids(
+    self, names: Sequence[str], advice: str = 'set preprocessing.token_length'
+  ) -> list[dict[str, np.ndarray]]:
     """Returns the token ids of class names.
 
     Args:
       names: canonical class names.
+      advice: what to do about a text that is too long, for the message.
 
     Returns:
       `ids` int [c l] and `mask` bool [c l], for each row of
       `prompts.text_grid`. Training takes the rows in turn.
+
+    Raises:
+      ValueError: a text is too long; the message names its class.
     """
     rows = []
     for texts in prompts.text_grid(self.texts(names)):
-      ids, mask = self._tokenizer(texts)
+      try:
+        ids, mask = self._tokenizer(texts)
+      except tokenizer.TextTooLong as e:
+        name = tokenizer.shown(names[e.index])
+        raise ValueError(f'class {name!r}: {e}; {advice}') from e
       rows.append({'ids': ids, 'mask': mask})
     return rows
 

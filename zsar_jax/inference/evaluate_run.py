@@ -308,6 +308,7 @@ def _content(
     config_utils.to_dict(recognizer.config),
     {
       'step': recognizer.step,
+      'split': first.part if len(protocols) == 1 else '',
       'weights_hash': recognizer.weights_hash,
       'initialisation': recognizer.origin,
       **({'model': recognizer.source} if recognizer.source else {}),

@@ -4,7 +4,7 @@ No example is ever needed: a class is there by its name. See
 `zeroshot.examples` for what a few of them change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import functools
 import os
 
@@ -45,9 +45,13 @@ def check(
     Canonical name -> paths, each once.
 
   Raises:
-    ValueError: no bank; a name that is none of the names, or a seen class; a
-      class without a path.
+    ValueError: no mapping of lists of paths; no bank; a name that is none of
+      the names, or a seen class; a class without a path.
   """
+  if not isinstance(videos, Mapping):
+    raise ValueError(
+      f'videos: expected class name -> list of paths, got {videos!r}'
+    )
   if not videos:
     return {}
   if bank is None:
@@ -69,8 +73,16 @@ def check(
         f'example videos of {name!r}, which is none of the names: '
         f'{", ".join(names)}'
       )
-    if isinstance(paths, str | os.PathLike):
-      raise ValueError(f'the example videos of {name!r} must be in a list')
+    if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable):
+      raise ValueError(
+        f'the example videos of {name!r} must be in a list, got {paths!r}'
+      )
+    paths = [*paths]
+    wrong = [p for p in paths if not isinstance(p, str | os.PathLike)]
+    if wrong:
+      raise ValueError(
+        f'the example videos of {name!r} must be paths, got {wrong[0]!r}'
+      )
     # A file counts once, however it is written.
     files = {os.path.realpath(path): os.fspath(path) for path in paths}
     checked[name] = [*files.values()]

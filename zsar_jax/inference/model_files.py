@@ -23,6 +23,14 @@ _KEYS = ('config', 'vocabulary', 'seen_classes', 'step')
 # `write` adds this key; models of earlier versions lack it.
 _DIGEST = 'digest'
 _SHIPPED = pathlib.Path(__file__).parents[1] / 'shipped_models'
+# A folder with one of these is a model, or a run that has begun.
+_MARKS = (
+  META_FILE,
+  'bank.safetensors',
+  'encoders.json',
+  'checkpoints',
+  'config.json',
+)
 
 
 def shipped() -> list[str]:
@@ -36,10 +44,18 @@ def examples() -> list[str]:
 
 
 def resolve(name: str) -> str:
-  """Returns the folder of a shipped model; returns other paths unchanged."""
-  if not os.path.exists(name) and name in shipped():
+  """Returns the folder of a shipped model; returns other paths unchanged.
+
+  A file of that name comes first, and so does a folder with a model or a run.
+  Any other folder of that name does not hide the model.
+  """
+  if name in shipped() and not os.path.isfile(name) and not _has_mark(name):
     return str(_SHIPPED / name)
   return name
+
+
+def _has_mark(folder: str) -> bool:
+  return any(os.path.exists(os.path.join(folder, mark)) for mark in _MARKS)
 
 
 def is_model(folder: str) -> bool:

@@ -86,17 +86,21 @@ def outputs_folder(workdir: str, output: str) -> str:
     output: a file that will be written, or ''.
 
   Returns:
-    The workdir; for a model of the Hub, whose cache nobody writes into, the
-    folder of the output.
+    The workdir; for a model that ships, and for one of the Hub, whose cache
+    nobody writes into, the folder of the output.
 
   Raises:
-    ValueError: the model is on the Hub, and there is no output.
+    ValueError: the model ships or is on the Hub, and there is no output.
   """
-  if not hub.is_id(workdir):
+  if hub.is_id(workdir):
+    where = 'is on the Hub'
+  elif model_files.resolve(workdir) != workdir:
+    where = 'comes with the package'
+  else:
     return workdir
   if not output:
     raise ValueError(
-      f'{workdir} is on the Hub, and results cannot be written there: give '
+      f'{workdir} {where}, and results cannot be written there: give '
       '--output=FILE'
     )
   return os.path.dirname(output) or '.'

@@ -263,8 +263,8 @@ def check_belongs(
   ):
     if theirs != ours:
       raise ValueError(
-        f'bank {path} belongs to other {what} ({theirs}, here {ours}): build '
-        'it again with `zsar bank build`'
+        f'{f"bank {path}" if path else "the bank"} belongs to other {what} '
+        f'({theirs}, here {ours}): build it again with `zsar bank build`'
       )
 
 

@@ -153,8 +153,8 @@ def make_bank(
 
   Raises:
     FileNotFoundError: there is no prepared dataset at `dataset_dir`.
-    ValueError: there is no source of prototypes, or no class of a name in
-      `drop_seen`.
+    ValueError: there is no source of prototypes, no class of a name in
+      `drop_seen`, or `drop_seen` leaves too few classes.
   """
   source, own = choice.source(encoders), None
   drop = []
@@ -171,10 +171,18 @@ def make_bank(
     raise ValueError(
       f'drop_seen: {" and ".join(where)} has no class {", ".join(unknown)}'
     )
+  if source != CLASSIFIER and len(own.seen_classes) < 2 and drop:
+    every = len(own.seen_classes) + len(own.dropped_classes)
+    raise ValueError(
+      f'drop_seen leaves {len(own.seen_classes)} of {every} classes of '
+      f'{choice.dataset_dir}; at least 2 must stay'
+    )
   bank = None
   if source != VIDEOS:
     mine = [name for name in drop if name in labels]
-    bank = classifier_bank.make_bank(encoders, mine, choice.licence)
+    # Classes of the videos come to those of the classifier.
+    least = 1 if source == BOTH else 2
+    bank = classifier_bank.make_bank(encoders, mine, choice.licence, least)
   if own is None:
     return bank
   embed = embedders.make_embedder(encoders, None, embeddings_dir, say=say)
@@ -192,7 +200,9 @@ def _of_videos(
 ) -> prototype_bank.PrototypeBank:
   """Makes the bank of the dataset's training videos."""
   seen, _ = protocol_arrays.embed_seen(embed, own)
-  centred = classifier_bank.prototypes(seen.prototypes)
+  centred = classifier_bank.prototypes(
+    seen.prototypes, own.seen_classes, 'the mean embeddings of videos'
+  )
   bank = bank_building.make_bank(
     encoders,
     own,

@@ -193,6 +193,12 @@ def _read(folder: str) -> dict[str, Any]:
     wrong = ['prompts']
   if wrong:
     raise ValueError(f'{path}: the values of {wrong} are damaged')
+  # 0 and absence mean the weights' own number.
+  frames = content.get('num_frames', 0)
+  if isinstance(frames, bool) or frames < 0:
+    raise ValueError(
+      f'{path}: num_frames is {frames!r}, expected a positive whole number'
+    )
   return content
 
 

@@ -169,7 +169,7 @@ class TextSide:
 
   def embed_texts(self, names: Sequence[str]) -> list[np.ndarray]:
     """Returns embeddings [c d] of each row of `texts.token_ids`."""
-    rows = self.texts.token_ids(names)
+    rows = self.texts.token_ids(names, 'shorten it')
     return [self._embed(row['ids'], row['mask']) for row in rows]
 
 
@@ -244,7 +244,8 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
   labels, columns = (), None
   if heads.has_head(weights):
-    labels, columns = heads.read_labels(weights), heads.read_columns(weights)
+    labels = heads.read_labels(weights)
+    columns = heads.read_columns(weights, kwargs['width'])
   return VideoSide(
     path,
     directory.fingerprint(weights.tensors),
@@ -382,14 +383,22 @@ def _pooling(path: str) -> str:
   """Returns the pooling of a sentence encoder: 'mean' or 'cls'.
 
   sentence-transformers writes it to 1_Pooling/config.json. Without that file,
-  it is 'mean'.
+  or where that names no mode, it is 'mean'.
   """
   settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
   if not os.path.exists(settings):
     return 'mean'
-  given = tensor_files.read_json(settings)
-  if given.get('pooling_mode_cls_token'):
-    return 'cls'
-  if given.get('pooling_mode_mean_tokens', True):
-    return 'mean'
-  raise ValueError(f'{settings}: only mean and cls pooling are supported')
+  mean = 'pooling_mode_mean_tokens'
+  given = {
+    key: value
+    for key, value in tensor_files.read_json(settings).items()
+    if key.startswith('pooling_mode')
+  }
+  given.setdefault(mean, not any(given.values()))
+  modes = {key: x for key, x in given.items() if x is not False}
+  for pooling, key in (('mean', mean), ('cls', 'pooling_mode_cls_token')):
+    if modes in ({key: True}, {'pooling_mode': pooling}):
+      return pooling
+  raise ValueError(
+    f'{settings}: only mean and cls pooling are supported, found {modes}'
+  )

@@ -6,7 +6,7 @@ import numpy as np
 
 from zsar_jax.data import user_videos
 from zsar_jax.inference import candidates, confidence, encoders, predictions
-from zsar_jax.zeroshot import scoring
+from zsar_jax.zeroshot import prototypes, scoring
 
 
 def rank(
@@ -28,7 +28,11 @@ def rank(
   Yields:
     For each video the ranking, best first, and the probability of none of the
     candidates; None where nothing was calibrated.
+
+  Raises:
+    ValueError: an embedding is not finite.
   """
+  prototypes.check_embeddings(embeddings, 'the video encoder')
   near = None
   if is_joint:
     near = np.asarray(scoring.similarity_scores(embeddings, by.text))

@@ -17,7 +17,7 @@ from zsar_jax.data import (
   windows,
 )
 from zsar_jax.inference import candidates, confidence, encoders, predictions
-from zsar_jax.zeroshot import scoring, segments
+from zsar_jax.zeroshot import prototypes, scoring, segments
 
 _Event = predictions.NamedWindow | predictions.NamedSegment
 
@@ -104,6 +104,7 @@ class WindowNamer:
     # part of the work.
     names = self.names if self._prototypes is None else ()
     embeddings, logits = self.recognizer.encode_videos(clips, names)
+    prototypes.check_embeddings(embeddings, 'the video encoder')
     scores = logits
     if self._prototypes is not None:
       scores = np.asarray(

@@ -32,7 +32,7 @@ _IGNORE = (r'^cls\.', r'^(bert\.)?pooler\.', r'embeddings\.position_ids$')
 
 def positions(weights: directory.Weights) -> int:
   """Returns the maximum number of token ids."""
-  return directory.setting(weights, 'max_position_embeddings')
+  return directory.setting(weights, 'max_position_embeddings', kind='size')
 
 
 def text_encoder_kwargs(
@@ -53,7 +53,15 @@ def text_encoder_kwargs(
       supported, or there are fewer positions than `token_length`.
   """
   directory.expect_model_type(weights, 'bert')
-  setting = lambda key: directory.setting(weights, key)
+  sizes = directory.sizes(
+    weights,
+    vocabulary_size='vocab_size',
+    width='hidden_size',
+    depth='num_hidden_layers',
+    num_heads='num_attention_heads',
+    mlp_dim='intermediate_size',
+  )
+  directory.check_heads(weights, sizes['width'], sizes['num_heads'])
   most = positions(weights)
   if token_length > most:
     raise ValueError(
@@ -67,13 +75,11 @@ def text_encoder_kwargs(
       "'absolute'"
     )
   return {
-    'vocabulary_size': setting('vocab_size'),
-    'width': setting('hidden_size'),
-    'depth': setting('num_hidden_layers'),
-    'num_heads': setting('num_attention_heads'),
-    'mlp_dim': setting('intermediate_size'),
+    **sizes,
     'max_length': token_length,
-    'activation': directory.activation(weights, setting('hidden_act')),
+    'activation': directory.activation(
+      weights, directory.setting(weights, 'hidden_act')
+    ),
     'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
   }
 
@@ -148,7 +154,7 @@ def read_pieces(weights: directory.Weights) -> list[str]:
   """
   path = weights.file(VOCABULARY_FILE)
   pieces = tokenizer.read_vocabulary(path)
-  size = directory.setting(weights, 'vocab_size')
+  size = directory.setting(weights, 'vocab_size', kind='size')
   if len(pieces) != size:
     raise ValueError(
       f'{path} has {len(pieces)} word pieces, {weights.path}/config.json has '

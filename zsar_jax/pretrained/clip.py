@@ -78,10 +78,13 @@ def config_part(
 
   Returns:
     The defaults, updated by the part.
+
+  Raises:
+    ValueError: see `directory.part_settings`.
   """
   # If both keys exist, transformers reads the one that ends in _dict.
-  given = weights.config.get(f'{name}_dict') or weights.config.get(name) or {}
-  return {**defaults, **given}
+  given = weights.config.get(f'{name}_dict') or weights.config.get(name)
+  return directory.part_settings(weights, name, defaults, given)
 
 
 def encoder_kwargs(
@@ -97,8 +100,12 @@ def encoder_kwargs(
     The keyword arguments that all encoders share.
 
   Raises:
-    ValueError: the activation is not supported.
+    ValueError: the activation is not supported, or the heads do not divide
+      the width.
   """
+  directory.check_heads(
+    weights, part['hidden_size'], part['num_attention_heads']
+  )
   return {
     'width': part['hidden_size'],
     'depth': part['num_hidden_layers'],

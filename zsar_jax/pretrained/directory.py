@@ -6,9 +6,10 @@ single `.safetensors` or `.npz` file, without config, is accepted too. An id of
 the Hugging Face Hub names such a directory: see `hub`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import hashlib
+import math
 import os
 import re
 from typing import Any
@@ -122,8 +123,9 @@ def read_weights(path: str) -> Weights:
 
   Raises:
     FileNotFoundError: the path or a file of the directory is missing.
-    ValueError: a file is damaged or a pickle, or the id is malformed. The
-      message names the file, and says how to convert a pickle.
+    ValueError: a file is damaged or a pickle, a tensor holds NaN or infinity,
+      or the id is malformed. The message names the file and the tensor, and
+      says how to convert a pickle.
     OSError: see `hub.resolve`.
   """
   located = hub.resolve(path)
@@ -140,6 +142,12 @@ def read_weights(path: str) -> Weights:
     read = _read_folder(path)
   else:
     read = {k: (path, x) for k, x in tensor_files.read_file(path).items()}
+  for name, (file, x) in read.items():
+    if not tensor_files.is_finite(x):
+      raise ValueError(
+        f'{file}: tensor {name!r} holds NaN or infinity, expected finite '
+        'numbers; the file is damaged, or a training that diverged wrote it'
+      )
   return Weights(
     path,
     config,
@@ -196,7 +204,62 @@ def expect_model_type(weights: Weights, *known: str) -> str:
   return found
 
 
-def setting(weights: Weights, key: str, default: Any = ...) -> Any:
+def _is_whole(x: Any, least: int) -> bool:
+  return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+
+def is_positive(x: Any) -> bool:
+  """Returns whether a value of a JSON file is a finite number above 0."""
+  number = isinstance(x, int | float) and not isinstance(x, bool)
+  return number and 0 < x < math.inf
+
+
+def _are_sizes(x: Any) -> bool:
+  return isinstance(x, list | tuple) and all(_is_whole(i, 1) for i in x)
+
+
+# Kind of a setting -> what is expected, and whether a value is of the kind.
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+  'size': ('a positive whole number', lambda x: _is_whole(x, 1)),
+  'count': ('a whole number, 0 or more', lambda x: _is_whole(x, 0)),
+  'number': ('a positive number', is_positive),
+  'flag': ('true or false', lambda x: isinstance(x, bool)),
+  'text': ('text', lambda x: isinstance(x, str)),
+  'sizes': ('a list of positive whole numbers', _are_sizes),
+  'three sizes': (
+    'a list of three positive whole numbers',
+    lambda x: _are_sizes(x) and len(x) == 3,
+  ),
+  'pair': (
+    'a positive whole number, or a list of two',
+    lambda x: _is_whole(x, 1) or (_are_sizes(x) and len(x) == 2),
+  ),
+}
+
+
+def _kind_of(key: str, default: Any) -> str:
+  """Returns the kind of a setting with a default; '' if it may be anything."""
+  if isinstance(default, bool):
+    return 'flag'
+  if isinstance(default, int):
+    # A model without one kind of layers, and the token 0, are possible.
+    return 'count' if key.endswith(('_layers', '_id')) else 'size'
+  if isinstance(default, float):
+    return 'number'
+  if isinstance(default, str):
+    return 'text'
+  return 'sizes' if isinstance(default, list | tuple) else ''
+
+
+def _check(where: str, value: Any, kind: str) -> None:
+  """Raises ValueError if a setting is not of its kind."""
+  if kind and not _KINDS[kind][1](value):
+    raise ValueError(f'{where} is {value!r}, expected {_KINDS[kind][0]}')
+
+
+def setting(
+  weights: Weights, key: str, default: Any = ..., kind: str = ''
+) -> Any:
   """Returns a value of config.json.
 
   Args:
@@ -204,16 +267,86 @@ def setting(weights: Weights, key: str, default: Any = ...) -> Any:
     key: key of the value.
     default: value if the key is missing. Without a default, the key is
       required.
+    kind: a key of `_KINDS`; '' takes the kind of the default.
 
   Returns:
     The value.
 
   Raises:
-    ValueError: the key is missing; the message names the file.
+    ValueError: the key is missing, or the value is of another kind; the message
+      names the file.
   """
-  if key not in weights.config and default is ...:
-    raise ValueError(f'{weights.path}/config.json lacks {key!r}')
-  return weights.config.get(key, default)
+  path = f'{weights.path}/config.json'
+  if key not in weights.config:
+    if default is ...:
+      raise ValueError(f'{path} lacks {key!r}')
+    return default
+  value = weights.config[key]
+  _check(f'{path}: {key}', value, kind or _kind_of(key, default))
+  return value
+
+
+def sizes(weights: Weights, **keys: str) -> dict[str, int]:
+  """Returns positive whole numbers of config.json.
+
+  Args:
+    weights: from `read_weights`.
+    **keys: name in the result = key.
+
+  Returns:
+    Name -> number.
+
+  Raises:
+    ValueError: see `setting`.
+  """
+  return {
+    name: setting(weights, key, kind='size') for name, key in keys.items()
+  }
+
+
+def part_settings(
+  weights: Weights, name: str, defaults: Mapping[str, Any], given: Any
+) -> dict[str, Any]:
+  """Returns a part of config.json, with defaults for what it omits.
+
+  Args:
+    weights: from `read_weights`, for messages.
+    name: of the part.
+    defaults: key -> value of the same kind. A default of None may be anything.
+    given: the part; None or {} if it is missing.
+
+  Returns:
+    The defaults, updated by the part.
+
+  Raises:
+    ValueError: the part is no object, or a value is of another kind than its
+      default. The message names the file and the key.
+  """
+  where = f'{weights.path}/config.json: {name}'
+  if given and not isinstance(given, Mapping):
+    raise ValueError(f'{where} is {given!r}, expected a JSON object')
+  part = {**defaults, **(given or {})}
+  for key, default in defaults.items():
+    _check(f'{where}.{key}', part[key], _kind_of(key, default))
+  return part
+
+
+def check_heads(weights: Weights, width: int, heads: int) -> None:
+  """Checks that attention heads divide the width of an encoder.
+
+  Args:
+    weights: from `read_weights`, for the message.
+    width: `hidden_size` of a Hugging Face config.
+    heads: its `num_attention_heads`.
+
+  Raises:
+    ValueError: they do not.
+  """
+  if width % heads:
+    raise ValueError(
+      f'{weights.path}/config.json: num_attention_heads is {heads}, which does '
+      f'not divide the hidden_size {width}'
+    )
 
 
 def activation(weights: Weights, name: str) -> str:
@@ -229,7 +362,7 @@ def activation(weights: Weights, name: str) -> str:
   Raises:
     ValueError: the activation is not supported.
   """
-  if name not in _ACTIVATIONS:
+  if not isinstance(name, str) or name not in _ACTIVATIONS:
     raise ValueError(
       f'{weights.path}/config.json: hidden_act {name!r} is not one of '
       f'{sorted(_ACTIVATIONS)}'

@@ -31,7 +31,8 @@ def read_labels(weights: directory.Weights) -> tuple[str, ...]:
     Canonical names, in the order of the columns.
 
   Raises:
-    ValueError: config.json has no names, names like LABEL_0, or a name twice.
+    ValueError: config.json has no names, a name that is no text, names like
+      LABEL_0, or a name twice.
   """
   path = f'{weights.path}/config.json'
   given = weights.config.get('id2label')
@@ -39,8 +40,13 @@ def read_labels(weights: directory.Weights) -> tuple[str, ...]:
     raise ValueError(
       f'{path} has no id2label, which names the classes of a classifier'
     )
+  for key, value in given.items():
+    if not isinstance(value, str):
+      raise ValueError(
+        f'{path}: id2label[{key!r}] is {value!r}, expected a name of a class'
+      )
   try:
-    by_id = {int(key): str(value) for key, value in given.items()}
+    by_id = {int(key): value for key, value in given.items()}
   except ValueError as e:
     raise ValueError(f'{path}: id2label has a key that is no number') from e
   if sorted(by_id) != list(range(len(by_id))):
@@ -57,18 +63,19 @@ def read_labels(weights: directory.Weights) -> tuple[str, ...]:
   return tuple(class_names.canonical_names(names, path))
 
 
-def read_columns(weights: directory.Weights) -> np.ndarray:
+def read_columns(weights: directory.Weights, width: int) -> np.ndarray:
   """Reads the columns of a classifier's last layer.
 
   Args:
     weights: from `directory.read_weights`.
+    width: of the encoder's embeddings.
 
   Returns:
-    float32 [s d], one row per class, as stored.
+    float32 [s d], one row per class, as stored; d is `width`.
 
   Raises:
-    ValueError: there is no such layer, or its number of rows is not the number
-      of class names.
+    ValueError: there is no such layer, its number of rows is not the number
+      of class names, or its rows have another width.
   """
   if not has_head(weights):
     raise ValueError(
@@ -81,5 +88,10 @@ def read_columns(weights: directory.Weights) -> np.ndarray:
     raise ValueError(
       f'{weights.origin[_TENSOR]}: {_TENSOR} has shape {columns.shape}, '
       f'{weights.path}/config.json names {len(names)} classes'
+    )
+  if columns.shape[1] != width:
+    raise ValueError(
+      f'{weights.origin[_TENSOR]}: {_TENSOR} has shape {columns.shape}, '
+      f'expected {(len(names), width)}: the encoder is {width} wide'
     )
   return columns

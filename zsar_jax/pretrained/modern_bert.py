@@ -41,9 +41,12 @@ def kwargs_of(
     Keyword arguments of `models.modern_bert.ModernBert`.
 
   Raises:
-    ValueError: a kind of it that is not known.
+    ValueError: a kind of it that is not known, or a damaged value.
   """
-  part = {**_DEFAULTS, **config}
+  part = directory.part_settings(weights, 'text_config', _DEFAULTS, config)
+  directory.check_heads(
+    weights, part['hidden_size'], part['num_attention_heads']
+  )
   for key in ('norm_bias', 'attention_bias', 'mlp_bias'):
     if part[key]:
       raise ValueError(

@@ -21,13 +21,22 @@ _PARTS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 
 def positions(weights: directory.Weights) -> int:
   """Returns the maximum number of token ids."""
-  stored = directory.setting(weights, 'max_position_embeddings')
+  stored = directory.setting(weights, 'max_position_embeddings', kind='size')
   return stored - _FIRST_POSITION
 
 
 def _kwargs(weights: directory.Weights, token_length: int) -> dict[str, Any]:
   """Returns keyword arguments of `TextEncoder`, without the pooling."""
-  setting = lambda key: directory.setting(weights, key)
+  sizes = directory.sizes(
+    weights,
+    vocabulary_size='vocab_size',
+    width='hidden_size',
+    depth='num_hidden_layers',
+    num_heads='num_attention_heads',
+    mlp_dim='intermediate_size',
+    relative='relative_attention_num_buckets',
+  )
+  directory.check_heads(weights, sizes['width'], sizes['num_heads'])
   most = positions(weights)
   if token_length > most:
     raise ValueError(
@@ -35,15 +44,12 @@ def _kwargs(weights: directory.Weights, token_length: int) -> dict[str, Any]:
       f'positions, fewer than token_length={token_length}'
     )
   return {
-    'vocabulary_size': setting('vocab_size'),
-    'width': setting('hidden_size'),
-    'depth': setting('num_hidden_layers'),
-    'num_heads': setting('num_attention_heads'),
-    'mlp_dim': setting('intermediate_size'),
+    **sizes,
     'max_length': token_length,
-    'activation': directory.activation(weights, setting('hidden_act')),
+    'activation': directory.activation(
+      weights, directory.setting(weights, 'hidden_act')
+    ),
     'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
-    'relative': setting('relative_attention_num_buckets'),
   }
 
 

@@ -91,7 +91,7 @@ def _part(weights: directory.Weights, name: str, defaults) -> dict[str, Any]:
   config = weights.config
   if name == 'video_config' and config['model_type'] == _WITH_AUDIO:
     config = config.get('audio_video_config') or {}
-  return {**defaults, **(config.get(name) or {})}
+  return directory.part_settings(weights, name, defaults, config.get(name))
 
 
 def _tower_settings(weights: directory.Weights) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _tower_settings(weights: directory.Weights) -> dict[str, Any]:
       f'{weights.path}/config.json: model_args has {unknown}, known are '
       f'{sorted(_TOWERS[name])}'
     )
-  return {**_TOWERS[name], **changed}
+  return directory.part_settings(weights, 'model_args', _TOWERS[name], changed)
 
 
 def _frame_kwargs(weights: directory.Weights) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A setting that the file omits takes the default of transformers' image
 processor for that model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import math
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def normalisation(weights: directory.Weights) -> dict[str, Any]:
     `mean` and `std` (three numbers each), for pixels in [0, 1].
 
   Raises:
-    ValueError: the file is missing or lacks one of them.
+    ValueError: the file is missing or lacks one of them, or a value is damaged.
   """
   found = weights.preprocessor
   mean, std = np.zeros(3), np.ones(3)
@@ -56,9 +57,18 @@ def normalisation(weights: directory.Weights) -> dict[str, Any]:
           f'{_file(weights)} is missing or lacks {key!r}: pixels cannot be '
           'normalised as in training'
         )
-    mean, std = np.array(found['image_mean']), np.array(found['image_std'])
+    mean = _of_colours(weights, 'image_mean', _is_finite, 'numbers')
+    std = _of_colours(
+      weights, 'image_std', directory.is_positive, 'positive numbers'
+    )
   # The processor maps pixels in [0, 1] to (x * scale - offset - mean) / std.
-  scale = 255 * found.get('rescale_factor', 1 / 255)
+  factor = found.get('rescale_factor', 1 / 255)
+  if not directory.is_positive(factor):
+    raise ValueError(
+      f'{_file(weights)}: rescale_factor is {factor!r}, expected a positive '
+      'number'
+    )
+  scale = 255 * factor
   if not found.get('do_rescale', True):
     scale = 255.0
   offset = 1.0 if found.get('offset', False) else 0.0
@@ -66,6 +76,25 @@ def normalisation(weights: directory.Weights) -> dict[str, Any]:
     'mean': tuple(((mean + offset) / scale).tolist()),
     'std': tuple((std / scale).tolist()),
   }
+
+
+def _is_finite(x: Any) -> bool:
+  number = isinstance(x, int | float) and not isinstance(x, bool)
+  return number and math.isfinite(x)
+
+
+def _of_colours(
+  weights: directory.Weights, key: str, fits: Callable[[Any], bool], what: str
+) -> np.ndarray:
+  """Returns a value that the file has for red, green and blue: [3]."""
+  value = weights.preprocessor[key]
+  if not (
+    isinstance(value, list) and len(value) == 3 and all(map(fits, value))
+  ):
+    raise ValueError(
+      f'{_file(weights)}: {key} is {value!r}, expected a list of three {what}'
+    )
+  return np.array(value)
 
 
 def _sides(weights: directory.Weights, key: str, value: Any) -> int:
@@ -152,7 +181,7 @@ def read(weights: directory.Weights, image_size: int) -> dict[str, Any]:
 
 def _method(path: str, resample: int) -> str:
   """Returns the name of a PIL filter from its number."""
-  if resample not in _METHODS:
+  if not isinstance(resample, int) or resample not in _METHODS:
     raise ValueError(
       f"{path}: resample={resample!r} is not one of {sorted(_METHODS)}, PIL's "
       f'numbers of {list(_METHODS.values())}'

@@ -89,6 +89,16 @@ def read_file(path: str) -> dict[str, np.ndarray]:
   raise ValueError(f'{path}: expected a .safetensors or .npz file')
 
 
+def is_finite(x: np.ndarray) -> bool:
+  """Returns whether an array of any type holds no NaN and no infinity."""
+  if not jnp.issubdtype(x.dtype, jnp.inexact):
+    return True
+  # A finite sum tells it in one pass that needs no memory. The sum of large
+  # numbers may overflow.
+  with np.errstate(all='ignore'):
+    return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
+
+
 def weight_map(index: str) -> dict[str, str]:
   """Reads the index of a set of shards.
 

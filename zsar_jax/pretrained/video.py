@@ -42,7 +42,7 @@ def _pair(value: int | list[int]) -> tuple[int, int]:
 
 
 def _timesformer_attention(weights: directory.Weights) -> str:
-  found = directory.setting(weights, 'attention_type')
+  found = directory.setting(weights, 'attention_type', kind='text')
   if found not in _TIMESFORMER_ATTENTIONS:
     raise ValueError(
       f'{weights.path}/config.json: attention_type is {found!r}, expected one '
@@ -63,10 +63,30 @@ def native_clip(weights: directory.Weights) -> tuple[int, int, int]:
   Raises:
     ValueError: config.json lacks a size.
   """
-  size = _pair(directory.setting(weights, 'image_size'))
+  size = _pair(directory.setting(weights, 'image_size', kind='pair'))
   if weights.config['model_type'] == 'vit':
     return (1, *size)
-  return (directory.setting(weights, 'num_frames'), *size)
+  return (directory.setting(weights, 'num_frames', kind='size'), *size)
+
+
+def _tubelet_size(
+  weights: directory.Weights, kind: str, tubelet_frames: int | None
+) -> tuple[int, ...]:
+  """Returns the (t, h, w) of a tubelet in frames and pixels."""
+  setting = functools.partial(directory.setting, weights)
+  if kind == 'vivit':
+    tubelet_size = tuple(setting('tubelet_size', kind='three sizes'))
+  else:
+    tubelet_size = (tubelet_frames or 1,)
+    if kind == 'videomae':
+      tubelet_size = (setting('tubelet_size', kind='size'),)
+    tubelet_size += _pair(setting('patch_size', kind='pair'))
+  if tubelet_frames not in (None, tubelet_size[0]):
+    raise ValueError(
+      f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
+      f'{tubelet_frames}; only 2-D patches can be inflated to tubelets'
+    )
+  return tubelet_size
 
 
 def video_encoder_kwargs(
@@ -87,31 +107,25 @@ def video_encoder_kwargs(
   """
   kind = directory.expect_model_type(weights, *MODEL_TYPES)
   setting = functools.partial(directory.setting, weights)
-  if kind == 'vivit':
-    tubelet_size = tuple(setting('tubelet_size'))
-  elif kind == 'videomae':
-    tubelet_size = (setting('tubelet_size'), *_pair(setting('patch_size')))
-  else:
-    tubelet_size = (tubelet_frames or 1, *_pair(setting('patch_size')))
-  if tubelet_frames not in (None, tubelet_size[0]):
-    raise ValueError(
-      f'{weights.path}: its tubelets have {tubelet_size[0]} frames, not '
-      f'{tubelet_frames}; only 2-D patches can be inflated to tubelets'
-    )
+  tubelet_size = _tubelet_size(weights, kind, tubelet_frames)
   kwargs = dict(
-    width=setting('hidden_size'),
-    depth=setting('num_hidden_layers'),
-    num_heads=setting('num_attention_heads'),
-    mlp_dim=setting('intermediate_size'),
+    **directory.sizes(
+      weights,
+      width='hidden_size',
+      depth='num_hidden_layers',
+      num_heads='num_attention_heads',
+      mlp_dim='intermediate_size',
+    ),
     tubelet_size=tubelet_size,
     pooling='cls',
     attention='joint',
     positions='separable',
     activation=directory.activation(weights, setting('hidden_act')),
-    norm_epsilon=setting('layer_norm_eps'),
+    norm_epsilon=setting('layer_norm_eps', kind='number'),
     qkv_bias='qkv' if setting('qkv_bias', True) else '',
     final_norm='tokens',
   )
+  directory.check_heads(weights, kwargs['width'], kwargs['num_heads'])
   if kind == 'vivit':
     kwargs['positions'] = 'full'
   elif kind == 'timesformer':

@@ -85,6 +85,10 @@ def videoprism_kwargs(weights: directory.Weights) -> dict[str, Any]:
   """
   directory.expect_model_type(weights, MODEL_TYPE)
   text, vision = _part(weights, 'text_config'), _part(weights, 'vision_config')
+  for part in (text, vision):
+    directory.check_heads(
+      weights, part['hidden_size'], part['num_attention_heads']
+    )
   shared = lambda part: dict(
     width=part['hidden_size'],
     num_heads=part['num_attention_heads'],

@@ -10,6 +10,7 @@ pooler are refused, because nothing turns their tokens into one embedding.
 """
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -37,14 +38,19 @@ def vjepa2_kwargs(weights: directory.Weights) -> dict[str, Any]:
     ValueError: the architecture is another one, or a setting is missing.
   """
   directory.expect_model_type(weights, MODEL_TYPE)
-  setting = lambda key, *rest: directory.setting(weights, key, *rest)
-  width, patch = setting('hidden_size'), setting('patch_size')
+  setting = functools.partial(directory.setting, weights)
+  sizes = directory.sizes(
+    weights,
+    width='hidden_size',
+    depth='num_hidden_layers',
+    num_heads='num_attention_heads',
+  )
+  width, patch = sizes['width'], setting('patch_size', kind='size')
+  directory.check_heads(weights, width, sizes['num_heads'])
   return {
-    'width': width,
-    'depth': setting('num_hidden_layers'),
-    'num_heads': setting('num_attention_heads'),
-    'mlp_dim': int(width * setting('mlp_ratio')),
-    'tubelet_size': (setting('tubelet_size'), patch, patch),
+    **sizes,
+    'mlp_dim': int(width * setting('mlp_ratio', kind='number')),
+    'tubelet_size': (setting('tubelet_size', kind='size'), patch, patch),
     'positions': 'rotary',
     'activation': directory.activation(weights, setting('hidden_act')),
     'norm_epsilon': setting('layer_norm_eps', 1e-6),
@@ -163,6 +169,6 @@ def preprocessing(weights: directory.Weights) -> dict[str, Any]:
   Raises:
     FileNotFoundError, ValueError: see `pixels.read`.
   """
-  size = directory.setting(weights, 'crop_size')
-  frames = directory.setting(weights, 'frames_per_clip')
+  size = directory.setting(weights, 'crop_size', kind='size')
+  frames = directory.setting(weights, 'frames_per_clip', kind='size')
   return {**pixels.read(weights, size), 'num_frames': frames}

@@ -49,6 +49,38 @@ def make_augmentation(
   )
 
 
+def make_optimizer(
+  config: ml_collections.ConfigDict,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Makes a config's optimiser, and its learning rate as step -> rate.
+
+  Args:
+    config: from a config file.
+
+  Returns:
+    The optimiser and the schedule.
+
+  Raises:
+    ValueError: the schedule cannot work. Patterns of `optim.frozen` are looked
+      at only when the optimiser sees parameters.
+  """
+  schedule = optim.make_schedule(
+    learning_rate=config.optim.learning_rate,
+    warmup_steps=config.optim.warmup_steps,
+    num_steps=config.train.num_steps,
+    name=config.optim.schedule,
+  )
+  optimizer = optim.make_optimizer(
+    schedule,
+    weight_decay=config.optim.weight_decay,
+    clip_norm=config.optim.clip_norm,
+    b2=config.optim.b2,
+    frozen=tuple(config.optim.frozen),
+    layer_decay=config.optim.layer_decay,
+  )
+  return optimizer, schedule
+
+
 def make_step(
   config: ml_collections.ConfigDict,
   model: Any,
@@ -66,20 +98,7 @@ def make_step(
   Returns:
     The optimiser, and the step of `train_step.make_train_step`.
   """
-  schedule = optim.make_schedule(
-    learning_rate=config.optim.learning_rate,
-    warmup_steps=config.optim.warmup_steps,
-    num_steps=config.train.num_steps,
-    name=config.optim.schedule,
-  )
-  optimizer = optim.make_optimizer(
-    schedule,
-    weight_decay=config.optim.weight_decay,
-    clip_norm=config.optim.clip_norm,
-    b2=config.optim.b2,
-    frozen=tuple(config.optim.frozen),
-    layer_decay=config.optim.layer_decay,
-  )
+  optimizer, schedule = make_optimizer(config)
   step = train_step.make_train_step(
     make_objective(config, model, prep),
     optimizer,

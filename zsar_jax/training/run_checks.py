@@ -188,8 +188,9 @@ def describe(
       f'{len(protocol.unseen_classes)} unseen classes, {len(protocol.test)} '
       'test videos'
     )
+  name = ', '.join(filter(None, (protocol.name, protocol.part)))
   say(
-    f'{protocol.name}: {len(protocol.seen_classes)} seen classes, '
+    f'{name}: {len(protocol.seen_classes)} seen classes, '
     f'{len(protocol.train)} training and {len(protocol.validation)} '
     f'validation videos; {unseen}'
   )

@@ -91,6 +91,7 @@ class _Run:
   """A run that was checked and may start.
 
   Attributes:
+    given: the config as it was given, as plain values.
     config: of the run, with the settings of its public weights.
     workdir: of the run.
     start: the weights to start from, and the vocabulary.
@@ -102,6 +103,7 @@ class _Run:
     say: prints a line, in the main process.
   """
 
+  given: dict[str, Any]
   config: ml_collections.ConfigDict
   workdir: str
   start: initialisation.Start
@@ -153,7 +155,6 @@ def _train(
   if not main:
     return _run(run, *extras)
   with checkpointing.lock_workdir(workdir):
-    checkpointing.claim_workdir(workdir, plain)
     return _run(run, *extras)
 
 
@@ -176,13 +177,15 @@ def _read_finished(workdir: str, say) -> dict[str, Any] | None:
 
 def _check(config, workdir, mesh, stop, say) -> _Run:
   """Reads weights and protocol, and refuses settings that would fail later."""
-  start = starts.start(config)
+  given, start = config_utils.to_dict(config), starts.start(config)
   config, pieces = start.config, start.pieces
   prep = model_builder.make_preprocessing(config, pieces)
-  # Report mistakes in the model before loading the dataset.
+  # Report mistakes in model and optimiser before loading the dataset.
   num_tokens = model_builder.vocabulary_size(pieces)
   model = model_builder.build_model(config, prep, num_tokens, 1)
-  model_builder.parameter_shapes(model, prep)
+  shapes = model_builder.parameter_shapes(model, prep)
+  optimizer, _ = make_step.make_optimizer(config)
+  jax.eval_shape(optimizer.init, shapes)
   # It may render a dataset, which only one process at a time may do.
   protocol = distributed.main_first(
     lambda: evaluate_run.make_protocol(config), 'dataset'
@@ -212,7 +215,9 @@ def _check(config, workdir, mesh, stop, say) -> _Run:
     evaluate_run.frozen_clip_of(config).encode_class_names(
       protocol.unseen_classes
     )
-  return _Run(config, workdir, start, prep, texts, protocol, mesh, stop, say)
+  return _Run(
+    given, config, workdir, start, prep, texts, protocol, mesh, stop, say
+  )
 
 
 def _run(
@@ -249,6 +254,9 @@ def _run(
       int(state.step),
     )
     loop = _make_loop(run, recognizer, cache, step, checkpoints)
+    # Not earlier: what is refused before the first step occupies no workdir.
+    if distributed.is_main():
+      checkpointing.claim_workdir(run.workdir, run.given)
     with run.stop.deferred():
       state = loop.run(state)
   recognizer = recognizer.with_params(

@@ -6,10 +6,12 @@ import pytest
 from tests.data.protocols.test_split_file import write
 from zsar_jax.data.datasets import records
 from zsar_jax.data.protocols import (
+  bank_protocols,
   class_split,
   known_classes,
   registry,
   split_choice,
+  split_file,
 )
 
 
@@ -79,6 +81,36 @@ def test_split_file_decides_whose_videos_are_whose(tmp_path):
   assert protocol.sources == {'row': 'a', 'box': 'b', 'run': 'a'}
   # Those of seen classes, and of classes that play no part, do not count.
   assert protocol.unreadable_test_labels == (0,)
+
+
+def test_one_split_of_a_file_says_so_and_all_are_for_banks(tmp_path):
+  path = dataset(tmp_path)
+  row_unseen = {'seen': ['box', 'run'], 'unseen': ['row']}
+  file = write(tmp_path, {'splits': [BOX_UNSEEN, row_unseen]})
+  make = lambda index, make=class_split.make_protocols: make(
+    path, split_choice.SplitChoice(file, class_split_index=index)
+  )
+  (one,) = make(1)
+  assert one.name == 'folder/config/1.0.0:split/1'
+  assert one.unseen_classes == ('row',) and one.part == 'split 1 of 2'
+  with pytest.raises(ValueError, match='2 splits, .* give an index, 0 to 1'):
+    make(split_file.ALL)
+  of_bank = lambda file, index=split_file.ALL: (
+    bank_protocols.make_bank_protocols(
+      bank_protocols.Seen(('swim',), ''),
+      split_choice.SplitChoice(
+        file, class_split_index=index, test_dataset_dir=path
+      ),
+    )
+  )
+  every = of_bank(file)
+  assert [p.unseen_classes for p in every] == [('box',), ('row',)]
+  assert [p.part for p in every] == ['split 0 of 2', 'split 1 of 2']
+  assert {p.spec_id for p in every} == {'folder/config/1.0.0:split'}
+  assert [p.part for p in of_bank(file, 1)] == ['split 1 of 2']
+  # A file of one split has no other.
+  (alone,) = of_bank(write(tmp_path, BOX_UNSEEN))
+  assert alone.name == 'folder/config/1.0.0:split/0' and alone.part == ''
 
 
 def test_dataset_may_bring_its_own_split(tmp_path):
@@ -178,6 +210,7 @@ def test_one_split_of_several_within_a_dataset(tmp_path):
   )
   first, second = make(0), make(1)
   assert first.name == 'ucf101/half-class-seed0-9[seed0]'
+  assert first.part == 'split 0 of 10'
   assert len(first.unseen_classes) == 50 and len(first.seen_classes) == 51
   assert not set(first.unseen_classes) & set(first.seen_classes)
   assert first.hash != second.hash

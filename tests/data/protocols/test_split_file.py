@@ -28,6 +28,19 @@ def test_one_of_several_splits(tmp_path):
   assert split_file.read_class_split(path, 1) == (['a'], ['b'])
 
 
+def test_splits_are_counted(tmp_path):
+  assert split_file.count_splits(write(tmp_path, ONE)) == 1
+  assert split_file.count_splits(write(tmp_path, {'splits': [ONE] * 3})) == 3
+
+
+def test_an_index_is_a_number_or_all():
+  assert split_file.read_index('3') == 3
+  assert split_file.read_index('all') == split_file.ALL
+  for text in ('-1', 'every', '1.5', ''):
+    with pytest.raises(ValueError, match="a number from 0, or 'all'"):
+      split_file.read_index(text)
+
+
 @pytest.mark.parametrize('index', [-1, 2])
 def test_split_that_is_not_there_raises(index, tmp_path):
   path = write(tmp_path, {'splits': [ONE, ONE]})

@@ -137,8 +137,8 @@ def make_bank_protocols(
   """
   dataset = PreparedDataset(choice.test_dataset_dir)
   if choice.protocol or choice.class_split:
-    spec, split = split_choice.find_spec(dataset, choice)
-    splits = spec.splits if choice.protocol else (split,)
+    spec, _ = split_choice.find_spec(dataset, choice)
+    splits = spec.splits
   else:
     splits = (specs.SplitSpec('all', None, tuple(dataset.classes())),)
     name = f'{dataset.name}:all classes'

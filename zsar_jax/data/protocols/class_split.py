@@ -13,6 +13,7 @@ from zsar_jax.data.protocols import (
   registry,
   specs,
   split_choice,
+  split_file,
   video_sets,
 )
 from zsar_jax.data.protocols.prepared_dataset import PreparedDataset
@@ -45,6 +46,8 @@ class Protocol:
     attributes: class name -> attributes; empty if unknown.
     spec_id: id of the protocol that this split belongs to.
     spec_hash: hash of that protocol.
+    part: which split of how many this is, such as 'split 0 of 2'; '' if there
+      is one.
     leaks: strict leaks that were allowed.
     dropped_classes: seen classes left out because they leaked.
   """
@@ -67,6 +70,7 @@ class Protocol:
   )
   spec_id: str = ''
   spec_hash: str = ''
+  part: str = ''
   leaks: tuple[overlap.Leak, ...] = ()
   dropped_classes: tuple[str, ...] = ()
 
@@ -201,7 +205,14 @@ def _tests_on_training_dataset(
 def _find_test(
   dataset: PreparedDataset, choice: split_choice.SplitChoice, what: str
 ) -> Test:
-  return make_test(dataset, *split_choice.find_spec(dataset, choice), what)
+  spec, split = split_choice.find_spec(dataset, choice)
+  if choice.class_split_index == split_file.ALL and len(spec.splits) > 1:
+    raise ValueError(
+      f'{what} has {len(spec.splits)} splits, each with its own seen classes, '
+      'so a trained model is measured on one after the other: give an index, 0 '
+      f'to {len(spec.splits) - 1}'
+    )
+  return make_test(dataset, spec, split, what)
 
 
 def make_test(
@@ -319,6 +330,9 @@ def with_test(
     },
     spec_id=spec.id,
     spec_hash=spec.hash,
+    part=f'split {spec.splits.index(split)} of {len(spec.splits)}'
+    if several
+    else spec.part,
     leaks=tuple(k for k in protocol.leaks if k.unseen in split.unseen),
   )
 

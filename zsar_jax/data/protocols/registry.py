@@ -14,7 +14,6 @@ problems = check(spec, records.read_metadata(dataset_dir))
 
 from collections.abc import Callable, Mapping
 import difflib
-import json
 import os
 from typing import Any
 
@@ -92,9 +91,7 @@ def from_split_file(
   first = index or 0
   pairs = {first: split_file.read_class_split(path, first)}
   if index is None:
-    with open(path, encoding='utf-8') as f:
-      count = len(json.load(f).get('splits', [None]))
-    for i in range(1, count):
+    for i in range(1, split_file.count_splits(path)):
       pairs[i] = split_file.read_class_split(path, i)
   stem = os.path.splitext(os.path.basename(path))[0]
   return ProtocolSpec(

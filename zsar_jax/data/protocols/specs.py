@@ -47,6 +47,8 @@ class ProtocolSpec:
     notes: remarks for readers of its numbers.
     candidates: the classes that compete for a video, in words.
     averaging: how the splits become one number.
+    part: which split of how many this is, where its file has more, such as
+      'split 0 of 2'; else ''.
   """
 
   id: str
@@ -56,6 +58,7 @@ class ProtocolSpec:
   notes: str = ''
   candidates: str = UNSEEN_CANDIDATES
   averaging: str = ONE_SPLIT
+  part: str = ''
 
   @property
   def hash(self) -> str:

@@ -21,7 +21,8 @@ class SplitChoice:
     class_split: JSON file with the lists "seen" and "unseen", see
       `split_file`; '' if `protocol` or the dataset decides.
     protocol: id of a registered protocol, or ''.
-    class_split_index: number of the split within the file or the protocol.
+    class_split_index: number of the split within the file or the protocol;
+      `split_file.ALL` for all of a file.
     test_dataset_dir: folder of the prepared dataset to test on; '' tests on
       the dataset that is trained on.
     validation_fraction: share of each seen class's videos to hold out, in
@@ -59,7 +60,7 @@ def find_spec(
 
   Returns:
     The registered protocol, else the file's, else the dataset's own. And one of
-    its splits.
+    its splits: the chosen one, or the first of all that a file has.
 
   Raises:
     FileNotFoundError: the split file does not exist.
@@ -102,11 +103,16 @@ def _registered(dataset: PreparedDataset, name: str) -> specs.ProtocolSpec:
 def _from_file(
   dataset: PreparedDataset, path: str, index: int
 ) -> specs.ProtocolSpec:
-  seen, unseen = split_file.read_class_split(path, index)
   stem = os.path.splitext(os.path.basename(path))[0]
-  return _one_split(
-    dataset, f'{dataset.name}:{stem}/{index}', seen, unseen, path
-  )
+  name, count = f'{dataset.name}:{stem}', split_file.count_splits(path)
+  if index == split_file.ALL and count > 1:
+    every = registry.from_split_file(path, dataset=dataset.name)
+    return dataclasses.replace(every, id=name, source=path)
+  index = max(index, 0)
+  seen, unseen = split_file.read_class_split(path, index)
+  one = _one_split(dataset, f'{name}/{index}', seen, unseen, path)
+  part = f'split {index} of {count}' if count > 1 else ''
+  return dataclasses.replace(one, part=part)
 
 
 def _own(dataset: PreparedDataset) -> specs.ProtocolSpec:

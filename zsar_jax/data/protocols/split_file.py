@@ -2,14 +2,52 @@
 
   {"seen": ["hugging", ...], "unseen": ["punching", ...]}
 
-or a list of such objects under "splits"; an index chooses one.
+or a list of such objects under "splits"; an index chooses one, or all.
 """
 
 from collections.abc import Sequence
 import json
 import os
+from typing import Any
 
 from zsar_jax.data import class_names
+
+# In place of an index: all splits of a file. On command lines it is 'all'.
+ALL = -1
+
+
+def read_index(text: str) -> int:
+  """Reads an index from a command line.
+
+  Args:
+    text: a number from 0, or 'all'.
+
+  Returns:
+    The number, or `ALL`.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  if text == 'all':
+    return ALL
+  if not text.isdecimal():
+    raise ValueError(
+      f"--class_split_index takes a number from 0, or 'all', got {text!r}"
+    )
+  return int(text)
+
+
+def count_splits(path: str) -> int:
+  """Counts the splits of a file.
+
+  Args:
+    path: a JSON file.
+
+  Raises:
+    FileNotFoundError, ValueError: see `read_class_split`.
+  """
+  content = _read(path)
+  return len(content['splits']) if _has_several(content) else 1
 
 
 def read_class_split(path: str, index: int = 0) -> tuple[list[str], list[str]]:
@@ -27,17 +65,9 @@ def read_class_split(path: str, index: int = 0) -> tuple[list[str], list[str]]:
     ValueError: the file has another format or an empty or duplicate name, or a
       class is both seen and unseen.
   """
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'class split file {path} does not exist')
-  with open(path, encoding='utf-8') as f:
-    try:
-      content = json.load(f)
-    except json.JSONDecodeError as e:
-      raise ValueError(f'{path}: not JSON: {e}') from e
-  if isinstance(content, dict) and 'splits' in content:
+  content = _read(path)
+  if _has_several(content):
     splits = content['splits']
-    if not isinstance(splits, list):
-      raise ValueError(f'{path}: "splits" is not a list')
     if not 0 <= index < len(splits):
       raise ValueError(f'{path} has splits 0 to {len(splits) - 1}, not {index}')
     content = splits[index]
@@ -56,6 +86,24 @@ def read_class_split(path: str, index: int = 0) -> tuple[list[str], list[str]]:
   unseen = class_names.canonical_names(content['unseen'], f'{path}: unseen')
   check_disjoint(seen, unseen, path)
   return sorted(seen), sorted(unseen)
+
+
+def _read(path: str) -> Any:
+  """Reads a file's JSON; its list of splits, if it has one, is a list."""
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'class split file {path} does not exist')
+  with open(path, encoding='utf-8') as f:
+    try:
+      content = json.load(f)
+    except json.JSONDecodeError as e:
+      raise ValueError(f'{path}: not JSON: {e}') from e
+  if _has_several(content) and not isinstance(content['splits'], list):
+    raise ValueError(f'{path}: "splits" is not a list')
+  return content
+
+
+def _has_several(content: Any) -> bool:
+  return isinstance(content, dict) and 'splits' in content
 
 
 def check_disjoint(

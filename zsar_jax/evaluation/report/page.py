@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from zsar_jax.evaluation import results_text
 from zsar_jax.evaluation.report import captioned, headline, tables
 from zsar_jax.evaluation.report.content import ReportContent, confident_mistakes
 from zsar_jax.system import terminal
@@ -92,7 +93,7 @@ def _data(results: Mapping[str, Any], content: ReportContent) -> dict[str, Any]:
   paired = results.get('paired') or []
   return {
     'content': content,
-    'protocol': f'{results["protocol"]} {results["protocol_hash"]}'.strip(),
+    'protocol': results_text.protocol_line(results),
     'leaks': [str(leak) for leak in results['leaks']],
     'notes': [*content.notes, *(results.get('notes') or ())],
     'has_wide_names': any(

@@ -9,7 +9,6 @@ import copy
 import dataclasses
 import functools
 import hashlib
-import os
 from typing import Any
 
 import jax
@@ -26,7 +25,6 @@ from zsar_jax.pretrained import (
   dual_models,
   heads,
   mpnet,
-  tensor_files,
   video,
 )
 from zsar_jax.pretrained import i3d as i3d_weights
@@ -329,7 +327,7 @@ def open_text(path: str, prompts: Sequence[str] = ()) -> TextSide:
   loader = mpnet if kind == 'mpnet' else bert
   length = min(_SENTENCE_LENGTH, loader.positions(weights))
   kwargs, params, pieces = loader.load_text_encoder(weights, length)
-  pooling, of_tensors = _pooling(weights.path), digest
+  pooling, of_tensors = bert.pooling(weights.path), digest
   if pooling != 'mean':
     # The tensors are those of other embeddings too. Most encoders take the
     # mean, and keep the digest that earlier versions gave them.
@@ -376,29 +374,4 @@ def _dual_text(
     bias=dual.bias,
     tensors_digest=digest,
     about=directory.described(weights),
-  )
-
-
-def _pooling(path: str) -> str:
-  """Returns the pooling of a sentence encoder: 'mean' or 'cls'.
-
-  sentence-transformers writes it to 1_Pooling/config.json. Without that file,
-  or where that names no mode, it is 'mean'.
-  """
-  settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
-  if not os.path.exists(settings):
-    return 'mean'
-  mean = 'pooling_mode_mean_tokens'
-  given = {
-    key: value
-    for key, value in tensor_files.read_json(settings).items()
-    if key.startswith('pooling_mode')
-  }
-  given.setdefault(mean, not any(given.values()))
-  modes = {key: x for key, x in given.items() if x is not False}
-  for pooling, key in (('mean', mean), ('cls', 'pooling_mode_cls_token')):
-    if modes in ({key: True}, {'pooling_mode': pooling}):
-      return pooling
-  raise ValueError(
-    f'{settings}: only mean and cls pooling are supported, found {modes}'
   )

@@ -35,6 +35,40 @@ def positions(weights: directory.Weights) -> int:
   return directory.setting(weights, 'max_position_embeddings', kind='size')
 
 
+def pooling(path: str) -> str:
+  """Finds the pooling of a sentence encoder, a BERT or another.
+
+  sentence-transformers writes it to 1_Pooling/config.json. Without that file,
+  or where that names no mode, it is 'mean'.
+
+  Args:
+    path: path of a directory of weights.
+
+  Returns:
+    'mean' or 'cls'.
+
+  Raises:
+    ValueError: another pooling, or a damaged file.
+  """
+  settings = os.path.join(os.path.expanduser(path), '1_Pooling', 'config.json')
+  if not os.path.exists(settings):
+    return 'mean'
+  mean = 'pooling_mode_mean_tokens'
+  given = {
+    key: value
+    for key, value in tensor_files.read_json(settings).items()
+    if key.startswith('pooling_mode')
+  }
+  given.setdefault(mean, not any(given.values()))
+  modes = {key: x for key, x in given.items() if x is not False}
+  for name, key in (('mean', mean), ('cls', 'pooling_mode_cls_token')):
+    if modes in ({key: True}, {'pooling_mode': name}):
+      return name
+  raise ValueError(
+    f'{settings}: only mean and cls pooling are supported, found {modes}'
+  )
+
+
 def text_encoder_kwargs(
   weights: directory.Weights, token_length: int
 ) -> dict[str, Any]:

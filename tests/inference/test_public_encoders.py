@@ -410,7 +410,9 @@ def test_leaks_into_a_dataset_are_refused_or_named(
   path = str(tmp_path / 'dropped')
   flags = [*flags[:2], f'--output={path}', f'--drop_seen={name}']
   bank.main(['bank', 'build', *flags])
+  capsys.readouterr()
   evaluate.main(['evaluate', f'--workdir={path}', f'--dataset={dataset}'])
+  assert f'trained on this, so not zero-shot: {name}' in capsys.readouterr().out
 
 
 def test_a_folder_has_no_dataset_of_its_own(folder):

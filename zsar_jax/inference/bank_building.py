@@ -37,6 +37,34 @@ def check_unseen(
     )
 
 
+def warn_of_unseen(
+  recognizer: encoders.Recognizer,
+  bank: prototype_bank.PrototypeBank,
+  protocols: Sequence[class_split.Protocol],
+  say: Callable[[str], Any],
+) -> None:
+  """Says which unseen classes the encoder was trained on, if any.
+
+  Args:
+    recognizer: encoders; see `Recognizer.trained_on`.
+    bank: its bank, which leaves these classes out.
+    protocols: the splits.
+    say: called with the warning.
+  """
+  trained_on = prototype_bank.without(recognizer.trained_on, bank.seen_classes)
+  names = dict.fromkeys(
+    name
+    for protocol in protocols
+    for name in protocol.unseen_classes
+    if name in trained_on
+  )
+  if names:
+    say(
+      'warning: left out of the bank, but the encoder was trained on this, so '
+      f'not zero-shot: {", ".join(names)}'
+    )
+
+
 def seen_of(bank: prototype_bank.PrototypeBank, joint: bool) -> task.Seen:
   """Returns a bank's seen classes, for an evaluation.
 

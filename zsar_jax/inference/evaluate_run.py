@@ -211,6 +211,8 @@ def evaluate(
   seen = bank and bank_building.seen_of(bank, recognizer.joint)
   if bank is None:
     bank_building.check_unseen(recognizer, protocols)
+  else:
+    bank_building.warn_of_unseen(recognizer, bank, protocols, say)
   evaluation = protocol_evaluation.evaluate_protocols(
     protocols, embed, settings, _match_names(protocols), seen
   )
@@ -286,10 +288,8 @@ def _settings(recognizer, choice, bank) -> methods.TransferSettings:
 
 def _name_and_hash(protocols) -> tuple[str, str]:
   """Returns id and hash of the whole protocol, or of its only split."""
-  first = protocols[0]
-  if len(protocols) > 1:
-    return first.spec_id, first.spec_hash
-  return first.name, first.hash
+  one, first = len(protocols) == 1, protocols[0]
+  return (first.name, first.hash) if one else (first.spec_id, first.spec_hash)
 
 
 def _content(

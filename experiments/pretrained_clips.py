@@ -198,7 +198,7 @@ def read_texts(
       columns = pretrained_methods.Columns(
         labels,
         rows[len(classes) :],
-        classifier_bank.prototypes(raw),
+        classifier_bank.prototypes(raw, labels, 'i3d'),
         raw,
         np.asarray(params['logits']['bias']),
       )

@@ -84,8 +84,10 @@ def test_predict_ranks_names_never_trained_on(workdir, capsys):
     assert len(weights) == 3 and 0 < sum(weights) <= 1 + 1e-6
   probabilities = [candidate['probability'] for candidate in answer['ranking']]
   assert sum(probabilities) + answer['none_of_these'] == pytest.approx(1)
-  # No training class had these words; the video is a drawing.
-  (warning,) = answer['warnings']
+  # No training class had these words; the video is a drawing; there were few
+  # videos to calibrate on.
+  few, warning = sorted(answer['warnings'], key=lambda text: 'had:' in text)
+  assert 'a rough guess' in few
   assert 'had: juggling, arm, wrestling' in warning or (
     'had: juggling, wrestling' in warning
   )

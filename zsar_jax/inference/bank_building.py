@@ -9,7 +9,12 @@ import numpy as np
 from zsar_jax.data import clip_reader
 from zsar_jax.data.protocols import class_split, overlap
 from zsar_jax.evaluation import choosing, methods, protocol_evaluation, task
-from zsar_jax.inference import embedders, encoders, prototype_bank
+from zsar_jax.inference import (
+  embedders,
+  encoders,
+  predictions,
+  prototype_bank,
+)
 
 
 def check_unseen(
@@ -51,18 +56,11 @@ def warn_of_unseen(
     protocols: the splits.
     say: called with the warning.
   """
-  trained_on = prototype_bank.without(recognizer.trained_on, bank.seen_classes)
-  names = dict.fromkeys(
-    name
-    for protocol in protocols
-    for name in protocol.unseen_classes
-    if name in trained_on
-  )
-  if names:
-    say(
-      'warning: left out of the bank, but the encoder was trained on this, so '
-      f'not zero-shot: {", ".join(names)}'
-    )
+  names = dict.fromkeys(n for p in protocols for n in p.unseen_classes)
+  for warning in predictions.left_out_warnings(
+    names, bank.seen_classes, recognizer.trained_on
+  ):
+    say(f'warning: {warning}')
 
 
 def seen_of(bank: prototype_bank.PrototypeBank, joint: bool) -> task.Seen:

@@ -1,6 +1,6 @@
 """Rankings and segments as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 
 from zsar_jax.data.datasets import records
@@ -163,6 +163,30 @@ class Segments:
   model: str
 
 
+def left_out_warnings(
+  names: Iterable[str], seen_classes: Sequence[str], trained_on: Sequence[str]
+) -> list[str]:
+  """Returns a warning of names that were trained on and are no seen classes.
+
+  Args:
+    names: canonical names to choose from.
+    seen_classes: canonical names of the classes that the bank has.
+    trained_on: canonical names of the classes that the encoder knows.
+
+  Returns:
+    One warning, or [].
+  """
+  left_out = [
+    name for name in names if name in trained_on and name not in seen_classes
+  ]
+  if not left_out:
+    return []
+  return [
+    'left out of the bank, but the encoder was trained on this, so not '
+    f'zero-shot: {", ".join(left_out)}'
+  ]
+
+
 def class_warnings(
   names: Sequence[str],
   seen_classes: Sequence[str],
@@ -188,14 +212,7 @@ def class_warnings(
   trained = [name for name in names if name in seen_classes]
   if trained:
     found.append(f'seen in training, so not zero-shot: {", ".join(trained)}')
-  left_out = [
-    name for name in names if name in trained_on and name not in seen_classes
-  ]
-  if left_out:
-    found.append(
-      'left out of the bank, but the encoder was trained on this, so not '
-      f'zero-shot: {", ".join(left_out)}'
-    )
+  found += left_out_warnings(names, seen_classes, trained_on)
   if read_elsewhere:
     return found
   known = {

@@ -66,7 +66,7 @@ class VideoSide:
     labels: canonical names of the classifier's classes; () without one.
     columns: the classifier's weight vectors, float32 [s d]; None without one.
     space: id of its joint space of videos and texts; '' without one.
-    about: what is known of the weights, in words; '' if nothing.
+    about: what the files of the weights say of them; '' if they say nothing.
   """
 
   source: str

@@ -69,6 +69,42 @@ def pooling(path: str) -> str:
   )
 
 
+def architecture(
+  weights: directory.Weights, token_length: int, **keys: str
+) -> dict[str, Any]:
+  """Reads the settings that encoders of BERT's family share.
+
+  Args:
+    weights: from `directory.read_weights`.
+    token_length: token ids per class name.
+    **keys: further sizes, see `directory.sizes`.
+
+  Returns:
+    Keyword arguments of `TextEncoder`.
+
+  Raises:
+    ValueError: a setting is missing or not supported.
+  """
+  sizes = directory.sizes(
+    weights,
+    vocabulary_size='vocab_size',
+    width='hidden_size',
+    depth='num_hidden_layers',
+    num_heads='num_attention_heads',
+    mlp_dim='intermediate_size',
+    **keys,
+  )
+  directory.check_heads(weights, sizes['width'], sizes['num_heads'])
+  return {
+    **sizes,
+    'max_length': token_length,
+    'activation': directory.activation(
+      weights, directory.setting(weights, 'hidden_act')
+    ),
+    'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
+  }
+
+
 def text_encoder_kwargs(
   weights: directory.Weights, token_length: int
 ) -> dict[str, Any]:
@@ -87,15 +123,7 @@ def text_encoder_kwargs(
       supported, or there are fewer positions than `token_length`.
   """
   directory.expect_model_type(weights, 'bert')
-  sizes = directory.sizes(
-    weights,
-    vocabulary_size='vocab_size',
-    width='hidden_size',
-    depth='num_hidden_layers',
-    num_heads='num_attention_heads',
-    mlp_dim='intermediate_size',
-  )
-  directory.check_heads(weights, sizes['width'], sizes['num_heads'])
+  kwargs = architecture(weights, token_length)
   most = positions(weights)
   if token_length > most:
     raise ValueError(
@@ -108,14 +136,7 @@ def text_encoder_kwargs(
       f'{weights.path}/config.json: position_embedding_type {kind!r} is not '
       "'absolute'"
     )
-  return {
-    **sizes,
-    'max_length': token_length,
-    'activation': directory.activation(
-      weights, directory.setting(weights, 'hidden_act')
-    ),
-    'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
-  }
+  return kwargs
 
 
 def _stored_names(weights: directory.Weights) -> dict[str, str]:

@@ -27,30 +27,16 @@ def positions(weights: directory.Weights) -> int:
 
 def _kwargs(weights: directory.Weights, token_length: int) -> dict[str, Any]:
   """Returns keyword arguments of `TextEncoder`, without the pooling."""
-  sizes = directory.sizes(
-    weights,
-    vocabulary_size='vocab_size',
-    width='hidden_size',
-    depth='num_hidden_layers',
-    num_heads='num_attention_heads',
-    mlp_dim='intermediate_size',
-    relative='relative_attention_num_buckets',
+  kwargs = bert.architecture(
+    weights, token_length, relative='relative_attention_num_buckets'
   )
-  directory.check_heads(weights, sizes['width'], sizes['num_heads'])
   most = positions(weights)
   if token_length > most:
     raise ValueError(
       f'{weights.path}/config.json: max_position_embeddings leaves {most} '
       f'positions, fewer than token_length={token_length}'
     )
-  return {
-    **sizes,
-    'max_length': token_length,
-    'activation': directory.activation(
-      weights, directory.setting(weights, 'hidden_act')
-    ),
-    'norm_epsilon': directory.setting(weights, 'layer_norm_eps', 1e-12),
-  }
+  return kwargs
 
 
 def _plan(kwargs: Mapping[str, Any], prefix: str) -> dict[str, assemble.Source]:

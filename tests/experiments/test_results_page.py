@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from experiments import results_page
+from experiments import page_tables, results_figures, results_page
 
 _DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 _PAGE = """
@@ -28,7 +28,7 @@ def pages():
 
 
 def test_a_table_is_read_by_its_header():
-  first, second = results_page.table(_PAGE, 'text')
+  first, second = page_tables.table(_PAGE, 'text')
   assert first == {
     'method': 'transfer',
     '%': '50.8',
@@ -41,7 +41,7 @@ def test_a_table_is_read_by_its_header():
 
 def test_a_table_that_is_not_there_is_named():
   with pytest.raises(ValueError, match="no table 'other'"):
-    results_page.table(_PAGE, 'other')
+    page_tables.table(_PAGE, 'other')
 
 
 def test_the_headline_is_what_the_pages_say(pages):
@@ -67,8 +67,8 @@ def test_a_row_that_is_gone_is_named(pages):
 @pytest.mark.parametrize(
   'draw, page, words',
   [
-    (results_page.draw_real_clips, 'real_clips', ('oracle_mixture',)),
-    (results_page.draw_relatedness, 'relatedness', ('ConSE, 40 unseen',)),
+    (results_figures.draw_real_clips, 'real_clips', ('oracle_mixture',)),
+    (results_figures.draw_relatedness, 'relatedness', ('ConSE, 40 unseen',)),
   ],
 )
 def test_figures_show_every_row(draw, page, words, pages, tmp_path):

@@ -11,8 +11,8 @@ def load(path: str, workdir: str = ''):
   return action_model.load(path, workdir)
 
 
-def load_pretrained(weights: str):
+def load_pretrained(weights: str, dtype: str = 'float32'):
   """Loads public CLIP weights; see `action_model.load_pretrained`."""
   from zsar_jax.inference import action_model
 
-  return action_model.load_pretrained(weights)
+  return action_model.load_pretrained(weights, dtype)

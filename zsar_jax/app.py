@@ -9,6 +9,7 @@ ZSAR_APP_AUTH may hold the same lines.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import tempfile
@@ -57,6 +58,7 @@ def _define_flags() -> flags.FlagValues:
     'Public CLIP weights, instead of a run or shown beside it: a folder, or '
     'an id of the Hugging Face Hub, hf:org/name.',
   )
+  cli.define_dtype(values, 'pretrained')
   text(
     'host',
     'Address to listen on; any but this machine needs --auth.',
@@ -125,15 +127,16 @@ def _titles(paths: list[str]) -> list[str]:
   return titles if len(set(titles)) == len(titles) else paths
 
 
-def _load_desks(sources: list[tuple[str, bool]], limits):
+def _load_desks(sources: list[tuple[str, bool]], limits, dtype: str):
   from zsar_jax.inference import action_model
   from zsar_jax.web import desk
 
   titles = _titles([path for path, _ in sources])
-  load = {False: action_model.load, True: action_model.load_pretrained}
+  public = functools.partial(action_model.load_pretrained, dtype=dtype)
+  load = {False: action_model.load, True: public}
   return [
-    desk.Desk(load[public](path), title, limits)
-    for (path, public), title in zip(sources, titles, strict=True)
+    desk.Desk(load[is_public](path), title, limits)
+    for (path, is_public), title in zip(sources, titles, strict=True)
   ]
 
 
@@ -167,6 +170,7 @@ def started(argv: list[str]):
   values = _define_flags()
   cli.parse(values, argv, usage=__doc__)
   sources, limits = _sources(values), _limits(values)
+  cli.check_dtype(values, 'pretrained')
   known = passwords.read(values.auth, os.environ)
   passwords.check_exposure(values.host, values.share, bool(known))
   isolated.start()
@@ -180,7 +184,7 @@ def started(argv: list[str]):
       from zsar_jax.web import uploads as uploads_lib
       from zsar_jax.web import watching as watching_lib
 
-      desks = _load_desks(sources, limits)
+      desks = _load_desks(sources, limits, values.dtype)
     uploads = uploads_lib.Uploads(folder, limits)
     stack.callback(uploads_lib.Sweeper(uploads).close)
     watching = watching_lib.Watching(desks[0], limits)

@@ -57,7 +57,7 @@ from zsar_jax.system import terminal, whole_folders
 _COMMANDS = ('show', 'build', 'add', 'merge', 'export')
 # Commands, and the flags that only they have.
 _BELONGS = {
-  'build': 'video text dataset prototypes drop_seen',
+  'build': 'video text dtype dataset prototypes drop_seen',
   'add': 'videos',
   'export': 'format push',
   'build and add': 'descriptions',
@@ -112,6 +112,7 @@ def _define_flags() -> flags.FlagValues:
   )
   text('video', 'build: public weights of a video classifier or a CLIP.')
   text('text', 'build, with --video: public weights of a text encoder.')
+  cli.define_dtype(values, 'video')
   cli.define_descriptions(
     values, 'build, with --video, and add: of classes', None
   )
@@ -145,6 +146,7 @@ def main(argv: list[str]) -> None:
   if (command == 'export' or values.video) and os.path.exists(values.output):
     raise FileExistsError(f'{values.output} exists: name a new folder')
   _check_complete(values, command, paths)
+  cli.check_dtype(values, 'video')
   if command == 'export':
     bank_export.check(values)
   elif command != 'show':
@@ -253,7 +255,9 @@ def _build_public(values, command: str) -> None:
   if command != 'build' or values.workdir or not sides:
     raise ValueError('build takes --video and --text together, or --workdir')
   cli.read_descriptions(values.descriptions or '', ())  # mistakes come early
-  encoders = public_folders.open_sides(values.video, values.text)
+  encoders = public_folders.open_sides(
+    values.video, values.text, dtype=values.dtype
+  )
   encoders = public_banks.describe(
     encoders, values.descriptions, values.dataset, terminal.say
   )

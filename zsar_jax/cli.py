@@ -35,6 +35,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from zsar_jax.data import class_descriptions
+from zsar_jax.models import defaults
 from zsar_jax.system import compilation_cache, interruption, terminal
 
 # Errors that a user can fix, printed as one line without a traceback. OSError
@@ -74,6 +75,27 @@ def define_step(values: flags.FlagValues) -> None:
     flag_values=values,
     lower_bound=0,
   )
+
+
+def define_dtype(values: flags.FlagValues, of: str) -> None:
+  """Defines --dtype of public weights; `of` says which flag names them."""
+  flags.DEFINE_enum(
+    'dtype',
+    defaults.DTYPES[0],
+    defaults.DTYPES,
+    f'With --{of}: number format of the video encoder. bfloat16 is faster on '
+    'GPUs, TPUs and CPUs with matrix units (AMX), and a little less exact.',
+    flag_values=values,
+  )
+
+
+def check_dtype(values: flags.FlagValues, of: str) -> None:
+  """Refuses a --dtype without the flag `of`, which names public weights."""
+  if values['dtype'].present and not values[of].value:
+    raise ValueError(
+      f'--dtype belongs to --{of}: other models keep the dtype that they were '
+      'made with'
+    )
 
 
 def read_names(text: str | None) -> list[str]:

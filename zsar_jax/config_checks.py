@@ -5,6 +5,8 @@ from typing import Any
 
 import ml_collections
 
+from zsar_jax.models import defaults
+
 
 def _is_range(value: Any, highest: float) -> bool:
   """Returns whether 0 < low <= high <= highest."""
@@ -55,8 +57,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
   ),
   'model.dtype': (
-    "is not 'float32' or 'bfloat16'",
-    lambda x: x in ('float32', 'bfloat16'),
+    f'is not one of {", ".join(defaults.DTYPES)}',
+    lambda x: x in defaults.DTYPES,
   ),
   'train.batch_size': _POSITIVE,
   'train.accumulate': _POSITIVE,

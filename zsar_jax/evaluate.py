@@ -81,6 +81,7 @@ _BELONGS = {
   'transductive': 'workdir embeddings',
   'labels': 'embeddings scores',
   'dataset class_split': 'workdir pretrained',
+  'dtype': 'pretrained',
   'protocol output report mteb': 'workdir pretrained embeddings scores',
 }
 
@@ -95,6 +96,7 @@ def _define_flags() -> flags.FlagValues:
   )
   cli.define_step(values)
   text('pretrained', 'Public weights of a CLIP, instead of --workdir.')
+  cli.define_dtype(values, 'pretrained')
   text('embeddings', 'File of embeddings, instead of --workdir.')
   text('scores', 'File of scores, instead of --workdir.')
   text(
@@ -298,7 +300,7 @@ def _evaluate_pretrained(values) -> None:
     bank_protocols.Seen((), '', ''), values, values.pretrained
   )
   outcome = evaluate_run.evaluate_pretrained(
-    public_folders.open_dual(values.pretrained),
+    public_folders.open_dual(values.pretrained, values.dtype),
     protocols,
     terminal.say,
     folder and os.path.join(folder, evaluate_run.EMBEDDINGS_FOLDER),

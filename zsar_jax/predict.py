@@ -69,6 +69,7 @@ def _define_flags() -> flags.FlagValues:
     'Public CLIP weights, instead of a run: a folder, or an id of the Hugging '
     'Face Hub, hf:org/name or hf:org/name@revision.',
   )
+  cli.define_dtype(values, 'pretrained')
   text('video', 'Video files or patterns, separated by commas.')
   text(
     'stream',
@@ -122,6 +123,7 @@ def main(argv: list[str]) -> None:
   described = cli.read_descriptions(
     values.descriptions, map(class_names.canonical_name, names)
   )
+  cli.check_dtype(values, 'pretrained')
   if values.pretrained and values.step is not None:
     raise ValueError('--pretrained is not a run, so it has no --step')
   if values.pretrained and not names:
@@ -195,7 +197,7 @@ def _load(names: Sequence[str], described, values):
     from zsar_jax.inference import action_model
 
     if values.pretrained:
-      model = action_model.load_pretrained(values.pretrained)
+      model = action_model.load_pretrained(values.pretrained, values.dtype)
     else:
       model = action_model.load(
         values.bank or values.workdir, values.workdir or '', values.step

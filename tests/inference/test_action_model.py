@@ -139,6 +139,12 @@ def test_videos_are_encoded_alike_alone_and_in_batches(workdir, examples):
     )
 
 
+def test_one_path_is_no_list_of_paths(workdir, examples):
+  model = zsar_jax.load(workdir).add_classes(['juggling', 'hopping'])
+  with pytest.raises(ValueError, match='expected a list of paths'):
+    next(model.predict_many(examples[0]))
+
+
 def test_embeddings_agree_on_one_device_and_on_eight(workdir, monkeypatch):
   eight = zsar_jax.load(workdir).recognizer
   devices = jax.devices()[:1]

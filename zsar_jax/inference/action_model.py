@@ -221,6 +221,8 @@ class ActionModel:
       For each video in order, its prediction, or its error if it cannot be
       used. A bad file does not stop the others.
     """
+    if isinstance(paths, str):
+      raise ValueError(f'expected a list of paths, got the text {paths!r}')
     self._candidates.check()
     self._confidence.check_threshold(reject_below)
     size = min(len(paths), batch_size)
@@ -380,11 +382,12 @@ def load(path: str, workdir: str = '', step: int | None = None) -> ActionModel:
   return ActionModel(recognizer, bank, path)
 
 
-def load_pretrained(weights: str) -> ActionModel:
+def load_pretrained(weights: str, dtype: str = 'float32') -> ActionModel:
   """Loads public weights with a joint space of videos and texts, such as CLIP.
 
   Args:
     weights: a folder, or an id `hf:org/name[@revision]`.
+    dtype: 'float32' or 'bfloat16'; see `public_folders.open_sides`.
 
   Returns:
     The model, without bank and classes. It ranks by the nearest name.
@@ -394,4 +397,4 @@ def load_pretrained(weights: str) -> ActionModel:
     OSError: see `pretrained.hub.resolve`.
     ValueError: files are damaged, or the weights have no joint space.
   """
-  return ActionModel(public_folders.open_dual(weights), None)
+  return ActionModel(public_folders.open_dual(weights, dtype), None)

@@ -68,10 +68,12 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @functools.cached_property
   def weights_hash(self) -> str:
-    """Hash of sides, preprocessing, prompts, descriptions; 12 hex digits."""
+    """Hash of all that the embeddings depend on; 12 hex digits."""
     digest = hashlib.sha256(self.prep.to_json().encode())
     for part in (self.video.digest, self.text.digest, *self.texts.templates):
       digest.update(part.encode())
+    if self.video.dtype != 'float32':
+      digest.update(self.video.dtype.encode())
     if self.texts.descriptions:
       content = [self.texts.descriptions, self.texts.description_weight]
       digest.update(json.dumps(content, sort_keys=True).encode())
@@ -146,7 +148,7 @@ class PublicEncoders(encoders_lib.Recognizer):
 
   @property
   def programs(self) -> dict[str, encoders_lib.Program]:
-    """Both sides as pure functions, in float32."""
+    """Both sides as pure functions; see `Recognizer`."""
     return self._make_programs(self.video.program, self.text.program)
 
   @property
@@ -157,10 +159,13 @@ class PublicEncoders(encoders_lib.Recognizer):
   @property
   def origin(self) -> str:
     """The weights of both sides with their digests; see `Recognizer`."""
-    return ', '.join(
-      f'{name}={short_name(side.source)}:{side.digest}'
-      for name, side in (('video', self.video), ('text', self.text))
+    video, text = (
+      f'{short_name(side.source)}:{side.digest}'
+      for side in (self.video, self.text)
     )
+    dtype = self.video.dtype
+    half = '' if dtype == 'float32' else f' in {dtype}'
+    return f'video={video}{half}, text={text}'
 
 
 def short_name(source: str) -> str:

@@ -35,7 +35,11 @@ def has_descriptions(folder: str) -> bool:
 
 
 def open_sides(
-  video: str, text: str, num_frames: int = 0, prompts: tuple[str, ...] = ()
+  video: str,
+  text: str,
+  num_frames: int = 0,
+  prompts: tuple[str, ...] = (),
+  dtype: str = 'float32',
 ) -> public_encoders.PublicEncoders:
   """Reads both sides; see `public_sides`.
 
@@ -44,6 +48,8 @@ def open_sides(
     text: weights of the text side: a folder or an id of the Hub.
     num_frames: frames per clip; 0 takes the weights' own.
     prompts: prompts for class names; () takes this project's.
+    dtype: computation dtype of the video side. Names are embedded once, in
+      float32.
 
   Returns:
     The encoders.
@@ -52,7 +58,7 @@ def open_sides(
     FileNotFoundError, OSError: see `public_sides`.
     ValueError: see `public_sides`; or the sides have different joint spaces.
   """
-  of_video = public_sides.open_video(video, num_frames)
+  of_video = public_sides.open_video(video, num_frames, dtype)
   of_text = public_sides.open_text(text, prompts)
   spaces = of_video.space, of_text.space
   if all(spaces) and spaces[0] != spaces[1]:
@@ -64,11 +70,14 @@ def open_sides(
   return public_encoders.PublicEncoders(of_video, of_text)
 
 
-def open_dual(weights: str) -> public_encoders.PublicEncoders:
+def open_dual(
+  weights: str, dtype: str = 'float32'
+) -> public_encoders.PublicEncoders:
   """Reads both sides of weights with a joint space.
 
   Args:
     weights: see `public_sides`.
+    dtype: see `open_sides`.
 
   Returns:
     The encoders.
@@ -78,7 +87,7 @@ def open_dual(weights: str) -> public_encoders.PublicEncoders:
     OSError: see `public_sides`.
     ValueError: see `public_sides`; or the weights have no text side.
   """
-  video = public_sides.open_video(weights)
+  video = public_sides.open_video(weights, dtype=dtype)
   if not video.space:
     raise ValueError(
       f'{weights} has no text side: build a bank with `zsar bank '
@@ -121,6 +130,7 @@ def write(folder: str, encoders: public_encoders.PublicEncoders) -> None:
     'video_digest': encoders.video.digest,
     'text_digest': encoders.text.digest,
     'num_frames': encoders.prep.num_frames,
+    'dtype': encoders.video.dtype,
     'prompts': list(encoders.texts.templates),
     _POOLING: encoders.text.pooling,
   }
@@ -185,6 +195,7 @@ def _read(folder: str) -> dict[str, Any]:
       *((key, str) for key in _KEYS if key != 'prompts'),
       ('prompts', list),
       ('num_frames', int),
+      ('dtype', str),
       (DESCRIPTION_WEIGHT, int | float),
     )
     if key in content and not isinstance(content[key], kind)
@@ -231,6 +242,7 @@ def read(folder: str) -> public_encoders.PublicEncoders:
       content['text'],
       content.get('num_frames', 0),
       tuple(content['prompts']),
+      content.get('dtype', 'float32'),
     )
   except FileNotFoundError as e:
     raise FileNotFoundError(

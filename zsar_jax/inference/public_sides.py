@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zsar_jax.inference import class_texts
+from zsar_jax.models import defaults, pixel_ops, text_encoder, video_encoder
 from zsar_jax.models import i3d as i3d_model
-from zsar_jax.models import pixel_ops, text_encoder, video_encoder
 from zsar_jax.models import vjepa2 as vjepa2_model
 from zsar_jax.pretrained import (
   bert,
@@ -67,6 +67,7 @@ class VideoSide:
     columns: the classifier's weight vectors, float32 [s d]; None without one.
     space: id of its joint space of videos and texts; '' without one.
     about: what the files of the weights say of them; '' if they say nothing.
+    dtype: computation dtype, one of `defaults.DTYPES`.
   """
 
   source: str
@@ -77,6 +78,7 @@ class VideoSide:
   columns: np.ndarray | None = None
   space: str = ''
   about: str = ''
+  dtype: str = 'float32'
 
   @functools.cached_property
   def embed(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -193,7 +195,9 @@ def _shortened(ids: np.ndarray, mask: np.ndarray):
   return ids[:, :length], mask[:, :length]
 
 
-def open_video(path: str, num_frames: int = 0) -> VideoSide:
+def open_video(
+  path: str, num_frames: int = 0, dtype: str = 'float32'
+) -> VideoSide:
   """Opens a video encoder.
 
   Args:
@@ -201,17 +205,23 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
       installed weights of `pretrained.i3d`.
     num_frames: frames per clip; 0 takes the number of the weights' training, or
       8 if they were trained on images.
+    dtype: computation dtype, one of `defaults.DTYPES`. The parameters stay
+      float32, and so do the embeddings.
 
   Returns:
     The encoder.
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: the files do not fit together, or their architecture is not
-      supported as a video encoder.
+    ValueError: the files do not fit together, their architecture is not
+      supported as a video encoder, or there is no such dtype.
   """
+  if dtype not in defaults.DTYPES:
+    raise ValueError(
+      f'dtype {dtype!r} is not one of {", ".join(defaults.DTYPES)}'
+    )
   if path == i3d_weights.NAME:
-    return _open_i3d(num_frames)
+    return _open_i3d(num_frames, dtype)
   weights = directory.read_weights(path)
   path = weights.source or path
   known = (
@@ -221,7 +231,7 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   )
   kind = directory.expect_model_type(weights, *known)
   if kind in dual_models.MODEL_TYPES:
-    return _open_dual_video(path, weights, num_frames)
+    return _open_dual_video(path, weights, num_frames, dtype)
   is_vjepa2 = kind == vjepa2_weights.MODEL_TYPE
   found = (vjepa2_weights if is_vjepa2 else video).preprocessing(weights)
   frames = num_frames or found['num_frames'] or _CLIP_FRAMES
@@ -235,10 +245,10 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
   }
   if is_vjepa2:
     kwargs, params = vjepa2_weights.load_vjepa2(weights)
-    encoder = vjepa2_model.VJepa2(**kwargs)
+    encoder = vjepa2_model.VJepa2(**kwargs, dtype=jnp.dtype(dtype))
   else:
     kwargs, params = video.load_video_encoder(weights, num_frames=frames)
-    encoder = video_encoder.VideoEncoder(**kwargs)
+    encoder = video_encoder.VideoEncoder(**kwargs, dtype=jnp.dtype(dtype))
   apply = lambda params, x: encoder.apply({'params': params}, x)['pooled']
   labels, columns = (), None
   if heads.has_head(weights):
@@ -252,14 +262,15 @@ def open_video(path: str, num_frames: int = 0) -> VideoSide:
     labels,
     columns,
     about=directory.described(weights),
+    dtype=dtype,
   )
 
 
-def _open_i3d(num_frames: int) -> VideoSide:
+def _open_i3d(num_frames: int, dtype: str) -> VideoSide:
   params, digest = i3d_weights.load()
   pixels = dict(i3d_weights.PREPROCESSING)
   pixels['num_frames'] = num_frames or pixels['num_frames']
-  network = i3d_model.I3D()
+  network = i3d_model.I3D(dtype=jnp.dtype(dtype))
   apply = lambda params, x: network.apply({'params': params}, x)['pooled']
   return VideoSide(
     i3d_weights.NAME,
@@ -269,11 +280,13 @@ def _open_i3d(num_frames: int) -> VideoSide:
     i3d_weights.labels(),
     np.asarray(params['logits']['kernel']).T,
     about=i3d_weights.ABOUT,
+    dtype=dtype,
   )
 
 
-def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
+def _open_dual_video(path, weights, num_frames: int, dtype: str) -> VideoSide:
   dual = dual_models.load(weights)
+  model = dual.model.clone(dtype=jnp.dtype(dtype))
   native = dual.num_frames
   if native and num_frames not in (0, native):
     raise ValueError(f'{path} takes clips of {native} frames, not {num_frames}')
@@ -286,7 +299,7 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
     **dual.pixels(),
   }
   pixels['num_frames'] = num_frames or pixels['num_frames']
-  apply = lambda params, x: dual.model.apply(
+  apply = lambda params, x: model.apply(
     {'params': params}, x, method='encode_video'
   )['embedding']
   digest = directory.fingerprint(weights.tensors)
@@ -297,6 +310,7 @@ def _open_dual_video(path, weights, num_frames: int) -> VideoSide:
     _video_program(apply, dual.params, pixels),
     space=digest,
     about=directory.described(weights),
+    dtype=dtype,
   )
 
 

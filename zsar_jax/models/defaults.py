@@ -2,6 +2,9 @@
 
 import ml_collections
 
+# Computation dtypes of a model; parameters stay float32.
+DTYPES = 'float32', 'bfloat16'
+
 
 def model() -> ml_collections.ConfigDict:
   """Returns the settings of the encoders and the fusion."""
@@ -100,6 +103,5 @@ def model() -> ml_collections.ConfigDict:
   )
   # Dimension of the embeddings of videos and classes.
   c.embedding_dim = 128
-  # Computation dtype: 'float32' or 'bfloat16'; parameters stay float32.
-  c.dtype = 'float32'
+  c.dtype = 'float32'  # one of DTYPES
   return c

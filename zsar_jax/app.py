@@ -127,7 +127,9 @@ def _titles(paths: list[str]) -> list[str]:
   return titles if len(set(titles)) == len(titles) else paths
 
 
-def _load_desks(sources: list[tuple[str, bool]], limits, dtype: str):
+def _load_desks(
+  sources: list[tuple[str, bool]], limits, dtype: str = 'float32'
+):
   from zsar_jax.inference import action_model
   from zsar_jax.web import desk
 

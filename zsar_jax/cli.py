@@ -83,7 +83,7 @@ def define_dtype(values: flags.FlagValues, of: str) -> None:
     'dtype',
     defaults.DTYPES[0],
     defaults.DTYPES,
-    f'With --{of}: number format of the video encoder. bfloat16 is faster on '
+    f'With --{of}: number format of the video encoder. bfloat16 is made for '
     'GPUs, TPUs and CPUs with matrix units (AMX), and a little less exact.',
     flag_values=values,
   )

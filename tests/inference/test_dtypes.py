@@ -129,6 +129,17 @@ def test_an_export_stays_in_bfloat16(folder, tmp_path):
   assert json.loads(text)['weights_hash'] == model.recognizer.weights_hash
 
 
+def test_onnx_of_bfloat16_is_refused_with_the_way_forward(folder, tmp_path):
+  pytest.importorskip('jax2onnx')
+  pytest.importorskip('onnxruntime')
+  model = zsar_jax.load(folder)
+  with pytest.raises(ValueError, match='use --format=stablehlo'):
+    exported_model.write(
+      model.recognizer, model.bank, ['row'], str(tmp_path / 'out'), 'onnx'
+    )
+  assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize(
   ('command', 'flags', 'reason'),
   [

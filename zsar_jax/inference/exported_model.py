@@ -376,5 +376,7 @@ def _check(side: str, program, description, folder, kind: str) -> None:
     if not worst <= _TOLERANCE:
       raise ValueError(
         f'the exported {side} encoder computes other embeddings: for random '
-        f'inputs they differ by {worst:g}'
+        f'inputs they differ by {worst:g}. Encoders in bfloat16 round '
+        f'otherwise in other programs: use --format={STABLEHLO}, or export '
+        'float32 ones'
       )

@@ -19,6 +19,27 @@ from zsar_jax.training import train_state
 
 _CONFIG_FILE = 'config.json'
 _LOCK_FILE = '.lock'
+# Bytes of an array that is worth dividing among its replicas. Our choice.
+_LEAST_TO_DIVIDE = 1 << 20
+
+
+def _divide_only_large_arrays() -> None:
+  """Lets one device write what is small, where all devices have it.
+
+  Otherwise each device writes a slice, which orbax first cuts off by a program
+  for each device and array. Of the 2 s for which a checkpoint of 500 small
+  arrays paused a run on eight devices, that took 1.4 s.
+  """
+  ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(
+      min_slice_bytes_for_replica_parallel=_LEAST_TO_DIVIDE
+    ),
+    override=True,
+  )
+
+
+_divide_only_large_arrays()
 
 
 def check_workdir(

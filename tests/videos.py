@@ -25,6 +25,13 @@ def frame_numbers(frames):
   return (frames.mean(axis=(1, 2, 3)) // LEVEL).astype(int).tolist()
 
 
+def blocks(n=10, height=48, width=72, seed=0):
+  """Frames of random blocks of eight pixels, which survive compression."""
+  rng = np.random.default_rng(seed)
+  frames = rng.integers(0, 255, (n, height // 8, width // 8, 3), np.uint8)
+  return frames.repeat(8, axis=1).repeat(8, axis=2)
+
+
 def write_video(
   path,
   frames,

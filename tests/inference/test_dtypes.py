@@ -50,9 +50,8 @@ def folder(weights, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-  frames = np.random.default_rng(0).integers(0, 255, (10, 6, 9, 3), np.uint8)
-  frames = frames.repeat(8, axis=1).repeat(8, axis=2)
-  return videos.write_video(tmp_path_factory.mktemp('v') / 'v.mp4', frames)
+  path = tmp_path_factory.mktemp('v') / 'v.mp4'
+  return videos.write_video(path, videos.blocks())
 
 
 def embed(side):

@@ -33,11 +33,7 @@ def model(clip):
 
 @pytest.fixture
 def video(tmp_path):
-  rng = np.random.default_rng(0)
-  # Blocks of eight pixels survive compression.
-  frames = rng.integers(0, 255, (10, 6, 9, 3), np.uint8)
-  frames = frames.repeat(8, axis=1).repeat(8, axis=2)
-  return videos.write_video(tmp_path / 'clip.mp4', frames)
+  return videos.write_video(tmp_path / 'clip.mp4', videos.blocks())
 
 
 def test_prediction_is_nearest_by_cosine(model, clip, video):
